@@ -1,0 +1,174 @@
+//! What a caller asks for: a pod sandbox and its containers, finished in every detail but without a Pod object.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use spec::{ContainerName, Digest, PodRef, PodUid, VolumeName};
+
+/// A pod sandbox to be made: one infra process, its namespaces, its address and its cgroup.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodSandboxConfig {
+    /// For messages and log paths.
+    pub pod: PodRef,
+    /// Key of everything on this machine that belongs to the Pod.
+    pub uid: PodUid,
+    /// 0 for the Pod's first sandbox, one more for each that replaced a dead one.
+    pub attempt: u32,
+    /// Host name in the UTS namespace, at most 64 bytes (sethostname(2)).
+    pub hostname: String,
+    /// Whether the Pod gets a network of its own.
+    pub network: NetworkMode,
+    /// Parent of the Pod's cgroup.
+    pub qos: QosClass,
+    /// Limits of the whole Pod.
+    pub resources: LinuxResources,
+    /// `<log-dir>/<namespace>_<name>_<uid>`: where infra writes the logs of the Pod's containers.
+    pub log_directory: PathBuf,
+    /// Memory file systems that containers of the Pod share.
+    pub tmpfs: Vec<PodTmpfs>,
+    /// Size of `/dev/shm` in bytes; Kubernetes uses 64 MiB.
+    pub shm_size: u64,
+}
+
+/// Whose network the Pod's containers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetworkMode {
+    /// A network namespace and an address of its own.
+    Pod,
+    /// The network of the machine (`hostNetwork: true`).
+    Host,
+}
+
+/// `status.qosClass`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QosClass {
+    /// Requests equal limits, for cpu and memory, in every container.
+    Guaranteed,
+    /// Some request or limit.
+    Burstable,
+    /// No request and no limit.
+    BestEffort,
+}
+
+/// A tmpfs made once in the Pod's sandbox and shared by its containers: `emptyDir` with `medium: Memory`, secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodTmpfs {
+    /// The volume.
+    pub volume: VolumeName,
+    /// Bytes; `None` leaves it to the kernel (half of the memory).
+    pub size: Option<u64>,
+    /// Permission bits of its root, such as `0o777`.
+    pub mode: u32,
+}
+
+/// Limits that the kernel enforces by cgroup. `None` means no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinuxResources {
+    /// Requested cpu in thousandths of a core: v1 `cpu.shares`, v2 `cpu.weight`.
+    pub cpu_request_millis: Option<u64>,
+    /// Limit in thousandths of a core: v1 `cpu.cfs_quota_us`, v2 `cpu.max`.
+    pub cpu_limit_millis: Option<u64>,
+    /// Bytes: v1 `memory.limit_in_bytes`, v2 `memory.max`.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes and threads: `pids.max`.
+    pub pids_limit: Option<u64>,
+    /// proc_pid_oom_score_adj(5), -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A container to be created in a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Unique in its Pod.
+    pub name: ContainerName,
+    /// How often this container was started before: `restartCount`, and the number in its log's name.
+    pub attempt: u32,
+    /// The reference as the Pod gave it, for status.
+    pub image_ref: String,
+    /// The image's identity in the image store (digest of its config).
+    pub image_id: Digest,
+    /// Program and arguments, already expanded; never empty.
+    pub command: Vec<String>,
+    /// The whole environment in order, image's included; a later entry of the same name wins.
+    pub env: Vec<(String, String)>,
+    /// Absolute path in the container; made if it is missing.
+    pub working_dir: PathBuf,
+    /// Volumes and files bound into the container, in order.
+    pub mounts: Vec<Mount>,
+    /// Keep a stdin open for `attach`.
+    pub stdin: bool,
+    /// Close stdin when the first attached client has closed its side.
+    pub stdin_once: bool,
+    /// A terminal instead of pipes.
+    pub tty: bool,
+    /// Limits of this container.
+    pub resources: LinuxResources,
+    /// User, capabilities, and what the container may see of the kernel.
+    pub security: SecurityConfig,
+    /// Kept and returned as they are; the agent's own bookkeeping (spec hash, container kind).
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container; resolved beneath its root, made if it is missing.
+    pub target: PathBuf,
+    /// Mount it read-only.
+    pub read_only: bool,
+    /// How mounts made later below it travel (mount_namespaces(7)).
+    pub propagation: Propagation,
+    /// The volume it comes from, for messages.
+    pub volume: VolumeName,
+}
+
+/// Where a mount comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or directory of the machine. It must exist.
+    HostPath(PathBuf),
+    /// The Pod's tmpfs of this name, see [`PodSandboxConfig::tmpfs`].
+    PodTmpfs(VolumeName),
+}
+
+/// `mountPropagation`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// `None`: private.
+    #[default]
+    Private,
+    /// `HostToContainer`: slave.
+    HostToContainer,
+    /// `Bidirectional`: shared.
+    Bidirectional,
+}
+
+/// `securityContext`, resolved from Pod and container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SecurityConfig {
+    /// Numeric user; `None` takes the image's `USER`.
+    pub run_as_user: Option<u32>,
+    /// Primary group; `None` takes the user's from the image's `/etc/passwd`, or the image's `USER`.
+    pub run_as_group: Option<u32>,
+    /// Refuse to start as uid 0.
+    pub run_as_non_root: bool,
+    /// Groups beside the primary one and those of the image's `/etc/group`.
+    pub supplemental_groups: Vec<u32>,
+    /// Capabilities beyond the default set, without `CAP_`; `ALL` for all.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities taken from the default set, without `CAP_`; `ALL` for all.
+    pub drop_capabilities: Vec<String>,
+    /// All capabilities and devices, nothing masked.
+    pub privileged: bool,
+    /// prctl(2) `PR_SET_NO_NEW_PRIVS` (`allowPrivilegeEscalation: false`).
+    pub no_new_privileges: bool,
+    /// `readOnlyRootFilesystem`.
+    pub read_only_rootfs: bool,
+}
+
+/// Addresses that a sandbox got, the first one being `status.podIP`.
+pub type PodAddresses = Vec<IpAddr>;

@@ -1,0 +1,93 @@
+//! Why a verb of the runtime failed. The agent maps each to a waiting reason and an event.
+
+use std::io;
+use std::path::PathBuf;
+
+use spec::{ContainerId, ContainerName, PodRef, SandboxId};
+
+/// Why a verb failed. `source` chains carry the kernel's own word.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The sandbox is not recorded.
+    #[error("no pod sandbox {0}")]
+    NoSuchSandbox(SandboxId),
+    /// The container is not recorded.
+    #[error("no container {0}")]
+    NoSuchContainer(ContainerId),
+    /// The verb needs a running container.
+    #[error("container {name:?} is not running")]
+    NotRunning {
+        /// The container.
+        name: ContainerName,
+    },
+    /// The verb needs a living sandbox.
+    #[error("pod {pod}: its sandbox is not ready")]
+    SandboxNotReady {
+        /// The Pod.
+        pod: PodRef,
+    },
+    /// The sandbox could not be made.
+    #[error("pod {pod}: cannot {step}")]
+    RunSandbox {
+        /// The Pod.
+        pod: PodRef,
+        /// What was being done, such as `make its network`.
+        step: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The container's config cannot be honoured (`CreateContainerConfigError`).
+    #[error("{message}")]
+    ContainerConfig {
+        /// The whole message, as Kubernetes words it.
+        message: String,
+    },
+    /// The container could not be prepared (`CreateContainerError`).
+    #[error("container {name:?}: cannot {step}")]
+    CreateContainer {
+        /// The container.
+        name: ContainerName,
+        /// What was being done.
+        step: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The container's first process could not be started (`RunContainerError`, `StartError`).
+    #[error("container {name:?}: cannot {step}{}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
+    StartContainer {
+        /// The container.
+        name: ContainerName,
+        /// What was being done, such as `execute` or `mount volume "config" at`.
+        step: String,
+        /// The path it was done to.
+        path: Option<PathBuf>,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
+    /// A process could not be started in a running container.
+    #[error("container {name:?}: cannot {step}")]
+    Exec {
+        /// The container.
+        name: ContainerName,
+        /// What was being done, such as `execute "/bin/bash"`.
+        step: String,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
+    /// Something could not be stopped or removed; a later call tries again.
+    #[error("cannot {step}")]
+    Remove {
+        /// What was being done.
+        step: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store did not take a record.
+    #[error("cannot record what runs on this machine")]
+    Store(#[from] store::StoreError),
+}

@@ -1,0 +1,22 @@
+//! Does what the agent decides: pod sandboxes and containers on the kernel's namespaces and cgroups.
+//!
+//! The surface is the trait [`Runtime`], with the verbs of CRI. It never sees a Pod object and decides nothing about
+//! restarts or order. [`FakeRuntime`] stands in for the kernel where the agent is tested.
+//! Start reading at [`verbs`], then `kernel` for the real thing.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod error;
+pub mod status;
+pub mod verbs;
+
+pub use config::{
+    ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PodSandboxConfig, PodTmpfs, Propagation,
+    QosClass, SecurityConfig,
+};
+pub use error::RuntimeError;
+pub use status::{
+    ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
+    RuntimeEvent,
+};
+pub use verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd, TerminalSize};

@@ -1,0 +1,2 @@
+//! Checks and tools of the project: see `cargo xtask --help`.
+fn main() {}
