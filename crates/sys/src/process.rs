@@ -1,0 +1,201 @@
+//! Processes from a program with one thread: clone3(2), exec(2); and running a helper program to its end.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, Write as _};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::process::{Command, Output, Stdio};
+
+/// Proof that the calling process has one thread, so that a forked child may run any code (fork(2)).
+///
+/// It cannot leave its thread, and making threads while one holds it is the holder's mistake.
+#[derive(Debug, Clone, Copy)]
+pub struct SingleThreaded {
+    not_send: PhantomData<*const ()>,
+}
+
+impl SingleThreaded {
+    /// Counts the threads of this process.
+    ///
+    /// # Errors
+    /// `EBUSY` if there are several, or whatever reading `/proc/self/task` says.
+    pub fn prove() -> io::Result<Self> {
+        if std::fs::read_dir("/proc/self/task")?.count() == 1 {
+            Ok(Self { not_send: PhantomData })
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
+        }
+    }
+}
+
+/// What a new process does not share with its parent, and where it is born.
+#[derive(Debug, Default)]
+pub struct CloneOptions<'fd> {
+    /// A PID namespace of its own, as its PID 1.
+    pub new_pid_namespace: bool,
+    /// A mount namespace of its own.
+    pub new_mount_namespace: bool,
+    /// A cgroup v2 directory to be born in (`CLONE_INTO_CGROUP`): charges start there, and no RCU wait is paid.
+    pub cgroup: Option<BorrowedFd<'fd>>,
+}
+
+/// A child process, held by descriptor.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number in this process' PID namespace. For display; signals go through `pidfd`.
+    pub pid: i32,
+    /// Refers to it as long as it is open.
+    pub pidfd: OwnedFd,
+}
+
+/// Starts a copy of this process that runs `body`; the child exits with 127 should `body` return.
+///
+/// The child's memory is a copy (no `CLONE_VM`): whatever it blocks on does not stop the parent.
+pub fn clone_process(
+    _proof: SingleThreaded,
+    options: &CloneOptions<'_>,
+    body: impl FnOnce() -> Result<Infallible, i32>,
+) -> io::Result<Child> {
+    let mut flags = 0;
+    if options.new_pid_namespace {
+        flags |= libc::CLONE_NEWPID;
+    }
+    if options.new_mount_namespace {
+        flags |= libc::CLONE_NEWNS;
+    }
+    match clone3(flags, options.cgroup)? {
+        Cloned::Parent(child) => Ok(child),
+        Cloned::Child => {
+            let code = match body() {
+                Ok(never) => match never {},
+                Err(code) => code,
+            };
+            exit_now(code)
+        }
+    }
+}
+
+/// Ends the process at once: no destructors, no exit handlers (_exit(2)).
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+pub(crate) enum Cloned {
+    Parent(Child),
+    Child,
+}
+
+/// clone3(2) with `CLONE_PIDFD` and copied memory. In a process with threads the child may only make async-signal-safe
+/// calls until it executes another program.
+pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()),
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: without CLONE_VM and with a null stack the child continues on a copy of this stack, as after fork(2);
+    // `args` and `pidfd` live until the call returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        pid => {
+            // SAFETY: CLONE_PIDFD has installed this descriptor for the parent, and nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Child { pid: i32::try_from(pid).unwrap_or(i32::MAX), pidfd }))
+        }
+    }
+}
+
+/// Moves this process into namespaces of its own (unshare(2)).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unshare {
+    /// `CLONE_NEWNET`.
+    pub network: bool,
+    /// `CLONE_NEWIPC`.
+    pub ipc: bool,
+    /// `CLONE_NEWUTS`.
+    pub uts: bool,
+    /// `CLONE_NEWNS`.
+    pub mount: bool,
+    /// `CLONE_NEWCGROUP`.
+    pub cgroup: bool,
+}
+
+/// unshare(2) for the namespaces named.
+pub fn unshare(what: Unshare) -> io::Result<()> {
+    let mut flags = 0;
+    for (wanted, flag) in [
+        (what.network, libc::CLONE_NEWNET),
+        (what.ipc, libc::CLONE_NEWIPC),
+        (what.uts, libc::CLONE_NEWUTS),
+        (what.mount, libc::CLONE_NEWNS),
+        (what.cgroup, libc::CLONE_NEWCGROUP),
+    ] {
+        if wanted {
+            flags |= flag;
+        }
+    }
+    // SAFETY: none of these flags splits the descriptor table or memory; namespaces change for this thread only.
+    if unsafe { libc::unshare(flags) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Replaces this process by a program (execve(2)); returns only with why it could not.
+pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
+    let argv = null_terminated(argv);
+    let envp = null_terminated(envp);
+    // SAFETY: the path is a C string; both arrays hold pointers to C strings that outlive the call, and end with null.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+pub(crate) fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+}
+
+/// Runs a program of the machine to its end with `stdin`, an empty environment but `PATH`, and its output captured.
+/// The one place that starts programs that are not containers; never on the way of a Pod's start.
+pub fn run(program: &OsStr, args: &[&OsStr], stdin: &[u8]) -> io::Result<Output> {
+    #[expect(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
+    let mut child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A program that does not read its input says why on stderr and by its exit status.
+        if let Err(error) = pipe.write_all(stdin)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(error);
+        }
+    }
+    child.wait_with_output()
+}

@@ -1,0 +1,115 @@
+//! Signal dispositions and masks of the calling process (signal(7)).
+
+use std::io;
+
+/// Sets every signal to its default and unblocks all: exec keeps ignored and blocked signals, and Rust ignores SIGPIPE.
+pub fn reset_all() -> io::Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: SIG_DFL is a valid disposition for any signal; numbers that glibc keeps for itself answer EINVAL.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the whole set that it is given.
+    unsafe { libc::sigemptyset(empty.as_mut_ptr()) };
+    // SAFETY: the set was initialised above and lives until the call returns; no old mask is asked for.
+    let result = unsafe { libc::sigprocmask(libc::SIG_SETMASK, empty.as_ptr(), std::ptr::null_mut()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Ignores the signals that end a process politely (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE).
+pub fn ignore_termination() -> io::Result<()> {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        // SAFETY: SIG_IGN is a valid disposition for these signals.
+        if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Restores the default of SIGPIPE, so that a command whose output is no longer read ends quietly.
+pub fn restore_sigpipe() {
+    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Number of a signal by its name, with or without `SIG`, or by its number, as in an image's `STOPSIGNAL`.
+pub fn number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse::<i32>() {
+        return (1..=libc::SIGRTMAX()).contains(&number).then_some(number);
+    }
+    let name = name.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let known = [
+        ("HUP", libc::SIGHUP),
+        ("INT", libc::SIGINT),
+        ("QUIT", libc::SIGQUIT),
+        ("ILL", libc::SIGILL),
+        ("TRAP", libc::SIGTRAP),
+        ("ABRT", libc::SIGABRT),
+        ("BUS", libc::SIGBUS),
+        ("FPE", libc::SIGFPE),
+        ("KILL", libc::SIGKILL),
+        ("USR1", libc::SIGUSR1),
+        ("SEGV", libc::SIGSEGV),
+        ("USR2", libc::SIGUSR2),
+        ("PIPE", libc::SIGPIPE),
+        ("ALRM", libc::SIGALRM),
+        ("TERM", libc::SIGTERM),
+        ("CHLD", libc::SIGCHLD),
+        ("CONT", libc::SIGCONT),
+        ("STOP", libc::SIGSTOP),
+        ("TSTP", libc::SIGTSTP),
+        ("TTIN", libc::SIGTTIN),
+        ("TTOU", libc::SIGTTOU),
+        ("URG", libc::SIGURG),
+        ("XCPU", libc::SIGXCPU),
+        ("XFSZ", libc::SIGXFSZ),
+        ("VTALRM", libc::SIGVTALRM),
+        ("PROF", libc::SIGPROF),
+        ("WINCH", libc::SIGWINCH),
+        ("IO", libc::SIGIO),
+        ("PWR", libc::SIGPWR),
+        ("SYS", libc::SIGSYS),
+    ];
+    if let Some((_, number)) = known.iter().find(|(known, _)| *known == name) {
+        return Some(*number);
+    }
+    let offset = |text: &str| text.parse::<i32>().ok();
+    let real_time = match name.strip_prefix("RTMIN") {
+        Some("") => Some(libc::SIGRTMIN()),
+        Some(rest) => rest.strip_prefix('+').and_then(offset).map(|n| libc::SIGRTMIN() + n),
+        None => match name.strip_prefix("RTMAX") {
+            Some("") => Some(libc::SIGRTMAX()),
+            Some(rest) => rest.strip_prefix('-').and_then(offset).map(|n| libc::SIGRTMAX() - n),
+            None => None,
+        },
+    };
+    real_time.filter(|n| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (name, expected) in [
+            ("SIGTERM", Some(15)),
+            ("term", Some(15)),
+            ("QUIT", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMAX-1", Some(63)),
+            ("0", None),
+            ("65", None),
+            ("SIGNOTHING", None),
+            ("RTMIN+99", None),
+        ] {
+            assert_eq!(number(name), expected, "{name}");
+        }
+    }
+}
