@@ -1,0 +1,124 @@
+//! One batch of writes: what the objects look like after those before, and what is to be committed.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::ballast::Room;
+use crate::error::StoreError;
+use crate::events::EVENTS;
+use crate::memory::Memory;
+use crate::object::{MAX_VALUE_BYTES, ObjectKey, StoredObject, WatchEvent, WatchKind};
+
+/// Changes on top of the visible state; nobody sees them before they are durable.
+pub(crate) struct Batch<'a> {
+    memory: &'a Memory,
+    directory: &'a Path,
+    /// Each changed object as it is after the batch.
+    pub(crate) objects: HashMap<ObjectKey, Option<StoredObject>>,
+    /// Each change, in the order of revisions.
+    pub(crate) events: Vec<WatchEvent>,
+    pub(crate) records: Vec<(&'static str, String, Option<Vec<u8>>)>,
+    /// The newest revision given out.
+    pub(crate) revision: u64,
+    /// Encoded values that are to be written.
+    pub(crate) bytes: usize,
+    room: Room,
+}
+
+impl<'a> Batch<'a> {
+    /// Starts after `revision`.
+    pub(crate) fn new(memory: &'a Memory, directory: &'a Path, revision: u64, room: Room) -> Self {
+        let (objects, events, records) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { memory, directory, objects, events, records, revision, bytes: 0, room }
+    }
+
+    /// The object after the writes of this batch so far.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<StoredObject> {
+        match self.objects.get(key) {
+            Some(changed) => changed.clone(),
+            None => self.memory.get(key),
+        }
+    }
+
+    /// Creates or replaces an object; gives back what is there afterwards.
+    pub(crate) fn put(
+        &mut self,
+        key: &ObjectKey,
+        mut value: Value,
+        present: Option<StoredObject>,
+    ) -> Result<StoredObject, StoreError> {
+        if let Some(present) = &present {
+            set_revision(key, &mut value, present.revision)?;
+            if value == *present.value {
+                return Ok(present.clone());
+            }
+        }
+        let allowed = match self.room {
+            Room::Ample => true,
+            Room::Scarce => present.is_some(),
+            Room::Last => false,
+        };
+        // Events are no reason to refuse anything: their file has no part in the reserve.
+        if !allowed && key.resource != EVENTS {
+            return Err(StoreError::DiskFull { directory: self.directory.to_owned() });
+        }
+        let object = encode(key, value, self.revision + 1)?;
+        if object.json.len() > MAX_VALUE_BYTES {
+            let (what, bytes) = (key.to_string(), object.json.len());
+            return Err(StoreError::TooLarge { what, bytes, limit: MAX_VALUE_BYTES });
+        }
+        let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
+        self.apply(WatchEvent { kind, object: object.clone(), previous: present });
+        Ok(object)
+    }
+
+    /// Removes an object; gives it back with the revision of its removal.
+    pub(crate) fn delete(&mut self, present: StoredObject) -> Result<StoredObject, StoreError> {
+        let value = Value::clone(&present.value);
+        let object = encode(&present.key, value, self.revision + 1)?;
+        self.apply(WatchEvent { kind: WatchKind::Deleted, object: object.clone(), previous: Some(present) });
+        Ok(object)
+    }
+
+    /// Writes a record.
+    pub(crate) fn put_record(&mut self, table: &'static str, key: String, value: Vec<u8>) -> Result<(), StoreError> {
+        if self.room == Room::Last {
+            return Err(StoreError::DiskFull { directory: self.directory.to_owned() });
+        }
+        self.bytes += value.len();
+        self.records.push((table, key, Some(value)));
+        Ok(())
+    }
+
+    /// Removes a record, if there is one.
+    pub(crate) fn delete_record(&mut self, table: &'static str, key: String) {
+        self.records.push((table, key, None));
+    }
+
+    fn apply(&mut self, event: WatchEvent) {
+        self.revision = event.object.revision;
+        let after = (event.kind != WatchKind::Deleted).then(|| event.object.clone());
+        self.bytes += after.as_ref().map_or(0, |object| object.json.len());
+        self.objects.insert(event.object.key.clone(), after);
+        self.events.push(event);
+    }
+}
+
+fn encode(key: &ObjectKey, mut value: Value, revision: u64) -> Result<StoredObject, StoreError> {
+    set_revision(key, &mut value, revision)?;
+    let json = Bytes::from(value.to_string());
+    Ok(StoredObject { key: key.clone(), revision, value: Arc::new(value), json })
+}
+
+fn set_revision(key: &ObjectKey, value: &mut Value, revision: u64) -> Result<(), StoreError> {
+    let invalid = |why| StoreError::InvalidObject { key: key.clone(), why };
+    let object = value.as_object_mut().ok_or_else(|| invalid("the value is no JSON object"))?;
+    let metadata = object.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    let metadata = metadata.as_object_mut().ok_or_else(|| invalid("metadata is no JSON object"))?;
+    metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+    Ok(())
+}

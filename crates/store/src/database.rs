@@ -1,0 +1,221 @@
+//! A redb file of ours: made, opened with its schema checked, loaded, and committed to.
+
+use std::error::Error;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
+    WriteTransaction,
+};
+
+use crate::error::{Cause, OpenStoreError};
+use crate::object::{ObjectKey, StoredObject};
+
+/// The schema that this code writes. An older file would be converted here; a newer one is refused.
+const SCHEMA: u64 = 1;
+
+/// Counters by name.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Resource, namespace (empty: none) and name to revision and JSON.
+const OBJECTS: TableDefinition<(&str, &str, &str), (u64, &[u8])> = TableDefinition::new("objects");
+/// Table and key to JSON.
+const RECORDS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("records");
+
+const META_SCHEMA: &str = "schema";
+/// Every revision up to this one may have been given out.
+const META_RESERVED: &str = "reserved-revision";
+
+/// An open redb file.
+#[derive(Debug)]
+pub(crate) struct DatabaseFile {
+    pub(crate) path: PathBuf,
+    database: Database,
+    quick_repair: bool,
+}
+
+/// What a file holds when it is opened.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) reserved_revision: u64,
+    pub(crate) objects: Vec<StoredObject>,
+}
+
+/// What one commit changes.
+#[derive(Debug, Default)]
+pub(crate) struct Changes<'a> {
+    pub(crate) objects: Vec<(&'a ObjectKey, Option<&'a StoredObject>)>,
+    pub(crate) records: Vec<(&'a str, &'a str, Option<&'a [u8]>)>,
+    pub(crate) reserved_revision: Option<u64>,
+}
+
+impl DatabaseFile {
+    /// Opens a file, or makes it where the backend is empty (the caller knows whether that may be), and loads it.
+    ///
+    /// With `quick_repair` a commit also writes what redb would otherwise have to work out from the whole file when
+    /// it is opened after a crash, and costs a second fsync.
+    pub(crate) fn open(
+        path: &Path,
+        backend: impl StorageBackend,
+        cache_bytes: usize,
+        quick_repair: bool,
+    ) -> Result<(Self, Contents), OpenStoreError> {
+        let open = || {
+            let mut builder = Database::builder();
+            let database =
+                builder.set_cache_size(cache_bytes).create_with_backend(backend).map_err(redb::Error::from)?;
+            let file = Self { path: path.to_owned(), database, quick_repair };
+            file.check_schema()?;
+            let contents = file.load()?;
+            Ok((file, contents))
+        };
+        // redb reports damage as an error, but a page that was altered behind its back may also make it panic.
+        match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(result) => result.map_err(|why: Unreadable| why.at(path)),
+            Err(_panic) => Err(Unreadable::Content("a page is not what was written".into()).at(path)),
+        }
+    }
+
+    /// Commits durably. After an error the state of the file is unknown and it takes no more commits.
+    pub(crate) fn commit(&self, changes: &Changes<'_>) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_quick_repair(self.quick_repair);
+        stage(&transaction, changes)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The records of one table, sorted by key.
+    pub(crate) fn records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let records = self.database.begin_read()?.open_table(RECORDS)?;
+        let mut found = Vec::new();
+        for entry in records.range((table, "")..)? {
+            let (key, value) = entry?;
+            let (of, key) = key.value();
+            if of != table {
+                break;
+            }
+            found.push((key.to_owned(), value.value().to_owned()));
+        }
+        Ok(found)
+    }
+
+    /// One record.
+    pub(crate) fn record(&self, table: &str, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+        let records = self.database.begin_read()?.open_table(RECORDS)?;
+        Ok(records.get((table, key))?.map(|value| value.value().to_owned()))
+    }
+
+    fn check_schema(&self) -> Result<(), Unreadable> {
+        let found = match self.database.begin_read().map_err(redb::Error::from)?.open_table(META) {
+            Ok(meta) => meta.get(META_SCHEMA).map_err(redb::Error::from)?.map(|version| version.value()),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(self.make_tables()?),
+            Err(error) => return Err(redb::Error::from(error).into()),
+        };
+        match found {
+            Some(SCHEMA) => Ok(()),
+            Some(found) if found > SCHEMA => Err(Unreadable::Newer(found)),
+            Some(_) | None => Err(Unreadable::Content("it has no schema version".into())),
+        }
+    }
+
+    fn make_tables(&self) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(self.quick_repair);
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(META_SCHEMA, SCHEMA)?;
+            // Not 0, which clients send for "any version".
+            meta.insert(META_RESERVED, 1)?;
+            transaction.open_table(OBJECTS)?;
+            transaction.open_table(RECORDS)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn load(&self) -> Result<Contents, Unreadable> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let meta = transaction.open_table(META).map_err(redb::Error::from)?;
+        let reserved = meta.get(META_RESERVED).map_err(redb::Error::from)?.map(|revision| revision.value());
+        let table = transaction.open_table(OBJECTS).map_err(redb::Error::from)?;
+        let mut objects = Vec::new();
+        for entry in table.iter().map_err(redb::Error::from)? {
+            let (key, value) = entry.map_err(redb::Error::from)?;
+            let (revision, json) = value.value();
+            objects.push(decode_object(key.value(), revision, json)?);
+        }
+        let reserved_revision = reserved.ok_or_else(|| Unreadable::Content("it has no revision".into()))?;
+        Ok(Contents { reserved_revision, objects })
+    }
+}
+
+fn stage(transaction: &WriteTransaction, changes: &Changes<'_>) -> Result<(), redb::Error> {
+    if !changes.objects.is_empty() {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        for (key, object) in &changes.objects {
+            let id = (key.resource.as_str(), key.namespace.as_deref().unwrap_or(""), key.name.as_str());
+            match object {
+                Some(object) => drop(objects.insert(id, (object.revision, object.json.as_ref()))?),
+                None => drop(objects.remove(id)?),
+            }
+        }
+    }
+    if !changes.records.is_empty() {
+        let mut records = transaction.open_table(RECORDS)?;
+        for (table, key, value) in &changes.records {
+            match value {
+                Some(value) => drop(records.insert((*table, *key), *value)?),
+                None => drop(records.remove((*table, *key))?),
+            }
+        }
+    }
+    if let Some(revision) = changes.reserved_revision {
+        transaction.open_table(META)?.insert(META_RESERVED, revision)?;
+    }
+    Ok(())
+}
+
+fn decode_object(id: (&str, &str, &str), revision: u64, json: &[u8]) -> Result<StoredObject, Unreadable> {
+    let (resource, namespace, name) = id;
+    let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+    let key = ObjectKey { resource: resource.to_owned(), namespace, name: name.to_owned() };
+    match serde_json::from_slice(json) {
+        Ok(value) => Ok(StoredObject { key, revision, value: Arc::new(value), json: Bytes::copy_from_slice(json) }),
+        Err(error) => Err(Unreadable::Content(format!("{key}: {error}"))),
+    }
+}
+
+/// Why a file's content cannot be used.
+enum Unreadable {
+    Redb(redb::Error),
+    Newer(u64),
+    Content(String),
+}
+
+impl From<redb::Error> for Unreadable {
+    fn from(error: redb::Error) -> Self {
+        Self::Redb(error)
+    }
+}
+
+impl Unreadable {
+    fn at(self, path: &Path) -> OpenStoreError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer(found) => OpenStoreError::Newer { path, found, supported: SCHEMA },
+            Self::Content(why) => {
+                OpenStoreError::Damaged { path, cause: Cause::from(Box::<dyn Error + Send + Sync>::from(why)) }
+            }
+            // What redb says of a file that is not its own, or too short.
+            Self::Redb(redb::Error::Io(cause))
+                if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                OpenStoreError::Access { path, cause }
+            }
+            Self::Redb(cause) => OpenStoreError::Damaged { path, cause: Arc::new(cause) },
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The store's directory: one daemon per directory, and the names of the files in it.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::OpenStoreError;
+
+/// What the lock file says once the objects file has been made: from then on a missing one is a loss, not a start.
+const IN_USE: &[u8] = b"in use\n";
+
+/// The directory, locked as long as this lives (flock(2)).
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    lock: File,
+    in_use: bool,
+}
+
+impl Directory {
+    /// Makes the directory if need be (mode 0700) and locks it.
+    pub(crate) fn lock(path: &Path) -> Result<Self, OpenStoreError> {
+        let access = |cause| OpenStoreError::CreateDirectory { directory: path.to_owned(), cause };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(access)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(access)?;
+
+        let lock_path = path.join("lock");
+        let failed = |cause| OpenStoreError::Lock { path: lock_path.clone(), cause };
+        let mut lock = open_private(&lock_path).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OpenStoreError::Locked { directory: path.to_owned() }),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let mut mark = Vec::new();
+        lock.read_to_end(&mut mark).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), lock, in_use: mark == IN_USE })
+    }
+
+    /// Whether a store has been made here before.
+    pub(crate) fn in_use(&self) -> bool {
+        self.in_use
+    }
+
+    /// Remembers that a store has been made here.
+    pub(crate) fn mark_in_use(&mut self) -> io::Result<()> {
+        if !self.in_use {
+            self.lock.rewind()?;
+            self.lock.write_all(IN_USE)?;
+            self.lock.sync_all()?;
+            self.sync()?;
+            self.in_use = true;
+        }
+        Ok(())
+    }
+
+    /// Makes new names in the directory durable (fsync(2): a file's own fsync does not).
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.path.join("objects.redb")
+    }
+
+    /// The objects file while it is made for the first time.
+    pub(crate) fn objects_unfinished(&self) -> PathBuf {
+        self.path.join("objects.redb.new")
+    }
+
+    pub(crate) fn events(&self) -> PathBuf {
+        self.path.join("events.redb")
+    }
+
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.path.join("ballast")
+    }
+}
+
+/// Opens or makes a file that only we may read, whatever its mode was (it may hold Secrets).
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}

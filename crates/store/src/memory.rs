@@ -1,0 +1,99 @@
+//! The objects in memory: what `get`, `list` and `watch` answer from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::error::Expired;
+use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
+use crate::watch::{Feed, ObjectWatch};
+
+/// All objects at one revision. Only the writer thread changes it, after the change is durable.
+#[derive(Debug)]
+pub(crate) struct Memory(RwLock<Objects>);
+
+#[derive(Debug)]
+struct Objects {
+    revision: u64,
+    /// The revision at which the store was opened; nothing before it can be watched.
+    opened: u64,
+    by_key: BTreeMap<ObjectKey, StoredObject>,
+    feeds: HashMap<String, Feed>,
+}
+
+impl Memory {
+    pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = StoredObject>) -> Self {
+        let by_key = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
+        Self(RwLock::new(Objects { revision, opened: revision, by_key, feeds: HashMap::new() }))
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<StoredObject> {
+        self.read().by_key.get(key).cloned()
+    }
+
+    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> ObjectList {
+        let first =
+            ObjectKey { resource: resource.to_owned(), namespace: namespace.map(str::to_owned), name: String::new() };
+        let wanted = |key: &ObjectKey| {
+            key.resource == resource && namespace.is_none_or(|namespace| key.namespace.as_deref() == Some(namespace))
+        };
+        let objects = self.read();
+        let found = objects.by_key.range(first..).take_while(|(key, _)| wanted(key));
+        ObjectList { revision: objects.revision, objects: found.map(|(_, object)| object.clone()).collect() }
+    }
+
+    pub(crate) fn watch(&self, resource: &str, after: Option<u64>) -> Result<ObjectWatch, Expired> {
+        let mut objects = self.write();
+        let present = objects.revision;
+        // Only a store that has been replaced can be behind a client: its place means nothing here.
+        let after = after.unwrap_or(present);
+        if after > present {
+            return Err(Expired { oldest: present });
+        }
+        objects.feed(resource).watch(after)
+    }
+
+    /// Makes durable changes visible, in the order of their revisions, all at once.
+    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) {
+        let mut objects = self.write();
+        let mut changed: Vec<String> = Vec::new();
+        for event in events {
+            let key = &event.object.key;
+            match event.kind {
+                WatchKind::Added | WatchKind::Modified => {
+                    objects.by_key.insert(key.clone(), event.object.clone());
+                }
+                WatchKind::Deleted => {
+                    objects.by_key.remove(key);
+                }
+            }
+            if !changed.contains(&key.resource) {
+                changed.push(key.resource.clone());
+            }
+            let resource = key.resource.clone();
+            objects.feed(&resource).push(event);
+        }
+        objects.revision = revision;
+        for (resource, feed) in &objects.feeds {
+            feed.advance(revision, changed.contains(resource));
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Objects> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Objects> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Objects {
+    fn feed(&mut self, resource: &str) -> &Feed {
+        let (opened, revision) = (self.opened, self.revision);
+        self.feeds.entry(resource.to_owned()).or_insert_with(|| Feed::new(opened, revision))
+    }
+}

@@ -1,0 +1,207 @@
+//! What callers see: read from memory, write through one door.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use crate::batch::Batch;
+use crate::database::DatabaseFile;
+use crate::directory::Directory;
+use crate::error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
+use crate::memory::Memory;
+use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
+use crate::open::open_store;
+use crate::watch::ObjectWatch;
+use crate::writer::{Answer, Job};
+
+/// An open store. Cheap to clone; it closes when the last clone is dropped, and its watches end.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<OpenStore>);
+
+/// What all clones share. The fields are dropped in this order: the lock goes last.
+#[derive(Debug)]
+pub(crate) struct OpenStore {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) file: Arc<DatabaseFile>,
+    pub(crate) commits: Arc<AtomicU64>,
+    /// `None` once it closes.
+    pub(crate) jobs: Option<Sender<Job>>,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    pub(crate) directory: Directory,
+}
+
+impl Store {
+    /// Opens the store in `directory`, or makes it; only one process can have it open. Blocks until every object is in
+    /// memory.
+    pub fn open(directory: &Path) -> Result<Self, OpenStoreError> {
+        Ok(Self(Arc::new(open_store(directory)?)))
+    }
+
+    /// The newest revision: everything written up to here is visible.
+    pub fn revision(&self) -> u64 {
+        self.0.memory.revision()
+    }
+
+    /// How many times the objects file was committed since the store was opened.
+    pub fn commits(&self) -> u64 {
+        self.0.commits.load(Ordering::Relaxed)
+    }
+
+    /// One object, as last made durable.
+    pub fn get(&self, key: &ObjectKey) -> Option<StoredObject> {
+        self.0.memory.get(key)
+    }
+
+    /// The objects of a resource, of all namespaces or of one.
+    pub fn list(&self, resource: &str, namespace: Option<&str>) -> ObjectList {
+        self.0.memory.list(resource, namespace)
+    }
+
+    /// The changes of a resource after a revision, or from now on.
+    ///
+    /// No revision is too old that [`Store::list`] has just given. One of before the store was opened is, and so is one
+    /// that was never given out.
+    pub fn watch(&self, resource: &str, after: Option<u64>) -> Result<ObjectWatch, Expired> {
+        self.0.memory.watch(resource, after)
+    }
+
+    /// Changes one object, the only way to do so: `decide` sees the present one and says what becomes of it. No other
+    /// write comes between. Answers when the change is durable and visible.
+    ///
+    /// `decide` runs on the writer thread, where every write waits for it: it must not block. Its panic is raised here.
+    pub async fn write<T, E>(
+        &self,
+        key: ObjectKey,
+        decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
+    ) -> Result<Written<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let decided = self.run(move |batch| {
+            let present = batch.get(&key);
+            let decided = catch_unwind(AssertUnwindSafe(|| decide(present.as_ref())));
+            Ok(match decided {
+                Ok(Ok((change, outcome))) => {
+                    apply(batch, &key, change, present).map(|object| Ok(Ok(Written { object, outcome })))?
+                }
+                Ok(Err(refused)) => Ok(Err(refused)),
+                Err(panic) => Err(panic),
+            })
+        });
+        match decided.await? {
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(refused)) => Err(WriteError::Refused(refused)),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Writes a record of what exists on this node, durably. `table` names its kind, such as `sandboxes`.
+    pub async fn put_record<T: Serialize + Sync>(
+        &self,
+        table: &'static str,
+        key: &str,
+        value: &T,
+    ) -> Result<(), StoreError> {
+        let encoded = serde_json::to_vec(value).map_err(|error| {
+            let cause: Cause = Arc::new(error);
+            StoreError::Encode { table, key: key.to_owned(), cause }
+        })?;
+        if encoded.len() > MAX_VALUE_BYTES {
+            let what = format!("record {key:?} of {table:?}");
+            return Err(StoreError::TooLarge { what, bytes: encoded.len(), limit: MAX_VALUE_BYTES });
+        }
+        let key = key.to_owned();
+        self.run(move |batch| batch.put_record(table, key, encoded)).await
+    }
+
+    /// Removes a record durably; one that is not there is removed already.
+    pub async fn delete_record(&self, table: &'static str, key: &str) -> Result<(), StoreError> {
+        let key = key.to_owned();
+        self.run(move |batch| {
+            batch.delete_record(table, key);
+            Ok(())
+        })
+        .await
+    }
+
+    /// All records of a table, sorted by key.
+    pub fn records<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<(String, T)>, StoreError> {
+        let records = self.0.file.records(table).map_err(|error| self.unreadable(error))?;
+        let decoded = records.into_iter().map(|(key, json)| {
+            let value = decode(table, &key, &json)?;
+            Ok((key, value))
+        });
+        decoded.collect()
+    }
+
+    /// One record.
+    pub fn record<T: DeserializeOwned>(&self, table: &'static str, key: &str) -> Result<Option<T>, StoreError> {
+        let json = self.0.file.record(table, key).map_err(|error| self.unreadable(error))?;
+        json.map(|json| decode(table, key, &json)).transpose()
+    }
+
+    /// Runs `stage` on the writer thread and waits until the batch that it became part of is durable.
+    async fn run<R: Send + 'static>(
+        &self,
+        stage: impl FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |batch| {
+            let staged = batch.and_then(stage);
+            let answer: Answer = Box::new(move |committed| {
+                // Nobody to tell if the caller has gone away; the write stands.
+                drop(reply.send(committed.and(staged)));
+            });
+            answer
+        });
+        let closed = || StoreError::Closed { directory: self.0.directory.path.clone() };
+        self.0.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(closed)?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    fn unreadable(&self, error: redb::Error) -> StoreError {
+        StoreError::Read { path: self.0.file.path.clone(), cause: Arc::new(error) }
+    }
+}
+
+impl Drop for OpenStore {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // The last clone may have been inside a write's closure; the writer cannot wait for itself.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!(directory = %self.directory.path.display(), "a thread of the store panicked");
+            }
+        }
+    }
+}
+
+/// Stages a change; gives the object as [`Written`] tells it.
+fn apply(
+    batch: &mut Batch<'_>,
+    key: &ObjectKey,
+    change: Change,
+    present: Option<StoredObject>,
+) -> Result<Option<StoredObject>, StoreError> {
+    match (change, present) {
+        (Change::Keep, present) => Ok(present),
+        (Change::Put(value), present) => batch.put(key, value, present).map(Some),
+        (Change::Delete, Some(present)) => batch.delete(present).map(Some),
+        (Change::Delete, None) => Ok(None),
+    }
+}
+
+fn decode<T: DeserializeOwned>(table: &'static str, key: &str, json: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(json).map_err(|error| {
+        let cause: Cause = Arc::new(error);
+        StoreError::Decode { table, key: key.to_owned(), cause }
+    })
+}

@@ -1,0 +1,134 @@
+//! Watches: a bounded history of each resource's changes, read by any number of watchers at their own pace.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::error::Expired;
+use crate::object::WatchEvent;
+
+/// How many changes of a resource are kept for watchers.
+pub const HISTORY_EVENTS: usize = 4096;
+/// How many bytes of JSON the kept changes of a resource may have; parsed, they take a few times that.
+pub const HISTORY_BYTES: usize = 4 << 20;
+
+/// The newest changes of one resource, in the order of their revisions.
+#[derive(Debug)]
+pub(crate) struct History {
+    events: VecDeque<WatchEvent>,
+    bytes: usize,
+    /// Every change of the resource after this revision is in `events`.
+    floor: u64,
+    /// The newest revision of the whole store that is visible.
+    revision: u64,
+}
+
+impl History {
+    fn push(&mut self, event: WatchEvent) {
+        self.bytes += event.object.json.len();
+        self.events.push_back(event);
+        while self.events.len() > HISTORY_EVENTS || self.bytes > HISTORY_BYTES {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.object.json.len();
+            self.floor = oldest.object.revision;
+        }
+    }
+
+    fn first_after(&self, revision: u64) -> Result<Option<&WatchEvent>, Expired> {
+        if revision < self.floor {
+            return Err(Expired { oldest: self.floor });
+        }
+        let position = self.events.partition_point(|event| event.object.revision <= revision);
+        Ok(self.events.get(position))
+    }
+}
+
+/// One resource's history, and how its watchers are woken. When it is dropped, the watches end.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    history: Arc<Mutex<History>>,
+    wake: watch::Sender<()>,
+}
+
+impl Feed {
+    /// Starts at `floor`: nothing before it can be watched. `revision` is the present one.
+    pub(crate) fn new(floor: u64, revision: u64) -> Self {
+        let history = History { events: VecDeque::new(), bytes: 0, floor, revision };
+        Self { history: Arc::new(Mutex::new(history)), wake: watch::Sender::new(()) }
+    }
+
+    pub(crate) fn push(&self, event: WatchEvent) {
+        lock(&self.history).push(event);
+    }
+
+    /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has `changed`.
+    pub(crate) fn advance(&self, revision: u64, changed: bool) {
+        lock(&self.history).revision = revision;
+        if changed {
+            self.wake.send_replace(());
+        }
+    }
+
+    pub(crate) fn watch(&self, after: u64) -> Result<ObjectWatch, Expired> {
+        let wake = self.wake.subscribe();
+        lock(&self.history).first_after(after)?;
+        Ok(ObjectWatch { history: Arc::clone(&self.history), wake, after, expired: None })
+    }
+}
+
+fn lock(history: &Mutex<History>) -> std::sync::MutexGuard<'_, History> {
+    history.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The changes of one resource after a revision, one by one. It costs the store nothing but a wake-up: a watcher
+/// that is too slow loses its place instead of holding anything up.
+#[derive(Debug)]
+pub struct ObjectWatch {
+    history: Arc<Mutex<History>>,
+    wake: watch::Receiver<()>,
+    after: u64,
+    expired: Option<Expired>,
+}
+
+impl ObjectWatch {
+    /// Waits for the next change. `None` means that the watch has ended: either this watcher fell behind the history,
+    /// then [`ObjectWatch::expired`] says so and the caller must list again, or the store was closed.
+    ///
+    /// May be dropped while it waits (as in `select!`) without losing a change.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
+        let mut open = self.expired.is_none();
+        loop {
+            match self.take() {
+                Ok(None) if open => open = self.wake.changed().await.is_ok(),
+                Ok(event) => return event,
+                Err(expired) => {
+                    self.expired = Some(expired);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether the watch has ended because this watcher fell behind the history.
+    pub fn expired(&self) -> Option<Expired> {
+        self.expired
+    }
+
+    /// Every change up to this revision has been handed out: what a bookmark may say.
+    pub fn revision(&self) -> u64 {
+        let history = lock(&self.history);
+        match history.first_after(self.after) {
+            Ok(None) => self.after.max(history.revision),
+            Ok(Some(_)) | Err(_) => self.after,
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<WatchEvent>, Expired> {
+        let event = lock(&self.history).first_after(self.after)?.cloned();
+        if let Some(event) = &event {
+            self.after = event.object.revision;
+        }
+        Ok(event)
+    }
+}

@@ -1,0 +1,135 @@
+//! The writer thread: takes all writes that wait, commits them together, makes them visible, answers each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Instant;
+
+use crate::ballast::Ballast;
+use crate::batch::Batch;
+use crate::database::{Changes, DatabaseFile};
+use crate::error::StoreError;
+use crate::events::{EVENTS, EventAges};
+use crate::memory::Memory;
+use crate::object::{ObjectKey, WatchKind};
+
+/// A batch takes no further write once it has this many bytes of values, so that it fits into the reserve.
+const BATCH_BYTES: usize = 512 << 10;
+/// How many writes a batch takes at most, so that the first one does not wait too long.
+const BATCH_WRITES: usize = 1024;
+/// Revisions are reserved in blocks of this size, so that one whose event was never written to the disk is not given
+/// out again after a crash.
+const REVISION_BLOCK: u64 = 4096;
+
+/// A write: runs on the writer thread and leaves its answer, which is sent when the batch is durable. Given an error
+/// it does nothing but answer with it.
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut Batch<'_>, StoreError>) -> Answer + Send>;
+/// Tells the caller how the commit went.
+pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// The state of the writer thread.
+pub(crate) struct Writer {
+    pub(crate) directory: Arc<Path>,
+    pub(crate) file: Arc<DatabaseFile>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) ballast: Arc<Ballast>,
+    pub(crate) ages: EventAges,
+    pub(crate) changed_events: Sender<ObjectKey>,
+    /// Every revision up to this one is on the disk as possibly given out.
+    pub(crate) reserved_revision: u64,
+    /// Counts commits of the objects file.
+    pub(crate) commits: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    pub(crate) failed: Option<StoreError>,
+}
+
+impl Writer {
+    /// Works until all senders are gone.
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match self.ages.next_surplus() {
+                None => jobs.recv().map_err(RecvTimeoutError::from),
+                Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Ok(job) => self.write_batch(Some(job), jobs),
+                Err(RecvTimeoutError::Timeout) => self.write_batch(None, jobs),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn write_batch(&mut self, mut next: Option<Job>, jobs: &Receiver<Job>) {
+        let memory = Arc::clone(&self.memory);
+        let directory = Arc::clone(&self.directory);
+        let mut batch = Batch::new(&memory, &directory, memory.revision(), self.ballast.room());
+        let mut answers = Vec::new();
+        while let Some(job) = next {
+            answers.push(job(match &self.failed {
+                None => Ok(&mut batch),
+                Some(error) => Err(error.clone()),
+            }));
+            let full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
+            next = if full { None } else { jobs.try_recv().ok() };
+        }
+        self.remove_surplus_events(&mut batch);
+        let result = self.commit(batch);
+        for answer in answers {
+            answer(result.clone());
+        }
+    }
+
+    fn remove_surplus_events(&mut self, batch: &mut Batch<'_>) {
+        let now = Instant::now();
+        for event in &batch.events {
+            if event.object.key.resource == EVENTS {
+                let revision = (event.kind != WatchKind::Deleted).then_some(event.object.revision);
+                self.ages.note(&event.object.key, revision, now);
+            }
+        }
+        while let Some(key) = self.ages.surplus(now).cloned() {
+            self.ages.note(&key, None, now);
+            if let Some(event) = batch.get(&key)
+                && let Err(error) = batch.delete(event)
+            {
+                tracing::error!(event = %key, %error, "cannot remove an old event");
+            }
+        }
+    }
+
+    /// Makes a batch durable, then visible.
+    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+        let Batch { objects, events, records, revision, .. } = batch;
+        let mut changes = Changes {
+            objects: objects.iter().filter(|(key, _)| key.resource != EVENTS).map(|(k, v)| (k, v.as_ref())).collect(),
+            records: records.iter().map(|(table, key, value)| (*table, key.as_str(), value.as_deref())).collect(),
+            reserved_revision: None,
+        };
+        let wanted = !changes.objects.is_empty() || !changes.records.is_empty();
+        // A commit that happens anyway takes the next block along; none is made for it before the block is used up.
+        if revision > self.reserved_revision || (wanted && revision + REVISION_BLOCK / 2 > self.reserved_revision) {
+            changes.reserved_revision = Some(revision + REVISION_BLOCK);
+        }
+        if wanted || changes.reserved_revision.is_some() {
+            self.file.commit(&changes).map_err(|error| self.fail(error))?;
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            self.reserved_revision = changes.reserved_revision.unwrap_or(self.reserved_revision);
+        }
+        let changed_events = objects.into_keys().filter(|key| key.resource == EVENTS);
+        let changed_events: Vec<ObjectKey> = changed_events.collect();
+        self.memory.publish(events, revision);
+        for key in changed_events {
+            // That thread lives as long as this one; if it died, events stay in memory.
+            drop(self.changed_events.send(key));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: redb::Error) -> StoreError {
+        let error = StoreError::Failed { path: self.file.path.clone(), cause: Arc::new(error) };
+        tracing::error!(%error, cause = std::error::Error::source(&error), "the store takes no more writes");
+        self.failed = Some(error.clone());
+        error
+    }
+}
