@@ -181,7 +181,9 @@ mod tests {
     fn a_digest_is_sha256_and_64_digits() {
         let good = format!("sha256:{}", "0a".repeat(32));
         assert_eq!(good.parse::<Digest>().unwrap().hex(), "0a".repeat(32));
-        for bad in ["", "sha256:", "md5:abc", &format!("sha256:{}", "0A".repeat(32)), &format!("sha256:{}/", "0a".repeat(32))] {
+        for bad in
+            ["", "sha256:", "md5:abc", &format!("sha256:{}", "0A".repeat(32)), &format!("sha256:{}/", "0a".repeat(32))]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?} must be refused");
         }
     }

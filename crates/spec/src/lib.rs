@@ -1,12 +1,24 @@
 //! The words of Monopod: identifiers, Pod fields, defaults, validation and quantities.
 //!
 //! No IO and no clock: everything here is a function of its arguments. Start at [`ids`] for the identifiers that all
-//! crates share. Kubernetes' own types come from `k8s_openapi`, re-exported here so that its version stands once.
+//! crates share. An object from a client goes through [`decode`], [`support`] (what this engine does not honour is
+//! refused by name), [`defaults`] and [`validation`], in that order. Kubernetes' own types come from `k8s_openapi`, re-exported here so that its version stands once.
 #![forbid(unsafe_code)]
 
+pub mod decode;
+pub mod defaults;
+pub mod downward;
+pub mod expand;
+mod field;
 pub mod ids;
+pub mod image_ref;
+pub mod qos;
+pub mod quantity;
+pub mod resources;
+pub mod validation;
 
+pub use field::{FieldError, FieldReason};
 pub use ids::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId, VolumeName};
+pub use k8s_openapi;
 /// A point in wall time. Shown and stored; never used to measure.
 pub use k8s_openapi::jiff::Timestamp;
-pub use k8s_openapi;

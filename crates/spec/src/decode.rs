@@ -1,0 +1,181 @@
+//! From JSON to a typed object, naming each field that the type does not know.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Why a document is not an object of its type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("json: cannot unmarshal {}: {why}", if field.is_empty() { "the object" } else { field })]
+pub struct DecodeError {
+    /// The field whose value has the wrong type: `spec.containers[0].ports[0].containerPort`; empty for the document.
+    pub field: String,
+    /// What was found and what was expected.
+    pub why: String,
+}
+
+/// Reads `document` as a `T`; the second part names the fields that `T` does not have, in the order of the document.
+///
+/// Quantities may be bare numbers (`cpu: 1`), as the API server accepts them.
+pub fn decode_strict<T: DeserializeOwned>(mut document: Value) -> Result<(T, Vec<String>), DecodeError> {
+    quote_quantities(&mut document);
+    let mut unknown = Vec::new();
+    let mut note_unknown = |path: serde_ignored::Path<'_>| unknown.push(field_of(&path));
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(document, &mut track);
+    let decoded = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note_unknown));
+    match decoded {
+        Ok(object) => Ok((object, unknown)),
+        Err(error) => {
+            let field = track.path().to_string();
+            Err(DecodeError { field: if field == "." { String::new() } else { field }, why: error.to_string() })
+        }
+    }
+}
+
+/// How the API server reports unknown fields where `fieldValidation=Strict`.
+pub fn strict_decoding_error(unknown: &[String]) -> String {
+    let fields: Vec<String> = unknown.iter().map(|field| unknown_field(field)).collect();
+    format!("strict decoding error: {}", fields.join(", "))
+}
+
+/// One unknown field, as a warning or a part of the error says it.
+pub fn unknown_field(field: &str) -> String {
+    format!("unknown field {field:?}")
+}
+
+fn field_of(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field_of(parent)),
+        Path::Map { parent, key } => match field_of(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field_of(parent),
+    }
+}
+
+/// Where a quantity stands: below the first name as a map of quantities, or as the second's own value.
+fn quote_quantities(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(quote_quantities),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match name.as_str() {
+                    "resources" => {
+                        quote_members(field, "requests");
+                        quote_members(field, "limits");
+                    }
+                    "overhead" | "capacity" | "allocatable" | "allocatedResources" => quote_all(field),
+                    "emptyDir" => quote_member(field, "sizeLimit"),
+                    "resourceFieldRef" => quote_member(field, "divisor"),
+                    _ => quote_quantities(field),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn quote_members(value: &mut Value, name: &str) {
+    if let Some(member) = value.get_mut(name) {
+        quote_all(member);
+    }
+}
+
+fn quote_member(value: &mut Value, name: &str) {
+    if let Some(member) = value.get_mut(name) {
+        quote(member);
+    }
+}
+
+fn quote_all(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.values_mut().for_each(quote);
+    }
+}
+
+fn quote(value: &mut Value) {
+    if let Value::Number(number) = value {
+        *value = Value::String(number.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use serde_json::json;
+
+    #[test]
+    fn unknown_fields_are_named_by_their_path() {
+        let document = json!({
+            "apiVersion": "v1", "kind": "Pod", "extra": 1,
+            "metadata": {"name": "p", "label": {}},
+            "spec": {"containers": [{"name": "a"}, {"name": "b", "imagePullPolice": "x", "resources": {"limit": {}}}], "foo": {"bar": 1}},
+        });
+        let (pod, mut unknown) = decode_strict::<Pod>(document).unwrap();
+        unknown.sort();
+        let expected = [
+            "extra",
+            "metadata.label",
+            "spec.containers[1].imagePullPolice",
+            "spec.containers[1].resources.limit",
+            "spec.foo",
+        ];
+        assert_eq!(unknown, expected);
+        assert_eq!(pod.spec.unwrap().containers.len(), 2);
+        assert_eq!(
+            strict_decoding_error(&unknown[..2]),
+            "strict decoding error: unknown field \"extra\", unknown field \"metadata.label\""
+        );
+    }
+
+    #[test]
+    fn null_is_unset_everywhere() {
+        let document = json!({
+            "metadata": {"name": "p", "creationTimestamp": null, "labels": null},
+            "spec": {"containers": [{"name": "a", "args": null, "resources": null}], "volumes": null},
+            "status": {},
+        });
+        let (pod, unknown) = decode_strict::<Pod>(document).unwrap();
+        assert!(unknown.is_empty());
+        assert_eq!(pod.metadata.creation_timestamp, None);
+    }
+
+    #[test]
+    fn quantities_may_be_numbers() {
+        let document = json!({"spec": {
+            "containers": [{"name": "a", "resources": {"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": 0.5}}}],
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": 1024}}],
+        }});
+        let spec = decode_strict::<Pod>(document).unwrap().0.spec.unwrap();
+        let resources = spec.containers[0].resources.clone().unwrap();
+        assert_eq!(resources.limits.unwrap()["cpu"].0, "1");
+        assert_eq!(resources.requests.unwrap()["cpu"].0, "0.5");
+        assert_eq!(spec.volumes.unwrap()[0].empty_dir.clone().unwrap().size_limit.unwrap().0, "1024");
+    }
+
+    #[test]
+    fn a_wrong_type_is_reported_with_its_field() {
+        let table = [
+            (
+                json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": "x"}]}]}}),
+                "spec.containers[0].ports[0].containerPort",
+            ),
+            (json!({"spec": {"containers": {}}}), "spec.containers"),
+            (
+                json!({"spec": {"containers": [{"name": "a", "env": [{"name": "A", "value": 1}]}]}}),
+                "spec.containers[0].env[0].value",
+            ),
+            (json!({"kind": "ConfigMap"}), ""),
+            (json!([]), ""),
+        ];
+        for (document, field) in table {
+            let error = decode_strict::<Pod>(document).unwrap_err();
+            assert_eq!(error.field, field, "{error}");
+        }
+        assert!(decode_strict::<ConfigMap>(json!({"data": {"a": 1}})).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Defaults of a Pod.
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+
+use super::container::default_container;
+use crate::quantity::Quantity;
+
+/// Mode of files made from `ConfigMaps` and Secrets.
+const FILE_MODE: i32 = 0o644;
+
+/// Fills in all defaults of a Pod.
+pub fn default_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        default_pod_spec(spec);
+    }
+}
+
+/// Sets a text that is absent or empty.
+pub(super) fn set_text(field: &mut Option<String>, default: &str) {
+    if field.as_deref().unwrap_or_default().is_empty() {
+        *field = Some(default.to_owned());
+    }
+}
+
+/// Writes a quantity in its canonical form; one that cannot be read is left for validation to refuse.
+pub(super) fn canonicalize(quantity: &mut RawQuantity) {
+    if let Ok(parsed) = Quantity::parse(&quantity.0) {
+        quantity.0 = parsed.to_string();
+    }
+}
+
+fn default_pod_spec(spec: &mut PodSpec) {
+    set_text(&mut spec.dns_policy, "ClusterFirst");
+    set_text(&mut spec.restart_policy, "Always");
+    set_text(&mut spec.scheduler_name, "default-scheduler");
+    default_service_account(spec);
+    spec.security_context.get_or_insert_default();
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.enable_service_links.get_or_insert(true);
+    spec.volumes.iter_mut().flatten().for_each(default_volume);
+    spec.containers.iter_mut().for_each(default_container);
+    spec.init_containers.iter_mut().flatten().for_each(default_container);
+}
+
+/// `serviceAccount` is the old name of `serviceAccountName`; both are always shown.
+fn default_service_account(spec: &mut PodSpec) {
+    let old_name = spec.service_account.as_deref().filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
+    set_text(&mut spec.service_account_name, &old_name);
+    spec.service_account.clone_from(&spec.service_account_name);
+}
+
+fn default_volume(volume: &mut Volume) {
+    let is_bare = Volume { name: volume.name.clone(), ..Volume::default() } == *volume;
+    if is_bare {
+        volume.empty_dir = Some(k8s_openapi::api::core::v1::EmptyDirVolumeSource::default());
+    }
+    if let Some(limit) = volume.empty_dir.as_mut().and_then(|empty_dir| empty_dir.size_limit.as_mut()) {
+        canonicalize(limit);
+    }
+    if let Some(host_path) = &mut volume.host_path {
+        host_path.type_.get_or_insert_default();
+    }
+    if let Some(secret) = &mut volume.secret {
+        secret.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(config_map) = &mut volume.config_map {
+        config_map.default_mode.get_or_insert(FILE_MODE);
+    }
+    if let Some(downward) = &mut volume.downward_api {
+        downward.default_mode.get_or_insert(FILE_MODE);
+        let fields = downward.items.iter_mut().flatten().filter_map(|item| item.field_ref.as_mut());
+        fields.for_each(|field| set_text(&mut field.api_version, "v1"));
+    }
+    if let Some(projected) = &mut volume.projected {
+        projected.default_mode.get_or_insert(FILE_MODE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn defaulted(pod: serde_json::Value) -> serde_json::Value {
+        let mut pod: Pod = serde_json::from_value(pod).unwrap();
+        default_pod(&mut pod);
+        let once = serde_json::to_value(&pod).unwrap();
+        default_pod(&mut pod);
+        assert_eq!(serde_json::to_value(&pod).unwrap(), once, "a second time changes nothing");
+        once
+    }
+
+    #[test]
+    fn a_minimal_pod_reads_as_the_api_server_shows_it() {
+        let pod =
+            defaulted(json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}}));
+        assert_eq!(
+            pod,
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+                "spec": {
+                    "containers": [{
+                        "name": "c", "image": "nginx", "imagePullPolicy": "Always", "resources": {},
+                        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                    }],
+                    "dnsPolicy": "ClusterFirst", "enableServiceLinks": true, "restartPolicy": "Always",
+                    "schedulerName": "default-scheduler", "securityContext": {}, "serviceAccount": "default",
+                    "serviceAccountName": "default", "terminationGracePeriodSeconds": 30,
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_given_stays() {
+        let spec = json!({
+            "containers": [{
+                "name": "c", "image": "a:1", "imagePullPolicy": "Never", "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}},
+                "terminationMessagePath": "/t", "terminationMessagePolicy": "FallbackToLogsOnError",
+            }],
+            "dnsPolicy": "None", "enableServiceLinks": false, "restartPolicy": "Never", "schedulerName": "mine",
+            "securityContext": {"runAsUser": 1}, "serviceAccount": "a", "serviceAccountName": "a",
+            "terminationGracePeriodSeconds": 0,
+        });
+        let pod = defaulted(json!({"spec": spec}));
+        assert_eq!(pod["spec"], spec);
+    }
+
+    #[test]
+    fn volumes_say_their_modes_and_types() {
+        let table = [
+            (json!({"name": "v"}), json!({"name": "v", "emptyDir": {}})),
+            (
+                json!({"name": "v", "emptyDir": {"sizeLimit": "1024Mi"}}),
+                json!({"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}),
+            ),
+            (
+                json!({"name": "v", "hostPath": {"path": "/x"}}),
+                json!({"name": "v", "hostPath": {"path": "/x", "type": ""}}),
+            ),
+            (
+                json!({"name": "v", "secret": {"secretName": "s"}}),
+                json!({"name": "v", "secret": {"secretName": "s", "defaultMode": 420}}),
+            ),
+            (
+                json!({"name": "v", "configMap": {"name": "s", "defaultMode": 0}}),
+                json!({"name": "v", "configMap": {"name": "s", "defaultMode": 0}}),
+            ),
+        ];
+        for (given, expected) in table {
+            let pod = defaulted(json!({"spec": {"containers": [], "volumes": [given]}}));
+            assert_eq!(pod["spec"]["volumes"][0], expected);
+        }
+    }
+}

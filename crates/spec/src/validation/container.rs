@@ -1,0 +1,135 @@
+//! Rules for containers and init containers.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeMount};
+
+use super::{env, names, pod, probe, resources, security};
+use crate::field::{Errors, Path};
+
+/// All containers of a Pod; `volumes` are the names that mounts may use.
+pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSpec, volumes: &HashSet<&str>) {
+    let grace = spec.termination_grace_period_seconds;
+    let list_path = spec_path.child("containers");
+    if spec.containers.is_empty() {
+        errors.required(&list_path, "");
+    }
+    let mut names = HashSet::new();
+    for (index, container) in spec.containers.iter().enumerate() {
+        let path = list_path.index(index);
+        common(errors, &path, container, volumes);
+        if !names.insert(container.name.as_str()) {
+            errors.duplicate(&path.child("name"), container.name.as_str());
+        }
+        probe::lifecycle_and_probes(errors, &path, container, grace);
+    }
+    let list_path = spec_path.child("initContainers");
+    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+        let path = list_path.index(index);
+        common(errors, &path, container, volumes);
+        if !names.insert(container.name.as_str()) {
+            errors.duplicate(&path.child("name"), container.name.as_str());
+        }
+        if container.restart_policy.as_deref() == Some("Always") {
+            probe::lifecycle_and_probes(errors, &path, container, grace);
+        } else {
+            forbid_lifecycle_and_probes(errors, &path, container);
+        }
+    }
+}
+
+/// What holds for containers of every kind.
+fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: &HashSet<&str>) {
+    if container.name.is_empty() {
+        errors.required(&path.child("name"), "");
+    } else {
+        for fault in names::dns_label(&container.name) {
+            errors.invalid(&path.child("name"), container.name.as_str(), fault);
+        }
+    }
+    if container.image.as_deref().unwrap_or_default().is_empty() {
+        errors.required(&path.child("image"), "");
+    }
+    let policy = container.termination_message_policy.as_deref();
+    pod::one_of(errors, &path.child("terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"]);
+    ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
+    env::env(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
+    env::env_from(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
+    volume_mounts(errors, &path.child("volumeMounts"), container, volumes);
+    let pull_policy = container.image_pull_policy.as_deref();
+    pod::one_of(errors, &path.child("imagePullPolicy"), pull_policy, &["Always", "IfNotPresent", "Never"]);
+    if let Some(requirements) = &container.resources {
+        resources::container_resources(errors, &path.child("resources"), requirements);
+    }
+    if let Some(context) = &container.security_context {
+        security::security_context(errors, &path.child("securityContext"), context);
+    }
+}
+
+fn forbid_lifecycle_and_probes(errors: &mut Errors, path: &Path<'_>, container: &Container) {
+    let present = [
+        ("lifecycle", container.lifecycle.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present) {
+        errors.forbidden(&path.child(field), "may not be set for init containers without restartPolicy=Always");
+    }
+}
+
+fn ports(errors: &mut Errors, path: &Path<'_>, ports: &[ContainerPort]) {
+    let mut names_seen = HashSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+            let faults = names::port_name(name);
+            if faults.is_empty() && !names_seen.insert(name) {
+                errors.duplicate(&path.child("name"), name);
+            }
+            for fault in faults {
+                errors.invalid(&path.child("name"), name, fault);
+            }
+        }
+        if port.container_port == 0 {
+            errors.required(&path.child("containerPort"), "");
+        } else {
+            for fault in names::port_number(port.container_port.into()) {
+                errors.invalid(&path.child("containerPort"), port.container_port, fault);
+            }
+        }
+        pod::one_of(errors, &path.child("protocol"), port.protocol.as_deref(), &["SCTP", "TCP", "UDP"]);
+    }
+}
+
+fn volume_mounts(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: &HashSet<&str>) {
+    let mut targets = HashSet::new();
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        let mount_path = path.index(index);
+        if mount.name.is_empty() {
+            errors.required(&mount_path.child("name"), "");
+        }
+        if !volumes.contains(mount.name.as_str()) {
+            errors.not_found(&mount_path.child("name"), mount.name.as_str());
+        }
+        if mount.mount_path.is_empty() {
+            errors.required(&mount_path.child("mountPath"), "");
+        }
+        if !targets.insert(mount.mount_path.as_str()) {
+            errors.invalid(&mount_path.child("mountPath"), mount.mount_path.as_str(), "must be unique");
+        }
+        propagation(errors, &mount_path.child("mountPropagation"), container, mount);
+    }
+}
+
+fn propagation(errors: &mut Errors, path: &Path<'_>, container: &Container, mount: &VolumeMount) {
+    let Some(propagation) = mount.mount_propagation.as_deref() else { return };
+    let known = ["Bidirectional", "HostToContainer", "None"];
+    if !known.contains(&propagation) {
+        errors.not_supported(path, propagation, &known);
+    }
+    let is_privileged = container.security_context.as_ref().and_then(|context| context.privileged) == Some(true);
+    if propagation == "Bidirectional" && !is_privileged {
+        errors.forbidden(path, "Bidirectional mount propagation is available only to privileged containers");
+    }
+}

@@ -1,0 +1,26 @@
+//! What the API server checks before it keeps an object, in its words. All take the object *after* defaulting.
+//!
+//! Source: `pkg/apis/core/validation` of Kubernetes, for what each field may hold and for the sentences. Fields that
+//! this engine does not support are refused by [`crate::support`]; they are not checked here.
+
+mod container;
+mod env;
+mod meta;
+mod names;
+mod objects;
+mod pod;
+mod probe;
+mod resources;
+mod security;
+mod update;
+mod volume;
+
+pub use crate::field::{FieldError, FieldReason};
+pub use meta::{NameForm, validate_object_meta, validate_object_meta_update};
+pub use names::{config_key, dns_label, dns_subdomain, environment_name, label_value, qualified_name};
+pub use objects::{
+    validate_config_map, validate_config_map_update, validate_namespace, validate_namespace_update, validate_secret,
+    validate_secret_update,
+};
+pub use pod::validate_pod;
+pub use update::validate_pod_update;

@@ -1,0 +1,64 @@
+//! Rules for requests and limits.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+
+use super::names;
+use crate::field::{Errors, Path};
+use crate::quantity::Quantity;
+
+pub(super) fn container_resources(errors: &mut Errors, path: &Path<'_>, requirements: &ResourceRequirements) {
+    let none = BTreeMap::new();
+    let limits = requirements.limits.as_ref().unwrap_or(&none);
+    let requests = requirements.requests.as_ref().unwrap_or(&none);
+    for (name, limit) in limits {
+        amount(errors, &path.child("limits"), name, limit);
+    }
+    for (name, request) in requests {
+        let Some(request) = amount(errors, &path.child("requests"), name, request) else { continue };
+        let Some(limit) = limits.get(name).and_then(|limit| Quantity::parse(&limit.0).ok()) else { continue };
+        if request.compare(limit).is_gt() {
+            let fault = format!("must be less than or equal to {name} limit of {limit}");
+            errors.invalid(&path.child("requests"), request.to_string(), fault);
+        }
+    }
+}
+
+/// A size that must not be negative; `None` where it has been reported.
+pub(super) fn amount(errors: &mut Errors, list: &Path<'_>, name: &str, raw: &RawQuantity) -> Option<Quantity> {
+    let path = list.key(name);
+    for fault in resource_name(name) {
+        errors.invalid(&path, name, fault);
+    }
+    let quantity = match Quantity::parse(&raw.0) {
+        Ok(quantity) => quantity,
+        Err(error) => {
+            errors.invalid(&path, raw.0.as_str(), error.to_string());
+            return None;
+        }
+    };
+    if quantity.is_negative() {
+        errors.invalid(&path, quantity.to_string(), "must be greater than or equal to 0");
+        return None;
+    }
+    // Sums are kept in 64 bits.
+    let fits = if name == "cpu" { quantity.millis() } else { quantity.value() };
+    if let Err(error) = fits {
+        errors.invalid(&path, quantity.to_string(), error.to_string());
+        return None;
+    }
+    Some(quantity)
+}
+
+fn resource_name(name: &str) -> Vec<String> {
+    let faults = names::qualified_name(name);
+    if !faults.is_empty() || name.contains('/') {
+        return faults;
+    }
+    if ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-") {
+        return Vec::new();
+    }
+    vec!["must be a standard resource for containers".to_owned()]
+}

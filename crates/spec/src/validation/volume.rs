@@ -1,0 +1,118 @@
+//! Rules for volumes.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Volume};
+
+use super::names;
+use crate::field::{Errors, Path};
+use crate::quantity::Quantity;
+
+const HOST_PATH_TYPES: [&str; 8] =
+    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+
+/// Checks all volumes; returns the names that mounts may use.
+pub(super) fn volumes<'a>(errors: &mut Errors, path: &Path<'_>, volumes: &'a [Volume]) -> HashSet<&'a str> {
+    let mut names_seen = HashSet::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let path = path.index(index);
+        source(errors, &path, volume);
+        if volume.name.is_empty() {
+            errors.required(&path.child("name"), "");
+            continue;
+        }
+        for fault in names::dns_label(&volume.name) {
+            errors.invalid(&path.child("name"), volume.name.as_str(), fault);
+        }
+        if !names_seen.insert(volume.name.as_str()) {
+            errors.duplicate(&path.child("name"), volume.name.as_str());
+        }
+    }
+    names_seen
+}
+
+fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
+    let present = [
+        ("emptyDir", volume.empty_dir.is_some()),
+        ("hostPath", volume.host_path.is_some()),
+        ("secret", volume.secret.is_some()),
+        ("configMap", volume.config_map.is_some()),
+    ];
+    for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present).skip(1) {
+        errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
+    }
+    if let Some(empty_dir) = &volume.empty_dir {
+        empty_dir_source(errors, &path.child("emptyDir"), empty_dir);
+    }
+    if let Some(host_path) = &volume.host_path {
+        host_path_source(errors, &path.child("hostPath"), host_path);
+    }
+    if let Some(secret) = &volume.secret {
+        let path = path.child("secret");
+        if secret.secret_name.as_deref().unwrap_or_default().is_empty() {
+            errors.required(&path.child("secretName"), "");
+        }
+        files(errors, &path, secret.default_mode, secret.items.as_deref().unwrap_or_default());
+    }
+    if let Some(config_map) = &volume.config_map {
+        let path = path.child("configMap");
+        if config_map.name.is_empty() {
+            errors.required(&path.child("name"), "");
+        }
+        files(errors, &path, config_map.default_mode, config_map.items.as_deref().unwrap_or_default());
+    }
+}
+
+fn empty_dir_source(errors: &mut Errors, path: &Path<'_>, empty_dir: &EmptyDirVolumeSource) {
+    let limit = empty_dir.size_limit.as_ref().map(|limit| Quantity::parse(&limit.0));
+    if limit.is_some_and(|limit| limit.is_ok_and(Quantity::is_negative)) {
+        errors.forbidden(&path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+    }
+    if let Some(limit) = &empty_dir.size_limit
+        && let Err(error) = Quantity::parse(&limit.0)
+    {
+        errors.invalid(&path.child("sizeLimit"), limit.0.as_str(), error.to_string());
+    }
+}
+
+fn host_path_source(errors: &mut Errors, path: &Path<'_>, host_path: &HostPathVolumeSource) {
+    if host_path.path.is_empty() {
+        errors.required(&path.child("path"), "");
+        return;
+    }
+    for fault in names::no_backsteps(&host_path.path) {
+        errors.invalid(&path.child("path"), host_path.path.as_str(), fault);
+    }
+    let kind = host_path.type_.as_deref().unwrap_or_default();
+    if !HOST_PATH_TYPES.contains(&kind) {
+        errors.not_supported(&path.child("type"), kind, &HOST_PATH_TYPES);
+    }
+}
+
+fn files(errors: &mut Errors, path: &Path<'_>, default_mode: Option<i32>, items: &[KeyToPath]) {
+    mode(errors, &path.child("defaultMode"), default_mode);
+    let list_path = path.child("items");
+    for (index, item) in items.iter().enumerate() {
+        let path = list_path.index(index);
+        if item.key.is_empty() {
+            errors.required(&path.child("key"), "");
+        }
+        if item.path.is_empty() {
+            errors.required(&path.child("path"), "");
+        }
+        for fault in names::descending_path(&item.path) {
+            errors.invalid(&path.child("path"), item.path.as_str(), fault);
+        }
+        // Names with two dots belong to the directory that is swapped when the content changes.
+        if item.path.starts_with("..") && !item.path.starts_with("../") && item.path != ".." {
+            errors.invalid(&path.child("path"), item.path.as_str(), "must not start with '..'");
+        }
+        mode(errors, &path.child("mode"), item.mode);
+    }
+}
+
+fn mode(errors: &mut Errors, path: &Path<'_>, mode: Option<i32>) {
+    if let Some(mode) = mode.filter(|mode| !(0..=0o777).contains(mode)) {
+        errors.invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive");
+    }
+}
