@@ -25,3 +25,14 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // no other part of the process opened itself.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Marks every descriptor from `first` on as close-on-exec (close_range(2)).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: with this flag nothing is closed now; numbers that are not open are passed over.
+    if unsafe { libc::close_range(first, libc::c_uint::MAX, flags) } < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -6,6 +6,7 @@
 
 pub mod fd;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod signal;

@@ -1,6 +1,7 @@
 //! Signal dispositions and masks of the calling process (signal(7)).
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Sets every signal to its default and unblocks all: exec keeps ignored and blocked signals, and Rust ignores SIGPIPE.
 pub fn reset_all() -> io::Result<()> {
@@ -34,6 +35,15 @@ pub fn ignore_termination() -> io::Result<()> {
 pub fn restore_sigpipe() {
     // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Sends a signal by number, real-time ones too (pidfd_send_signal(2)).
+pub fn pidfd_send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let no_info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is borrowed for the call; a null siginfo asks for the one that kill(2) makes.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, no_info, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Number of a signal by its name, with or without `SIG`, or by its number, as in an image's `STOPSIGNAL`.

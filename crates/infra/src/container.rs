@@ -1,0 +1,294 @@
+//! A container's birth: its streams, its first process and what that process does until it becomes the program.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{ioctl_tiocsctty, setsid};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
+
+use crate::failure::At;
+use crate::process::{ChildMessage, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
+use crate::protocol::{CgroupMount, ContainerPlan, ExecPlan, Failure, ProcessPlan};
+use crate::rootfs::Rootfs;
+use crate::wire;
+
+/// A container writes this much before it waits for a slow log writer.
+const PIPE_SIZE: usize = 1024 * 1024;
+
+/// A process that was cloned and has not yet executed its program.
+#[derive(Debug)]
+pub(crate) struct Born {
+    pub(crate) child: Child,
+    /// Where it reports.
+    pub(crate) channel: OwnedFd,
+    /// infra's ends of its pipes; empty with a terminal, whose master comes over the channel.
+    pub(crate) pipes: Pipes,
+}
+
+/// infra's ends of a container's pipes.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// The descriptors that come with a [`ContainerPlan`].
+#[derive(Debug)]
+pub(crate) struct ContainerDescriptors {
+    pub(crate) rootfs: OwnedFd,
+    pub(crate) logs: OwnedFd,
+    pub(crate) cgroup: Option<OwnedFd>,
+    pub(crate) tasks: Vec<OwnedFd>,
+    pub(crate) mounts: Vec<OwnedFd>,
+}
+
+impl ContainerDescriptors {
+    /// Sorts them as the protocol says.
+    pub(crate) fn take(plan: &ContainerPlan, descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let mut all = descriptors.into_iter();
+        let mut next = || all.next().ok_or(Errno::BADF).at("receive a descriptor");
+        let (rootfs, logs) = (next()?, next()?);
+        let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
+        let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
+        Ok(Self { rootfs, logs, cgroup, tasks, mounts: all.collect() })
+    }
+}
+
+/// Clones the first process of a container.
+pub(crate) fn start_container(
+    proof: SingleThreaded,
+    plan: &ContainerPlan,
+    descriptors: &mut ContainerDescriptors,
+    cgroup_mounts: &[CgroupMount],
+    null: &OwnedFd,
+) -> Result<Born, Failure> {
+    let (channel, child_channel) = report_channel()?;
+    let mut streams = if plan.process.tty { Streams::default() } else { Streams::open(&plan.process, plan.stdin)? };
+    let mounts = std::mem::take(&mut descriptors.mounts);
+    let options = CloneOptions {
+        new_pid_namespace: true,
+        new_mount_namespace: true,
+        cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd),
+    };
+    let body = || {
+        let failure = match run_container(plan, descriptors, mounts, cgroup_mounts, &streams.theirs, null, &child_channel) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        // If even this cannot be said, the exit code is what is left.
+        drop(tell(&child_channel, &ChildMessage::Failed(failure)));
+        Err::<Infallible, i32>(127)
+    };
+    let child = clone_process(proof, &options, body).at("clone")?;
+    Ok(Born { child, channel, pipes: std::mem::take(&mut streams.ours) })
+}
+
+/// Runs in the new process.
+fn run_container(
+    plan: &ContainerPlan,
+    descriptors: &ContainerDescriptors,
+    mounts: Vec<OwnedFd>,
+    cgroup_mounts: &[CgroupMount],
+    streams: &Pipes,
+    null: &OwnedFd,
+    channel: &OwnedFd,
+) -> Result<Infallible, Failure> {
+    join_cgroups(&descriptors.tasks)?;
+    // The namespace's root is where the process is when it is made, so it comes after joining.
+    sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
+    set_oom_score(plan.oom_score_adj)?;
+    setsid().at("make a session")?;
+    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan.privileged, cgroup_mounts)?;
+    rootfs.mount_volumes(&plan.mounts, mounts)?;
+    let terminal = if plan.process.tty { Some(Terminal::open(rootfs.devpts(), &plan.process)?) } else { None };
+    let mut report: Vec<BorrowedFd<'_>> = vec![rootfs.devpts()];
+    report.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
+    wire::send(channel, &wire::encode(0, &ChildMessage::Assembled), &report).at("report to infra")?;
+    if let Some(terminal) = &terminal {
+        rootfs.mount_console(&terminal.number)?;
+    }
+    if !plan.privileged {
+        rootfs.mask()?;
+    }
+    rootfs.enter(plan)?;
+    make_working_dir(Path::new(&plan.process.working_dir))?;
+    match terminal {
+        Some(terminal) => terminal.become_stdio()?,
+        None => become_stdio(streams, null)?,
+    }
+    become_program(&plan.process, channel)
+}
+
+/// The descriptors that come with an [`ExecPlan`].
+#[derive(Debug)]
+pub(crate) struct ExecDescriptors {
+    pub(crate) cgroup: Option<OwnedFd>,
+    pub(crate) tasks: Vec<OwnedFd>,
+    pub(crate) streams: Pipes,
+}
+
+impl ExecDescriptors {
+    /// Sorts them as the protocol says.
+    pub(crate) fn take(plan: &ExecPlan, descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let mut all = descriptors.into_iter();
+        let mut next = || all.next().ok_or(Errno::BADF).at("receive a descriptor");
+        let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
+        let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
+        let mut stream = |wanted: bool| if wanted && !plan.process.tty { next().map(Some) } else { Ok(None) };
+        let streams = Pipes { stdin: stream(plan.stdin)?, stdout: stream(plan.stdout)?, stderr: stream(plan.stderr)? };
+        Ok(Self { cgroup, tasks, streams })
+    }
+}
+
+/// A container as a new process joins it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Joined<'a> {
+    /// Its first process.
+    pub(crate) pidfd: &'a OwnedFd,
+    /// Its own devpts.
+    pub(crate) devpts: &'a OwnedFd,
+    /// infra's PID namespace, to return to.
+    pub(crate) own_pid_namespace: &'a OwnedFd,
+}
+
+/// Clones a process into a running container; gives the terminal's master if one was asked for.
+///
+/// infra itself enters the container's PID namespace for its next child, since setns(2) never moves the caller's own
+/// PID; it goes back at once, or the next container would be refused with EINVAL.
+pub(crate) fn start_exec(
+    proof: SingleThreaded,
+    plan: &ExecPlan,
+    descriptors: &ExecDescriptors,
+    container: Joined<'_>,
+    null: &OwnedFd,
+) -> Result<(Born, Option<OwnedFd>), Failure> {
+    let (channel, child_channel) = report_channel()?;
+    let terminal =
+        if plan.process.tty { Some(Terminal::open(container.devpts.as_fd(), &plan.process)?) } else { None };
+    let options = CloneOptions { cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
+    let body = || {
+        let failure = match run_exec(plan, descriptors, container, terminal.as_ref(), null, &child_channel) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        drop(tell(&child_channel, &ChildMessage::Failed(failure)));
+        Err::<Infallible, i32>(127)
+    };
+    enter_pid_namespace_of(container.pidfd).at("enter the container's PID namespace")?;
+    let child = clone_process(proof, &options, body).at("clone");
+    return_to_pid_namespace(container.own_pid_namespace).at("return to infra's PID namespace")?;
+    let born = Born { child: child?, channel, pipes: Pipes::default() };
+    Ok((born, terminal.map(|terminal| terminal.master)))
+}
+
+fn enter_pid_namespace_of(pidfd: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), rustix::thread::ThreadNameSpaceType::PROCESS_ID)
+}
+
+fn return_to_pid_namespace(own: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::thread::move_into_link_name_space(own.as_fd(), Some(rustix::thread::LinkNameSpaceType::ProcessID))
+}
+
+/// Runs in the new process.
+fn run_exec(
+    plan: &ExecPlan,
+    descriptors: &ExecDescriptors,
+    container: Joined<'_>,
+    terminal: Option<&Terminal>,
+    null: &OwnedFd,
+    channel: &OwnedFd,
+) -> Result<Infallible, Failure> {
+    use rustix::thread::{ThreadNameSpaceType as Kind, move_into_thread_name_spaces};
+    join_cgroups(&descriptors.tasks)?;
+    set_oom_score(plan.oom_score_adj)?;
+    setsid().at("make a session")?;
+    move_into_thread_name_spaces(container.pidfd.as_fd(), Kind::MOUNT | Kind::CONTROL_GROUP)
+        .at("enter the container's namespaces")?;
+    rustix::process::chdir("/").at_path("enter", "/")?;
+    match terminal {
+        Some(terminal) => terminal.become_stdio()?,
+        None => become_stdio(&descriptors.streams, null)?,
+    }
+    become_program(&plan.process, channel)
+}
+
+fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make a socket pair")
+}
+
+/// Both ends of a container's pipes.
+#[derive(Debug, Default)]
+struct Streams {
+    ours: Pipes,
+    theirs: Pipes,
+}
+
+impl Streams {
+    /// The output pipes belong to the container's user: else a program that is not root cannot open `/dev/stdout`.
+    fn open(process: &ProcessPlan, stdin: bool) -> Result<Self, Failure> {
+        let mut streams = Self::default();
+        let owner = (Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(process.gid)));
+        for (ours, theirs) in [
+            (&mut streams.ours.stdout, &mut streams.theirs.stdout),
+            (&mut streams.ours.stderr, &mut streams.theirs.stderr),
+        ] {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).at("make a pipe")?;
+            // Beyond pipe-user-pages-soft (pipe(7)) the size stays what it is, which only costs speed.
+            let _size = fcntl_setpipe_size(&write, PIPE_SIZE).ok();
+            fchown(&write, owner.0, owner.1).at("give away a pipe")?;
+            rustix::io::ioctl_fionbio(&read, true).at("make a pipe non-blocking")?;
+            (*ours, *theirs) = (Some(read), Some(write));
+        }
+        if stdin {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).at("make a pipe")?;
+            fchown(&read, owner.0, owner.1).at("give away a pipe")?;
+            rustix::io::ioctl_fionbio(&write, true).at("make a pipe non-blocking")?;
+            (streams.ours.stdin, streams.theirs.stdin) = (Some(write), Some(read));
+        }
+        Ok(streams)
+    }
+}
+
+/// A pseudo-terminal of a container's own devpts.
+#[derive(Debug)]
+struct Terminal {
+    master: OwnedFd,
+    slave: OwnedFd,
+    /// Its name below `/dev/pts`.
+    number: String,
+}
+
+impl Terminal {
+    /// By descriptor and TIOCGPTPEER (ioctl_tty(2)), never by a path that the container could have changed.
+    fn open(devpts: BorrowedFd<'_>, process: &ProcessPlan) -> Result<Self, Failure> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = openat(devpts, "ptmx", flags, Mode::empty()).at_path("open", "/dev/pts/ptmx")?;
+        unlockpt(&master).at("unlock a terminal")?;
+        let peer = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = ioctl_tiocgptpeer(&master, peer).at("open a terminal")?;
+        fchown(&slave, Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(5))).at("give away a terminal")?;
+        let name = ptsname(&master, Vec::new()).at("name a terminal")?;
+        let number = name.to_string_lossy().trim_start_matches("/dev/pts/").to_owned();
+        Ok(Self { master, slave, number })
+    }
+
+    fn become_stdio(&self) -> Result<(), Failure> {
+        rustix::stdio::dup2_stdin(&self.slave).at("connect stdin")?;
+        rustix::stdio::dup2_stdout(&self.slave).at("connect stdout")?;
+        rustix::stdio::dup2_stderr(&self.slave).at("connect stderr")?;
+        ioctl_tiocsctty(&self.slave).at("take the terminal")
+    }
+}
+
+fn become_stdio(streams: &Pipes, null: &OwnedFd) -> Result<(), Failure> {
+    rustix::stdio::dup2_stdin(streams.stdin.as_ref().unwrap_or(null)).at("connect stdin")?;
+    rustix::stdio::dup2_stdout(streams.stdout.as_ref().unwrap_or(null)).at("connect stdout")?;
+    rustix::stdio::dup2_stderr(streams.stderr.as_ref().unwrap_or(null)).at("connect stderr")
+}

@@ -1,0 +1,287 @@
+//! A container's log in CRI's format: `<RFC 3339 time> <stream> <F|P> <text>`, one file at a time, rotated by size.
+
+use std::os::fd::OwnedFd;
+
+use jiff::Timestamp;
+use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::failure::At;
+use crate::protocol::Failure;
+
+/// A longer line is split into parts tagged `P`, the last one `F`, as containerd and CRI-O do it.
+const LINE_LIMIT: usize = 16 * 1024;
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// Bytes that could not be written, to be told to the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) bytes: u64,
+    pub(crate) errno: i32,
+}
+
+/// An open log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    directory: OwnedFd,
+    name: String,
+    file: OwnedFd,
+    size: u64,
+    max_size: u64,
+    max_files: u32,
+    stdout: Pending,
+    stderr: Pending,
+    lost: u64,
+}
+
+/// The begun line of a stream.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// A part of this line is in the file already, tagged `P`.
+    split: bool,
+}
+
+impl Log {
+    /// Opens the log file, going on where an earlier infra stopped.
+    pub(crate) fn open(directory: OwnedFd, name: &str, max_size: u64, max_files: u32) -> Result<Self, Failure> {
+        let (file, size) = open_file(&directory, name).at_path("open the log", name)?;
+        let name = name.to_owned();
+        let (stdout, stderr) = (Pending::default(), Pending::default());
+        Ok(Self { directory, name, file, size, max_size, max_files: max_files.max(1), stdout, stderr, lost: 0 })
+    }
+
+    /// Writes the whole lines of `data`, keeping a begun one. Never fails and never waits for a disk to have room:
+    /// what cannot be written is counted.
+    pub(crate) fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp) -> Option<Lost> {
+        let pending = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let mut lines = Vec::with_capacity(data.len() + data.len() / 2 + 128);
+        format_lines(pending, stream, data, now, &mut lines);
+        self.append(&lines, now)
+    }
+
+    /// Writes a begun line that will not be finished, tagged `P` as containerd does.
+    pub(crate) fn finish(&mut self, now: Timestamp) -> Option<Lost> {
+        let mut lines = Vec::new();
+        for (stream, pending) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
+            if !pending.bytes.is_empty() {
+                push_line(&mut lines, &prefix(stream, 'P', now), &pending.bytes);
+                pending.bytes = Vec::new();
+            }
+        }
+        self.append(&lines, now)
+    }
+
+    fn append(&mut self, lines: &[u8], now: Timestamp) -> Option<Lost> {
+        if lines.is_empty() {
+            return None;
+        }
+        match write_all(&self.file, lines) {
+            Ok(()) => {
+                self.size += lines.len() as u64;
+                self.rotate_if_due(now);
+                None
+            }
+            Err(error) => {
+                // Readers never see half a line.
+                drop(ftruncate(&self.file, self.size));
+                self.lost += lines.len() as u64;
+                Some(Lost { bytes: self.lost, errno: error.raw_os_error() })
+            }
+        }
+    }
+
+    /// Rotates between lines; a stream that never ends its line may delay that up to twice the size.
+    fn rotate_if_due(&mut self, now: Timestamp) {
+        let mid_line = self.stdout.split || self.stderr.split;
+        if self.size < self.max_size || (mid_line && self.size < self.max_size.saturating_mul(2)) {
+            return;
+        }
+        // A failed rotation is tried again at the next write; until then the file grows.
+        if rename_away(&self.directory, &self.name, now).is_ok()
+            && let Ok((file, size)) = open_file(&self.directory, &self.name)
+        {
+            (self.file, self.size) = (file, size);
+            remove_old(&self.directory, &self.name, self.max_files as usize - 1);
+        }
+    }
+}
+
+/// A Pod with a hostPath on the log directory may have put a symbolic link, a FIFO or a device there.
+fn open_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<(OwnedFd, u64)> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::from_raw_mode(0o640))?;
+    let stat = fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+}
+
+fn rename_away(directory: &OwnedFd, name: &str, now: Timestamp) -> rustix::io::Result<()> {
+    let stamp = now.strftime("%Y%m%d-%H%M%S.%9f");
+    renameat(directory, name, directory, format!("{name}.{stamp}"))
+}
+
+fn remove_old(directory: &OwnedFd, name: &str, keep: usize) {
+    let Ok(entries) = rustix::fs::Dir::read_from(directory) else { return };
+    let start = format!("{name}.");
+    let mut rotated: Vec<Vec<u8>> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec()))
+        .filter(|entry| entry.starts_with(start.as_bytes()))
+        .collect();
+    rotated.sort();
+    let surplus = rotated.len().saturating_sub(keep);
+    for old in rotated.iter().take(surplus) {
+        // Whatever cannot be removed now is tried again at the next rotation.
+        drop(unlinkat(directory, old.as_slice(), rustix::fs::AtFlags::empty()));
+    }
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let written = match rustix::io::write(file, bytes) {
+            Err(Errno::INTR) => continue,
+            Ok(0) => return Err(Errno::IO),
+            written => written?,
+        };
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn prefix(stream: Stream, tag: char, now: Timestamp) -> String {
+    format!("{now:.9} {} {tag} ", stream.name())
+}
+
+fn push_line(lines: &mut Vec<u8>, prefix: &str, text: &[u8]) {
+    lines.extend_from_slice(prefix.as_bytes());
+    lines.extend_from_slice(text);
+    lines.push(b'\n');
+}
+
+/// Appends each finished line of `pending` and `data` to `lines`, and keeps the rest in `pending`.
+fn format_lines(pending: &mut Pending, stream: Stream, data: &[u8], now: Timestamp, lines: &mut Vec<u8>) {
+    let (full, part) = (prefix(stream, 'F', now), prefix(stream, 'P', now));
+    let mut rest = data;
+    loop {
+        let room = LINE_LIMIT - pending.bytes.len();
+        let end = memchr::memchr(b'\n', rest.get(..rest.len().min(room + 1)).unwrap_or_default());
+        let (text, next, prefix) = match end {
+            Some(end) => (rest.get(..end), rest.get(end + 1..), &full),
+            None if rest.len() > room => (rest.get(..room), rest.get(room..), &part),
+            None => break,
+        };
+        pending.split = end.is_none();
+        lines.extend_from_slice(prefix.as_bytes());
+        lines.append(&mut pending.bytes);
+        lines.extend_from_slice(text.unwrap_or_default());
+        lines.push(b'\n');
+        rest = next.unwrap_or_default();
+    }
+    pending.bytes.extend_from_slice(rest);
+    if pending.bytes.is_empty() {
+        pending.bytes = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn log(directory: &Path, max_size: u64, max_files: u32) -> Log {
+        Log::open(fs::File::open(directory).unwrap().into(), "0.log", max_size, max_files).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-02T03:04:05.000000006Z".parse().unwrap()
+    }
+
+    #[test]
+    fn lines_are_stamped_and_begun_ones_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(directory.path(), 1 << 20, 5);
+        log.write(Stream::Stdout, b"one\ntwo\nthr", now());
+        log.write(Stream::Stderr, b"oops\n", now());
+        log.write(Stream::Stdout, b"ee\n\nrest", now());
+        log.finish(now());
+        let stamp = "2026-01-02T03:04:05.000000006Z";
+        let expected = [
+            "stdout F one", "stdout F two", "stderr F oops", "stdout F three", "stdout F ", "stdout P rest",
+        ]
+        .map(|line| format!("{stamp} {line}\n"))
+        .concat();
+        assert_eq!(fs::read_to_string(directory.path().join("0.log")).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_long_line_is_split_at_16_kib() {
+        for (length, parts) in [(LINE_LIMIT, vec![LINE_LIMIT]), (LINE_LIMIT + 1, vec![LINE_LIMIT, 1]), (40_000, vec![LINE_LIMIT, LINE_LIMIT, 7232])] {
+            for chunk in [1000, 16 * 1024, 100_000] {
+                let mut pending = Pending::default();
+                let mut lines = Vec::new();
+                let mut data = vec![b'x'; length];
+                data.push(b'\n');
+                for piece in data.chunks(chunk) {
+                    format_lines(&mut pending, Stream::Stdout, piece, now(), &mut lines);
+                }
+                let text = String::from_utf8(lines).unwrap();
+                let found: Vec<(char, usize)> =
+                    text.lines().map(|line| (line.as_bytes()[38] as char, line.len() - 40)).collect();
+                let mut expected: Vec<(char, usize)> = parts.iter().map(|&part| ('P', part)).collect();
+                expected.last_mut().unwrap().0 = 'F';
+                assert_eq!(found, expected, "length {length} in chunks of {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn rotation_keeps_whole_lines_and_so_many_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(directory.path(), 1000, 3);
+        for second in 0..100 {
+            let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
+            log.write(Stream::Stdout, format!("line {second} {}\n", "y".repeat(100)).as_bytes(), at);
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names.len(), 3, "{names:?}");
+        let mut numbers = Vec::new();
+        for name in names.iter().skip(1).chain(names.first()) {
+            for line in fs::read_to_string(directory.path().join(name)).unwrap().lines() {
+                numbers.push(line.split(' ').nth(4).unwrap().parse::<u64>().unwrap());
+            }
+        }
+        assert_eq!(*numbers.last().unwrap(), 99);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost or doubled in what is kept");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_log_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc/shadow", directory.path().join("0.log")).unwrap();
+        let refused = Log::open(fs::File::open(directory.path()).unwrap().into(), "0.log", 1000, 3).unwrap_err();
+        assert_eq!(refused.errno, Errno::LOOP.raw_os_error());
+    }
+}

@@ -1,0 +1,169 @@
+//! The last steps of a container's process: who it is, what it may do, and its program. Start and exec share them.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, Signal, getcwd, getrlimit, set_parent_process_death_signal, setrlimit, umask};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities};
+
+use crate::failure::{At, failure};
+use crate::protocol::{Failure, ProcessPlan};
+use crate::wire;
+
+/// Programs select(2) and loop over descriptors up to the soft limit; more is theirs to ask for.
+const SOFT_NOFILE: u64 = 1024;
+
+/// What a child tells infra before it becomes its program.
+#[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
+pub(crate) enum ChildMessage {
+    /// Descriptors: the container's devpts and, with a terminal, its master.
+    #[n(0)]
+    Assembled,
+    /// All is done but execve(2): the socket's end after this means success.
+    #[n(1)]
+    Executing,
+    /// It could not go on.
+    #[n(2)]
+    Failed(#[n(0)] Failure),
+}
+
+/// Tells infra something.
+pub(crate) fn tell(channel: &OwnedFd, message: &ChildMessage) -> Result<(), Failure> {
+    wire::send(channel, &wire::encode(0, message), &[]).at("report to infra")
+}
+
+/// Joins v1 cgroups: a process with one thread that writes `0` into `tasks` waits for no RCU grace period.
+pub(crate) fn join_cgroups(tasks: &[OwnedFd]) -> Result<(), Failure> {
+    for file in tasks {
+        rustix::io::write(file, b"0").at("join a cgroup")?;
+    }
+    Ok(())
+}
+
+/// Sets proc_pid_oom_score_adj(5) through infra's own procfs. Lowering it needs CAP_SYS_RESOURCE, which some machines
+/// lack: the process then keeps the value it has.
+pub(crate) fn set_oom_score(score: Option<i32>) -> Result<(), Failure> {
+    let Some(score) = score else { return Ok(()) };
+    let path = "/proc/self/oom_score_adj";
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)?;
+    match rustix::io::write(&file, score.to_string().as_bytes()) {
+        Err(Errno::ACCESS | Errno::PERM) | Ok(_) => Ok(()),
+        Err(error) => Err(error).at_path("write", path),
+    }
+}
+
+/// Makes the working directory if it is missing, as runtimes do, while this process still may.
+pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
+    let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", "/")?;
+    let kind = crate::mounts::MountPoint::Directory;
+    crate::mounts::open_mount_point(root.as_fd(), path, kind).at_path("make the working directory", path).map(drop)
+}
+
+/// Becomes the plan's user and program. Returns only with why it could not.
+///
+/// The order matters:
+/// 1. Inherited state goes: umask, signals (Rust ignores SIGPIPE, and exec keeps that), session keyring, limits.
+/// 2. Groups, then group, then user (each needs privilege that the next one gives up); capabilities last.
+/// 3. The working directory is entered as the user, and must lie inside the root (CVE-2024-21626).
+/// 4. The death signal after the user: setuid clears it. It is a hint; the cgroup is the truth.
+/// 5. All descriptors but the standard ones close on exec.
+pub(crate) fn become_program(plan: &ProcessPlan, channel: &OwnedFd) -> Result<Infallible, Failure> {
+    umask(Mode::from_raw_mode(0o022));
+    sys::signal::reset_all().at("reset signals")?;
+    // Kernels without keyrings, and sandboxes that forbid them, have nothing to leak.
+    drop(sys::keyring::join_new_session_keyring());
+    limit_descriptors()?;
+    become_user(plan)?;
+    enter_working_dir(Path::new(&plan.working_dir))?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).at("set no_new_privs")?;
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).at("set the death signal")?;
+    let argv = c_strings(&plan.command)?;
+    let envp = c_strings(&plan.env)?;
+    let candidates = program_candidates(plan)?;
+    tell(channel, &ChildMessage::Executing)?;
+    Err(execute(&plan.command, &candidates, &argv, &envp))
+}
+
+fn limit_descriptors() -> Result<(), Failure> {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let soft = hard.map_or(SOFT_NOFILE, |hard| hard.min(SOFT_NOFILE));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: hard }).at("set the limit of open files")
+}
+
+fn become_user(plan: &ProcessPlan) -> Result<(), Failure> {
+    let groups: Vec<Gid> = plan.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
+    // What this machine's root lacks cannot be given; capset of more would fail.
+    let have = capabilities(None).at("read capabilities")?.permitted;
+    let wanted = CapabilitySet::from_bits_retain(plan.capabilities) & have;
+    for capability in have.iter().filter(|capability| !wanted.contains(*capability)) {
+        remove_capability_from_bounding_set(capability).at("drop a capability")?;
+    }
+    rustix::thread::set_thread_groups(&groups).at("set groups")?;
+    rustix::thread::set_thread_res_gid(Some(gid), Some(gid), Some(gid)).at("set the group")?;
+    rustix::thread::set_thread_res_uid(Some(uid), Some(uid), Some(uid)).at("set the user")?;
+    // Inheritable and ambient sets stay empty (CVE-2022-29162). setuid has taken them all from other users than root.
+    let kept = if uid.is_root() { wanted } else { CapabilitySet::empty() };
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).at("set capabilities")
+}
+
+fn enter_working_dir(path: &Path) -> Result<(), Failure> {
+    rustix::process::chdir(path).at_path("enter the working directory", path)?;
+    // getcwd of a directory outside the root starts with "(unreachable)".
+    let current = getcwd(Vec::new()).at_path("enter the working directory", path)?;
+    if current.as_bytes().first() == Some(&b'/') {
+        Ok(())
+    } else {
+        Err(Errno::PERM).at_path("enter the working directory", path)
+    }
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, Failure> {
+    texts.iter().map(|text| CString::new(text.as_str()).map_err(|_nul| Errno::INVAL).at("pass a NUL byte in")).collect()
+}
+
+/// Paths to try: the command itself if it has a slash, else its name in each directory of the container's `PATH`.
+fn program_candidates(plan: &ProcessPlan) -> Result<Vec<CString>, Failure> {
+    let Some(program) = plan.command.first().filter(|program| !program.is_empty()) else {
+        return Err(Errno::NOENT).at("execute an empty command");
+    };
+    if program.contains('/') {
+        return c_strings(std::slice::from_ref(program));
+    }
+    let path = plan.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    let candidates: Vec<String> = path
+        .split(':')
+        .map(|directory| if directory.is_empty() { format!("./{program}") } else { format!("{directory}/{program}") })
+        .collect();
+    c_strings(&candidates)
+}
+
+/// Tries each path as execvp(3) does: a missing one goes on to the next, EACCES is remembered.
+fn execute(command: &[String], candidates: &[CString], argv: &[CString], envp: &[CString]) -> Failure {
+    close_on_exec();
+    let mut denied = None;
+    let mut last = std::io::Error::from(Errno::NOENT);
+    for path in candidates {
+        let error = sys::process::execve(path, argv, envp);
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT | Errno::NOTDIR) => last = error,
+            Some(Errno::ACCESS) => denied = Some(error),
+            _ => return failure("execute", command.first().map(Path::new), &error),
+        }
+    }
+    failure("execute", command.first().map(Path::new), &denied.unwrap_or(last))
+}
+
+/// The report channel too: its closing is the news of success.
+fn close_on_exec() {
+    // An error means a kernel without close_range(2), which is older than any that we support; ours are all opened
+    // with close-on-exec, so this is the second lock on the door.
+    drop(sys::fd::close_on_exec_from(3));
+}

@@ -1,0 +1,139 @@
+//! The sandbox itself: infra's namespaces, and the small mount namespace that its containers are cloned from.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{DumpableBehavior, PidfdFlags, fchdir, getpid, pidfd_open, pivot_root, set_dumpable_behavior};
+use sys::mount::{MountAttributes, mount_setattr};
+use sys::process::Unshare;
+
+use crate::failure::At;
+use crate::mounts::{attach, filesystem, open_path};
+use crate::protocol::{BootPlan, CgroupMount, Failure};
+
+/// Where a container's root file system is attached while it is assembled.
+pub(crate) const ROOTFS: &str = "/rootfs";
+/// The Pod's `/dev/shm`.
+pub(crate) const SHM: &str = "/shm";
+
+/// What infra holds for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    /// `/proc/self/ns/net`.
+    pub(crate) network_namespace: OwnedFd,
+    /// A netlink route socket that was opened in that namespace.
+    pub(crate) route_socket: OwnedFd,
+    /// infra's own PID namespace, to come back to after an exec has left it.
+    pub(crate) pid_namespace: OwnedFd,
+    /// Directory of exit records.
+    pub(crate) records: OwnedFd,
+    /// What containers get to see of cgroups.
+    pub(crate) cgroup_mounts: Vec<CgroupMount>,
+}
+
+/// Where the tmpfs of a volume is mounted.
+pub(crate) fn tmpfs_path(volume: &str) -> PathBuf {
+    Path::new("/volumes").join(volume)
+}
+
+/// A pidfd of this process, for the daemon to hold.
+pub(crate) fn own_pidfd() -> rustix::io::Result<OwnedFd> {
+    pidfd_open(getpid(), PidfdFlags::empty())
+}
+
+/// Makes the sandbox. The order matters:
+/// 1. Not dumpable, before any container exists that could look (CVE-2016-9962).
+/// 2. Namespaces, while this process has one thread and no child.
+/// 3. A new root of tmpfs with a full procfs and sysfs: a user-namespaced child may mount those only where a full one
+///    is visible, and clone(CLONE_NEWNS) copies every mount of its parent.
+/// 4. The Pod's memory file systems, attached: before Linux 6.15 a mount that never was cannot be cloned.
+/// 5. The old root is detached: infra keeps no mount of the machine busy.
+pub(crate) fn boot(plan: &BootPlan, records: OwnedFd) -> Result<Sandbox, Failure> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).at("become undumpable")?;
+    let pid_namespace = open("/proc/self/ns/pid")?;
+    sys::process::unshare(Unshare {
+        network: plan.own_network,
+        ipc: true,
+        uts: plan.own_network,
+        mount: true,
+        cgroup: false,
+    })
+    .at("make namespaces")?;
+    if plan.own_network {
+        rustix::system::sethostname(plan.hostname.as_bytes()).at("set the host name")?;
+    }
+    let network_namespace = open("/proc/self/ns/net")?;
+    let route_socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+        .at("open a netlink socket")?;
+    make_root(plan)?;
+    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts: plan.cgroup_mounts.clone() })
+}
+
+fn open(path: &str) -> Result<OwnedFd, Failure> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)
+}
+
+fn make_root(plan: &BootPlan) -> Result<(), Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .at_path("make mounts private below", "/")?;
+    let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let root = filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], plain).at_path("mount tmpfs at", "/")?;
+    for directory in ["proc", "sys", "shm", "volumes", "rootfs"] {
+        mkdirat(&root, directory, Mode::from_raw_mode(0o755)).at_path("make directory", directory)?;
+    }
+    // Attached over /proc, which every machine has; the old root goes away below.
+    attach(&root, open_path("/proc").at_path("open", "/proc")?).at_path("attach", "/")?;
+    fchdir(&root).at("enter the new root")?;
+    mount_at("proc", &[], plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "proc")?;
+    mount_at("sysfs", &[], plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
+    let shm_size = plan.shm_size.to_string();
+    let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
+    mount_at("tmpfs", &shm, plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
+    for tmpfs in &plan.tmpfs {
+        make_tmpfs(&root, tmpfs)?;
+    }
+    pivot_root(".", ".").at("change the root")?;
+    unmount(".", UnmountFlags::DETACH).at("detach the old root")?;
+    rustix::process::chdir("/").at_path("enter", "/")?;
+    let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
+    mount_setattr(&root, read_only, false).at_path("make read-only", "/")
+}
+
+fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), Failure> {
+    let target = format!("volumes/{}", tmpfs.volume);
+    mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
+    let (mode, size) = (format!("{:o}", tmpfs.mode), tmpfs.size.map(|size| size.to_string()));
+    let mut options = vec![("mode", Some(mode.as_str()))];
+    if let Some(size) = &size {
+        options.push(("size", Some(size)));
+    }
+    // Secrets stay out of swap where the kernel can do that (tmpfs(5), noswap, Linux 6.4).
+    let mut with_noswap = options.clone();
+    with_noswap.push(("noswap", None));
+    let attributes = MountAttrFlags::empty();
+    let mount = match filesystem("tmpfs", &with_noswap, attributes) {
+        Err(Errno::INVAL) => filesystem("tmpfs", &options, attributes),
+        made => made,
+    };
+    let mount = mount.at_path("mount tmpfs at", &target)?;
+    let point = openat(root, &target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", &target)?;
+    attach(&mount, point).at_path("attach", &target)
+}
+
+fn mount_at(
+    kind: &str,
+    options: &[(&str, Option<&str>)],
+    attributes: MountAttrFlags,
+    root: &OwnedFd,
+    target: &str,
+) -> Result<(), Failure> {
+    let mount = filesystem(kind, options, attributes).at_path(&format!("mount {kind} at"), target)?;
+    let point = openat(root, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", target)?;
+    attach(mount.as_fd(), point).at_path("attach", target)
+}

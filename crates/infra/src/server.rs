@@ -1,0 +1,547 @@
+//! The loop: daemons' requests in, containers' output and ends out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use jiff::Timestamp;
+use rustix::event::epoll::EventFlags;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use sys::process::{Child, SingleThreaded};
+
+use crate::container::{ContainerDescriptors, ExecDescriptors, Joined, Pipes, start_container, start_exec};
+use crate::failure::At;
+use crate::logs::{Log, Lost};
+use crate::poll::{Poll, Source, Watched};
+use crate::process::ChildMessage;
+use crate::protocol::{
+    BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, Reply, Request, VERSION,
+};
+use crate::sandbox::{Sandbox, boot, own_pidfd, tmpfs_path};
+use crate::streams::Streams;
+use crate::{records, wire};
+
+/// infra's whole state.
+#[derive(Debug)]
+pub(crate) struct Server {
+    proof: SingleThreaded,
+    poll: Poll,
+    listener: Watched,
+    null: OwnedFd,
+    pidfd: OwnedFd,
+    clients: BTreeMap<u64, Watched>,
+    next_client: u64,
+    sandbox: Option<Sandbox>,
+    ready: bool,
+    processes: BTreeMap<String, Process>,
+}
+
+/// Who waits for a reply: a client and the id of its request.
+type Waiter = (u64, u64);
+
+/// A container's first process, or one started by an exec.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Present until it was reaped.
+    watched: Option<Watched>,
+    started_at: i64,
+    kind: Kind,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Container { streams: Option<Box<Streams>>, devpts: Option<OwnedFd>, terminal: Option<OwnedFd> },
+    Exec { terminal: Option<OwnedFd> },
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Cloned, not yet its program.
+    Starting { report: Watched, executing: bool, waiters: Vec<Waiter>, birth: Option<Box<Birth>> },
+    Running,
+    Exited(ExitReport),
+}
+
+/// What a container's streams are made of, once its terminal is known.
+#[derive(Debug)]
+struct Birth {
+    log: Log,
+    pipes: Pipes,
+    stdin_once: bool,
+    tty: bool,
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    End,
+}
+
+impl Server {
+    pub(crate) fn new(proof: SingleThreaded, listener: OwnedFd, first: OwnedFd) -> rustix::io::Result<Self> {
+        let mut poll = Poll::new()?;
+        let listener = poll.add(listener, Source::Listener, EventFlags::IN)?;
+        let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mut server = Self {
+            proof,
+            poll,
+            listener,
+            null,
+            pidfd: own_pidfd()?,
+            clients: BTreeMap::new(),
+            next_client: 0,
+            sandbox: None,
+            ready: false,
+            processes: BTreeMap::new(),
+        };
+        server.add_client(first)?;
+        Ok(server)
+    }
+
+    /// Serves until the sandbox is to end.
+    pub(crate) fn run(mut self) -> rustix::io::Result<()> {
+        loop {
+            for (token, flags) in self.poll.wait()? {
+                let Some(source) = self.poll.source(token) else { continue };
+                if self.dispatch(source, flags) == Flow::End {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, source: Source, flags: EventFlags) -> Flow {
+        let gone = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match source {
+            Source::Listener => self.accept(),
+            Source::Client(client) => return self.serve_client(client),
+            Source::Report(id) => self.read_report(&id),
+            Source::Process(id) => self.reap(&id),
+            Source::Output(id, stream) => {
+                let lost = self.with_streams(&id, |streams, poll| streams.read_output(poll, stream)).flatten();
+                self.report_lost(&id, lost);
+            }
+            Source::StdinSink(id) if gone => drop(self.with_streams(&id, Streams::close_stdin)),
+            Source::StdinSink(id) => drop(self.with_streams(&id, Streams::write_stdin)),
+            Source::StdinSource(id, number) => {
+                self.with_streams(&id, |streams, poll| streams.read_stdin(poll, number));
+            }
+            Source::AttachSink(id, number, stream) => {
+                self.with_streams(&id, |streams, poll| streams.write_attached(poll, number, stream, gone));
+                self.drop_idle_streams(&id);
+            }
+        }
+        Flow::Continue
+    }
+
+    fn with_streams<T>(&mut self, id: &str, work: impl FnOnce(&mut Streams, &mut Poll) -> T) -> Option<T> {
+        match self.processes.get_mut(id)?.kind {
+            Kind::Container { streams: Some(ref mut streams), .. } => Some(work(streams, &mut self.poll)),
+            Kind::Container { streams: None, .. } | Kind::Exec { .. } => None,
+        }
+    }
+
+    // Clients.
+
+    fn accept(&mut self) {
+        // A client that is gone before it is accepted, or no descriptor left: it connects again.
+        if let Ok((socket, _)) = acceptfrom_with(&self.listener, SocketFlags::CLOEXEC) {
+            drop(self.add_client(socket));
+        }
+    }
+
+    fn add_client(&mut self, socket: OwnedFd) -> rustix::io::Result<()> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let number = self.next_client;
+        self.next_client += 1;
+        let watched = self.poll.add(socket, Source::Client(number), EventFlags::IN)?;
+        self.clients.insert(number, watched);
+        Ok(())
+    }
+
+    fn drop_client(&mut self, client: u64) {
+        if let Some(watched) = self.clients.remove(&client) {
+            drop(self.poll.remove(watched));
+        }
+    }
+
+    /// A client that does not take its answers is dropped; it connects again and asks for the state.
+    fn send(&mut self, client: u64, id: u64, reply: &Reply, descriptors: &[BorrowedFd<'_>]) {
+        if let Some(socket) = self.clients.get(&client)
+            && wire::send(socket, &wire::encode(id, reply), descriptors).is_err()
+        {
+            self.drop_client(client);
+        }
+    }
+
+    fn broadcast(&mut self, event: &Event) {
+        let message = wire::encode(0, event);
+        let failed: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, socket)| wire::send(socket, &message, &[]).is_err())
+            .map(|(client, _)| *client)
+            .collect();
+        for client in failed {
+            self.drop_client(client);
+        }
+    }
+
+    fn serve_client(&mut self, client: u64) -> Flow {
+        let Some(socket) = self.clients.get(&client) else { return Flow::Continue };
+        let frame = match wire::receive(socket) {
+            Ok(Some(frame)) => frame,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Flow::Continue,
+            Ok(None) | Err(_) => {
+                self.drop_client(client);
+                // A sandbox that was never booted has nobody to serve, and its daemon is gone.
+                return if self.sandbox.is_none() && self.clients.is_empty() { Flow::End } else { Flow::Continue };
+            }
+        };
+        let id = frame.id;
+        let Some(request) = frame.body::<Request>() else {
+            self.send(client, id, &Reply::Unknown, &[]);
+            return Flow::Continue;
+        };
+        if matches!(request, Request::Shutdown) {
+            self.kill_all();
+            return Flow::End;
+        }
+        if let Err(failure) = self.serve(client, id, request, frame.descriptors) {
+            self.send(client, id, &Reply::Failed(failure), &[]);
+        }
+        Flow::Continue
+    }
+
+    fn serve(&mut self, client: u64, id: u64, request: Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        match request {
+            Request::Hello { .. } => self.send_state(client, id),
+            Request::Boot(plan) => {
+                self.boot(&plan, fds)?;
+                self.send_state(client, id);
+            }
+            Request::Start(plan) => self.start((client, id), &plan, fds)?,
+            Request::Exec(plan) => self.exec((client, id), &plan, fds)?,
+            Request::Signal { id: process, signal } => {
+                self.signal(&process, signal)?;
+                self.send(client, id, &Reply::Done, &[]);
+            }
+            Request::Attach { id: container, stdin, stdout, stderr } => {
+                self.attach((client, id), &container, [stdin, stdout, stderr], fds)?;
+            }
+            Request::Forget { id: container } => {
+                self.forget(&container)?;
+                self.send(client, id, &Reply::Done, &[]);
+            }
+            Request::OpenTmpfs { volume } => {
+                let path = tmpfs_path(&volume);
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let directory = openat(CWD, &path, flags, Mode::empty()).at_path("open the memory volume", &volume)?;
+                self.send(client, id, &Reply::Done, &[directory.as_fd()]);
+            }
+            Request::MarkReady => {
+                self.sandbox()?;
+                self.ready = true;
+                self.send(client, id, &Reply::Done, &[]);
+            }
+            Request::Shutdown => {}
+        }
+        Ok(())
+    }
+
+    fn send_state(&mut self, client: u64, id: u64) {
+        let containers = self.processes.iter().filter_map(|(id, process)| process.report(id)).collect();
+        let reply = Reply::State { version: VERSION, booted: self.sandbox.is_some(), containers, ready: self.ready };
+        let mut descriptors = vec![self.pidfd.as_fd()];
+        if let Some(sandbox) = &self.sandbox {
+            descriptors.extend([sandbox.network_namespace.as_fd(), sandbox.route_socket.as_fd()]);
+        }
+        let Some(socket) = self.clients.get(&client) else { return };
+        if wire::send(socket, &wire::encode(id, &reply), &descriptors).is_err() {
+            self.drop_client(client);
+        }
+    }
+
+    fn boot(&mut self, plan: &BootPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        if self.sandbox.is_none() {
+            let records = fds.into_iter().next().ok_or(Errno::BADF).at("receive a descriptor")?;
+            self.sandbox = Some(boot(plan, records)?);
+        }
+        Ok(())
+    }
+
+    fn sandbox(&self) -> Result<&Sandbox, Failure> {
+        self.sandbox.as_ref().ok_or(Errno::NOTCONN).at("use a sandbox that is not booted")
+    }
+
+    // Processes.
+
+    fn start(&mut self, waiter: Waiter, plan: &ContainerPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        match self.processes.get_mut(&plan.id).map(|process| (&mut process.stage, process.started_at)) {
+            Some((Stage::Starting { waiters, .. }, _)) => {
+                waiters.push(waiter);
+                return Ok(());
+            }
+            Some((Stage::Running | Stage::Exited(_), started_at)) => {
+                self.send(waiter.0, waiter.1, &Reply::Started { started_at }, &[]);
+                return Ok(());
+            }
+            None => {}
+        }
+        let mut descriptors = ContainerDescriptors::take(plan, fds)?;
+        let cgroup_mounts = &self.sandbox()?.cgroup_mounts;
+        let logs = rustix::io::fcntl_dupfd_cloexec(&descriptors.logs, 3).at("open the log directory")?;
+        let log = Log::open(logs, &plan.log_file, plan.log_max_size, plan.log_max_files)?;
+        let born = start_container(self.proof, plan, &mut descriptors, cgroup_mounts, &self.null)?;
+        let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
+        let kind = Kind::Container { streams: None, devpts: None, terminal: None };
+        self.watch(&plan.id, born.child, born.channel, waiter, kind, Some(Box::new(birth)))
+    }
+
+    fn exec(&mut self, waiter: Waiter, plan: &ExecPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let descriptors = ExecDescriptors::take(plan, fds)?;
+        let container = self.processes.get(&plan.container).filter(|process| matches!(process.stage, Stage::Running));
+        let Some(Process { child, kind: Kind::Container { devpts: Some(devpts), .. }, .. }) = container else {
+            return Err(Errno::SRCH).at("enter a container that does not run");
+        };
+        let own_pid_namespace = &self.sandbox()?.pid_namespace;
+        let joined = Joined { pidfd: &child.pidfd, devpts, own_pid_namespace };
+        let (born, terminal) = start_exec(self.proof, plan, &descriptors, joined, &self.null)?;
+        self.watch(&plan.id, born.child, born.channel, waiter, Kind::Exec { terminal }, None)
+    }
+
+    fn watch(
+        &mut self,
+        id: &str,
+        child: Child,
+        channel: OwnedFd,
+        waiter: Waiter,
+        kind: Kind,
+        birth: Option<Box<Birth>>,
+    ) -> Result<(), Failure> {
+        let pidfd = rustix::io::fcntl_dupfd_cloexec(&child.pidfd, 3).at("watch a process")?;
+        let watched = self.poll.add(pidfd, Source::Process(id.to_owned()), EventFlags::IN).at("watch a process")?;
+        rustix::io::ioctl_fionbio(&channel, true).at("watch a process")?;
+        let report = self.poll.add(channel, Source::Report(id.to_owned()), EventFlags::IN).at("watch a process")?;
+        let stage = Stage::Starting { report, executing: false, waiters: vec![waiter], birth };
+        let process = Process { child, watched: Some(watched), started_at: 0, kind, stage };
+        self.processes.insert(id.to_owned(), process);
+        Ok(())
+    }
+
+    /// Hears from a process that is not yet its program.
+    fn read_report(&mut self, id: &str) {
+        loop {
+            let Some(Process { stage: Stage::Starting { report, .. }, .. }) = self.processes.get(id) else { return };
+            let frame = match wire::receive(report) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Ok(Some(frame)) => frame,
+                Ok(None) | Err(_) => return self.finish_start(id),
+            };
+            match frame.body::<ChildMessage>() {
+                Some(ChildMessage::Assembled) => self.adopt_streams(id, frame.descriptors),
+                Some(ChildMessage::Executing) => {
+                    if let Some(Process { stage: Stage::Starting { executing, .. }, .. }) = self.processes.get_mut(id) {
+                        *executing = true;
+                    }
+                }
+                Some(ChildMessage::Failed(failure)) => return self.fail_start(id, failure),
+                None => {}
+            }
+        }
+    }
+
+    fn adopt_streams(&mut self, id: &str, descriptors: Vec<OwnedFd>) {
+        let Some(process) = self.processes.get_mut(id) else { return };
+        let (Kind::Container { streams, devpts, terminal }, Stage::Starting { birth, .. }) =
+            (&mut process.kind, &mut process.stage)
+        else {
+            return;
+        };
+        let mut descriptors = descriptors.into_iter();
+        *devpts = descriptors.next();
+        let master = descriptors.next();
+        *terminal = master.as_ref().and_then(|master| rustix::io::fcntl_dupfd_cloexec(master, 3).ok());
+        let Some(birth) = birth.take() else { return };
+        let pipes = if birth.tty { Pipes::default() } else { birth.pipes };
+        // Out of descriptors or memory: the container runs without its streams being read, until it blocks.
+        *streams = Streams::new(&mut self.poll, id, birth.stdin_once, birth.log, pipes, master).ok().map(Box::new);
+    }
+
+    /// The report channel closed: the program is executed, or the process was killed before.
+    fn finish_start(&mut self, id: &str) {
+        let Some(process) = self.processes.get_mut(id) else { return };
+        let Stage::Starting { executing, .. } = &process.stage else { return };
+        if !*executing {
+            let failure = Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
+            return self.fail_start(id, failure);
+        }
+        let started_at = now();
+        process.started_at = started_at;
+        let terminal = match &mut process.kind {
+            Kind::Exec { terminal } => terminal.take(),
+            Kind::Container { .. } => None,
+        };
+        if let Stage::Starting { report, waiters, .. } = std::mem::replace(&mut process.stage, Stage::Running) {
+            drop(self.poll.remove(report));
+            let descriptors: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
+            for (client, request) in waiters {
+                self.send(client, request, &Reply::Started { started_at }, &descriptors);
+            }
+        }
+    }
+
+    fn fail_start(&mut self, id: &str, failure: Failure) {
+        let Some(mut process) = self.processes.remove(id) else { return };
+        // It is about to exit, or waits in a mount; either way it must be gone before anybody hears of the failure.
+        drop(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
+        drop(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
+        if let Some(watched) = process.watched.take() {
+            drop(self.poll.remove(watched));
+        }
+        if let Kind::Container { streams: Some(streams), .. } = &mut process.kind {
+            drop(streams.finish(&mut self.poll));
+        }
+        if let Stage::Starting { report, waiters, .. } = process.stage {
+            drop(self.poll.remove(report));
+            for (client, request) in waiters {
+                self.send(client, request, &Reply::Failed(failure.clone()), &[]);
+            }
+        }
+    }
+
+    /// A process ended: its last output is written, its exit is recorded, then the daemon hears of it.
+    fn reap(&mut self, id: &str) {
+        self.read_report(id);
+        let Some(process) = self.processes.get_mut(id) else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let Ok(Some(status)) = waitid(WaitId::PidFd(process.child.pidfd.as_fd()), options) else { return };
+        let end = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => End::Code(code),
+            (None, Some(signal)) => End::Signal(signal),
+            (None, None) => End::Code(255),
+        };
+        if let Some(watched) = process.watched.take() {
+            drop(self.poll.remove(watched));
+        }
+        let exit = ExitReport { finished_at: now(), end };
+        process.stage = Stage::Exited(exit);
+        if matches!(process.kind, Kind::Exec { .. }) {
+            self.processes.remove(id);
+            return self.broadcast(&Event::ExecExited { id: id.to_owned(), end });
+        }
+        let lost = self.with_streams(id, Streams::finish).flatten();
+        self.report_lost(id, lost);
+        self.drop_idle_streams(id);
+        let Some(process) = self.processes.get_mut(id) else { return };
+        if let Kind::Container { devpts, terminal, .. } = &mut process.kind {
+            (*devpts, *terminal) = (None, None);
+        }
+        let Some(report) = process.report(id) else { return };
+        if let Some(sandbox) = &self.sandbox {
+            // On a full disk the daemon still learns it from the event, or from the state as long as infra lives.
+            drop(records::write(&sandbox.records, &report));
+        }
+        self.broadcast(&Event::Exited(report));
+    }
+
+    fn drop_idle_streams(&mut self, id: &str) {
+        if let Some(Process { stage: Stage::Exited(_), kind: Kind::Container { streams, .. }, .. }) =
+            self.processes.get_mut(id)
+            && streams.as_ref().is_some_and(|streams| !streams.delivering())
+        {
+            *streams = None;
+        }
+    }
+
+    fn report_lost(&mut self, id: &str, lost: Option<Lost>) {
+        if let Some(Lost { bytes, errno }) = lost {
+            self.broadcast(&Event::LogLost { id: id.to_owned(), bytes, errno });
+        }
+    }
+
+    fn signal(&self, id: &str, signal: i32) -> Result<(), Failure> {
+        let process = self.processes.get(id).ok_or(Errno::SRCH).at("signal")?;
+        if matches!(process.stage, Stage::Exited(_)) {
+            return Ok(());
+        }
+        match sys::signal::pidfd_send(&process.child.pidfd, signal) {
+            Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => Err(error).at("signal"),
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, waiter: Waiter, id: &str, wanted: [bool; 3], fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let mut fds = fds.into_iter();
+        let [stdin, stdout, stderr] = wanted.map(|wanted| if wanted { fds.next() } else { None });
+        let running = self.processes.get(id).is_some_and(|process| matches!(process.stage, Stage::Running));
+        let pipes = Pipes { stdin, stdout, stderr };
+        match self.with_streams(id, |streams, poll| streams.attach(poll, pipes)) {
+            Some(attached) if running => attached.at("attach")?,
+            _ => return Err(Errno::SRCH).at("attach to a container that does not run"),
+        }
+        let terminal = match self.processes.get(id) {
+            Some(Process { kind: Kind::Container { terminal: Some(terminal), .. }, .. }) => {
+                rustix::io::fcntl_dupfd_cloexec(terminal, 3).ok()
+            }
+            _ => None,
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
+        self.send(waiter.0, waiter.1, &Reply::Done, &descriptors);
+        Ok(())
+    }
+
+    fn forget(&mut self, id: &str) -> Result<(), Failure> {
+        match self.processes.get(id).map(|process| &process.stage) {
+            Some(Stage::Starting { .. } | Stage::Running) => return Err(Errno::BUSY).at("forget a running container"),
+            Some(Stage::Exited(_)) => drop(self.processes.remove(id)),
+            None => {}
+        }
+        records::remove(&self.sandbox()?.records, id).at("remove the exit record")
+    }
+
+    /// The end of the sandbox: children die with infra anyway (`PR_SET_PDEATHSIG`), this is the sure way.
+    fn kill_all(&self) {
+        for process in self.processes.values() {
+            if !matches!(process.stage, Stage::Exited(_)) {
+                drop(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
+            }
+        }
+        for process in self.processes.values() {
+            if !matches!(process.stage, Stage::Exited(_)) {
+                drop(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
+            }
+        }
+    }
+}
+
+impl Process {
+    /// What the daemon is told of a container; nothing of one that is not its program yet, nor of an exec.
+    fn report(&self, id: &str) -> Option<ContainerReport> {
+        let exit = match (&self.kind, &self.stage) {
+            (Kind::Exec { .. }, _) | (_, Stage::Starting { .. }) => return None,
+            (Kind::Container { .. }, Stage::Running) => None,
+            (Kind::Container { .. }, Stage::Exited(exit)) => Some(exit.clone()),
+        };
+        Some(ContainerReport { id: id.to_owned(), started_at: self.started_at, exit })
+    }
+}
+
+/// Wall time in nanoseconds since 1970: until the year 2262.
+fn now() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// The name that ps(1) shows.
+pub(crate) fn set_process_name(name: &OsStr) {
+    if let Ok(name) = std::ffi::CString::new(name.as_encoded_bytes()) {
+        // A name is for people only.
+        drop(rustix::thread::set_name(&name));
+    }
+}
