@@ -29,12 +29,18 @@ const META_SCHEMA: &str = "schema";
 /// Every revision up to this one may have been given out.
 const META_RESERVED: &str = "reserved-revision";
 
+/// From this length on a file is not read as a whole when it is opened; 16 MiB are some 5,000 Pods.
+///
+/// A small file is: every page is checked, after a crash or not, in a few milliseconds (1 ms per MiB). A large one is
+/// committed with quick repair instead: a commit then also writes what redb would have to work out from the whole
+/// file when it is opened after a crash, and costs a second fsync (0.8 instead of 0.5 ms).
+const LARGE_BYTES: u64 = 16 << 20;
+
 /// An open redb file.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     pub(crate) path: PathBuf,
     database: Database,
-    quick_repair: bool,
 }
 
 /// What a file holds when it is opened.
@@ -54,20 +60,17 @@ pub(crate) struct Changes<'a> {
 
 impl DatabaseFile {
     /// Opens a file, or makes it where the backend is empty (the caller knows whether that may be), and loads it.
-    ///
-    /// With `quick_repair` a commit also writes what redb would otherwise have to work out from the whole file when
-    /// it is opened after a crash, and costs a second fsync.
     pub(crate) fn open(
         path: &Path,
         backend: impl StorageBackend,
         cache_bytes: usize,
-        quick_repair: bool,
     ) -> Result<(Self, Contents), OpenStoreError> {
         let open = || {
+            let small = backend.len().is_ok_and(|bytes| bytes < LARGE_BYTES);
             let mut builder = Database::builder();
-            let database =
-                builder.set_cache_size(cache_bytes).create_with_backend(backend).map_err(redb::Error::from)?;
-            let file = Self { path: path.to_owned(), database, quick_repair };
+            let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(small);
+            let database = builder.create_with_backend(backend).map_err(redb::Error::from)?;
+            let file = Self { path: path.to_owned(), database };
             file.check_schema()?;
             let contents = file.load()?;
             Ok((file, contents))
@@ -83,7 +86,7 @@ impl DatabaseFile {
     pub(crate) fn commit(&self, changes: &Changes<'_>) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        transaction.set_quick_repair(self.quick_repair);
+        transaction.set_quick_repair(std::fs::metadata(&self.path).is_ok_and(|file| file.len() >= LARGE_BYTES));
         stage(&transaction, changes)?;
         Ok(transaction.commit()?)
     }
@@ -123,8 +126,7 @@ impl DatabaseFile {
     }
 
     fn make_tables(&self) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_quick_repair(self.quick_repair);
+        let transaction = self.database.begin_write()?;
         {
             let mut meta = transaction.open_table(META)?;
             meta.insert(META_SCHEMA, SCHEMA)?;

@@ -171,7 +171,7 @@ fn open_file(path: &Path) -> Result<(DatabaseFile, Vec<StoredObject>), OpenStore
     let access = |cause| OpenStoreError::Access { path: path.to_owned(), cause };
     let file = open_private(path).map_err(access)?;
     let backend = FileBackend::new(file).map_err(|cause| access(io::Error::other(cause)))?;
-    let (file, contents) = DatabaseFile::open(path, backend, CACHE_BYTES, false)?;
+    let (file, contents) = DatabaseFile::open(path, backend, CACHE_BYTES)?;
     Ok((file, contents.objects))
 }
 

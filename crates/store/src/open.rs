@@ -35,9 +35,17 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let ballast = Ballast::open(&ballast_path).map_err(|cause| OpenStoreError::Access { path: ballast_path, cause })?;
     let ballast = Arc::new(ballast);
     let (file, contents) = open_objects(&mut directory, &ballast)?;
+    start(directory, ballast, file, contents)
+}
+
+fn start(
+    directory: Directory,
+    ballast: Arc<Ballast>,
+    file: DatabaseFile,
+    contents: Contents,
+) -> Result<OpenStore, OpenStoreError> {
     let file = Arc::new(file);
     let (events_file, events) = open_events(&directory.events());
-
     let mut ages = EventAges::default();
     let now = Instant::now();
     for event in &events {
@@ -49,12 +57,12 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let revision = objects.iter().map(|object| object.revision).fold(reserved_revision, u64::max);
     let memory = Arc::new(Memory::new(revision, objects));
 
-    let thread = |cause| OpenStoreError::Thread { directory: path.to_owned(), cause };
+    let failed = |cause| OpenStoreError::Thread { directory: directory.path.clone(), cause };
     let (changed_events, events_thread) =
-        spawn_events_writer(directory.events(), events_file, Arc::clone(&memory)).map_err(thread)?;
+        spawn_events_writer(directory.events(), events_file, Arc::clone(&memory)).map_err(failed)?;
     let commits = Arc::new(AtomicU64::new(0));
     let writer = Writer {
-        directory: path.into(),
+        directory: directory.path.as_path().into(),
         file: Arc::clone(&file),
         memory: Arc::clone(&memory),
         ballast,
@@ -65,7 +73,7 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
         failed: None,
     };
     let (jobs, queue) = channel();
-    let writer_thread = spawn_writer(writer, queue).map_err(thread)?;
+    let writer_thread = spawn_writer(writer, queue).map_err(failed)?;
     let threads = vec![writer_thread, events_thread];
     Ok(OpenStore { memory, file, commits, jobs: Some(jobs), threads, directory })
 }
@@ -113,8 +121,76 @@ fn open_file(path: &Path, name: &Path, ballast: &Arc<Ballast>) -> Result<(Databa
     let access = |cause| OpenStoreError::Access { path: path.to_owned(), cause };
     let file = open_private(path).map_err(access)?;
     let file = FileBackend::new(file).map_err(|error| access(io::Error::other(error)))?;
-    DatabaseFile::open(name, ReservedFile { file, ballast: Arc::clone(ballast) }, CACHE_BYTES, QUICK_REPAIR)
+    DatabaseFile::open(name, ReservedFile { file, ballast: Arc::clone(ballast) }, CACHE_BYTES)
 }
 
-/// Opening after a crash must not depend on how much is stored.
-const QUICK_REPAIR: bool = true;
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Change, ObjectKey, Store, StoreError, WriteError};
+
+    /// A disk whose fsync can be made to fail.
+    #[derive(Debug)]
+    struct FailingDisk {
+        memory: InMemoryBackend,
+        failing: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for FailingDisk {
+        fn len(&self) -> io::Result<u64> {
+            self.memory.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.memory.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.memory.set_len(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            if self.failing.load(Ordering::SeqCst) { Err(io::Error::other("bad sector")) } else { Ok(()) }
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.memory.write(offset, data)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_fsync_is_final_and_what_it_covered_is_never_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Directory::lock(home.path()).unwrap();
+        let ballast = Arc::new(Ballast::open(&directory.ballast()).unwrap());
+        let failing = Arc::new(AtomicBool::new(false));
+        let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
+        let (file, contents) = DatabaseFile::open(&directory.objects(), disk, CACHE_BYTES).unwrap();
+        let store = Store::from_open(start(directory, ballast, file, contents).unwrap());
+
+        let write = |name: &str| {
+            let key = ObjectKey::namespaced("pods", "default", name);
+            store.write(key, |_| Ok::<_, ()>((Change::Put(json!({})), ())))
+        };
+        write("before").await.unwrap();
+        let before = store.list("pods", None);
+        let mut watch = store.watch("pods", None).unwrap();
+
+        failing.store(true, Ordering::SeqCst);
+        for (name, repaired) in [("first", false), ("second", false), ("third", true)] {
+            // A disk that works again changes nothing: what is on it is not known.
+            failing.store(!repaired, Ordering::SeqCst);
+            let Err(WriteError::Store(error @ StoreError::Failed { .. })) = write(name).await else {
+                panic!("{name} was answered as if it were durable");
+            };
+            assert!(error.to_string().contains("objects.redb failed; the daemon must restart"), "{error}");
+            assert!(std::error::Error::source(&error).unwrap().to_string().contains("bad sector"));
+        }
+        assert!(matches!(store.delete_record("sandboxes", "a").await, Err(StoreError::Failed { .. })));
+        assert_eq!(store.list("pods", None), before);
+        drop(store);
+        assert_eq!(watch.next().await, None, "a write that failed was announced");
+    }
+}

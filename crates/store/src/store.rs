@@ -44,6 +44,11 @@ impl Store {
         Ok(Self(Arc::new(open_store(directory)?)))
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_open(open: OpenStore) -> Self {
+        Self(Arc::new(open))
+    }
+
     /// The newest revision: everything written up to here is visible.
     pub fn revision(&self) -> u64 {
         self.0.memory.revision()

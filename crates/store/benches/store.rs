@@ -1,0 +1,181 @@
+//! Measures what the store promises: durable writes a second with many writers, the wait of one, and opening after
+//! kill -9. Prints min / median / p95, and the machine's own fdatasync to read them against.
+//!
+//! `cargo bench -p monopod-store`; the files lie in `TMPDIR`.
+
+#![expect(clippy::print_stdout, reason = "a benchmark reports to a person")]
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use store::{Change, ObjectKey, Store};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const WRITERS: usize = 64;
+const CREATES: usize = 6400;
+const RUNS: usize = 9;
+/// Set in the process that is killed: the directory it writes to.
+const VICTIM: &str = "STORE_BENCH_VICTIM";
+
+fn main() -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(directory) = std::env::var_os(VICTIM) {
+        return runtime.block_on(write_until_killed(Path::new(&directory)));
+    }
+    println!("{:<58} {:>10} {:>10} {:>10}", "", "min", "median", "p95");
+    report("fdatasync of 4 KiB appended (floor of one fsync)", measure_fdatasync()?);
+    report("one write at a time, durable", runtime.block_on(measure_single())?);
+    report(&format!("{CREATES} creates by {WRITERS} writers"), runtime.block_on(measure_creates())?);
+    report("list of 1,000 objects", runtime.block_on(measure_list())?);
+    for objects in [0, 1_000, 10_000] {
+        let times = (0..RUNS).map(|_| measure_open(objects)).collect::<Outcome<Vec<_>>>()?;
+        report(&format!("open after kill -9 with {objects} objects"), times);
+    }
+    Ok(())
+}
+
+fn measure_fdatasync() -> Outcome<Vec<Duration>> {
+    let directory = tempfile::tempdir()?;
+    let mut file = File::create(directory.path().join("file"))?;
+    let once = |_| {
+        file.write_all(&[7; 4096])?;
+        let start = Instant::now();
+        file.sync_data()?;
+        Ok(start.elapsed())
+    };
+    (0..200).map(once).collect()
+}
+
+async fn measure_single() -> Outcome<Vec<Duration>> {
+    let directory = tempfile::tempdir()?;
+    let store = Store::open(directory.path())?;
+    let mut times = Vec::new();
+    for number in 0..500 {
+        let start = Instant::now();
+        create(&store, number).await?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}
+
+async fn measure_creates() -> Outcome<Vec<Duration>> {
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(directory.path())?;
+        let start = Instant::now();
+        create_many(&store, CREATES).await?;
+        let took = start.elapsed();
+        println!("  {:.0} creates/s, {} commits", CREATES as f64 / took.as_secs_f64(), store.commits());
+        times.push(took);
+    }
+    Ok(times)
+}
+
+async fn measure_list() -> Outcome<Vec<Duration>> {
+    let directory = tempfile::tempdir()?;
+    let store = Store::open(directory.path())?;
+    create_many(&store, 1_000).await?;
+    let once = |_| {
+        let start = Instant::now();
+        let list = store.list("pods", None);
+        let took = start.elapsed();
+        if list.objects.len() == 1_000 { Ok(took) } else { Err("objects are missing".into()) }
+    };
+    (0..200).map(once).collect()
+}
+
+/// Opens a store whose process was killed while it wrote.
+fn measure_open(objects: usize) -> Outcome<Duration> {
+    let directory = tempfile::tempdir()?;
+    #[expect(clippy::disallowed_methods, reason = "a process has to be killed")]
+    let mut victim = Command::new(std::env::current_exe()?)
+        .env(VICTIM, directory.path())
+        .env("STORE_BENCH_OBJECTS", objects.to_string())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(victim.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+    victim.kill()?;
+    victim.wait()?;
+    let start = Instant::now();
+    let store = Store::open(directory.path())?;
+    let took = start.elapsed();
+    if store.list("pods", None).objects.len() < objects { Err("objects are missing".into()) } else { Ok(took) }
+}
+
+async fn write_until_killed(directory: &Path) -> Outcome<()> {
+    let objects = std::env::var("STORE_BENCH_OBJECTS")?.parse()?;
+    let store = Store::open(directory)?;
+    create_many(&store, objects).await?;
+    println!("written");
+    for number in objects.. {
+        create(&store, number).await?;
+    }
+    Ok(())
+}
+
+async fn create_many(store: &Store, objects: usize) -> Outcome<()> {
+    let writers = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in (writer..objects).step_by(WRITERS) {
+                create(&store, number).await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(())
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await??;
+    }
+    Ok(())
+}
+
+async fn create(store: &Store, number: usize) -> Outcome<()> {
+    let name = format!("pod-{number}");
+    let value = pod(&name);
+    let key = ObjectKey::namespaced("pods", "default", name);
+    store.write(key, move |_| Ok::<_, std::convert::Infallible>((Change::Put(value), ()))).await?;
+    Ok(())
+}
+
+/// About 2 KB, as a defaulted Pod of one container has.
+fn pod(name: &str) -> Value {
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(condition);
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "default", "uid": "6f1d5b5c-7a0e-4c56-9d1b-2f6c1f0a9e11",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"app": "web", "tier": "front"},
+            "annotations": {"example.org/note": "x".repeat(400)},
+        },
+        "spec": {
+            "containers": [{
+                "name": "app", "image": "docker.io/library/busybox:1.36", "imagePullPolicy": "IfNotPresent",
+                "command": ["sleep", "1000000"], "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                "env": [{"name": "A", "value": "x".repeat(200)}, {"name": "B", "value": "y".repeat(200)}],
+            }],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+            "serviceAccountName": "default", "securityContext": {}, "schedulerName": "default-scheduler",
+        },
+        "status": {
+            "phase": "Running", "podIP": "10.85.0.2", "hostIP": "192.168.1.1", "startTime": "2026-01-01T00:00:00Z",
+            "conditions": conditions,
+        },
+    })
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |part: usize| times.get((times.len() - 1) * part / 100).copied().unwrap_or_default();
+    let ms = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
+    println!("{what:<58} {:>10} {:>10} {:>10}", ms(at(0)), ms(at(50)), ms(at(95)));
+}
