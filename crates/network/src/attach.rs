@@ -1,0 +1,163 @@
+//! Gives a pod sandbox its address and its link.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use spec::ids::SandboxId;
+use store::StoreError;
+use tokio::task::spawn_blocking;
+
+use crate::error::{AttachError, DetachError};
+use crate::gateway::HostNetwork;
+use crate::netlink::{NetlinkError, RouteSocket};
+use crate::network::{ADDRESSES, AddressRecord, Network, RING, RING_KEY, orphans};
+use crate::pool::{Grant, Lease};
+
+impl Network {
+    /// Gives this sandbox an address and a link, by which it reaches the host, all Pods and the world. A sandbox that
+    /// has them keeps its address, and its link is mended.
+    ///
+    /// `netns` is the sandbox's network namespace (`/proc/…/ns/net`); `route_socket` is a `NETLINK_ROUTE` socket that
+    /// was opened inside it.
+    ///
+    /// The link is made while its record is being written, and this returns when both are done: so no one uses an
+    /// address that is not recorded. After a crash in between, [`Network::open`] deletes the link.
+    pub async fn attach(
+        &self,
+        sandbox: &SandboxId,
+        netns: OwnedFd,
+        route_socket: OwnedFd,
+    ) -> Result<Vec<IpAddr>, AttachError> {
+        // A task of its own: a caller that gives up midway must not leave a link that nobody knows.
+        let (network, id) = (self.clone(), sandbox.clone());
+        match tokio::spawn(async move { network.attach_sandbox(&id, netns, route_socket).await }).await {
+            Ok(attached) => attached,
+            Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
+            Err(_stopped) => Err(AttachError::Interrupted { sandbox: sandbox.clone() }),
+        }
+    }
+
+    async fn attach_sandbox(
+        &self,
+        sandbox: &SandboxId,
+        netns: OwnedFd,
+        route_socket: OwnedFd,
+    ) -> Result<Vec<IpAddr>, AttachError> {
+        let grant = self.pool().lease(sandbox).ok_or_else(|| self.no_address_left(sandbox))?;
+        let address = grant.lease.address;
+        let _turn = grant.lease.turn.lock().await;
+        if !self.is_held(sandbox, &grant.lease) {
+            return Err(AttachError::Detached { sandbox: sandbox.clone() });
+        }
+        let link = self.link(sandbox, address);
+        let interface = link.name.clone();
+        let establish = spawn_blocking(move || {
+            let host = RouteSocket::open()?;
+            link.establish(&host, netns.as_fd(), &RouteSocket::from(route_socket))
+        });
+        let (recorded, established) = tokio::join!(self.record(sandbox, &grant), establish);
+        let established = established.map_err(|_stopped| AttachError::Interrupted { sandbox: sandbox.clone() })?;
+        let outcome = self.judge(sandbox, interface, address, recorded, established);
+        if outcome.is_err()
+            && grant.fresh
+            && let Err(error) = self.give_back(sandbox, address).await
+        {
+            // The address stays with the sandbox, for `detach` and `retain` to try again.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%sandbox, error, "a link that could not be made could not be removed either");
+        }
+        outcome.map(|()| vec![IpAddr::V4(address)])
+    }
+
+    async fn record(&self, sandbox: &SandboxId, grant: &Grant) -> Result<(), StoreError> {
+        let store = &self.shared.store;
+        let record = AddressRecord { address: grant.lease.address };
+        let address = store.put_record(ADDRESSES, sandbox.as_str(), &record);
+        match grant.reserve {
+            None => address.await,
+            Some(reserved) => {
+                let record = AddressRecord { address: reserved };
+                let (address, ring) = tokio::join!(address, store.put_record(RING, RING_KEY, &record));
+                address.and(ring)
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        sandbox: &SandboxId,
+        interface: String,
+        address: Ipv4Addr,
+        recorded: Result<(), StoreError>,
+        established: Result<(), NetlinkError>,
+    ) -> Result<(), AttachError> {
+        let sandbox = || sandbox.clone();
+        established.map_err(|cause| AttachError::Link { sandbox: sandbox(), interface, address, cause })?;
+        recorded.map_err(|cause| AttachError::Record { sandbox: sandbox(), address, cause })
+    }
+
+    fn no_address_left(&self, sandbox: &SandboxId) -> AttachError {
+        let cidr = self.shared.gateway.cidr;
+        AttachError::NoAddressLeft { sandbox: sandbox.clone(), pod_cidr: cidr.to_string(), capacity: cidr.capacity() }
+    }
+
+    /// Deletes the link of this sandbox and frees its address. Does nothing for one that has none.
+    pub async fn detach(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
+        let Some(lease) = self.pool().get(sandbox) else { return Ok(()) };
+        let _turn = lease.turn.lock().await;
+        if self.is_held(sandbox, &lease) { self.give_back(sandbox, lease.address).await } else { Ok(()) }
+    }
+
+    /// Gives back, at start, what belongs to no sandbox in `live`: addresses, and links that nobody recorded.
+    pub async fn retain(&self, live: &HashSet<SandboxId>) -> Result<(), DetachError> {
+        let dead: Vec<_> = self.pool().sandboxes().filter(|sandbox| !live.contains(*sandbox)).cloned().collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for sandbox in dead {
+            let network = self.clone();
+            tasks.spawn(async move { network.detach(&sandbox).await });
+        }
+        let mut errors = Vec::new();
+        while let Some(detached) = tasks.join_next().await {
+            errors.extend(detached.unwrap_or(Err(DetachError::Interrupted)).err());
+        }
+        errors.extend(self.delete_orphans().await.err());
+        match errors.pop() {
+            None => Ok(()),
+            Some(error) if errors.is_empty() => Err(error),
+            Some(error) => {
+                errors.push(error);
+                Err(DetachError::Several(errors))
+            }
+        }
+    }
+
+    /// The address is free only when its link is gone and its record too, in this order.
+    async fn give_back(&self, sandbox: &SandboxId, address: Ipv4Addr) -> Result<(), DetachError> {
+        let interface = crate::link::host_interface(sandbox);
+        let deleted = self.shared.reaper.delete(interface.clone()).await;
+        deleted.map_err(|cause| DetachError::Link { interface, cause })?;
+        let forgotten = self.shared.store.delete_record(ADDRESSES, sandbox.as_str()).await;
+        forgotten.map_err(|cause| DetachError::Record { sandbox: sandbox.clone(), address, cause })?;
+        self.pool().free(sandbox);
+        Ok(())
+    }
+
+    async fn delete_orphans(&self) -> Result<(), DetachError> {
+        let network = self.clone();
+        let found = spawn_blocking(move || {
+            let now = RouteSocket::open().and_then(|host| HostNetwork::read(&host))?;
+            let known = network.pool().sandboxes().map(crate::link::host_interface).collect();
+            Ok(orphans(&now, network.shared.gateway.group, &known))
+        });
+        for interface in found.await.map_err(|_stopped| DetachError::Interrupted)?.map_err(DetachError::Inspect)? {
+            let deleted = self.shared.reaper.delete(interface.clone()).await;
+            deleted.map_err(|cause| DetachError::Link { interface, cause })?;
+        }
+        Ok(())
+    }
+
+    fn is_held(&self, sandbox: &SandboxId, lease: &std::sync::Arc<Lease>) -> bool {
+        self.pool().get(sandbox).is_some_and(|held| std::sync::Arc::ptr_eq(&held, lease))
+    }
+}

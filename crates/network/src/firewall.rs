@@ -1,0 +1,85 @@
+//! The one nftables table that is ours: Pods reach the world under the host's address, and only ask from outside what
+//! was published. It is set up by the program `nft`; no other table is ever touched (nft(8)).
+
+use std::ffi::OsStr;
+use std::io;
+
+/// Why the table could not be set up or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// There is no `nft` on this machine.
+    #[error("the program `nft` is not installed; install the package nftables")]
+    MissingProgram,
+    /// It could not be run.
+    #[error("cannot run the program `nft`")]
+    Run(#[source] io::Error),
+    /// It refused what we asked for.
+    #[error("`nft` refused the table {table:?}: {stderr}")]
+    Refused { table: String, stderr: String },
+}
+
+/// The table and what its rules go by.
+#[derive(Debug, Clone)]
+pub struct Firewall {
+    pub table: String,
+    /// The interface group of the host ends of all Pods.
+    pub group: u32,
+}
+
+impl Firewall {
+    /// Sets the rules; those of a former start are replaced in the same transaction, so that no packet sees a gap.
+    /// Connections live on: their translation is the kernel's connection tracking's.
+    pub fn apply(&self) -> Result<(), FirewallError> {
+        self.nft(&self.ruleset())
+    }
+
+    /// Removes the table; one that is not there is as good.
+    pub fn remove(&self) -> Result<(), FirewallError> {
+        let table = &self.table;
+        self.nft(&format!("add table inet {table}\ndelete table inet {table}\n"))
+    }
+
+    /// - `prerouting`: a Pod sends under its own address only, whatever the sysctl `rp_filter` of `all` says.
+    /// - `forward`: from outside only answers, and what a port mapping led here. `ip_forward` is on, so without this
+    ///   any neighbour of the host that adds a route could reach every port of every Pod.
+    /// - `postrouting`: to the outside under the host's address; a port that is already taken is chosen anew.
+    ///
+    /// `flush table` empties the chains but keeps sets and maps.
+    fn ruleset(&self) -> String {
+        let Self { table, group } = self;
+        format!(
+            "add table inet {table}
+flush table inet {table}
+table inet {table} {{
+  chain prerouting {{
+    type filter hook prerouting priority raw; policy accept;
+    iifgroup {group} fib saddr . iif oif missing drop
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifgroup {group} accept
+    oifgroup {group} ct state established,related accept
+    oifgroup {group} ct status dnat accept
+    oifgroup {group} drop
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    iifgroup {group} oifgroup != {group} masquerade fully-random
+  }}
+}}
+"
+        )
+    }
+
+    fn nft(&self, script: &str) -> Result<(), FirewallError> {
+        let arguments = [OsStr::new("-f"), OsStr::new("-")];
+        let output = sys::process::run(OsStr::new("nft"), &arguments, script.as_bytes()).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound { FirewallError::MissingProgram } else { FirewallError::Run(error) }
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(FirewallError::Refused { table: self.table.clone(), stderr })
+    }
+}

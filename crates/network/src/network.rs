@@ -1,0 +1,185 @@
+//! The network of this node's Pods: opened once at start, and shared by all that use it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use spec::ids::SandboxId;
+use store::Store;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use crate::cidr::PodCidr;
+use crate::error::OpenNetworkError;
+use crate::firewall::Firewall;
+use crate::gateway::{Gateway, HostNetwork, enable_forwarding};
+use crate::link::{self, PodLink};
+use crate::netlink::RouteSocket;
+use crate::pool::AddressPool;
+use crate::reaper::LinkReaper;
+use crate::watch::TableWatch;
+
+/// Records: which pod sandbox has which address; the key is the sandbox.
+pub(crate) const ADDRESSES: &str = "network-addresses";
+/// Record: where the ring of addresses goes on after a restart.
+pub(crate) const RING: &str = "network-ring";
+/// The key of the one record in [`RING`].
+pub(crate) const RING_KEY: &str = "next";
+
+/// An address as it is recorded.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AddressRecord {
+    pub(crate) address: Ipv4Addr,
+}
+
+/// What a daemon's network is called, and which addresses it has.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// The interface with the gateway's address, such as `mono0`; at most 15 bytes.
+    pub bridge: String,
+    /// The nftables table of the family `inet`, such as `monopod`.
+    pub nft_table: String,
+    /// The addresses for Pods, such as `10.85.0.0/16`; the first is the gateway's.
+    pub pod_cidr: String,
+}
+
+/// The network of this node's Pods.
+#[derive(Clone)]
+pub struct Network {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) gateway: Gateway,
+    pub(crate) mtu: u32,
+    pub(crate) firewall: Firewall,
+    pub(crate) reaper: LinkReaper,
+    pub(crate) store: Store,
+    pub(crate) watch: AbortHandle,
+    pool: Mutex<AddressPool>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Network {
+    /// Sets up what all Pods share, or takes it over from a former start without disturbing traffic.
+    ///
+    /// 1. Nothing is changed before the check that nobody else uses these addresses.
+    /// 2. The watch on our table is there before the table, so that no deletion goes unseen.
+    /// 3. The table is there before packets are passed on.
+    /// 4. A link without a record belongs to an `attach` that did not come to its end: it is deleted before any
+    ///    address is given.
+    pub async fn open(config: NetworkConfig, store: Store) -> Result<Self, OpenNetworkError> {
+        let cidr = PodCidr::parse(&config.pod_cidr)
+            .map_err(|why| OpenNetworkError::InvalidPodCidr { pod_cidr: config.pod_cidr.clone(), why })?;
+        validate_name("the bridge", &config.bridge)?;
+        validate_name("the nftables table", &config.nft_table)?;
+        let group = interface_group(&config.bridge);
+        let gateway = Gateway { interface: config.bridge, cidr, group };
+        let firewall = Firewall { table: config.nft_table, group };
+        let pool = recorded_addresses(cidr, &store)?;
+        let known = pool.sandboxes().map(link::host_interface).collect();
+        let watch = TableWatch::open(&firewall.table).map_err(OpenNetworkError::Watch)?;
+        let (setup, rules) = (gateway.clone(), firewall.clone());
+        let mtu = spawn_blocking(move || set_up(&setup, &rules, &known))
+            .await
+            .map_err(|_stopped| OpenNetworkError::Interrupted)??;
+        let watch = tokio::spawn(keep_table(watch, firewall.clone())).abort_handle();
+        let reaper = LinkReaper::new(group ^ 1);
+        Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, reaper, store, watch, pool: Mutex::new(pool) }) })
+    }
+
+    /// The host's address in the pod network, which Pods have as their gateway.
+    pub fn gateway(&self) -> IpAddr {
+        self.shared.gateway.cidr.gateway().into()
+    }
+
+    /// The addresses of this sandbox; none if it is not attached.
+    pub fn addresses(&self, sandbox: &SandboxId) -> Vec<IpAddr> {
+        self.pool().get(sandbox).map(|lease| IpAddr::V4(lease.address)).into_iter().collect()
+    }
+
+    pub(crate) fn pool(&self) -> MutexGuard<'_, AddressPool> {
+        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn link(&self, sandbox: &SandboxId, address: Ipv4Addr) -> PodLink {
+        PodLink {
+            name: link::host_interface(sandbox),
+            group: self.shared.gateway.group,
+            mtu: self.shared.mtu,
+            gateway: self.shared.gateway.cidr.gateway(),
+            address,
+        }
+    }
+}
+
+/// The host ends of this daemon's Pods, which have no record.
+pub(crate) fn orphans(host: &HostNetwork, group: u32, known: &std::collections::HashSet<String>) -> Vec<String> {
+    let ours = host.links.iter().filter(|link| link.group == group || link.group == group ^ 1);
+    ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
+}
+
+fn set_up(
+    gateway: &Gateway,
+    firewall: &Firewall,
+    known: &std::collections::HashSet<String>,
+) -> Result<u32, OpenNetworkError> {
+    let host = RouteSocket::open().map_err(OpenNetworkError::Inspect)?;
+    let now = HostNetwork::read(&host).map_err(OpenNetworkError::Inspect)?;
+    gateway.refuse_overlap(&now)?;
+    gateway.establish(&host, &now)?;
+    firewall.apply().map_err(OpenNetworkError::Firewall)?;
+    enable_forwarding()?;
+    for interface in orphans(&now, gateway.group, known) {
+        link::delete(&host, &interface).map_err(|cause| OpenNetworkError::Orphan { interface, cause })?;
+    }
+    Ok(now.outside_mtu())
+}
+
+fn recorded_addresses(cidr: PodCidr, store: &Store) -> Result<AddressPool, OpenNetworkError> {
+    let recorded = store.records::<AddressRecord>(ADDRESSES).map_err(OpenNetworkError::Store)?;
+    let ring = store.record::<AddressRecord>(RING, RING_KEY).map_err(OpenNetworkError::Store)?;
+    let recorded = recorded.into_iter().map(|(sandbox, record)| (SandboxId::new(sandbox), record.address)).collect();
+    Ok(AddressPool::new(cidr, recorded, ring.map(|record| record.address)))
+}
+
+/// Sets our table anew whenever somebody has deleted it.
+async fn keep_table(watch: TableWatch, firewall: Firewall) {
+    while let Ok(()) = watch.deleted().await {
+        let rules = firewall.clone();
+        match spawn_blocking(move || rules.apply()).await {
+            Ok(Ok(())) => tracing::warn!(table = firewall.table, "the firewall's table was deleted and is set anew"),
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(table = firewall.table, error, "the firewall's table was deleted: pods are cut off");
+            }
+            Err(_stopped) => return,
+        }
+    }
+}
+
+/// The interface group of a daemon: a number that follows from its bridge's name (FNV-1a), even, and so large that
+/// nobody chooses it by hand. The odd number after it is for links that are about to be deleted.
+fn interface_group(bridge: &str) -> u32 {
+    let hash = bridge.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash & 0x3fff_fffe) | 0x4000_0000
+}
+
+/// Interface names have at most 15 bytes; both names stand in an nftables script, so they are words.
+fn validate_name(what: &'static str, name: &str) -> Result<(), OpenNetworkError> {
+    let invalid = |why| OpenNetworkError::InvalidName { what, name: name.to_owned(), why };
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err(invalid("it must begin with a letter"));
+    }
+    if name.len() > 15 {
+        return Err(invalid("it must have at most 15 bytes"));
+    }
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+        return Err(invalid("it may have letters, digits, \"-\" and \"_\" only"));
+    }
+    Ok(())
+}
