@@ -1,0 +1,50 @@
+//! Small roles that the test binary plays when it is started again inside a namespace.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the role that the command line names, if it names one. Each `main` calls this first.
+pub fn play_role() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["node-init", boot_id] => crate::namespaces::node_init(Path::new(boot_id)),
+        ["tell-peer", address] => tell_peer(address),
+        ["fetch", address, request] => fetch(address, request),
+        _ => return None,
+    };
+    Some(result.unwrap_or_else(|error| {
+        eprintln!("e2e {}: {error:#}", words.join(" "));
+        ExitCode::FAILURE
+    }))
+}
+
+/// Listens on `address` and tells each client its address, as HTTP.
+fn tell_peer(address: &str) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind(address)?;
+    let mut stdout = std::io::stdout();
+    stdout.write_all(b"listening\n")?;
+    stdout.flush()?;
+    for client in listener.incoming() {
+        let mut client = client?;
+        let peer = client.peer_addr()?.ip().to_string();
+        let mut request = [0; 4096];
+        // The request does not matter, only that it was read before the close.
+        let _read = client.read(&mut request)?;
+        let length = peer.len();
+        write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{peer}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends one line to `address` and prints the answer.
+fn fetch(address: &str, request: &str) -> anyhow::Result<ExitCode> {
+    let mut server = TcpStream::connect(address)?;
+    write!(server, "{request}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    std::io::stdout().write_all(&answer)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,146 @@
+//! The command line as a person uses it.
+
+use std::fs;
+
+use e2e::TestNode;
+use serde_json::Value;
+
+tests! {
+    get_prints_tables_and_documents,
+    get_watches,
+    describe_tells_all,
+    several_documents_directories_json_and_stdin,
+    run_waits_until_ready_and_says_so,
+    apply_again_changes_nothing,
+    delete_names_what_is_missing,
+    help_check_and_completion_work,
+    a_missing_daemon_is_explained,
+}
+
+fn get_prints_tables_and_documents(node: &mut TestNode) {
+    let pod = node.run_ready("two");
+    let address = pod["status"]["podIP"].as_str().unwrap();
+    let table = node.monopod(&["get", "pods"]).ok();
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
+    assert_eq!(lines[1][..4], ["two", "2/2", "Running", "0"]);
+    let wide = node.monopod(&["get", "pods", "-o", "wide"]).ok();
+    assert!(wide.lines().next().unwrap().contains("IP") && wide.lines().nth(1).unwrap().contains(address), "{wide}");
+    assert_eq!(node.monopod(&["get", "pods", "-o", "name"]).ok(), "pod/two\n");
+    let json: Value = serde_json::from_str(&node.monopod(&["get", "pod", "two", "-o", "json"]).ok()).unwrap();
+    assert_eq!(json["metadata"]["uid"], pod["metadata"]["uid"]);
+    let yaml = node.monopod(&["get", "pod", "two", "-o", "yaml"]).ok();
+    assert!(yaml.contains("kind: Pod\n") && yaml.contains(&format!("podIP: {address}")), "{yaml}");
+    // What comes out can go in again.
+    node.delete_pod("two");
+    assert!(node.monopod(&["get", "pods"]).ok().is_empty() || node.api().names("/api/v1/pods").is_empty());
+    for kind in ["nodes", "namespaces", "events", "configmaps", "secrets"] {
+        node.monopod(&["get", kind]).ok();
+    }
+    let error = node.monopod(&["get", "pod", "two"]).fails();
+    assert!(error.contains("pods \"two\" not found"), "{error}");
+}
+
+fn get_watches(node: &mut TestNode) {
+    let mut watch = node.background(&["get", "pods", "-w"]);
+    node.apply("idle.yaml");
+    watch.expect("Running");
+    node.delete_pod("idle");
+    watch.expect("Terminating");
+}
+
+fn describe_tells_all(node: &mut TestNode) {
+    node.run_ready("empty-dir");
+    let text = node.monopod(&["describe", "pod", "empty-dir"]).ok();
+    for wanted in [
+        "Name:",
+        "empty-dir",
+        "Containers:",
+        "writer",
+        "reader",
+        "busybox:stable",
+        "Volumes:",
+        "Conditions:",
+        "Events:",
+        "Started",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
+    }
+}
+
+fn several_documents_directories_json_and_stdin(node: &mut TestNode) {
+    let said = node.monopod(&["apply", "-f", e2e::images::manifest("several.yaml").to_str().unwrap()]).ok();
+    assert_eq!(said, "configmap/several-config created\npod/several-a created\npod/several-b created\n");
+    node.wait_ready("several-a");
+    node.wait_ready("several-b");
+    assert_eq!(node.monopod(&["get", "pods", "-l", "app=several", "-o", "name"]).ok().lines().count(), 2);
+
+    let directory = node.path("manifests");
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("b.json"), serde_json::to_vec(&json_pod("from-json")).unwrap()).unwrap();
+    fs::copy(e2e::images::manifest("idle.yaml"), directory.join("a.yaml")).unwrap();
+    fs::write(directory.join("notes.txt"), "not a manifest").unwrap();
+    let said = node.monopod(&["apply", "-f", directory.to_str().unwrap()]).ok();
+    assert_eq!(said, "pod/idle created\npod/from-json created\n");
+
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [json_pod("in-list")]});
+    let said = node.monopod_with(&["apply", "-f", "-"], list.to_string().as_bytes()).ok();
+    assert_eq!(said, "pod/in-list created\n");
+    let said = node.monopod(&["delete", "-f", e2e::images::manifest("several.yaml").to_str().unwrap()]).ok();
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+fn json_pod(name: &str) -> Value {
+    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [
+        {"name": "main", "image": "busybox:stable", "command": ["sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"]}
+    ]}})
+}
+
+fn run_waits_until_ready_and_says_so(node: &mut TestNode) {
+    node.monopod(&["run", "-f", e2e::images::manifest("idle.yaml").to_str().unwrap()]).ok();
+    let pod = node.pod("idle");
+    assert_eq!(e2e::node::condition(&pod, "Ready"), Some("True"), "run returns when the Pod is ready");
+    // A Pod that cannot become ready is an error that says why.
+    let failed = node.monopod(&["run", "-f", e2e::images::manifest("fails.yaml").to_str().unwrap()]);
+    let text = format!("{}{}", failed.stdout, failed.stderr);
+    assert!(failed.code != 0 && text.contains("42"), "{text}");
+    node.monopod(&["wait", "--for=condition=Ready", "pod/idle", "--timeout=5s"]).ok();
+    // --attach follows the logs; Ctrl-C deletes.
+    let mut attached =
+        node.terminal(&["run", "-f", e2e::images::manifest("counts.yaml").to_str().unwrap(), "--attach"]);
+    attached.expect("count 3");
+    attached.send("\x03");
+    attached.finish();
+    assert_eq!(node.api().request("GET", "/api/v1/namespaces/default/pods/counts", None).code, 404);
+}
+
+fn apply_again_changes_nothing(node: &mut TestNode) {
+    node.apply("idle.yaml");
+    let before = node.wait_ready("idle");
+    let said = node.monopod(&["apply", "-f", e2e::images::manifest("idle.yaml").to_str().unwrap()]).ok();
+    assert_eq!(said, "pod/idle unchanged\n");
+    assert_eq!(node.pod("idle")["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+}
+
+fn delete_names_what_is_missing(node: &mut TestNode) {
+    let error = node.monopod(&["delete", "pod", "nothing"]).fails();
+    assert!(error.contains("pods \"nothing\" not found"), "{error}");
+    node.monopod(&["delete", "pod", "nothing", "--ignore-not-found"]).ok();
+}
+
+fn help_check_and_completion_work(node: &mut TestNode) {
+    let help = node.monopod(&["--help"]).ok();
+    for verb in ["serve", "run", "apply", "get", "describe", "logs", "exec", "attach", "delete", "image", "check"] {
+        assert!(help.contains(verb), "{verb} is not in:\n{help}");
+        assert!(node.monopod(&[verb, "--help"]).ok().len() > 100, "{verb} --help teaches");
+    }
+    assert!(node.monopod(&["completion", "bash"]).ok().contains("_monopod"));
+    let check = e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &["check"]), b"");
+    check.ok();
+}
+
+fn a_missing_daemon_is_explained(node: &mut TestNode) {
+    node.stop_daemon();
+    let error = node.monopod(&["get", "pods"]).fails();
+    assert!(error.contains("monopod serve") && error.contains("monopod.sock"), "{error}");
+}

@@ -1,0 +1,59 @@
+//! All end-to-end tests, by what they are about.
+
+use e2e::TestNode;
+
+/// A test and how it is called.
+pub struct Test {
+    /// The module it stands in.
+    pub module: &'static str,
+    /// Its function's name.
+    pub name: &'static str,
+    /// Gets a node of its own, with the image `busybox:stable`; the leak check follows.
+    pub run: fn(&mut TestNode),
+    /// Left out unless asked for (`--ignored`).
+    pub long: bool,
+}
+
+/// Lists the tests of a module; a function that is forgotten here is dead code, which clippy refuses.
+macro_rules! tests {
+    ($($name:ident),* $(,)?; long: $($long:ident),* $(,)?) => {
+        pub const TESTS: &[crate::tests::Test] = &[
+            $(crate::tests::Test { module: module_path!(), name: stringify!($name), run: $name, long: false },)*
+            $(crate::tests::Test { module: module_path!(), name: stringify!($long), run: $long, long: true },)*
+        ];
+    };
+    ($($name:ident),* $(,)?) => { tests! { $($name),*; long: } };
+}
+
+mod attacks;
+mod command_line;
+mod container;
+mod crash;
+mod image;
+mod life;
+mod logs;
+mod network;
+mod refused;
+mod resources;
+mod sandbox;
+mod soak;
+mod storage;
+mod streams;
+
+/// Every module's tests.
+pub const ALL: &[&[Test]] = &[
+    attacks::TESTS,
+    command_line::TESTS,
+    container::TESTS,
+    crash::TESTS,
+    image::TESTS,
+    life::TESTS,
+    logs::TESTS,
+    network::TESTS,
+    refused::TESTS,
+    resources::TESTS,
+    sandbox::TESTS,
+    soak::TESTS,
+    storage::TESTS,
+    streams::TESTS,
+];

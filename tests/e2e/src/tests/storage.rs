@@ -1,0 +1,116 @@
+//! Volumes: shared between containers, from the machine, and from objects of the API.
+
+use std::fs;
+
+use e2e::TestNode;
+use e2e::node::container;
+use serde_json::json;
+
+tests! {
+    an_empty_dir_is_shared_on_disk_and_in_memory,
+    a_restart_keeps_volumes_and_drops_the_writable_layer,
+    host_paths_are_the_machines,
+    a_host_path_of_the_wrong_type_is_named,
+    config_maps_and_secrets_become_files,
+    a_missing_config_map_is_waited_for,
+}
+
+fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
+    node.run_ready("empty-dir");
+    let read = |path: &str| {
+        node.exec("empty-dir", "reader", &["sh", "-c", &format!("until cat {path} 2>/dev/null; do usleep 1000; done")])
+    };
+    assert_eq!(read("/data/disk/file"), "1\n");
+    assert_eq!(read("/data/memory/file"), "2\n");
+    for path in ["/data/disk/new", "/data/memory/new"] {
+        let error = node.try_exec("empty-dir", "reader", &["touch", path]).fails();
+        assert!(error.contains("Read-only file system"), "{error}");
+    }
+    let mounts = node.exec("empty-dir", "writer", &["cat", "/proc/mounts"]);
+    let memory = mounts.lines().find(|line| line.contains(" /memory ")).unwrap();
+    assert!(memory.contains("tmpfs") && memory.contains("size=4096k"), "{memory}");
+    assert!(!mounts.lines().any(|line| line.contains(" /disk ") && line.contains("tmpfs")), "{mounts}");
+    let error =
+        node.try_exec("empty-dir", "writer", &["dd", "if=/dev/zero", "of=/memory/big", "bs=1M", "count=8"]).fails();
+    assert!(error.contains("No space left"), "{error}");
+    // Others may write too: the directory's mode is 0777, whatever the umask of the daemon.
+    assert_eq!(node.exec("empty-dir", "writer", &["stat", "-c", "%a", "/disk", "/memory"]), "777\n777\n");
+}
+
+fn a_restart_keeps_volumes_and_drops_the_writable_layer(node: &mut TestNode) {
+    node.apply("restarts-keep-volume.yaml");
+    let before = node.wait_for("restarts-keep-volume", "started again", |pod| {
+        let status = container(pod, "main");
+        status["restartCount"] == 1 && !status["state"]["running"].is_null()
+    });
+    let last = &container(&before, "main")["lastState"]["terminated"];
+    assert_eq!(last["exitCode"], 3, "{last}");
+    let log = "until [ $(grep -c start /disk/log) = 2 ]; do usleep 1000; done; cat /disk/log";
+    assert_eq!(node.exec("restarts-keep-volume", "main", &["sh", "-c", log]), "start\nstart\n");
+}
+
+fn host_paths_are_the_machines(node: &mut TestNode) {
+    fs::create_dir(node.path("shared")).unwrap();
+    fs::write(node.path("shared/file"), "from the machine\n").unwrap();
+    node.run_to_end("host-path");
+    let log = node.logs("host-path", "main");
+    assert!(log.starts_with("from the machine\nfrom the machine\n") && log.ends_with("read-only\n"), "{log}");
+    assert_eq!(fs::read_to_string(node.path("made/result")).unwrap(), "written\n");
+    node.delete_pod("host-path");
+    assert_eq!(
+        fs::read_to_string(node.path("shared/file")).unwrap(),
+        "from the machine\n",
+        "never removed with the Pod"
+    );
+}
+
+fn a_host_path_of_the_wrong_type_is_named(node: &mut TestNode) {
+    fs::write(node.path("shared"), "a file, not a directory").unwrap();
+    node.apply("host-path.yaml");
+    let path = node.path("shared").display().to_string();
+    let mut events = node.background(&["get", "events", "-w"]);
+    let line = events.expect("FailedMount");
+    assert!(line.contains("directory") && line.contains(&path), "{line}");
+    assert_eq!(node.pod("host-path")["status"]["phase"], "Pending");
+}
+
+fn config_maps_and_secrets_become_files(node: &mut TestNode) {
+    node.apply("objects-as-files.yaml");
+    node.wait_ready("objects-as-files");
+    let exec = |command: &[&str]| node.exec("objects-as-files", "main", command);
+    assert_eq!(exec(&["ls", "/all"]), "a.conf\nb.conf\n");
+    assert_eq!(exec(&["cat", "/all/a.conf", "/all/b.conf"]), "alphabeta");
+    assert_eq!(exec(&["find", "/some/", "-name", "*.conf", "-follow"]).lines().next(), Some("/some/deep/renamed.conf"));
+    assert_eq!(exec(&["cat", "/some/deep/renamed.conf"]), "beta");
+    assert_eq!(
+        exec(&["stat", "-L", "-c", "%a", "/all/a.conf", "/some/deep/renamed.conf", "/keys/token"]),
+        "644\n600\n400\n"
+    );
+    assert_eq!(exec(&["cat", "/keys/token"]), "secret-word");
+    let mounts = exec(&["cat", "/proc/mounts"]);
+    assert!(mounts.lines().any(|line| line.starts_with("tmpfs /keys ")), "secrets stay in memory:\n{mounts}");
+    let error = node.try_exec("objects-as-files", "main", &["touch", "/all/new"]).fails();
+    assert!(error.contains("Read-only file system"), "{error}");
+    // Nowhere on the disk but in the store.
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "--exclude-dir=store", "secret-word"])
+        .args([node.data_dir(), node.run_dir(), node.log_dir(), node.path("daemon.log")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+fn a_missing_config_map_is_waited_for(node: &mut TestNode) {
+    node.apply("waits-for-config.yaml");
+    let pod = node.wait_for("waits-for-config", "a reason", |pod| {
+        container(pod, "main")["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+    });
+    let message = &container(&pod, "main")["state"]["waiting"]["message"];
+    assert_eq!(message, "configmap \"late\" not found");
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"colour": "blue"}});
+    let answer = node.api().request("POST", "/api/v1/namespaces/default/configmaps", Some(&config));
+    assert_eq!(answer.code, 201, "{}", answer.body);
+    node.wait_phase("waits-for-config", "Succeeded");
+    assert_eq!(node.logs("waits-for-config", "main"), "blue\n");
+}
