@@ -7,14 +7,18 @@
 
 pub mod decode;
 pub mod defaults;
+pub mod dns;
 pub mod downward;
 pub mod expand;
 mod field;
+pub mod hosts;
 pub mod ids;
 pub mod image_ref;
+pub mod names;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
+pub mod support;
 pub mod validation;
 
 pub use field::{FieldError, FieldReason};

@@ -1,0 +1,284 @@
+//! Which fields of a Pod this engine honours. What it does not honour is refused by name, never ignored.
+//!
+//! One table ([`table::POD`]) is the truth: the check below and `docs/pod-fields.md` both come from it. To support a
+//! field, give its row another [`Support`].
+
+#[cfg(test)]
+mod discover;
+#[cfg(test)]
+mod document;
+mod table;
+
+use serde_json::Value;
+
+use crate::field::{Errors, FieldError, FieldReason, Path};
+
+/// One field, and what becomes of it.
+#[derive(Debug)]
+struct Row {
+    field: &'static str,
+    support: Support,
+    /// What a reader of `docs/pod-fields.md` should know.
+    note: &'static str,
+}
+
+#[derive(Debug)]
+enum Support {
+    /// Honoured, with all that is below it.
+    Yes,
+    /// An object whose fields have rows of their own.
+    Fields(&'static [Row]),
+    /// A list of such objects.
+    Items(&'static [Row]),
+    /// A map of which only these keys are honoured.
+    Keys(&'static [Row]),
+    /// Accepted only with one of these values: what happens here anyway.
+    Only(&'static [Word]),
+    /// Honoured only where the neighbouring field has this value.
+    With { neighbour: &'static str, value: &'static str },
+    /// Set by the server: read and dropped.
+    Dropped,
+    /// Refused, unless it is empty.
+    No,
+    /// Refused also when empty, since naming it already chooses something.
+    NotEvenEmpty,
+}
+
+/// A value that [`Support::Only`] accepts.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    Text(&'static str),
+    Flag(bool),
+    Number(i64),
+}
+
+/// The fields of a Pod's document that this engine does not honour; empty if it honours all.
+///
+/// Takes the document as the client sent it or the Pod after defaulting. Fields that Kubernetes does not know are not
+/// refused here: [`crate::decode::decode_strict`] names them, and decoding drops them.
+pub fn unsupported_pod_fields(pod: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let Value::Object(fields) = pod else { return Vec::new() };
+    for (name, value) in fields {
+        if let Some(row) = row_named(table::POD, name) {
+            check(&mut errors, &Path::root(name), row, value, pod);
+        }
+    }
+    errors.into_vec()
+}
+
+fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent: &Value) {
+    if value.is_null() {
+        return;
+    }
+    match row.support {
+        Support::Yes | Support::Dropped => {}
+        Support::Fields(rows) => check_fields(errors, path, rows, value),
+        Support::Items(rows) => {
+            for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                check_fields(errors, &path.index(index), rows, item);
+            }
+        }
+        Support::Keys(rows) => check_keys(errors, path, rows, value),
+        Support::Only(words) => {
+            if !words.iter().any(|word| word.is(value)) && !is_empty_text(value) {
+                refuse_value(errors, path, row.note, value, words);
+            }
+        }
+        Support::With { neighbour, value: needed } => {
+            if parent.get(neighbour).and_then(Value::as_str) != Some(needed) {
+                errors.forbidden(path, format!("monopod supports this field only with `{neighbour}: {needed}` yet"));
+            }
+        }
+        Support::No if is_empty(value) => {}
+        Support::No | Support::NotEvenEmpty => refuse(errors, path, row.note),
+    }
+}
+
+fn check_fields(errors: &mut Errors, path: &Path<'_>, rows: &[Row], object: &Value) {
+    for (name, value) in object.as_object().into_iter().flatten() {
+        if let Some(row) = row_named(rows, name) {
+            check(errors, &path.child(name), row, value, object);
+        }
+    }
+}
+
+fn check_keys(errors: &mut Errors, path: &Path<'_>, rows: &[Row], map: &Value) {
+    for (key, value) in map.as_object().into_iter().flatten() {
+        match row_named(rows, key) {
+            Some(row) => check(errors, &path.key(key), row, value, map),
+            None => refuse(errors, &path.key(key), ""),
+        }
+    }
+}
+
+fn refuse(errors: &mut Errors, path: &Path<'_>, note: &str) {
+    let comma = if note.is_empty() { "" } else { ": " };
+    errors.forbidden(path, format!("monopod does not support this field yet{comma}{note}"));
+}
+
+fn refuse_value(errors: &mut Errors, path: &Path<'_>, note: &str, value: &Value, words: &[Word]) {
+    let texts: Vec<String> = words
+        .iter()
+        .filter_map(|word| match word {
+            Word::Text(text) => Some(format!("{text:?}")),
+            Word::Flag(_) | Word::Number(_) => None,
+        })
+        .collect();
+    if texts.is_empty() {
+        refuse(errors, path, note);
+    } else {
+        let detail = format!("monopod supports only {} yet", texts.join(", "));
+        errors.add(path, FieldReason::NotSupported, value.clone(), detail);
+    }
+}
+
+fn row_named<'a>(rows: &'a [Row], name: &str) -> Option<&'a Row> {
+    rows.iter().find(|row| row.field == name)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn is_empty_text(value: &Value) -> bool {
+    value.as_str().is_some_and(str::is_empty)
+}
+
+impl Word {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            Self::Text(text) => value.as_str() == Some(text),
+            Self::Flag(flag) => value.as_bool() == Some(flag),
+            Self::Number(number) => value.as_i64() == Some(number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(pod: &Value) -> Vec<String> {
+        unsupported_pod_fields(pod).iter().map(ToString::to_string).collect()
+    }
+
+    fn in_spec(field: &str, value: Value) -> Value {
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], field: value}})
+    }
+
+    fn in_container(field: &str, value: Value) -> Value {
+        json!({"spec": {"containers": [{"name": "c", "image": "i"}, {"name": "d", field: value}]}})
+    }
+
+    #[test]
+    fn default_and_empty_values_pass() {
+        let table = [
+            in_spec("hostNetwork", json!(false)),
+            in_spec("hostUsers", json!(true)),
+            in_spec("nodeSelector", json!({})),
+            in_spec("affinity", json!({})),
+            in_spec("imagePullSecrets", json!([])),
+            in_spec("priorityClassName", json!("")),
+            in_spec("priority", json!(0)),
+            in_spec("serviceAccountName", json!("default")),
+            in_spec("serviceAccountName", json!("")),
+            in_spec("runtimeClassName", json!(null)),
+            in_spec("automountServiceAccountToken", json!(false)),
+            in_spec("securityContext", json!({"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0})),
+            in_spec("tolerations", json!([{"operator": "Exists"}])),
+            in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])),
+            in_container("ports", json!([{"containerPort": 1, "hostPort": 0, "hostIP": ""}])),
+            in_container("resources", json!({"limits": {"cpu": "1", "memory": "1"}, "claims": []})),
+            json!({"status": {"phase": "Running"}, "metadata": {"uid": "u", "managedFields": [{}]}}),
+        ];
+        for pod in table {
+            assert_eq!(refused(&pod), Vec::<String>::new(), "{pod}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_refused_by_name() {
+        let not_yet = "Forbidden: monopod does not support this field yet";
+        let table = [
+            (in_spec("hostNetwork", json!(true)), format!("spec.hostNetwork: {not_yet}")),
+            (in_spec("hostUsers", json!(false)), format!("spec.hostUsers: {not_yet}: no user namespaces yet")),
+            (in_spec("shareProcessNamespace", json!(true)), format!("spec.shareProcessNamespace: {not_yet}")),
+            (in_spec("automountServiceAccountToken", json!(true)), format!("spec.automountServiceAccountToken: {not_yet}: there are no service accounts")),
+            (in_spec("nodeSelector", json!({"a": "b"})), format!("spec.nodeSelector: {not_yet}")),
+            (in_spec("imagePullSecrets", json!([{"name": "s"}])), format!("spec.imagePullSecrets: {not_yet}")),
+            (in_spec("securityContext", json!({"fsGroup": 0})), format!("spec.securityContext.fsGroup: {not_yet}")),
+            (in_spec("volumes", json!([{"name": "v", "projected": {}}])), format!("spec.volumes[0].projected: {not_yet}")),
+            (
+                in_spec("volumes", json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])),
+                "spec.volumes[0].emptyDir.sizeLimit: Forbidden: monopod supports this field only with `medium: Memory` yet".to_owned(),
+            ),
+            (
+                in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "HugePages"}}])),
+                "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
+            ),
+            (
+                in_spec("securityContext", json!({"seccompProfile": {"type": "RuntimeDefault"}})),
+                "spec.securityContext.seccompProfile.type: Unsupported value: \"RuntimeDefault\": monopod supports only \
+                 \"Unconfined\" yet"
+                    .to_owned(),
+            ),
+            (
+                in_spec("schedulerName", json!("mine")),
+                "spec.schedulerName: Unsupported value: \"mine\": monopod supports only \"default-scheduler\" yet".to_owned(),
+            ),
+            (
+                in_spec("initContainers", json!([{"name": "i", "restartPolicy": "Always"}])),
+                format!("spec.initContainers[0].restartPolicy: {not_yet}: no sidecars among init containers either"),
+            ),
+            (
+                in_container("resources", json!({"limits": {"nvidia.com/gpu": "1"}})),
+                format!("spec.containers[1].resources.limits[nvidia.com/gpu]: {not_yet}"),
+            ),
+            (
+                in_container("resources", json!({"requests": {"ephemeral-storage": "1"}})),
+                format!("spec.containers[1].resources.requests[ephemeral-storage]: {not_yet}"),
+            ),
+            (
+                in_container("ports", json!([{"containerPort": 1, "hostPort": 80}])),
+                format!("spec.containers[1].ports[0].hostPort: {not_yet}"),
+            ),
+            (
+                in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "subPath": "a"}])),
+                format!("spec.containers[1].volumeMounts[0].subPath: {not_yet}"),
+            ),
+            (
+                in_container("env", json!([{"name": "A", "valueFrom": {"fileKeyRef": {}}}])),
+                format!("spec.containers[1].env[0].valueFrom.fileKeyRef: {not_yet}"),
+            ),
+            (json!({"metadata": {"finalizers": ["a/b"]}}), format!("metadata.finalizers: {not_yet}: the engine removes a Pod when nothing of it is left")),
+            (
+                in_container("livenessProbe", json!({"grpc": {"port": 1, "mode": "TLS"}})),
+                "spec.containers[1].livenessProbe.grpc.mode: Unsupported value: \"TLS\": monopod supports only \"Plaintext\" yet"
+                    .to_owned(),
+            ),
+            (json!({"metadata": {"ownerReferences": [{}]}}), format!("metadata.ownerReferences: {not_yet}")),
+        ];
+        for (pod, message) in table {
+            assert_eq!(refused(&pod), [message], "{pod}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_of_a_pod_are_all_supported() {
+        let mut pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+            "containers": [{"name": "c", "image": "i", "livenessProbe": {"httpGet": {"port": 1}}}],
+            "volumes": [{"name": "v"}, {"name": "h", "hostPath": {"path": "/"}}],
+        }}))
+        .unwrap();
+        crate::defaults::default_pod(&mut pod);
+        assert_eq!(refused(&serde_json::to_value(pod).unwrap()), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,328 @@
+//! The table: each field of a Pod, with what this engine does with it. Each field that Kubernetes has stands here.
+
+use super::{Row, Support, Word};
+
+const fn yes(field: &'static str, note: &'static str) -> Row {
+    Row { field, support: Support::Yes, note }
+}
+
+const fn no(field: &'static str) -> Row {
+    Row { field, support: Support::No, note: "" }
+}
+
+const fn no_because(field: &'static str, note: &'static str) -> Row {
+    Row { field, support: Support::No, note }
+}
+
+const fn not_even_empty(field: &'static str) -> Row {
+    Row { field, support: Support::NotEvenEmpty, note: "" }
+}
+
+const fn only(field: &'static str, words: &'static [Word], note: &'static str) -> Row {
+    Row { field, support: Support::Only(words), note }
+}
+
+const fn fields(field: &'static str, rows: &'static [Row]) -> Row {
+    Row { field, support: Support::Fields(rows), note: "" }
+}
+
+const fn items(field: &'static str, rows: &'static [Row]) -> Row {
+    Row { field, support: Support::Items(rows), note: "" }
+}
+
+const fn keys(field: &'static str, rows: &'static [Row]) -> Row {
+    Row { field, support: Support::Keys(rows), note: "" }
+}
+
+const fn dropped(field: &'static str, note: &'static str) -> Row {
+    Row { field, support: Support::Dropped, note }
+}
+
+const FALSE: &[Word] = &[Word::Flag(false)];
+const TRUE: &[Word] = &[Word::Flag(true)];
+const ZERO: &[Word] = &[Word::Number(0)];
+
+pub(super) const POD: &[Row] = &[
+    yes("apiVersion", ""),
+    yes("kind", ""),
+    fields("metadata", METADATA),
+    fields("spec", SPEC),
+    dropped("status", "written by the engine alone"),
+];
+
+const METADATA: &[Row] = &[
+    yes("name", "also the host name, up to 63 characters of it"),
+    yes("generateName", ""),
+    yes("namespace", ""),
+    yes("labels", ""),
+    yes("annotations", "kept and shown; none changes what the engine does"),
+    no_because("finalizers", "the engine removes a Pod when nothing of it is left"),
+    no("ownerReferences"),
+    dropped("uid", "set by the server"),
+    dropped("resourceVersion", "set by the server; on an update it must match"),
+    dropped("generation", "set by the server"),
+    dropped("creationTimestamp", "set by the server"),
+    dropped("deletionTimestamp", "set by the server"),
+    dropped("deletionGracePeriodSeconds", "set by the server"),
+    dropped("managedFields", "set by the server"),
+    dropped("selfLink", "no longer used by Kubernetes"),
+];
+
+const SPEC: &[Row] = &[
+    items("containers", CONTAINER),
+    items("initContainers", CONTAINER),
+    no_because("ephemeralContainers", "cannot be set on creation; their subresource is not served yet"),
+    items("volumes", VOLUME),
+    yes("restartPolicy", "`Always`, `OnFailure`, `Never`"),
+    yes("terminationGracePeriodSeconds", ""),
+    no("activeDeadlineSeconds"),
+    yes("hostname", ""),
+    yes("subdomain", "`/etc/hosts` gets the full name; there is no cluster DNS to announce it"),
+    only("setHostnameAsFQDN", FALSE, ""),
+    no("hostnameOverride"),
+    items("hostAliases", HOST_ALIAS),
+    yes(
+        "dnsPolicy",
+        "`ClusterFirst` and `ClusterFirstWithHostNet` act as `Default`: there is no cluster DNS, and no cluster domain \
+         is searched",
+    ),
+    fields("dnsConfig", DNS_CONFIG),
+    yes("nodeName", "this machine's node"),
+    no("nodeSelector"),
+    no("affinity"),
+    items("tolerations", TOLERATION),
+    no("topologySpreadConstraints"),
+    only("schedulerName", &[Word::Text("default-scheduler")], "there is one node"),
+    no("schedulingGates"),
+    no("schedulingGroup"),
+    no("priorityClassName"),
+    only("priority", ZERO, ""),
+    only("preemptionPolicy", &[Word::Text("PreemptLowerPriority")], ""),
+    only("serviceAccountName", &[Word::Text("default")], "there are no service accounts yet"),
+    only("serviceAccount", &[Word::Text("default")], "the old name of `serviceAccountName`"),
+    only("automountServiceAccountToken", FALSE, "there are no service accounts"),
+    no("imagePullSecrets"),
+    yes("enableServiceLinks", "there are no Services yet, so there are no variables for them"),
+    only("hostNetwork", FALSE, ""),
+    only("hostPID", FALSE, ""),
+    only("hostIPC", FALSE, ""),
+    only("hostUsers", TRUE, "no user namespaces yet"),
+    only("shareProcessNamespace", FALSE, ""),
+    fields("securityContext", POD_SECURITY_CONTEXT),
+    fields("os", &[only("name", &[Word::Text("linux")], "")]),
+    no("readinessGates"),
+    no("runtimeClassName"),
+    no("overhead"),
+    no("resources"),
+    no("resourceClaims"),
+    no("evictionResponders"),
+];
+
+const CONTAINER: &[Row] = &[
+    yes("name", ""),
+    yes("image", ""),
+    yes("imagePullPolicy", ""),
+    yes("command", "`$(VAR)` is expanded"),
+    yes("args", "`$(VAR)` is expanded"),
+    yes("workingDir", ""),
+    items("env", ENV),
+    items("envFrom", ENV_FROM),
+    items("ports", PORT),
+    fields("resources", RESOURCES),
+    no("resizePolicy"),
+    no_because("restartPolicy", "no sidecars among init containers either"),
+    no("restartPolicyRules"),
+    items("volumeMounts", VOLUME_MOUNT),
+    no("volumeDevices"),
+    fields("livenessProbe", PROBE),
+    fields("readinessProbe", PROBE),
+    fields("startupProbe", PROBE),
+    fields("lifecycle", LIFECYCLE),
+    yes("terminationMessagePath", ""),
+    yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
+    fields("securityContext", SECURITY_CONTEXT),
+    yes("stdin", ""),
+    yes("stdinOnce", ""),
+    yes("tty", ""),
+];
+
+const ENV: &[Row] =
+    &[yes("name", ""), yes("value", "`$(VAR)` sees the variables before it"), fields("valueFrom", VALUE_FROM)];
+
+const VALUE_FROM: &[Row] = &[
+    fields("fieldRef", &[yes("apiVersion", ""), yes("fieldPath", "")]),
+    fields(
+        "resourceFieldRef",
+        &[
+            yes("containerName", ""),
+            yes("resource", "CPU and memory; without a limit, what the node has"),
+            yes("divisor", ""),
+        ],
+    ),
+    fields("configMapKeyRef", KEY_REF),
+    fields("secretKeyRef", KEY_REF),
+    not_even_empty("fileKeyRef"),
+];
+
+const KEY_REF: &[Row] = &[yes("name", ""), yes("key", ""), yes("optional", "")];
+
+const ENV_FROM: &[Row] = &[yes("prefix", ""), fields("configMapRef", OBJECT_REF), fields("secretRef", OBJECT_REF)];
+
+const OBJECT_REF: &[Row] = &[yes("name", ""), yes("optional", "")];
+
+const PORT: &[Row] = &[
+    yes("name", ""),
+    yes("containerPort", "names the port; each port of the Pod is reachable at its address"),
+    yes("protocol", ""),
+    only("hostPort", ZERO, ""),
+    no("hostIP"),
+];
+
+const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), no("claims")];
+
+const AMOUNTS: &[Row] = &[yes("cpu", ""), yes("memory", ""), not_even_empty("ephemeral-storage")];
+
+const VOLUME_MOUNT: &[Row] = &[
+    yes("name", ""),
+    yes("mountPath", ""),
+    yes("readOnly", ""),
+    yes("mountPropagation", ""),
+    no("recursiveReadOnly"),
+    no("subPath"),
+    no("subPathExpr"),
+    no("bindMountOptions"),
+];
+
+const PROBE: &[Row] = &[
+    fields("exec", EXEC),
+    fields("httpGet", HTTP_GET),
+    fields("tcpSocket", TCP_SOCKET),
+    fields("grpc", &[yes("port", ""), yes("service", ""), only("mode", &[Word::Text("Plaintext")], "")]),
+    yes("initialDelaySeconds", ""),
+    yes("periodSeconds", ""),
+    yes("timeoutSeconds", ""),
+    yes("successThreshold", ""),
+    yes("failureThreshold", ""),
+    yes("terminationGracePeriodSeconds", ""),
+];
+
+const LIFECYCLE: &[Row] = &[fields("postStart", HOOK), fields("preStop", HOOK), no("stopSignal")];
+
+const HOOK: &[Row] = &[
+    fields("exec", EXEC),
+    fields("httpGet", HTTP_GET),
+    fields("sleep", &[yes("seconds", "")]),
+    Row {
+        field: "tcpSocket",
+        support: Support::NotEvenEmpty,
+        note: "Kubernetes accepts it, and the hook fails when it runs",
+    },
+];
+
+const EXEC: &[Row] = &[yes("command", "")];
+
+const HTTP_GET: &[Row] = &[
+    yes("host", ""),
+    items("httpHeaders", &[yes("name", ""), yes("value", "")]),
+    yes("path", ""),
+    yes("port", ""),
+    no("protocol"),
+    yes("scheme", "certificates are not verified"),
+];
+
+const TCP_SOCKET: &[Row] = &[yes("host", ""), yes("port", "")];
+
+const SECURITY_CONTEXT: &[Row] = &[
+    yes("runAsUser", ""),
+    yes("runAsGroup", ""),
+    yes("runAsNonRoot", ""),
+    yes("privileged", ""),
+    fields("capabilities", &[yes("add", ""), yes("drop", "")]),
+    yes("allowPrivilegeEscalation", ""),
+    yes("readOnlyRootFilesystem", ""),
+    only("procMount", &[Word::Text("Default")], ""),
+    fields("seccompProfile", SECCOMP),
+    no("appArmorProfile"),
+    no("seLinuxOptions"),
+    no("windowsOptions"),
+];
+
+const POD_SECURITY_CONTEXT: &[Row] = &[
+    yes("runAsUser", ""),
+    yes("runAsGroup", ""),
+    yes("runAsNonRoot", ""),
+    yes("supplementalGroups", ""),
+    only("supplementalGroupsPolicy", &[Word::Text("Merge")], ""),
+    no("fsGroup"),
+    no("fsGroupChangePolicy"),
+    no("sysctls"),
+    fields("seccompProfile", SECCOMP),
+    no("appArmorProfile"),
+    no("seLinuxOptions"),
+    no("seLinuxChangePolicy"),
+    no("windowsOptions"),
+];
+
+const SECCOMP: &[Row] =
+    &[only("type", &[Word::Text("Unconfined")], "also where the field is absent"), no("localhostProfile")];
+
+const HOST_ALIAS: &[Row] = &[yes("ip", ""), yes("hostnames", "")];
+
+const DNS_CONFIG: &[Row] =
+    &[yes("nameservers", ""), yes("searches", ""), items("options", &[yes("name", ""), yes("value", "")])];
+
+const TOLERATION: &[Row] = &[
+    yes("key", "accepted; the node has no taints"),
+    yes("operator", ""),
+    yes("value", ""),
+    yes("effect", ""),
+    yes("tolerationSeconds", ""),
+];
+
+const VOLUME: &[Row] = &[
+    yes("name", ""),
+    fields("emptyDir", EMPTY_DIR),
+    fields("hostPath", &[yes("path", ""), yes("type", "all types")]),
+    fields("configMap", CONFIG_MAP),
+    fields("secret", SECRET),
+    not_even_empty("downwardAPI"),
+    not_even_empty("projected"),
+    not_even_empty("persistentVolumeClaim"),
+    not_even_empty("image"),
+    not_even_empty("ephemeral"),
+    not_even_empty("csi"),
+    not_even_empty("nfs"),
+    not_even_empty("iscsi"),
+    not_even_empty("fc"),
+    not_even_empty("awsElasticBlockStore"),
+    not_even_empty("azureDisk"),
+    not_even_empty("azureFile"),
+    not_even_empty("cephfs"),
+    not_even_empty("cinder"),
+    not_even_empty("flexVolume"),
+    not_even_empty("flocker"),
+    not_even_empty("gcePersistentDisk"),
+    not_even_empty("gitRepo"),
+    not_even_empty("glusterfs"),
+    not_even_empty("photonPersistentDisk"),
+    not_even_empty("portworxVolume"),
+    not_even_empty("quobyte"),
+    not_even_empty("rbd"),
+    not_even_empty("scaleIO"),
+    not_even_empty("storageos"),
+    not_even_empty("vsphereVolume"),
+];
+
+const EMPTY_DIR: &[Row] = &[
+    only("medium", &[Word::Text("Memory")], "or empty: a directory of the node"),
+    Row { field: "sizeLimit", support: Support::With { neighbour: "medium", value: "Memory" }, note: "" },
+    no("mode"),
+];
+
+const CONFIG_MAP: &[Row] =
+    &[yes("name", ""), items("items", FILE), yes("defaultMode", ""), no("defaultUser"), yes("optional", "")];
+
+const SECRET: &[Row] =
+    &[yes("secretName", ""), items("items", FILE), yes("defaultMode", ""), no("defaultUser"), yes("optional", "")];
+
+const FILE: &[Row] = &[yes("key", ""), yes("path", ""), yes("mode", ""), no("user")];
