@@ -27,11 +27,19 @@ pub enum OpenNetworkError {
     #[error("the interface {interface:?} exists and is not a bridge of ours but of the kind {kind:?}")]
     ForeignInterface { interface: String, kind: String },
     #[error("cannot set up the interface {interface:?}")]
-    Gateway { interface: String, #[source] cause: NetlinkError },
+    Gateway {
+        interface: String,
+        #[source]
+        cause: NetlinkError,
+    },
     #[error("cannot see what networks this machine has")]
     Inspect(#[source] NetlinkError),
     #[error("cannot write {}", path.display())]
-    Sysctl { path: PathBuf, #[source] cause: io::Error },
+    Sysctl {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot set up the firewall's table for Pods")]
     Firewall(#[source] FirewallError),
     #[error("cannot listen to changes of the firewall")]
@@ -39,7 +47,11 @@ pub enum OpenNetworkError {
     #[error("cannot read which addresses Pods have")]
     Store(#[source] StoreError),
     #[error("cannot delete the link {interface:?} that no pod sandbox has")]
-    Orphan { interface: String, #[source] cause: NetlinkError },
+    Orphan {
+        interface: String,
+        #[source]
+        cause: NetlinkError,
+    },
     #[error("setting up the network was interrupted: the daemon stops")]
     Interrupted,
 }
@@ -50,9 +62,20 @@ pub enum AttachError {
     #[error("pod sandbox {sandbox}: all {capacity} addresses of the pod network {pod_cidr} are in use")]
     NoAddressLeft { sandbox: SandboxId, pod_cidr: String, capacity: u32 },
     #[error("pod sandbox {sandbox}: cannot record its address {address}")]
-    Record { sandbox: SandboxId, address: Ipv4Addr, #[source] cause: StoreError },
+    Record {
+        sandbox: SandboxId,
+        address: Ipv4Addr,
+        #[source]
+        cause: StoreError,
+    },
     #[error("pod sandbox {sandbox}: cannot make its link {interface:?} for the address {address}")]
-    Link { sandbox: SandboxId, interface: String, address: Ipv4Addr, #[source] cause: NetlinkError },
+    Link {
+        sandbox: SandboxId,
+        interface: String,
+        address: Ipv4Addr,
+        #[source]
+        cause: NetlinkError,
+    },
     #[error("pod sandbox {sandbox}: its network was given back meanwhile")]
     Detached { sandbox: SandboxId },
     #[error("pod sandbox {sandbox}: making its network was interrupted: the daemon stops")]
@@ -63,9 +86,18 @@ pub enum AttachError {
 #[derive(Debug, thiserror::Error)]
 pub enum DetachError {
     #[error("cannot delete the link {interface:?}")]
-    Link { interface: String, #[source] cause: NetlinkError },
+    Link {
+        interface: String,
+        #[source]
+        cause: NetlinkError,
+    },
     #[error("pod sandbox {sandbox}: cannot remove the record of its address {address}")]
-    Record { sandbox: SandboxId, address: Ipv4Addr, #[source] cause: StoreError },
+    Record {
+        sandbox: SandboxId,
+        address: Ipv4Addr,
+        #[source]
+        cause: StoreError,
+    },
     #[error("cannot see which links Pods have")]
     Inspect(#[source] NetlinkError),
     #[error("giving networks back was interrupted: the daemon stops")]
@@ -83,7 +115,11 @@ pub enum RemoveNetworkError {
     #[error("cannot remove the firewall's table for Pods")]
     Firewall(#[source] FirewallError),
     #[error("cannot remove the interface {interface:?}")]
-    Gateway { interface: String, #[source] cause: NetlinkError },
+    Gateway {
+        interface: String,
+        #[source]
+        cause: NetlinkError,
+    },
     #[error("cannot remove the record of the network")]
     Record(#[source] StoreError),
     #[error("removing the network was interrupted: the daemon stops")]

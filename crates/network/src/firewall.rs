@@ -74,7 +74,11 @@ table inet {table} {{
     fn nft(&self, script: &str) -> Result<(), FirewallError> {
         let arguments = [OsStr::new("-f"), OsStr::new("-")];
         let output = sys::process::run(OsStr::new("nft"), &arguments, script.as_bytes()).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound { FirewallError::MissingProgram } else { FirewallError::Run(error) }
+            if error.kind() == io::ErrorKind::NotFound {
+                FirewallError::MissingProgram
+            } else {
+                FirewallError::Run(error)
+            }
         })?;
         if output.status.success() {
             return Ok(());

@@ -35,11 +35,7 @@ pub struct HostNetwork {
 impl HostNetwork {
     /// Asks the kernel.
     pub fn read(host: &RouteSocket) -> Result<Self, NetlinkError> {
-        Ok(Self {
-            links: netlink::links(host)?,
-            addresses: netlink::addresses(host)?,
-            routes: netlink::routes(host)?,
-        })
+        Ok(Self { links: netlink::links(host)?, addresses: netlink::addresses(host)?, routes: netlink::routes(host)? })
     }
 
     /// The largest packet that goes out whole by the default route.
@@ -70,8 +66,8 @@ impl Gateway {
         let pod_cidr = self.cidr.to_string();
         for address in &host.addresses {
             let name = host.link(address.index).map_or("", |link| link.name.as_str());
-            let overlaps = self.cidr.overlaps(address.network, address.prefix_length)
-                || self.cidr.overlaps(address.address, 32);
+            let overlaps =
+                self.cidr.overlaps(address.network, address.prefix_length) || self.cidr.overlaps(address.address, 32);
             if overlaps && name != self.interface {
                 let address = format!("{}/{}", address.address, address.prefix_length);
                 return Err(OpenNetworkError::AddressOverlap { pod_cidr, interface: name.to_owned(), address });
@@ -105,7 +101,7 @@ impl Gateway {
             path: PathBuf::from(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.interface)),
             cause,
         })?;
-        let index = netlink::link(host, &self.interface).map_err(failed)?.map_or(0, |link| link.index);
+        let index = host.interface_index(&self.interface).map_err(failed)?;
         host.execute(self.configuration(index)).map_err(failed)?;
         host.execute(self.leftovers(index, now)).map_err(failed)
     }
@@ -222,7 +218,12 @@ mod tests {
     }
 
     fn host(addresses: Vec<InterfaceAddress>, routes: Vec<Route>) -> HostNetwork {
-        let links = vec![link(1, "lo", 0, 65536), link(2, "wan0", 0, 1450), link(3, "mono0", 0, 1500), link(9, "mp12", 77, 1500)];
+        let links = vec![
+            link(1, "lo", 0, 65536),
+            link(2, "wan0", 0, 1450),
+            link(3, "mono0", 0, 1500),
+            link(9, "mp12", 77, 1500),
+        ];
         HostNetwork { links, addresses, routes }
     }
 

@@ -11,7 +11,6 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, netdevice};
 use spec::ids::SandboxId;
 
 use crate::netlink::uapi::{
@@ -19,17 +18,17 @@ use crate::netlink::uapi::{
     IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD,
     IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ACCEPT_REDIRECTS,
     IPV4_DEVCONF_RP_FILTER, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NUD_PERMANENT, RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK,
-    RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTNH_F_ONLINK, VETH_INFO_PEER,
+    RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTNH_F_ONLINK, VETH_INFO_PEER,
 };
-use crate::netlink::{self, Batch, NetlinkError, Request, RouteSocket, address_header, link_header, neighbour_header,
-    route_header};
+use crate::netlink::{
+    self, Batch, NetlinkError, Request, RouteSocket, address_header, link_header, neighbour_header, route_header,
+};
 
 /// What the Pod calls its interface.
 const POD_INTERFACE: &str = "eth0";
-/// The first interface of a network namespace is `lo`; the Pod's is born as the second.
+/// Of `lo`, in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
-const POD_INDEX: u32 = 2;
 
 /// What the link of one sandbox looks like.
 #[derive(Debug, Clone)]
@@ -76,29 +75,20 @@ impl PodLink {
         }
         disable_ipv6(&self.name)
             .map_err(|cause| NetlinkError { what: "turn IPv6 off on the host's end of the link", cause })?;
-        let index = self.index().map_err(|errno| NetlinkError {
-            what: "find the host's end of the link",
-            cause: errno.into(),
-        })?;
-        host.execute(self.host_side(index))?;
-        pod.execute(self.pod_side())
+        host.execute(self.host_side(host.interface_index(&self.name)?))?;
+        pod.execute(self.pod_side(pod.interface_index(POD_INTERFACE)?))
     }
 
     fn create(&self, host: &RouteSocket, netns: BorrowedFd<'_>) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
-        let mut request = batch.request(
-            "create the veth pair",
-            RTM_NEWLINK,
-            NLM_F_CREATE | NLM_F_EXCL,
-            &link_header(0, false),
-        );
+        let mut request =
+            batch.request("create the veth pair", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, false));
         self.end(&mut request, &self.name, self.gateway).word(IFLA_GROUP, self.group);
         request.nested(IFLA_LINKINFO, |info| {
             info.bytes(IFLA_INFO_KIND, b"veth").nested(IFLA_INFO_DATA, |data| {
                 data.nested(VETH_INFO_PEER, |peer| {
-                    peer.raw(&link_header(POD_INDEX, false));
-                    self.end(peer, POD_INTERFACE, self.address)
-                        .word(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
+                    peer.raw(&link_header(0, false));
+                    self.end(peer, POD_INTERFACE, self.address).word(IFLA_NET_NS_FD, netns.as_raw_fd().cast_unsigned());
                 });
             });
         });
@@ -127,24 +117,19 @@ impl PodLink {
         Ok(host_end.zip(pod_end).is_some_and(|(host_end, pod_end)| pod_end.peer == host_end.index))
     }
 
-    /// SIOCGIFINDEX takes no lock, unlike a netlink question (netdevice(7)).
-    fn index(&self) -> rustix::io::Result<u32> {
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-        netdevice::name_to_index(socket, &self.name)
-    }
-
     fn host_side(&self, index: u32) -> Batch {
         let mut batch = Batch::new();
-        batch
-            .request("set up the host's end of the link", RTM_SETLINK, 0, &link_header(index, true))
-            .nested(IFLA_AF_SPEC, |spec| {
+        batch.request("set up the host's end of the link", RTM_SETLINK, 0, &link_header(index, true)).nested(
+            IFLA_AF_SPEC,
+            |spec| {
                 spec.nested(AF_INET.into(), |inet| {
                     inet.nested(IFLA_INET_CONF, |conf| {
                         // Strict: from this interface only packets that would be answered through it (RFC 3704).
                         conf.word(IPV4_DEVCONF_RP_FILTER, 1).word(IPV4_DEVCONF_ACCEPT_REDIRECTS, 0);
                     });
                 });
-            });
+            },
+        );
         batch
             .request(
                 "add the route to the pod",
@@ -159,7 +144,7 @@ impl PodLink {
         batch
     }
 
-    fn pod_side(&self) -> Batch {
+    fn pod_side(&self, index: u32) -> Batch {
         let mut batch = Batch::new();
         batch.request("set up lo in the pod", RTM_SETLINK, 0, &link_header(LOOPBACK_INDEX, true));
         // Without an address of its own, the kernel's IPv6 says nothing on this link: no DAD, no MLD, no RS. The
@@ -170,16 +155,16 @@ impl PodLink {
                 "turn IPv6 addresses off in the pod",
                 RTM_SETLINK,
                 0,
-                &link_header(POD_INDEX, false),
+                &link_header(index, false),
             )
             .nested(IFLA_AF_SPEC, |spec| {
                 spec.nested(AF_INET6.into(), |inet6| {
                     inet6.bytes(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
                 });
             });
-        batch.request("set up eth0 in the pod", RTM_SETLINK, 0, &link_header(POD_INDEX, true));
+        batch.request("set up eth0 in the pod", RTM_SETLINK, 0, &link_header(index, true));
         batch
-            .request("add the pod's address", RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &address_header(POD_INDEX, 32))
+            .request("add the pod's address", RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &address_header(index, 32))
             .address(IFA_LOCAL, self.address)
             .address(IFA_ADDRESS, self.address);
         batch
@@ -190,8 +175,8 @@ impl PodLink {
                 &route_header(0, RTN_UNICAST, RT_SCOPE_UNIVERSE, RTNH_F_ONLINK),
             )
             .address(RTA_GATEWAY, self.gateway)
-            .word(RTA_OIF, POD_INDEX);
-        neighbour(&mut batch, "add the gateway as the pod's neighbour", POD_INDEX, self.gateway, self.gateway);
+            .word(RTA_OIF, index);
+        neighbour(&mut batch, "add the gateway as the pod's neighbour", index, self.gateway, self.gateway);
         batch
     }
 }
@@ -215,7 +200,13 @@ pub fn delete_all(socket: &RouteSocket, names: &[String], doomed_group: u32) -> 
         let mut batch = Batch::new();
         for name in names {
             batch
-                .request_tolerating(&[Errno::NODEV], "mark the link for deletion", RTM_SETLINK, 0, &link_header(0, false))
+                .request_tolerating(
+                    &[Errno::NODEV],
+                    "mark the link for deletion",
+                    RTM_SETLINK,
+                    0,
+                    &link_header(0, false),
+                )
                 .text(IFLA_IFNAME, name)
                 .word(IFLA_GROUP, doomed_group);
         }

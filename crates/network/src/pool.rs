@@ -60,8 +60,8 @@ impl AddressPool {
             return Some(Grant { lease: Arc::clone(lease), fresh: false, reserve: None });
         }
         let capacity = self.cidr.capacity();
-        let steps =
-            (0..capacity).find(|step| !self.holders.contains_key(&self.cidr.pod_address((self.next + step) % capacity)))?;
+        let steps = (0..capacity)
+            .find(|step| !self.holders.contains_key(&self.cidr.pod_address((self.next + step) % capacity)))?;
         let position = (self.next + steps) % capacity;
         self.next = (position + 1) % capacity;
         let lease = self.hold(sandbox.clone(), self.cidr.pod_address(position));

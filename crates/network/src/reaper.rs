@@ -63,7 +63,8 @@ impl LinkReaper {
             if batch.is_empty() {
                 return;
             }
-            let (names, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|doomed| (doomed.name, doomed.answer)).unzip();
+            let (names, answers): (Vec<_>, Vec<_>) =
+                batch.into_iter().map(|doomed| (doomed.name, doomed.answer)).unzip();
             let outcome = RouteSocket::open().and_then(|host| link::delete_all(&host, &names, self.doomed_group));
             for answer in answers {
                 // A caller that gave up does not want to know.

@@ -1,13 +1,12 @@
 //! Notices when somebody deletes our nftables table, as `nft flush ruleset` and a restart of nftables.service do.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram as StdDatagram;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use tokio::net::UnixDatagram;
 
 use crate::netlink::uapi::{NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFT_MSG_DELTABLE, NFTA_TABLE_NAME};
 use crate::netlink::{attributes, messages, text};
@@ -18,7 +17,8 @@ const HEADER_BYTES: usize = 4;
 /// The kernel's news about nftables.
 #[derive(Debug)]
 pub struct TableWatch {
-    socket: AsyncFd<OwnedFd>,
+    /// Of the family `AF_NETLINK`; this type is tokio's safe way to wait for a datagram on a descriptor.
+    socket: UnixDatagram,
     table: String,
 }
 
@@ -28,18 +28,15 @@ impl TableWatch {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
         bind(&socket, &SocketAddrNetlink::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
-        Ok(Self { socket: AsyncFd::with_interest(socket, Interest::READABLE)?, table: table.to_owned() })
+        Ok(Self { socket: UnixDatagram::from_std(StdDatagram::from(socket))?, table: table.to_owned() })
     }
 
     /// Is back when the table was deleted, or may have been: news get lost when too many come at once.
     pub async fn deleted(&self) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let received = self.socket.async_io(Interest::READABLE, |socket| {
-                recv(socket, buffer.as_mut_slice(), RecvFlags::empty()).map_err(io::Error::from)
-            });
-            match received.await {
-                Ok((length, _)) if self.tells_of_deletion(buffer.get(..length).unwrap_or_default()) => return Ok(()),
+            match self.socket.recv(&mut buffer).await {
+                Ok(length) if self.tells_of_deletion(buffer.get(..length).unwrap_or_default()) => return Ok(()),
                 Ok(_) => {}
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => return Ok(()),
                 Err(error) => return Err(error),

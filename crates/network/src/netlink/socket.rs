@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket_with};
 
 use super::batch::Batch;
 use super::parse::{Message, messages, word};
@@ -81,6 +81,13 @@ impl RouteSocket {
             }
         }
         Err(NetlinkError { what, cause: Errno::INTR.into() })
+    }
+
+    /// The index of an interface. SIOCGIFINDEX works on a socket of any family and, unlike a netlink question, takes
+    /// no lock (netdevice(7)).
+    pub fn interface_index(&self, name: &str) -> Result<u32, NetlinkError> {
+        netdevice::name_to_index(&self.descriptor, name)
+            .map_err(|errno| NetlinkError { what: "find the interface", cause: errno.into() })
     }
 
     /// Whether the answer is a consistent one.
