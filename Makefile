@@ -1,0 +1,49 @@
+# What a person types. Everything else is `cargo xtask --help`.
+
+CARGO ?= cargo
+
+.PHONY: help build release setup images test check unit e2e soak bench demo deny clean
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: setup ## everything, for debugging
+	$(CARGO) build --workspace
+
+release: setup ## the one binary to install: target/*/release/monopod
+	$(CARGO) build --release --package monopod
+
+setup: # what building and testing needs from apt
+	@tests/setup
+
+images: setup # the images of demo and tests, made from Debian's packages
+	@tests/images/build >/dev/null
+
+test: setup check unit e2e ## all checks and all tests (end-to-end ones as root)
+
+check: setup ## format, lints, and the project's own rules
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) xtask check
+
+unit: setup ## the tests of each crate
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace
+
+e2e: setup images ## a real daemon on a real kernel, each test in namespaces of its own
+	$(CARGO) xtask e2e
+
+soak: setup images ## two hundred cycles of create, exec, delete; nothing may be left
+	$(CARGO) xtask e2e -- --ignored soak
+
+bench: setup images ## start, exec and delete times, and memory, of the whole system
+	$(CARGO) xtask bench
+
+demo: ## a Pod, step by step, with explanations (KEEP=1: stay up; DEMO_ISOLATED=1: in namespaces of its own)
+	@KEEP="$(KEEP)" DEMO_ISOLATED="$(DEMO_ISOLATED)" demo/run
+
+deny: ## advisories and licences of dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+clean: ## what was built
+	$(CARGO) clean

@@ -1,0 +1,18 @@
+//! What a process costs in memory (proc_pid_smaps(5), proc_pid_status(5)).
+
+use std::fs;
+
+/// Proportional set size in kB: its own pages, and its share of those that others map too.
+pub fn proportional(pid: u32) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap(), "Pss:")
+}
+
+/// Resident set size in kB.
+pub fn resident(pid: u32) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap(), "VmRSS:")
+}
+
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

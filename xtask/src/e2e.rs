@@ -1,0 +1,51 @@
+//! Runs programs of this workspace on freshly built ones: the end-to-end tests and the whole-system benchmark.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// Builds the workspace as the tests do, and runs the end-to-end tests.
+pub fn run(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let built = build(root, &["--workspace"])?;
+    start(&find(&built, "e2e")?, arguments, &find(&built, "monopod")?)
+}
+
+/// Builds the release binary, which is what is measured, and runs the benchmark.
+pub fn bench(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let built = build(root, &["--release", "--package=monopod", "--package=system-bench"])?;
+    start(&find(&built, "system-bench")?, arguments, &find(&built, "monopod")?)
+}
+
+/// The executables that cargo made, wherever it put them.
+fn build(root: &Path, arguments: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
+        .args(arguments)
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo build")?;
+    anyhow::ensure!(output.status.success(), "cargo build failed");
+    let mut built = Vec::new();
+    for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: Value = serde_json::from_slice(line).context("cargo's message is not JSON")?;
+        built.extend(message.get("executable").and_then(Value::as_str).map(PathBuf::from));
+    }
+    Ok(built)
+}
+
+fn find(built: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
+    let found = built.iter().find(|path| path.file_name().is_some_and(|file| file == name));
+    found.cloned().with_context(|| format!("cargo built no {name}"))
+}
+
+fn start(program: &Path, arguments: &[String], monopod: &Path) -> anyhow::Result<ExitCode> {
+    let status = Command::new(program)
+        .args(arguments)
+        .env("MONOPOD_BIN", monopod)
+        .status()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
