@@ -15,13 +15,10 @@ pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
             expanded.push('$');
             after_escape
         } else if let Some((name, after_reference)) = after.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            match lookup(name) {
-                Some(value) => expanded.push_str(&value),
-                None => {
-                    expanded.push_str("$(");
-                    expanded.push_str(name);
-                    expanded.push(')');
-                }
+            if let Some(value) = lookup(name) {
+                expanded.push_str(&value);
+            } else {
+                expanded.extend(["$(", name, ")"]);
             }
             after_reference
         } else if let Some(after_open) = after.strip_prefix('(') {

@@ -34,8 +34,6 @@ pub enum FieldReason {
     Duplicate,
     /// The value has too many bytes.
     TooLong,
-    /// The list has too many items.
-    TooMany,
     /// What the value names does not exist.
     NotFound,
 }
@@ -50,7 +48,6 @@ impl FieldReason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::TooLong => "FieldValueTooLong",
-            Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
         }
     }
@@ -63,11 +60,10 @@ impl FieldError {
             FieldReason::Required => "Required value".to_owned(),
             FieldReason::Forbidden => "Forbidden".to_owned(),
             FieldReason::TooLong => "Too long".to_owned(),
-            FieldReason::Invalid => format!("Invalid value: {}", Shown(&self.value)),
-            FieldReason::NotSupported => format!("Unsupported value: {}", Shown(&self.value)),
-            FieldReason::Duplicate => format!("Duplicate value: {}", Shown(&self.value)),
-            FieldReason::TooMany => format!("Too many: {}", Shown(&self.value)),
-            FieldReason::NotFound => format!("Not found: {}", Shown(&self.value)),
+            FieldReason::Invalid => format!("Invalid value: {}", self.value),
+            FieldReason::NotSupported => format!("Unsupported value: {}", self.value),
+            FieldReason::Duplicate => format!("Duplicate value: {}", self.value),
+            FieldReason::NotFound => format!("Not found: {}", self.value),
         };
         if self.detail.is_empty() { head } else { format!("{head}: {}", self.detail) }
     }
@@ -76,14 +72,6 @@ impl FieldError {
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.message())
-    }
-}
-
-struct Shown<'a>(&'a Value);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
     }
 }
 
@@ -174,11 +162,6 @@ impl Errors {
         self.add(path, FieldReason::TooLong, Value::Null, format!("may not be more than {max} bytes"));
     }
 
-    pub(crate) fn too_many(&mut self, path: &Path<'_>, count: usize, max: usize) {
-        let items = if max == 1 { "item" } else { "items" };
-        self.add(path, FieldReason::TooMany, count.into(), format!("must have at most {max} {items}"));
-    }
-
     pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
         let supported: Vec<String> = supported.iter().map(|word| format!("{word:?}")).collect();
         let detail = format!("supported values: {}", supported.join(", "));
@@ -205,7 +188,6 @@ mod tests {
         errors.duplicate(&container.child("name"), "a");
         errors.not_found(&container.child("name"), "v");
         errors.too_long(&container.child("name"), 63);
-        errors.too_many(&spec.child("searches"), 40, 32);
         errors.not_supported(&spec.child("restartPolicy"), "x", &["Never", "Always"]);
         errors.invalid(&labels.key("a/b"), "", "no");
         let texts: Vec<String> = errors.into_vec().iter().map(ToString::to_string).collect();
@@ -220,7 +202,6 @@ mod tests {
                 "spec.containers[0].name: Duplicate value: \"a\"",
                 "spec.containers[0].name: Not found: \"v\"",
                 "spec.containers[0].name: Too long: may not be more than 63 bytes",
-                "spec.searches: Too many: 40: must have at most 32 items",
                 "spec.restartPolicy: Unsupported value: \"x\": supported values: \"Never\", \"Always\"",
                 "spec.nodeSelector[a/b]: Invalid value: \"\": no",
             ]

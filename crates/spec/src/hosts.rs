@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is easier to read without a borrow")]
     fn pod(name: &str, spec: Value) -> Pod {
         let mut pod: Pod =
             serde_json::from_value(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec})).unwrap();

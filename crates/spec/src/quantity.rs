@@ -170,6 +170,7 @@ fn parse(text: &str) -> Option<Quantity> {
 }
 
 /// What a suffix multiplies by.
+#[derive(Clone, Copy)]
 enum Multiplier {
     Integer(i128),
     /// A power of ten.

@@ -77,7 +77,7 @@ pub const CPU_PERIOD_MICROS: u64 = 100_000;
 /// CPU time per period in microseconds; at least one millisecond, the least that the kernel takes.
 pub fn cpu_quota_micros(cpu_millis: Option<i64>) -> Option<u64> {
     let millis = u64::try_from(cpu_millis?).ok().filter(|millis| *millis > 0)?;
-    Some((u128::from(millis) * u128::from(CPU_PERIOD_MICROS) / 1000).clamp(1000, i64::MAX as u128) as u64)
+    Some(millis.saturating_mul(CPU_PERIOD_MICROS / 1000).max(1000))
 }
 
 /// One quantity of a list; one that cannot be read counts as absent (validation has refused it at the door).
@@ -120,7 +120,9 @@ fn effective(
         highest = highest.larger(now);
     }
     let mut together = sidecars;
-    containers.iter().for_each(|container| together.add(amount(container)));
+    for container in containers {
+        together.add(amount(container));
+    }
     let all = highest.larger(together);
     if absent == Absent::IsUnlimited && all.some_absent { None } else { all.total }
 }
@@ -149,10 +151,12 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is easier to read without a borrow")]
     fn pod(containers: Value, init_containers: Value) -> Pod {
         serde_json::from_value(json!({"spec": {"containers": containers, "initContainers": init_containers}})).unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is easier to read without a borrow")]
     fn container(requests: Value, limits: Value) -> Value {
         json!({"name": "c", "resources": {"requests": requests, "limits": limits}})
     }
@@ -197,12 +201,11 @@ mod tests {
             (Some(500), 512, 20, Some(50_000)),
             (Some(1000), 1024, 39, Some(100_000)),
             (Some(2500), 2560, 98, Some(250_000)),
-            (Some(i64::MAX), 262_144, 10_000, Some(922_337_203_685_477_580_700)),
+            (Some(i64::MAX), 262_144, 10_000, Some(u64::MAX)),
         ];
         for (millis, shares, weight, quota) in table {
             assert_eq!(cpu_shares(millis), shares, "{millis:?}");
             assert_eq!(cpu_weight(shares), weight, "{millis:?}");
-            let quota = quota.map(|quota: u128| u64::try_from(quota).unwrap_or(i64::MAX as u64));
             assert_eq!(cpu_quota_micros(millis), quota, "{millis:?}");
         }
     }

@@ -170,10 +170,12 @@ mod tests {
         unsupported_pod_fields(pod).iter().map(ToString::to_string).collect()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is easier to read without a borrow")]
     fn in_spec(field: &str, value: Value) -> Value {
         json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], field: value}})
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` is easier to read without a borrow")]
     fn in_container(field: &str, value: Value) -> Value {
         json!({"spec": {"containers": [{"name": "c", "image": "i"}, {"name": "d", field: value}]}})
     }

@@ -47,9 +47,7 @@ fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: 
             errors.invalid(&path.child("name"), container.name.as_str(), fault);
         }
     }
-    if container.image.as_deref().unwrap_or_default().is_empty() {
-        errors.required(&path.child("image"), "");
-    }
+    image(errors, &path.child("image"), container);
     let policy = container.termination_message_policy.as_deref();
     pod::one_of(errors, &path.child("terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"]);
     ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
@@ -63,6 +61,16 @@ fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: 
     }
     if let Some(context) = &container.security_context {
         security::security_context(errors, &path.child("securityContext"), context);
+    }
+}
+
+/// The form of the reference is the image store's to judge: a bad one is the state `InvalidImageName`.
+pub(super) fn image(errors: &mut Errors, path: &Path<'_>, container: &Container) {
+    let image = container.image.as_deref().unwrap_or_default();
+    if image.is_empty() {
+        errors.required(path, "");
+    } else if image.trim() != image {
+        errors.invalid(path, image, "must not have leading or trailing whitespace");
     }
 }
 

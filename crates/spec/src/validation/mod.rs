@@ -12,6 +12,8 @@ mod pod;
 mod probe;
 mod resources;
 mod security;
+#[cfg(test)]
+mod tests;
 mod update;
 mod volume;
 

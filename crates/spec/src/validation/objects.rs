@@ -26,8 +26,8 @@ pub fn validate_config_map_update(new: &ConfigMap, old: &ConfigMap) -> Vec<Field
     meta::object_meta_update(&mut errors, &new.metadata, &old.metadata);
     if old.immutable == Some(true) {
         still_immutable(&mut errors, new.immutable);
-        same(&mut errors, "data", pairs(&new.data) == pairs(&old.data));
-        same(&mut errors, "binaryData", pairs(&new.binary_data) == pairs(&old.binary_data));
+        same(&mut errors, "data", pairs(new.data.as_ref()) == pairs(old.data.as_ref()));
+        same(&mut errors, "binaryData", pairs(new.binary_data.as_ref()) == pairs(old.binary_data.as_ref()));
     }
     config_map_data(&mut errors, new);
     errors.into_vec()
@@ -50,7 +50,7 @@ pub fn validate_secret_update(new: &Secret, old: &Secret) -> Vec<FieldError> {
     }
     if old.immutable == Some(true) {
         still_immutable(&mut errors, new.immutable);
-        same(&mut errors, "data", pairs(&new.data) == pairs(&old.data));
+        same(&mut errors, "data", pairs(new.data.as_ref()) == pairs(old.data.as_ref()));
     }
     secret_data(&mut errors, new);
     errors.into_vec()
@@ -113,11 +113,9 @@ fn secret_type(errors: &mut Errors, secret: &Secret, data: &BTreeMap<String, Byt
             require("tls.key");
         }
         "kubernetes.io/ssh-auth" => require("ssh-privatekey"),
-        "kubernetes.io/basic-auth" => {
-            if !data.contains_key("username") && !data.contains_key("password") {
-                require("username");
-                require("password");
-            }
+        "kubernetes.io/basic-auth" if !data.contains_key("username") && !data.contains_key("password") => {
+            require("username");
+            require("password");
         }
         "kubernetes.io/dockerconfigjson" => registry_config(errors, data, ".dockerconfigjson"),
         "kubernetes.io/dockercfg" => registry_config(errors, data, ".dockercfg"),
@@ -165,6 +163,6 @@ fn same(errors: &mut Errors, field: &str, is_same: bool) {
 }
 
 /// An absent map is an empty one.
-fn pairs<V>(map: &Option<BTreeMap<String, V>>) -> Vec<(&String, &V)> {
-    map.iter().flatten().collect()
+fn pairs<V>(map: Option<&BTreeMap<String, V>>) -> Vec<(&String, &V)> {
+    map.into_iter().flatten().collect()
 }

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde_json::Value;
 
-use super::{meta, pod};
+use super::{container, meta, pod};
 use crate::field::{Errors, FieldError, Path};
 
 /// The fields that may change, as the API server lists them.
@@ -53,14 +53,8 @@ fn same_containers(errors: &mut Errors, path: &Path<'_>, new: &PodSpec, old: &Po
             errors.forbidden(&path, "pod updates may not add or remove containers");
             return false;
         }
-        for (index, container) in new.iter().enumerate() {
-            let image = container.image.as_deref().unwrap_or_default();
-            let path = path.index(index);
-            if image.is_empty() {
-                errors.required(&path.child("image"), "");
-            } else if image.trim() != image {
-                errors.invalid(&path.child("image"), image, "must not have leading or trailing whitespace");
-            }
+        for (index, new) in new.iter().enumerate() {
+            container::image(errors, &path.index(index).child("image"), new);
         }
     }
     true
