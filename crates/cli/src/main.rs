@@ -1,2 +1,108 @@
-//! The binary `monopod`.
-fn main() {}
+//! The binary `monopod`: reads the command line, talks to the daemon or becomes it, and shows what goes wrong.
+#![forbid(unsafe_code)]
+
+mod age;
+mod archive;
+mod args;
+mod client;
+mod commands;
+mod connector;
+mod context;
+mod errors;
+mod escape;
+mod fields;
+mod manifests;
+mod merge;
+mod output;
+mod pod_progress;
+mod progress;
+mod resources;
+mod session;
+mod table;
+mod terminal;
+mod upload;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command, Global};
+use client::Client;
+use context::Context;
+use errors::{ExitStatus, OutputClosed};
+use output::Output;
+
+/// What a shell reports of a program that SIGPIPE ends.
+const ENDED_BY_SIGPIPE: u8 = 141;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_code(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Serve(arguments) => commands::serve::serve(&arguments),
+        Command::Check(arguments) => commands::check::check(&arguments),
+        Command::Completion { shell } => completion(shell),
+        command => {
+            // One thread is enough to talk to one daemon, and starts faster.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("cannot start")?;
+            let result = runtime.block_on(talk(command, cli.global));
+            // A write to a stuck terminal must not keep the program from ending.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}
+
+/// The commands that ask the daemon.
+async fn talk(command: Command, global: Global) -> Result<()> {
+    let mut context =
+        Context { client: Client::new(&global.socket), asked_namespace: global.namespace, out: Output::stdout() };
+    let context = &mut context;
+    match command {
+        Command::Run(arguments) => commands::run::run(&arguments, context).await,
+        Command::Get(arguments) => commands::get::get(&arguments, context).await,
+        Command::Describe(arguments) => commands::describe::describe(&arguments, context).await,
+        Command::Logs(arguments) => commands::logs::logs(&arguments, context).await,
+        Command::Exec(arguments) => commands::exec::exec(&arguments, context).await,
+        Command::Attach(arguments) => commands::exec::attach(&arguments, context).await,
+        Command::Apply(arguments) => commands::apply::apply(&arguments, context).await,
+        Command::Create(arguments) => commands::apply::create(&arguments, context).await,
+        Command::Delete(arguments) => commands::delete::delete(&arguments, context).await,
+        Command::Wait(arguments) => commands::wait::wait(&arguments, context).await,
+        Command::Events(arguments) => commands::events::events(&arguments, context).await,
+        Command::Image(arguments) => commands::image::image(&arguments, context).await,
+        Command::Version(arguments) => commands::version::version(&arguments, context).await,
+        Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,
+        // These do not ask the daemon and are dealt with in `run`.
+        Command::Serve(_) | Command::Check(_) | Command::Completion { .. } => Ok(()),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "monopod", &mut script);
+    let mut out = Output::stdout();
+    out.bytes(&script)?;
+    out.flush()
+}
+
+/// Shows the error, unless it says all by its status.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(ExitStatus(status)) = error.downcast_ref() {
+        return ExitCode::from(*status);
+    }
+    if error.downcast_ref::<OutputClosed>().is_some() {
+        return ExitCode::from(ENDED_BY_SIGPIPE);
+    }
+    output::note(&errors::render(error));
+    ExitCode::FAILURE
+}

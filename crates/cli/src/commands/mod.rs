@@ -1,0 +1,16 @@
+//! The commands, one module each.
+
+pub mod apply;
+pub mod check;
+pub mod delete;
+pub mod describe;
+pub mod events;
+pub mod exec;
+pub mod get;
+pub mod image;
+pub mod logs;
+pub mod reset;
+pub mod run;
+pub mod serve;
+pub mod version;
+pub mod wait;
