@@ -111,9 +111,17 @@ fn network(node: &TestNode, lines: &mut BTreeSet<String>) {
     }
 }
 
+/// Levels that hold no Pod by themselves, made once and kept.
+const LASTING_CGROUPS: [&str; 5] = ["besteffort", "burstable", "guaranteed", "infra", "daemon"];
+
 fn control_groups(node: &TestNode, lines: &mut BTreeSet<String>) {
-    if let Some(name) = node.cgroup() {
-        lines.extend(cgroups::directories(name).iter().map(|path| format!("cgroup: {}", path.display())));
+    let Some(name) = node.cgroup() else { return };
+    for path in cgroups::directories(name) {
+        let below = path.parent().and_then(Path::file_name).is_some_and(|parent| parent == name);
+        let lasting = below && path.file_name().is_some_and(|own| LASTING_CGROUPS.iter().any(|kept| own == *kept));
+        if !lasting && path.file_name().is_some_and(|own| own != name) {
+            lines.insert(format!("cgroup: {}", path.display()));
+        }
     }
 }
 

@@ -123,7 +123,7 @@ fn an_image_that_does_not_exist_is_named(node: &mut TestNode) {
     assert!(message.as_str().unwrap_or_default().contains("nowhere.example/absent:1"), "{message}");
     // It heals when the image comes.
     let archive = e2e::images::archive("busybox");
-    node.monopod(&["image", "load", archive.to_str().unwrap(), "--name", "nowhere.example/absent:1"]).ok();
+    node.monopod(&["image", "load", archive.to_str().unwrap(), "--reference", "nowhere.example/absent:1"]).ok();
     node.wait_for("no-such-image", "started", |pod| {
         !container(pod, "main")["lastState"]["terminated"].is_null()
             || !container(pod, "main")["state"]["terminated"].is_null()
