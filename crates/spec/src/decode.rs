@@ -1,7 +1,11 @@
 //! From JSON to a typed object, naming each field that the type does not know.
 
+mod duplicates;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use duplicates::duplicate_fields;
 
 /// Why a document is not an object of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,13 +38,22 @@ pub fn decode_strict<T: DeserializeOwned>(mut document: Value) -> Result<(T, Vec
 
 /// How the API server reports unknown fields where `fieldValidation=Strict`.
 pub fn strict_decoding_error(unknown: &[String]) -> String {
-    let fields: Vec<String> = unknown.iter().map(|field| unknown_field(field)).collect();
-    format!("strict decoding error: {}", fields.join(", "))
+    strict_decoding_faults(unknown.iter().map(|field| unknown_field(field)))
+}
+
+/// The same for faults of several kinds, from [`unknown_field`] and [`duplicate_field`].
+pub fn strict_decoding_faults(faults: impl IntoIterator<Item = String>) -> String {
+    format!("strict decoding error: {}", faults.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// One unknown field, as a warning or a part of the error says it.
 pub fn unknown_field(field: &str) -> String {
     format!("unknown field {field:?}")
+}
+
+/// One field that stands twice, as a warning or a part of the error says it.
+pub fn duplicate_field(field: &str) -> String {
+    format!("duplicate field {field:?}")
 }
 
 fn field_of(path: &serde_ignored::Path<'_>) -> String {
@@ -129,6 +142,10 @@ mod tests {
         assert_eq!(
             strict_decoding_error(&unknown[..2]),
             "strict decoding error: unknown field \"extra\", unknown field \"metadata.label\""
+        );
+        assert_eq!(
+            strict_decoding_faults([unknown_field("a"), duplicate_field("b[0].c")]),
+            "strict decoding error: unknown field \"a\", duplicate field \"b[0].c\""
         );
     }
 
