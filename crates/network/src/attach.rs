@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use spec::ids::SandboxId;
 use store::StoreError;
@@ -10,7 +11,8 @@ use tokio::task::spawn_blocking;
 
 use crate::error::{AttachError, DetachError};
 use crate::gateway::HostNetwork;
-use crate::netlink::{NetlinkError, RouteSocket};
+use crate::link::host_interface;
+use crate::netlink::RouteSocket;
 use crate::network::{ADDRESSES, AddressRecord, Network, RING, RING_KEY, orphans};
 use crate::pool::{Grant, Lease};
 
@@ -29,9 +31,19 @@ impl Network {
         netns: OwnedFd,
         route_socket: OwnedFd,
     ) -> Result<Vec<IpAddr>, AttachError> {
-        // A task of its own: a caller that gives up midway must not leave a link that nobody knows.
+        let grant = self.pool().lease(sandbox).ok_or_else(|| self.no_address_left(sandbox))?;
+        let turn = Arc::clone(&grant.lease.turn).lock_owned().await;
+        if !self.is_held(sandbox, &grant.lease) {
+            return Err(AttachError::Detached { sandbox: sandbox.clone() });
+        }
+        // A task of its own, which keeps the turn: should the caller give up midway, its `detach` waits for the end.
         let (network, id) = (self.clone(), sandbox.clone());
-        match tokio::spawn(async move { network.attach_sandbox(&id, netns, route_socket).await }).await {
+        let attached = tokio::spawn(async move {
+            let attached = network.attach_sandbox(&id, &grant, netns, route_socket).await;
+            drop(turn);
+            attached
+        });
+        match attached.await {
             Ok(attached) => attached,
             Err(stopped) if stopped.is_panic() => std::panic::resume_unwind(stopped.into_panic()),
             Err(_stopped) => Err(AttachError::Interrupted { sandbox: sandbox.clone() }),
@@ -41,24 +53,24 @@ impl Network {
     async fn attach_sandbox(
         &self,
         sandbox: &SandboxId,
+        grant: &Grant,
         netns: OwnedFd,
         route_socket: OwnedFd,
     ) -> Result<Vec<IpAddr>, AttachError> {
-        let grant = self.pool().lease(sandbox).ok_or_else(|| self.no_address_left(sandbox))?;
         let address = grant.lease.address;
-        let _turn = grant.lease.turn.lock().await;
-        if !self.is_held(sandbox, &grant.lease) {
-            return Err(AttachError::Detached { sandbox: sandbox.clone() });
-        }
         let link = self.link(sandbox, address);
         let interface = link.name.clone();
         let establish = spawn_blocking(move || {
             let host = RouteSocket::open()?;
             link.establish(&host, netns.as_fd(), &RouteSocket::from(route_socket))
         });
-        let (recorded, established) = tokio::join!(self.record(sandbox, &grant), establish);
+        let (recorded, established) = tokio::join!(self.record(sandbox, grant), establish);
         let established = established.map_err(|_stopped| AttachError::Interrupted { sandbox: sandbox.clone() })?;
-        let outcome = self.judge(sandbox, interface, address, recorded, established);
+        let outcome = match (established, recorded) {
+            (Err(cause), _) => Err(AttachError::Link { sandbox: sandbox.clone(), interface, address, cause }),
+            (Ok(()), Err(cause)) => Err(AttachError::Record { sandbox: sandbox.clone(), address, cause }),
+            (Ok(()), Ok(())) => Ok(vec![IpAddr::V4(address)]),
+        };
         if outcome.is_err()
             && grant.fresh
             && let Err(error) = self.give_back(sandbox, address).await
@@ -67,7 +79,7 @@ impl Network {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%sandbox, error, "a link that could not be made could not be removed either");
         }
-        outcome.map(|()| vec![IpAddr::V4(address)])
+        outcome
     }
 
     async fn record(&self, sandbox: &SandboxId, grant: &Grant) -> Result<(), StoreError> {
@@ -82,19 +94,6 @@ impl Network {
                 address.and(ring)
             }
         }
-    }
-
-    fn judge(
-        &self,
-        sandbox: &SandboxId,
-        interface: String,
-        address: Ipv4Addr,
-        recorded: Result<(), StoreError>,
-        established: Result<(), NetlinkError>,
-    ) -> Result<(), AttachError> {
-        let sandbox = || sandbox.clone();
-        established.map_err(|cause| AttachError::Link { sandbox: sandbox(), interface, address, cause })?;
-        recorded.map_err(|cause| AttachError::Record { sandbox: sandbox(), address, cause })
     }
 
     fn no_address_left(&self, sandbox: &SandboxId) -> AttachError {
@@ -134,7 +133,7 @@ impl Network {
 
     /// The address is free only when its link is gone and its record too, in this order.
     async fn give_back(&self, sandbox: &SandboxId, address: Ipv4Addr) -> Result<(), DetachError> {
-        let interface = crate::link::host_interface(sandbox);
+        let interface = host_interface(sandbox);
         let deleted = self.shared.reaper.delete(interface.clone()).await;
         deleted.map_err(|cause| DetachError::Link { interface, cause })?;
         let forgotten = self.shared.store.delete_record(ADDRESSES, sandbox.as_str()).await;
@@ -147,7 +146,7 @@ impl Network {
         let network = self.clone();
         let found = spawn_blocking(move || {
             let now = RouteSocket::open().and_then(|host| HostNetwork::read(&host))?;
-            let known = network.pool().sandboxes().map(crate::link::host_interface).collect();
+            let known = network.pool().sandboxes().map(host_interface).collect();
             Ok(orphans(&now, network.shared.gateway.group, &known))
         });
         for interface in found.await.map_err(|_stopped| DetachError::Interrupted)?.map_err(DetachError::Inspect)? {
@@ -157,7 +156,7 @@ impl Network {
         Ok(())
     }
 
-    fn is_held(&self, sandbox: &SandboxId, lease: &std::sync::Arc<Lease>) -> bool {
-        self.pool().get(sandbox).is_some_and(|held| std::sync::Arc::ptr_eq(&held, lease))
+    fn is_held(&self, sandbox: &SandboxId, lease: &Arc<Lease>) -> bool {
+        self.pool().get(sandbox).is_some_and(|held| Arc::ptr_eq(&held, lease))
     }
 }

@@ -33,46 +33,46 @@ impl PodCidr {
         if first != network {
             return Err(format!("bits are set behind its prefix: write {first}/{prefix_length}"));
         }
-        match special(&cidr) {
+        match special(cidr) {
             Some(use_of) => Err(format!("{use_of} addresses cannot be given to Pods")),
             None => Ok(cidr),
         }
     }
 
     /// The gateway: the host's address that Pods see.
-    pub fn gateway(&self) -> Ipv4Addr {
+    pub fn gateway(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)
     }
 
     /// How many Pods can have an address.
-    pub fn capacity(&self) -> u32 {
+    pub fn capacity(self) -> u32 {
         (1 << (32 - u32::from(self.prefix_length))) - 3
     }
 
     /// The address of a Pod: `position` counts from 0 and is below the capacity.
-    pub fn pod_address(&self, position: u32) -> Ipv4Addr {
+    pub fn pod_address(self, position: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.to_bits() + 2 + position)
     }
 
     /// Where in the order of Pod addresses this one is, if it is one.
-    pub fn position(&self, address: Ipv4Addr) -> Option<u32> {
+    pub fn position(self, address: Ipv4Addr) -> Option<u32> {
         let position = address.to_bits().checked_sub(self.network.to_bits() + 2)?;
         (position < self.capacity()).then_some(position)
     }
 
     /// Whether the two networks have an address in common.
-    pub fn overlaps(&self, network: Ipv4Addr, prefix_length: u8) -> bool {
+    pub fn overlaps(self, network: Ipv4Addr, prefix_length: u8) -> bool {
         let shorter = mask(prefix_length.min(self.prefix_length));
         network.to_bits() & shorter == self.network.to_bits() & shorter
     }
 
     /// The network's own address.
-    pub fn network(&self) -> Ipv4Addr {
+    pub fn network(self) -> Ipv4Addr {
         self.network
     }
 
     /// How many bits all addresses have in common.
-    pub fn prefix_length(&self) -> u8 {
+    pub fn prefix_length(self) -> u8 {
         self.prefix_length
     }
 }
@@ -88,9 +88,9 @@ fn mask(prefix_length: u8) -> u32 {
 }
 
 /// Addresses with a meaning of their own (RFC 6890).
-fn special(cidr: &PodCidr) -> Option<&'static str> {
+fn special(cidr: PodCidr) -> Option<&'static str> {
     [
-        ("unspecified", Ipv4Addr::new(0, 0, 0, 0), 8),
+        ("unspecified", Ipv4Addr::UNSPECIFIED, 8),
         ("loopback", Ipv4Addr::new(127, 0, 0, 0), 8),
         ("link-local", Ipv4Addr::new(169, 254, 0, 0), 16),
         ("multicast", Ipv4Addr::new(224, 0, 0, 0), 4),

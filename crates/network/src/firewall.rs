@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::process::Output;
 
 /// Why the table could not be set up or removed.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +28,22 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// Sets the rules; those of a former start are replaced in the same transaction, so that no packet sees a gap.
-    /// Connections live on: their translation is the kernel's connection tracking's.
+    /// Sets the rules, unless they are there already: replacing them waits for the kernel's readers (20 ms against
+    /// 3 ms for a look). Other rules in our table are replaced in one transaction, so that no packet sees a gap.
+    /// Connections live on: their translation is kept by the kernel's connection tracking.
     pub fn apply(&self) -> Result<(), FirewallError> {
-        self.nft(&self.ruleset())
+        let rules = self.rules();
+        let listed = nft(&format!("list table inet {}\n", self.table))?;
+        if listed.status.success() && words(&String::from_utf8_lossy(&listed.stdout)) == words(&rules) {
+            return Ok(());
+        }
+        // `flush table` empties the chains but keeps sets and maps.
+        self.change(&format!("add table inet {0}\nflush table inet {0}\n{rules}", self.table))
     }
 
     /// Removes the table; one that is not there is as good.
     pub fn remove(&self) -> Result<(), FirewallError> {
-        let table = &self.table;
-        self.nft(&format!("add table inet {table}\ndelete table inet {table}\n"))
+        self.change(&format!("add table inet {0}\ndelete table inet {0}\n", self.table))
     }
 
     /// - `prerouting`: a Pod sends under its own address only, whatever the sysctl `rp_filter` of `all` says.
@@ -44,13 +51,11 @@ impl Firewall {
     ///   any neighbour of the host that adds a route could reach every port of every Pod.
     /// - `postrouting`: to the outside under the host's address; a port that is already taken is chosen anew.
     ///
-    /// `flush table` empties the chains but keeps sets and maps.
-    fn ruleset(&self) -> String {
+    /// Written as `nft list table` prints it.
+    fn rules(&self) -> String {
         let Self { table, group } = self;
         format!(
-            "add table inet {table}
-flush table inet {table}
-table inet {table} {{
+            "table inet {table} {{
   chain prerouting {{
     type filter hook prerouting priority raw; policy accept;
     iifgroup {group} fib saddr . iif oif missing drop
@@ -71,19 +76,24 @@ table inet {table} {{
         )
     }
 
-    fn nft(&self, script: &str) -> Result<(), FirewallError> {
-        let arguments = [OsStr::new("-f"), OsStr::new("-")];
-        let output = sys::process::run(OsStr::new("nft"), &arguments, script.as_bytes()).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                FirewallError::MissingProgram
-            } else {
-                FirewallError::Run(error)
-            }
-        })?;
+    fn change(&self, script: &str) -> Result<(), FirewallError> {
+        let output = nft(script)?;
         if output.status.success() {
             return Ok(());
         }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(FirewallError::Refused { table: self.table.clone(), stderr })
     }
+}
+
+fn nft(script: &str) -> Result<Output, FirewallError> {
+    let arguments = [OsStr::new("-f"), OsStr::new("-")];
+    sys::process::run(OsStr::new("nft"), &arguments, script.as_bytes()).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound { FirewallError::MissingProgram } else { FirewallError::Run(error) }
+    })
+}
+
+/// What matters of a ruleset: everything but how it is indented.
+fn words(ruleset: &str) -> Vec<&str> {
+    ruleset.split_whitespace().collect()
 }

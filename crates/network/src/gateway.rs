@@ -181,14 +181,9 @@ pub fn enable_forwarding() -> Result<(), OpenNetworkError> {
 
 /// As `ip route` prints it.
 fn describe(route: &Route, link: Option<&Link>) -> String {
-    let mut text = format!("{}/{}", route.destination, route.prefix_length);
-    if let Some(gateway) = route.gateway {
-        text.push_str(&format!(" via {gateway}"));
-    }
-    if let Some(link) = link {
-        text.push_str(&format!(" dev {}", link.name));
-    }
-    text
+    let via = route.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    let dev = link.map(|link| format!(" dev {}", link.name)).unwrap_or_default();
+    format!("{}/{}{via}{dev}", route.destination, route.prefix_length)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The network of this node's Pods: opened once at start, and shared by all that use it.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,16 +119,12 @@ impl Network {
 }
 
 /// The host ends of this daemon's Pods, which have no record.
-pub(crate) fn orphans(host: &HostNetwork, group: u32, known: &std::collections::HashSet<String>) -> Vec<String> {
+pub(crate) fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<String> {
     let ours = host.links.iter().filter(|link| link.group == group || link.group == group ^ 1);
     ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
 }
 
-fn set_up(
-    gateway: &Gateway,
-    firewall: &Firewall,
-    known: &std::collections::HashSet<String>,
-) -> Result<u32, OpenNetworkError> {
+fn set_up(gateway: &Gateway, firewall: &Firewall, known: &HashSet<String>) -> Result<u32, OpenNetworkError> {
     let host = RouteSocket::open().map_err(OpenNetworkError::Inspect)?;
     let now = HostNetwork::read(&host).map_err(OpenNetworkError::Inspect)?;
     gateway.refuse_overlap(&now)?;
@@ -149,7 +146,12 @@ fn recorded_addresses(cidr: PodCidr, store: &Store) -> Result<AddressPool, OpenN
 
 /// Sets our table anew whenever somebody has deleted it.
 async fn keep_table(watch: TableWatch, firewall: Firewall) {
-    while let Ok(()) = watch.deleted().await {
+    loop {
+        if let Err(error) = watch.deleted().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(table = firewall.table, error, "the firewall is no longer watched");
+            return;
+        }
         let rules = firewall.clone();
         match spawn_blocking(move || rules.apply()).await {
             Ok(Ok(())) => tracing::warn!(table = firewall.table, "the firewall's table was deleted and is set anew"),

@@ -19,7 +19,7 @@ const RESERVED_POSITIONS: u32 = 256;
 pub struct Lease {
     pub address: Ipv4Addr,
     /// Held while the sandbox's link is made or deleted: one at a time.
-    pub turn: tokio::sync::Mutex<()>,
+    pub turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What [`AddressPool::lease`] gives.
@@ -86,7 +86,7 @@ impl AddressPool {
     }
 
     fn hold(&mut self, sandbox: SandboxId, address: Ipv4Addr) -> Arc<Lease> {
-        let lease = Arc::new(Lease { address, turn: tokio::sync::Mutex::new(()) });
+        let lease = Arc::new(Lease { address, turn: Arc::default() });
         self.holders.insert(address, sandbox.clone());
         self.leases.insert(sandbox, Arc::clone(&lease));
         lease

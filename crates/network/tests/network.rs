@@ -1,8 +1,12 @@
 //! The pod network on a real kernel, each test on a machine of its own.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+
 mod support;
 
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
 use std::time::Duration;
 
@@ -151,18 +155,18 @@ fn a_restart_takes_over_and_disturbs_no_connection() {
         let (pod, orphan) = (Sandbox::new(), Sandbox::new());
         let address = pod.attach(&network).await.unwrap();
         orphan.attach(&network).await.unwrap();
-        let before = (nft("list ruleset"), ip("addr show mono0"), ip("route"));
+        // With `-a` the handles of the rules show that they are the same ones.
+        let before = (nft("-a list ruleset"), ip("addr show mono0"), ip("route"));
 
         let listener = world.inside(|| std::net::TcpListener::bind("0.0.0.0:80").unwrap());
         let client = pod.inside(|| std::net::TcpStream::connect("192.0.2.2:80").unwrap());
         let (server, _) = listener.accept().unwrap();
         let (machine, network) = machine.restart(network, POD_CIDR).await;
-        use std::io::{Read as _, Write as _};
         (&server).write_all(b"x").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         (&client).read_exact(&mut [0]).unwrap();
 
-        assert_eq!((nft("list ruleset"), ip("addr show mono0"), ip("route")), before);
+        assert_eq!((nft("-a list ruleset"), ip("addr show mono0"), ip("route")), before);
         assert_eq!(network.addresses(&pod.id), [address]);
         assert_eq!(pod.attach(&network).await.unwrap(), address);
         network.retain(&HashSet::from([pod.id.clone()])).await.unwrap();
@@ -243,6 +247,22 @@ fn a_failed_attach_leaves_nothing() {
 }
 
 #[test]
+fn a_caller_that_gives_up_leaves_nothing_behind_its_detach() {
+    on_a_machine(async |machine: Machine| {
+        let network = machine.open(POD_CIDR).await;
+        for _attempt in 0..20 {
+            let sandbox = Sandbox::new();
+            let gave_up = tokio::time::timeout(Duration::ZERO, sandbox.attach(&network)).await;
+            assert!(gave_up.is_err(), "the link takes longer than one poll");
+            network.detach(&sandbox.id).await.unwrap();
+            assert!(!ip("link").contains(&host_interface(&sandbox.id)));
+            assert!(network.addresses(&sandbox.id).is_empty());
+        }
+        assert!(machine.recorded_sandboxes().is_empty());
+    });
+}
+
+#[test]
 fn when_all_addresses_are_given_the_error_says_so() {
     on_a_machine(async |machine: Machine| {
         let network = machine.open("10.85.0.0/30").await;
@@ -256,20 +276,35 @@ fn when_all_addresses_are_given_the_error_says_so() {
 }
 
 #[test]
+fn without_nft_the_error_names_the_package() {
+    on_a_machine(async |machine: Machine| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        let directories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        for directory in directories.map(std::path::Path::new) {
+            if directory.join("nft").exists() {
+                mount("none", directory, "tmpfs", MountFlags::empty(), None).unwrap();
+            }
+        }
+        let error = Network::open(config(POD_CIDR), machine.store.clone()).await.err().unwrap();
+        let OpenNetworkError::Firewall(cause) = error else { panic!("{error}") };
+        assert_eq!(cause.to_string(), "the program `nft` is not installed; install the package nftables");
+    });
+}
+
+#[test]
 fn a_deleted_table_is_set_anew() {
     on_a_machine(async |machine: Machine| {
         let _network = machine.open(POD_CIDR).await;
         nft("add table inet others");
         let before = nft("list table inet monopod");
-        let mut news = tokio::task::spawn_blocking(|| {
-            // `nft monitor` would be a process to end; the ruleset is asked until it is there, with a limit.
-            nft("flush ruleset");
-            let limit = std::time::Instant::now() + Duration::from_secs(20);
-            while !nft("list ruleset").contains("monopod") && std::time::Instant::now() < limit {
-                std::thread::yield_now();
+        nft("flush ruleset");
+        let back = async {
+            while !nft("list ruleset").contains("masquerade") {
+                tokio::task::yield_now().await;
             }
-        });
-        (&mut news).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(20), back).await.unwrap();
         assert_eq!(nft("list ruleset"), before, "ours is back, and nothing else was touched");
     });
 }

@@ -8,8 +8,9 @@ use super::batch::{Batch, address_header, link_header, route_header};
 use super::parse::{attributes, text, word};
 use super::socket::{NetlinkError, RouteSocket};
 use super::uapi::{
-    AF_INET, IFA_ADDRESS, IFA_LOCAL, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_MTU,
-    RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE,
+    AF_INET, IFA_ADDRESS, IFA_LOCAL, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
+    IFLA_MTU, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTEXT_FILTER_SKIP_STATS, RTM_GETADDR,
+    RTM_GETLINK, RTM_GETROUTE,
 };
 
 /// A network interface.
@@ -50,7 +51,12 @@ pub struct Route {
 
 /// All interfaces.
 pub fn links(socket: &RouteSocket) -> Result<Vec<Link>, NetlinkError> {
-    socket.dump("list the interfaces", RTM_GETLINK, &link_header(0, false), read_link)
+    let mut request = link_header(0, false).to_vec();
+    // `struct nlattr` and its word. The counters of a link are most of an answer, and its cost.
+    request.extend_from_slice(&8_u16.to_ne_bytes());
+    request.extend_from_slice(&IFLA_EXT_MASK.to_ne_bytes());
+    request.extend_from_slice(&RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    socket.dump("list the interfaces", RTM_GETLINK, &request, read_link)
 }
 
 /// The interface of this name.

@@ -64,7 +64,7 @@ impl RouteSocket {
         self.exchange(batch, each).map(|_complete| ())
     }
 
-    /// Asks for all objects of a kind, and reads each by `read`.
+    /// Asks for all objects of a kind, and reads each by `read`; `header` may be followed by attributes.
     pub fn dump<T>(
         &self,
         what: &'static str,
