@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use redb::backends::FileBackend;
 
 use crate::database::{Changes, DatabaseFile};
-use crate::directory::open_private;
+use crate::directory::{Directory, open_private};
 use crate::error::OpenStoreError;
 use crate::memory::Memory;
 use crate::object::{ObjectKey, StoredObject};
@@ -87,13 +87,13 @@ pub(crate) fn open_events(path: &Path) -> (Option<DatabaseFile>, Vec<StoredObjec
 /// Starts the thread that writes events to their file; it ends when the sender is dropped, after writing the rest.
 /// Each key sent is an event that has changed.
 pub(crate) fn spawn_events_writer(
-    path: PathBuf,
+    directory: Arc<Directory>,
     file: Option<DatabaseFile>,
     memory: Arc<Memory>,
 ) -> io::Result<(Sender<ObjectKey>, JoinHandle<()>)> {
     let (sender, changed) = channel();
     let failed = file.is_none().then(Instant::now);
-    let writer = EventsWriter { path, file, memory, failed };
+    let writer = EventsWriter { path: directory.events(), _directory: directory, file, memory, failed };
     let thread = Builder::new().name("store-events".into()).spawn(move || writer.run(&changed))?;
     Ok((sender, thread))
 }
@@ -104,6 +104,8 @@ struct EventsWriter {
     memory: Arc<Memory>,
     /// When the file failed last.
     failed: Option<Instant>,
+    /// Stays locked until the file is closed.
+    _directory: Arc<Directory>,
 }
 
 impl EventsWriter {

@@ -44,6 +44,7 @@ fn start(
     file: DatabaseFile,
     contents: Contents,
 ) -> Result<OpenStore, OpenStoreError> {
+    let directory = Arc::new(directory);
     let file = Arc::new(file);
     let (events_file, events) = open_events(&directory.events());
     let mut ages = EventAges::default();
@@ -59,10 +60,10 @@ fn start(
 
     let failed = |cause| OpenStoreError::Thread { directory: directory.path.clone(), cause };
     let (changed_events, events_thread) =
-        spawn_events_writer(directory.events(), events_file, Arc::clone(&memory)).map_err(failed)?;
+        spawn_events_writer(Arc::clone(&directory), events_file, Arc::clone(&memory)).map_err(failed)?;
     let commits = Arc::new(AtomicU64::new(0));
     let writer = Writer {
-        directory: directory.path.as_path().into(),
+        directory: Arc::clone(&directory),
         file: Arc::clone(&file),
         memory: Arc::clone(&memory),
         ballast,

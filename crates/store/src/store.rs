@@ -25,7 +25,7 @@ use crate::writer::{Answer, Job};
 #[derive(Debug, Clone)]
 pub struct Store(Arc<OpenStore>);
 
-/// What all clones share. The fields are dropped in this order: the lock goes last.
+/// What all clones share. The threads share the directory: it is locked until the last of them is done.
 #[derive(Debug)]
 pub(crate) struct OpenStore {
     pub(crate) memory: Arc<Memory>,
@@ -34,7 +34,7 @@ pub(crate) struct OpenStore {
     /// `None` once it closes.
     pub(crate) jobs: Option<Sender<Job>>,
     pub(crate) threads: Vec<JoinHandle<()>>,
-    pub(crate) directory: Directory,
+    pub(crate) directory: Arc<Directory>,
 }
 
 impl Store {
@@ -180,9 +180,12 @@ impl Store {
 impl Drop for OpenStore {
     fn drop(&mut self) {
         self.jobs = None;
+        // The last clone may have been inside a write's closure; the writer cannot wait for itself.
+        if self.threads.iter().any(|thread| thread.thread().id() == thread::current().id()) {
+            return;
+        }
         for thread in self.threads.drain(..) {
-            // The last clone may have been inside a write's closure; the writer cannot wait for itself.
-            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            if thread.join().is_err() {
                 tracing::error!(directory = %self.directory.path.display(), "a thread of the store panicked");
             }
         }

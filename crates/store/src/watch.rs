@@ -115,13 +115,13 @@ impl ObjectWatch {
         self.expired
     }
 
-    /// Every change up to this revision has been handed out: what a bookmark may say.
-    pub fn revision(&self) -> u64 {
+    /// Every change up to this revision has been handed out: what a bookmark may say. It never goes back.
+    pub fn revision(&mut self) -> u64 {
         let history = lock(&self.history);
-        match history.first_after(self.after) {
-            Ok(None) => self.after.max(history.revision),
-            Ok(Some(_)) | Err(_) => self.after,
+        if let Ok(None) = history.first_after(self.after) {
+            self.after = self.after.max(history.revision);
         }
+        self.after
     }
 
     fn take(&mut self) -> Result<Option<WatchEvent>, Expired> {

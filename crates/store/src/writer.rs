@@ -1,6 +1,5 @@
 //! The writer thread: takes all writes that wait, commits them together, makes them visible, answers each.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -9,6 +8,7 @@ use std::time::Instant;
 use crate::ballast::Ballast;
 use crate::batch::Batch;
 use crate::database::{Changes, DatabaseFile};
+use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::memory::Memory;
@@ -30,7 +30,7 @@ pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// The state of the writer thread.
 pub(crate) struct Writer {
-    pub(crate) directory: Arc<Path>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) file: Arc<DatabaseFile>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) ballast: Arc<Ballast>,
@@ -63,7 +63,7 @@ impl Writer {
     fn write_batch(&mut self, mut next: Option<Job>, jobs: &Receiver<Job>) {
         let memory = Arc::clone(&self.memory);
         let directory = Arc::clone(&self.directory);
-        let mut batch = Batch::new(&memory, &directory, memory.revision(), self.ballast.room());
+        let mut batch = Batch::new(&memory, &directory.path, memory.revision(), self.ballast.room());
         let mut answers = Vec::new();
         while let Some(job) = next {
             answers.push(job(match &self.failed {
