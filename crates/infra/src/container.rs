@@ -78,10 +78,11 @@ pub(crate) fn start_container(
         cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd),
     };
     let body = || {
-        let failure = match run_container(plan, descriptors, mounts, cgroup_mounts, &streams.theirs, null, &child_channel) {
-            Ok(never) => match never {},
-            Err(failure) => failure,
-        };
+        let failure =
+            match run_container(plan, descriptors, mounts, cgroup_mounts, &streams.theirs, null, &child_channel) {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
         // If even this cannot be said, the exit code is what is left.
         drop(tell(&child_channel, &ChildMessage::Failed(failure)));
         Err::<Infallible, i32>(127)
@@ -170,8 +171,7 @@ pub(crate) fn start_exec(
     null: &OwnedFd,
 ) -> Result<(Born, Option<OwnedFd>), Failure> {
     let (channel, child_channel) = report_channel()?;
-    let terminal =
-        if plan.process.tty { Some(Terminal::open(container.devpts.as_fd(), &plan.process)?) } else { None };
+    let terminal = if plan.process.tty { Some(Terminal::open(container.devpts.as_fd(), &plan.process)?) } else { None };
     let options = CloneOptions { cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
     let body = || {
         let failure = match run_exec(plan, descriptors, container, terminal.as_ref(), null, &child_channel) {

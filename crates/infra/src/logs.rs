@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use crate::failure::At;
+use crate::failure::{At, tolerate};
 use crate::protocol::Failure;
 
 /// A longer line is split into parts tagged `P`, the last one `F`, as containerd and CRI-O do it.
@@ -102,7 +102,7 @@ impl Log {
             }
             Err(error) => {
                 // Readers never see half a line.
-                drop(ftruncate(&self.file, self.size));
+                tolerate(ftruncate(&self.file, self.size));
                 self.lost += lines.len() as u64;
                 Some(Lost { bytes: self.lost, errno: error.raw_os_error() })
             }
@@ -127,7 +127,8 @@ impl Log {
 
 /// A Pod with a hostPath on the log directory may have put a symbolic link, a FIFO or a device there.
 fn open_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<(OwnedFd, u64)> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::from_raw_mode(0o640))?;
     let stat = fstat(&file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -152,7 +153,7 @@ fn remove_old(directory: &OwnedFd, name: &str, keep: usize) {
     let surplus = rotated.len().saturating_sub(keep);
     for old in rotated.iter().take(surplus) {
         // Whatever cannot be removed now is tried again at the next rotation.
-        drop(unlinkat(directory, old.as_slice(), rustix::fs::AtFlags::empty()));
+        tolerate(unlinkat(directory, old.as_slice(), rustix::fs::AtFlags::empty()));
     }
 }
 
@@ -226,17 +227,20 @@ mod tests {
         log.write(Stream::Stdout, b"ee\n\nrest", now());
         log.finish(now());
         let stamp = "2026-01-02T03:04:05.000000006Z";
-        let expected = [
-            "stdout F one", "stdout F two", "stderr F oops", "stdout F three", "stdout F ", "stdout P rest",
-        ]
-        .map(|line| format!("{stamp} {line}\n"))
-        .concat();
+        let expected =
+            ["stdout F one", "stdout F two", "stderr F oops", "stdout F three", "stdout F ", "stdout P rest"]
+                .map(|line| format!("{stamp} {line}\n"))
+                .concat();
         assert_eq!(fs::read_to_string(directory.path().join("0.log")).unwrap(), expected);
     }
 
     #[test]
     fn a_long_line_is_split_at_16_kib() {
-        for (length, parts) in [(LINE_LIMIT, vec![LINE_LIMIT]), (LINE_LIMIT + 1, vec![LINE_LIMIT, 1]), (40_000, vec![LINE_LIMIT, LINE_LIMIT, 7232])] {
+        for (length, parts) in [
+            (LINE_LIMIT, vec![LINE_LIMIT]),
+            (LINE_LIMIT + 1, vec![LINE_LIMIT, 1]),
+            (40_000, vec![LINE_LIMIT, LINE_LIMIT, 7232]),
+        ] {
             for chunk in [1000, 16 * 1024, 100_000] {
                 let mut pending = Pending::default();
                 let mut lines = Vec::new();

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use crate::failure::tolerate;
 use crate::logs::Stream;
 
 /// Why a descriptor is watched.
@@ -71,7 +72,7 @@ impl Poll {
     pub(crate) fn remove(&mut self, watched: Watched) -> OwnedFd {
         self.sources.remove(&watched.token);
         // It is registered; an error could only say that it is not.
-        drop(epoll::delete(&self.epoll, &watched.fd));
+        tolerate(epoll::delete(&self.epoll, &watched.fd));
         watched.fd
     }
 

@@ -8,7 +8,9 @@ use std::path::Path;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, Signal, getcwd, getrlimit, set_parent_process_death_signal, setrlimit, umask};
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
+};
 
 use crate::failure::{At, failure};
 use crate::protocol::{Failure, ProcessPlan};

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::fs::AtFlags;
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{fchdir, pivot_root};
@@ -51,18 +51,21 @@ pub(crate) struct Rootfs {
 
 impl Rootfs {
     /// Attaches the container's root and gives it its kernel file systems and devices.
-    pub(crate) fn assemble(
-        tree: &OwnedFd,
-        privileged: bool,
-        cgroup_mounts: &[CgroupMount],
-    ) -> Result<Self, Failure> {
+    pub(crate) fn assemble(tree: &OwnedFd, privileged: bool, cgroup_mounts: &[CgroupMount]) -> Result<Self, Failure> {
         attach(tree, open_path(ROOTFS).at_path("open", ROOTFS)?).at_path("attach the root file system at", "/")?;
         let root = open_path(ROOTFS).at_path("open", "/")?;
-        let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let plain =
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let sys_attributes = if privileged { plain } else { plain | MountAttrFlags::MOUNT_ATTR_RDONLY };
         mount_at(&root, "proc", &[], plain, "proc")?;
         let dev = [("mode", Some("0755")), ("size", Some("65536k"))];
-        let dev = mount_at(&root, "tmpfs", &dev, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME, "dev")?;
+        let dev = mount_at(
+            &root,
+            "tmpfs",
+            &dev,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+            "dev",
+        )?;
         make_devices(&dev)?;
         let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
         let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -113,7 +116,8 @@ impl Rootfs {
                 (tree, MountPoint::Directory)
             }
         };
-        let target = open_mount_point(self.root.as_fd(), Path::new(&mount.target), kind).at_path(&step, &mount.target)?;
+        let target =
+            open_mount_point(self.root.as_fd(), Path::new(&mount.target), kind).at_path(&step, &mount.target)?;
         attach(&tree, &target).at_path(&step, &mount.target)
     }
 
@@ -134,7 +138,8 @@ impl Rootfs {
                 found => found.at_path("open", path)?,
             };
             let tree = clone_mount(&tree, "", true).at_path("clone", path)?;
-            let read_only = MountAttributes { read_only: true, no_suid: true, no_dev: true, no_exec: true, propagation: None };
+            let read_only =
+                MountAttributes { read_only: true, no_suid: true, no_dev: true, no_exec: true, propagation: None };
             mount_setattr(&tree, read_only, true).at_path("make read-only", path)?;
             attach(&tree, self.kernel_path(path).at_path("open", path)?).at_path("attach", path)?;
         }
@@ -191,7 +196,8 @@ fn mount_at(
     attributes: MountAttrFlags,
     target: &str,
 ) -> Result<OwnedFd, Failure> {
-    let mount = filesystem(kind, options, attributes).at_path(&format!("mount {kind} at"), Path::new("/").join(target))?;
+    let mount =
+        filesystem(kind, options, attributes).at_path(&format!("mount {kind} at"), Path::new("/").join(target))?;
     attach_at(root, &mount, Path::new(target), MountPoint::Directory)?;
     Ok(mount)
 }

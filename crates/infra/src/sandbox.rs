@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount,
-};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{DumpableBehavior, PidfdFlags, fchdir, getpid, pidfd_open, pivot_root, set_dumpable_behavior};
 use sys::mount::{MountAttributes, mount_setattr};
@@ -69,8 +67,8 @@ pub(crate) fn boot(plan: &BootPlan, records: OwnedFd) -> Result<Sandbox, Failure
         rustix::system::sethostname(plan.hostname.as_bytes()).at("set the host name")?;
     }
     let network_namespace = open("/proc/self/ns/net")?;
-    let route_socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
-        .at("open a netlink socket")?;
+    let route_socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).at("open a netlink socket")?;
     make_root(plan)?;
     Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts: plan.cgroup_mounts.clone() })
 }
@@ -83,7 +81,8 @@ fn make_root(plan: &BootPlan) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at_path("make mounts private below", "/")?;
     let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let root = filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], plain).at_path("mount tmpfs at", "/")?;
+    let root =
+        filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], plain).at_path("mount tmpfs at", "/")?;
     for directory in ["proc", "sys", "shm", "volumes", "rootfs"] {
         mkdirat(&root, directory, Mode::from_raw_mode(0o755)).at_path("make directory", directory)?;
     }

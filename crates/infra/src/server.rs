@@ -13,7 +13,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use sys::process::{Child, SingleThreaded};
 
 use crate::container::{ContainerDescriptors, ExecDescriptors, Joined, Pipes, start_container, start_exec};
-use crate::failure::At;
+use crate::failure::{At, tolerate};
 use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
 use crate::process::ChildMessage;
@@ -62,7 +62,12 @@ enum Kind {
 #[derive(Debug)]
 enum Stage {
     /// Cloned, not yet its program.
-    Starting { report: Watched, executing: bool, waiters: Vec<Waiter>, birth: Option<Box<Birth>> },
+    Starting {
+        report: Watched,
+        executing: bool,
+        waiters: Vec<Waiter>,
+        birth: Option<Box<Birth>>,
+    },
     Running,
     Exited(ExitReport),
 }
@@ -152,7 +157,7 @@ impl Server {
     fn accept(&mut self) {
         // A client that is gone before it is accepted, or no descriptor left: it connects again.
         if let Ok((socket, _)) = acceptfrom_with(&self.listener, SocketFlags::CLOEXEC) {
-            drop(self.add_client(socket));
+            tolerate(self.add_client(socket));
         }
     }
 
@@ -379,7 +384,8 @@ impl Server {
         let Some(process) = self.processes.get_mut(id) else { return };
         let Stage::Starting { executing, .. } = &process.stage else { return };
         if !*executing {
-            let failure = Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
+            let failure =
+                Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
             return self.fail_start(id, failure);
         }
         let started_at = now();
@@ -400,13 +406,14 @@ impl Server {
     fn fail_start(&mut self, id: &str, failure: Failure) {
         let Some(mut process) = self.processes.remove(id) else { return };
         // It is about to exit, or waits in a mount; either way it must be gone before anybody hears of the failure.
-        drop(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
-        drop(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
+        tolerate(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
+        tolerate(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
         if let Some(watched) = process.watched.take() {
             drop(self.poll.remove(watched));
         }
         if let Kind::Container { streams: Some(streams), .. } = &mut process.kind {
-            drop(streams.finish(&mut self.poll));
+            // The daemon hears of the failure itself; lost lines do not matter beside it.
+            let _lost = streams.finish(&mut self.poll);
         }
         if let Stage::Starting { report, waiters, .. } = process.stage {
             drop(self.poll.remove(report));
@@ -446,7 +453,7 @@ impl Server {
         let Some(report) = process.report(id) else { return };
         if let Some(sandbox) = &self.sandbox {
             // On a full disk the daemon still learns it from the event, or from the state as long as infra lives.
-            drop(records::write(&sandbox.records, &report));
+            tolerate(records::write(&sandbox.records, &report));
         }
         self.broadcast(&Event::Exited(report));
     }
@@ -510,12 +517,12 @@ impl Server {
     fn kill_all(&self) {
         for process in self.processes.values() {
             if !matches!(process.stage, Stage::Exited(_)) {
-                drop(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
+                tolerate(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
             }
         }
         for process in self.processes.values() {
             if !matches!(process.stage, Stage::Exited(_)) {
-                drop(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
+                tolerate(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
             }
         }
     }
@@ -542,6 +549,6 @@ fn now() -> i64 {
 pub(crate) fn set_process_name(name: &OsStr) {
     if let Ok(name) = std::ffi::CString::new(name.as_encoded_bytes()) {
         // A name is for people only.
-        drop(rustix::thread::set_name(&name));
+        tolerate(rustix::thread::set_name(&name));
     }
 }

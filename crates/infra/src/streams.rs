@@ -8,6 +8,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use crate::container::Pipes;
+use crate::failure::tolerate;
 use crate::logs::{Log, Lost, Stream};
 use crate::poll::{Poll, Source, Watched};
 
@@ -224,10 +225,10 @@ impl Streams {
         }
         if let Some(stdin) = &self.stdin {
             // A descriptor that is registered takes new events; should it not, the client's next byte tries again.
-            drop(poll.set(stdin, if waiting { WRITABLE } else { IDLE }));
+            tolerate(poll.set(stdin, if waiting { WRITABLE } else { IDLE }));
         }
         for source in self.attached.values().filter_map(|attached| attached.stdin.as_ref()) {
-            drop(poll.set(source, if waiting { IDLE } else { READABLE }));
+            tolerate(poll.set(source, if waiting { IDLE } else { READABLE }));
         }
     }
 
@@ -274,7 +275,7 @@ impl Attached {
         if sink.backlog.is_empty() {
             sink.backlog = Vec::new();
         }
-        drop(poll.set(&sink.watched, events));
+        tolerate(poll.set(&sink.watched, events));
     }
 
     fn drop_output(&mut self, poll: &mut Poll, stream: Stream) {

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use minicbor::{Decode, Encode};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recv, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
+    recvmsg, sendmsg,
 };
 
 /// Larger messages travel in a memfd, which is then the last descriptor: a socket's buffer bounds a message.
@@ -80,12 +80,7 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<Frame>> {
     let mut buffer = vec![0_u8; waiting.clamp(1, INLINE_LIMIT)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        socket.as_fd(),
-        &mut [IoSliceMut::new(&mut buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received = recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -143,7 +138,17 @@ mod tests {
     fn a_message_of_a_later_version_keeps_its_id() {
         let (a, b) = pair();
         let mut message = Vec::new();
-        minicbor::Encoder::new(&mut message).array(2).unwrap().u64(9).unwrap().array(2).unwrap().u32(9999).unwrap().array(0).unwrap();
+        minicbor::Encoder::new(&mut message)
+            .array(2)
+            .unwrap()
+            .u64(9)
+            .unwrap()
+            .array(2)
+            .unwrap()
+            .u32(9999)
+            .unwrap()
+            .array(0)
+            .unwrap();
         send(&a, &message, &[]).unwrap();
         let frame = receive(&b).unwrap().unwrap();
         assert_eq!(frame.id, 9);

@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod error;
+pub mod kernel;
 pub mod status;
 pub mod verbs;
 
@@ -15,6 +16,7 @@ pub use config::{
     QosClass, SecurityConfig,
 };
 pub use error::RuntimeError;
+pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError};
 pub use status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
     RuntimeEvent,

@@ -53,8 +53,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn list_containers(&self) -> Vec<ContainerStatus>;
 
     /// Changes the limits of a running container in place.
-    async fn update_container_resources(&self, id: &ContainerId, resources: &LinuxResources)
-    -> Result<(), RuntimeError>;
+    async fn update_container_resources(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError>;
 
     /// Starts one more process in a running container.
     async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError>;
@@ -70,8 +73,7 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Connects to the stdin and the output of a running container's first process.
     /// The session's `end` resolves when the container ends.
-    async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool)
-    -> Result<Session, RuntimeError>;
+    async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError>;
 
     /// A directory descriptor of the root of a Pod's tmpfs, to write secrets into.
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError>;

@@ -1,0 +1,516 @@
+//! cgroups of Pods and containers, on v2, v1 and hybrid machines (cgroups(7), cgroup-v2.rst).
+//!
+//! `<parent>/<qos>/pod<uid>/<container>`, as the kubelet lays them out, and `<parent>/infra` for the infra processes, so
+//! that a Pod's limits never stop its log writer (CVE-2019-14891).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use infra::protocol::CgroupMount;
+use spec::{ContainerId, PodUid};
+
+use crate::config::{LinuxResources, QosClass};
+
+/// v1 hierarchies that Pods get a cgroup in. Each costs a directory and a write at every start.
+const V1_CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "devices"];
+/// v2 controllers that Pods get, as far as the machine has them.
+const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "io", "hugetlb"];
+const PERIOD_US: u64 = 100_000;
+/// The kernel's least quota (`cpu.max` refuses less).
+const LEAST_QUOTA_US: u64 = 1000;
+
+/// An operation on a cgroup file failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cgroup {}", path.display())]
+pub struct CgroupError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The kernel's word.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The cgroup file systems of this machine and our place in them.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    /// Directory in the v2 mount; beside v1 it only serves to place and to kill.
+    v2: Option<PathBuf>,
+    /// v2 carries the controllers.
+    pure_v2: bool,
+    v1: Vec<Hierarchy>,
+    mounts: Vec<CgroupMount>,
+}
+
+#[derive(Debug)]
+struct Hierarchy {
+    /// Our directory in it.
+    root: PathBuf,
+    controllers: Vec<String>,
+}
+
+/// Descriptors to be born in a cgroup with.
+#[derive(Debug, Default)]
+pub(super) struct Placement {
+    /// v2 directory.
+    pub(super) v2: Option<OwnedFd>,
+    /// Open `tasks` files.
+    pub(super) v1_tasks: Vec<OwnedFd>,
+}
+
+/// One cgroup of ours, by its path below the parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CgroupPath(PathBuf);
+
+impl CgroupPath {
+    pub(super) fn infra() -> Self {
+        Self(PathBuf::from("infra"))
+    }
+
+    pub(super) fn pod(qos: QosClass, uid: &PodUid) -> Self {
+        let parent = match qos {
+            QosClass::Guaranteed => "",
+            QosClass::Burstable => "burstable",
+            QosClass::BestEffort => "besteffort",
+        };
+        Self(Path::new(parent).join(format!("pod{uid}")))
+    }
+
+    pub(super) fn container(&self, id: &ContainerId) -> Self {
+        Self(self.0.join(id.as_str()))
+    }
+}
+
+impl Cgroups {
+    /// Finds the mounts and makes our parent directory in each.
+    pub(super) fn open(parent: &str) -> Result<Self, CgroupError> {
+        let table = PathBuf::from("/proc/self/mountinfo");
+        let text = fs::read_to_string(&table).map_err(|source| CgroupError { path: table, source })?;
+        let found = find_mounts(&text);
+        let pure_v2 = found.v1.is_empty();
+        let base = if pure_v2 { delegated_base(found.v2.as_deref())? } else { PathBuf::new() };
+        let v2 = found.v2.map(|mount| mount.join(&base).join(parent));
+        let v1 = found
+            .v1
+            .into_iter()
+            .filter(|(_, controllers)| controllers.iter().any(|name| V1_CONTROLLERS.contains(&name.as_str())))
+            .map(|(mount, controllers)| Hierarchy { root: mount.join(parent), controllers })
+            .collect();
+        let cgroups = Self { v2, pure_v2, v1, mounts: found.shown };
+        for root in cgroups.roots() {
+            create_directory(root)?;
+        }
+        if pure_v2 && let Some(root) = &cgroups.v2 {
+            if let Some(above) = root.parent() {
+                enable_controllers(above)?;
+            }
+            enable_controllers(root)?;
+        }
+        cgroups.create(&CgroupPath::infra())?;
+        Ok(cgroups)
+    }
+
+    /// What containers are shown below `/sys/fs/cgroup`.
+    pub(super) fn mounts(&self) -> &[CgroupMount] {
+        &self.mounts
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &PathBuf> {
+        self.v2.iter().chain(self.v1.iter().map(|hierarchy| &hierarchy.root))
+    }
+
+    /// Makes a cgroup and those above it.
+    pub(super) fn create(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        for root in self.roots() {
+            let mut directory = root.clone();
+            for name in &path.0 {
+                if self.pure_v2 && directory != *root {
+                    enable_controllers(&directory)?;
+                }
+                directory.push(name);
+                create_directory(&directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what a process needs to be born in a cgroup.
+    pub(super) fn placement(&self, path: &CgroupPath) -> Result<Placement, CgroupError> {
+        let mut placement = Placement::default();
+        if let Some(root) = &self.v2 {
+            let directory = root.join(&path.0);
+            placement.v2 =
+                Some(File::open(&directory).map_err(|source| CgroupError { path: directory, source })?.into());
+        }
+        for hierarchy in &self.v1 {
+            let tasks = hierarchy.root.join(&path.0).join("tasks");
+            let file = OpenOptions::new().write(true).open(&tasks);
+            placement.v1_tasks.push(file.map_err(|source| CgroupError { path: tasks, source })?.into());
+        }
+        Ok(placement)
+    }
+
+    /// Sets limits. `whole_unit` says that the kernel's OOM killer ends all of it at once: containers, never Pods.
+    pub(super) fn limit(
+        &self,
+        path: &CgroupPath,
+        resources: &LinuxResources,
+        whole_unit: bool,
+    ) -> Result<(), CgroupError> {
+        if self.pure_v2
+            && let Some(root) = &self.v2
+        {
+            return limit_v2(&root.join(&path.0), resources, whole_unit);
+        }
+        for hierarchy in &self.v1 {
+            limit_v1(&hierarchy.root.join(&path.0), &hierarchy.controllers, resources)?;
+        }
+        Ok(())
+    }
+
+    /// How many processes of this very cgroup the kernel has killed for lack of memory.
+    pub(super) fn oom_kills(&self, path: &CgroupPath) -> u64 {
+        let counter = if self.pure_v2 {
+            self.v2.as_ref().map(|root| root.join(&path.0).join("memory.events.local"))
+        } else {
+            self.hierarchy("memory").map(|root| root.join(&path.0).join("memory.oom_control"))
+        };
+        counter.and_then(|file| fs::read_to_string(file).ok()).map_or(0, |text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("oom_kill "))
+                .and_then(|count| count.trim().parse().ok())
+                .unwrap_or(0)
+        })
+    }
+
+    fn hierarchy(&self, controller: &str) -> Option<&PathBuf> {
+        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller)).map(|h| &h.root)
+    }
+
+    /// Kills every process in a cgroup and below it.
+    pub(super) fn kill(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        if let Some(root) = &self.v2 {
+            let directory = root.join(&path.0);
+            if directory.exists() {
+                // cgroup.kill works in a hybrid machine's v2 mount too, which has no controllers (Linux 5.14).
+                return write(&directory.join("cgroup.kill"), "1");
+            }
+        }
+        for hierarchy in &self.v1 {
+            kill_listed(&hierarchy.root.join(&path.0));
+        }
+        Ok(())
+    }
+
+    /// Whether no process is left in a cgroup and below it.
+    pub(super) fn is_empty(&self, path: &CgroupPath) -> bool {
+        let v2_empty = self.v2.as_ref().is_none_or(|root| {
+            fs::read_to_string(root.join(&path.0).join("cgroup.events"))
+                .map_or(true, |events| events.lines().any(|line| line == "populated 0"))
+        });
+        v2_empty && self.v1.iter().all(|hierarchy| listed(&hierarchy.root.join(&path.0)).is_empty())
+    }
+
+    /// Kills what is in a cgroup, waits until it is empty, and removes it and those below it.
+    pub(super) async fn remove(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        // Processes that a signal cannot end now (uninterruptible sleep) are left for a later call.
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if !self.is_empty(path) {
+                self.kill(path)?;
+            }
+            let outcome = self.roots().map(|root| remove_tree(&root.join(&path.0))).fold(Ok(()), Result::and);
+            match outcome {
+                Err(error) if is_busy(&error) && pause < Duration::from_secs(4) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Pods' cgroups that exist, for those that nobody knows any more to be removed.
+    pub(super) fn pods(&self) -> Vec<(CgroupPath, PodUid)> {
+        let mut pods: Vec<(CgroupPath, PodUid)> = Vec::new();
+        for root in self.roots() {
+            for parent in ["", "burstable", "besteffort"] {
+                for name in subdirectories(&root.join(parent)) {
+                    if let Some(uid) = name.strip_prefix("pod") {
+                        let path = CgroupPath(Path::new(parent).join(&name));
+                        if !pods.iter().any(|(known, _)| *known == path) {
+                            pods.push((path, PodUid::new(uid)));
+                        }
+                    }
+                }
+            }
+        }
+        pods
+    }
+
+    /// Containers' cgroups in a Pod's.
+    pub(super) fn containers(&self, pod: &CgroupPath) -> Vec<ContainerId> {
+        let mut ids: Vec<ContainerId> =
+            self.roots().flat_map(|root| subdirectories(&root.join(&pod.0))).map(ContainerId::new).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// Removes everything of ours, for `monopod reset`.
+    pub(super) async fn remove_all(&self) -> Result<(), CgroupError> {
+        self.remove(&CgroupPath(PathBuf::new())).await
+    }
+}
+
+struct Mounts {
+    v2: Option<PathBuf>,
+    v1: Vec<(PathBuf, Vec<String>)>,
+    shown: Vec<CgroupMount>,
+}
+
+/// Reads `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+fn find_mounts(mountinfo: &str) -> Mounts {
+    let mut mounts = Mounts { v2: None, v1: Vec::new(), shown: Vec::new() };
+    for line in mountinfo.lines() {
+        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let Some(point) = before.split(' ').nth(4) else { continue };
+        let mut after = after.split(' ');
+        let (kind, options) = (after.next().unwrap_or_default(), after.nth(1).unwrap_or_default());
+        let point = PathBuf::from(point);
+        let below = point.strip_prefix("/sys/fs/cgroup").ok().and_then(Path::to_str).unwrap_or_default().to_owned();
+        match kind {
+            "cgroup2" if mounts.v2.is_none() => {
+                mounts.shown.push(CgroupMount::V2 { directory: below });
+                mounts.v2 = Some(point);
+            }
+            "cgroup" => {
+                let options: Vec<String> = options
+                    .split(',')
+                    .filter(|option| !["rw", "ro", "xattr", "none", "clone_children", "noprefix"].contains(option))
+                    .filter(|option| !option.starts_with("release_agent="))
+                    .map(str::to_owned)
+                    .collect();
+                if !below.is_empty() && !below.contains('/') {
+                    mounts.shown.push(CgroupMount::V1 { directory: below, options: options.clone() });
+                }
+                mounts.v1.push((point, options));
+            }
+            _ => {}
+        }
+    }
+    // A cgroup v1 mount that only carries a name (systemd's) makes no hybrid machine of a v2 one.
+    if mounts.v1.iter().all(|(_, controllers)| controllers.iter().all(|name| name.starts_with("name="))) {
+        mounts.v1.clear();
+    }
+    mounts
+}
+
+/// Where on a pure v2 machine our parent directory goes: below the daemon's own cgroup if it was delegated to us
+/// (systemd.resource-control(5), `Delegate=`), the daemon then moving into a leaf; else at the top.
+fn delegated_base(v2: Option<&Path>) -> Result<PathBuf, CgroupError> {
+    let (Some(mount), Ok(own)) = (v2, fs::read_to_string("/proc/self/cgroup")) else { return Ok(PathBuf::new()) };
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    let own = own.strip_suffix("/daemon").unwrap_or(own);
+    let directory = mount.join(own);
+    let delegated = ["trusted.delegate", "user.delegate"].iter().any(|name| {
+        let mut value = [0_u8; 8];
+        rustix::fs::getxattr(&directory, *name, &mut value).is_ok_and(|length| value.get(..length) == Some(b"1"))
+    });
+    if own.is_empty() || !delegated {
+        return Ok(PathBuf::new());
+    }
+    let leaf = directory.join("daemon");
+    create_directory(&leaf)?;
+    write(&leaf.join("cgroup.procs"), "0")?;
+    Ok(PathBuf::from(own))
+}
+
+fn enable_controllers(directory: &Path) -> Result<(), CgroupError> {
+    let available = read(&directory.join("cgroup.controllers"))?;
+    let enabled = read(&directory.join("cgroup.subtree_control"))?;
+    let has = |list: &str, name: &str| list.split_whitespace().any(|listed| listed == name);
+    for controller in V2_CONTROLLERS {
+        if has(&available, controller) && !has(&enabled, controller) {
+            write(&directory.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Shares from a cpu request, as the kubelet computes them.
+fn shares(millis: Option<u64>) -> u64 {
+    (millis.unwrap_or(0) * 1024 / 1000).clamp(2, 262_144)
+}
+
+/// `cpu.weight` from shares by the curve that runc 1.3.2 and crun 1.23 use: 2 gives 1, 1024 gives 100, 262144 gives 10000.
+fn weight(shares: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "shares are at most 2^18")]
+    let log = (shares as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 1..=10000 right after")]
+    let weight = 10_f64.powf(exponent).ceil() as u64;
+    weight.clamp(1, 10_000)
+}
+
+fn quota(millis: u64) -> u64 {
+    (millis * PERIOD_US / 1000).max(LEAST_QUOTA_US)
+}
+
+fn limit_v2(directory: &Path, resources: &LinuxResources, whole_unit: bool) -> Result<(), CgroupError> {
+    write_if_present(&directory.join("cpu.weight"), &weight(shares(resources.cpu_request_millis)).to_string())?;
+    let max = resources.cpu_limit_millis.map_or("max".to_owned(), |millis| quota(millis).to_string());
+    write_if_present(&directory.join("cpu.max"), &format!("{max} {PERIOD_US}"))?;
+    let number = |limit: Option<u64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
+    write_if_present(&directory.join("memory.max"), &number(resources.memory_limit_bytes))?;
+    if resources.memory_limit_bytes.is_some() {
+        write_if_present(&directory.join("memory.swap.max"), "0")?;
+    }
+    if whole_unit {
+        write_if_present(&directory.join("memory.oom.group"), "1")?;
+    }
+    write_if_present(&directory.join("pids.max"), &number(resources.pids_limit))
+}
+
+fn limit_v1(directory: &Path, controllers: &[String], resources: &LinuxResources) -> Result<(), CgroupError> {
+    for controller in controllers {
+        match controller.as_str() {
+            "cpu" => {
+                write(&directory.join("cpu.shares"), &shares(resources.cpu_request_millis).to_string())?;
+                write_if_present(&directory.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
+                let quota = resources.cpu_limit_millis.map_or("-1".to_owned(), |millis| quota(millis).to_string());
+                write_if_present(&directory.join("cpu.cfs_quota_us"), &quota)?;
+            }
+            "memory" => limit_memory_v1(directory, resources.memory_limit_bytes)?,
+            "pids" => {
+                let limit = resources.pids_limit.map_or("max".to_owned(), |limit| limit.to_string());
+                write(&directory.join("pids.max"), &limit)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Memory and swap together must stay above memory alone at every moment, so the order depends on the direction.
+fn limit_memory_v1(directory: &Path, limit: Option<u64>) -> Result<(), CgroupError> {
+    let value = limit.map_or("-1".to_owned(), |limit| limit.to_string());
+    let (memory, both) = (directory.join("memory.limit_in_bytes"), directory.join("memory.memsw.limit_in_bytes"));
+    let raised = both.exists().then(|| write(&both, &value)).is_some_and(|raised| raised.is_ok());
+    write(&memory, &value)?;
+    if raised { Ok(()) } else { write_if_present(&both, &value) }
+}
+
+fn create_directory(directory: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(directory) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(CgroupError { path: directory.to_owned(), source })
+        }
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+/// Bottom up; what is gone already is removed.
+fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    for name in subdirectories(directory) {
+        remove_tree(&directory.join(name))?;
+    }
+    match fs::remove_dir(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CgroupError { path: directory.to_owned(), source })
+        }
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+fn is_busy(error: &CgroupError) -> bool {
+    error.source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error())
+}
+
+fn subdirectories(directory: &Path) -> Vec<String> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// Processes of a v1 cgroup and of those below it.
+fn listed(directory: &Path) -> Vec<i32> {
+    let mut pids: Vec<i32> = fs::read_to_string(directory.join("cgroup.procs"))
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    for name in subdirectories(directory) {
+        pids.extend(listed(&directory.join(name)));
+    }
+    pids
+}
+
+/// Pure v1 has no cgroup.kill: signals all that are listed. The caller repeats until none is left.
+fn kill_listed(directory: &Path) {
+    for pid in listed(directory).into_iter().filter_map(rustix::process::Pid::from_raw) {
+        // A number may be reused between reading and opening; opened, it is checked to be still listed.
+        if let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+            && listed(directory).contains(&pid.as_raw_nonzero().get())
+        {
+            // It may have ended meanwhile, which is what we want.
+            drop(sys::signal::pidfd_send(&pidfd, 9));
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, CgroupError> {
+    fs::read_to_string(path).map_err(|source| CgroupError { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+    written.map_err(|source| CgroupError { path: path.to_owned(), source })
+}
+
+/// A machine may lack a controller, or a kernel an option of it.
+fn write_if_present(path: &Path, value: &str) -> Result<(), CgroupError> {
+    match write(path, value) {
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_the_curve_of_the_runtimes() {
+        for (shares, expected) in [(2, 1), (1024, 100), (262_144, 10_000), (102, 17)] {
+            assert_eq!(weight(shares), expected, "{shares} shares");
+        }
+        assert_eq!((shares(None), shares(Some(1)), shares(Some(100)), shares(Some(2000))), (2, 2, 102, 2048));
+        assert_eq!((quota(500), quota(1)), (50_000, 1000));
+    }
+
+    #[test]
+    fn mounts_are_told_apart() {
+        let v2 = find_mounts("30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
+        assert_eq!((v2.v2.as_deref(), v2.v1.len()), (Some(Path::new("/sys/fs/cgroup")), 0));
+        assert_eq!(v2.shown, [CgroupMount::V2 { directory: String::new() }]);
+        let hybrid = "31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                      33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let hybrid = find_mounts(hybrid);
+        assert_eq!(hybrid.v1.len(), 2);
+        assert_eq!(
+            hybrid.shown.last(),
+            Some(&CgroupMount::V1 { directory: "cpu,cpuacct".into(), options: vec!["cpu".into(), "cpuacct".into()] })
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The daemon's side of an infra socket: requests with their replies, and events.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use infra::protocol::{Event, Failure, Reply, Request};
+use infra::wire::{self, Frame};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+type Answer = (Reply, Vec<OwnedFd>);
+
+/// A connection to one infra process.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: AsyncFd<OwnedFd>,
+    next_id: AtomicU64,
+    /// `None` once the other side has closed.
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+}
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RequestError {
+    /// infra is gone.
+    #[error("the pod's infra process is gone")]
+    Gone(#[source] io::Error),
+    /// infra did not answer in time.
+    #[error("the pod's infra process did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// infra is older than this request.
+    #[error("the pod's infra process was started by an older monopod that cannot do this")]
+    Unknown,
+    /// infra tried, and the kernel refused.
+    #[error("cannot {}{}", .0.step, .0.path.as_ref().map(|path| format!(" {path}")).unwrap_or_default())]
+    Failed(Failure, #[source] io::Error),
+}
+
+impl Connection {
+    /// Connects to the socket of an infra process.
+    pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Self::over(socket)
+    }
+
+    /// Speaks over a connected socket. The events end when the other side closes.
+    pub(super) fn over(socket: OwnedFd) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let connection = Arc::new(Self {
+            socket: AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE)?,
+            next_id: AtomicU64::new(1),
+            waiting: Mutex::new(Some(HashMap::new())),
+        });
+        let (events, receiver) = mpsc::unbounded_channel();
+        let reader = Arc::clone(&connection);
+        tokio::spawn(async move { reader.read(&events).await });
+        Ok((connection, receiver))
+    }
+
+    /// Asks and waits for the reply; a failed reply is an error.
+    pub(super) async fn request(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> Result<Answer, RequestError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        match &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(waiting) => drop(waiting.insert(id, sender)),
+            None => return Err(RequestError::Gone(io::ErrorKind::NotConnected.into())),
+        }
+        let message = wire::encode(id, request);
+        let answer = tokio::time::timeout(limit, async {
+            self.socket
+                .async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, descriptors))
+                .await
+                .map_err(RequestError::Gone)?;
+            receiver.await.map_err(|_closed| RequestError::Gone(io::ErrorKind::UnexpectedEof.into()))
+        })
+        .await;
+        match answer {
+            Err(_elapsed) => {
+                self.forget(id);
+                Err(RequestError::TimedOut(limit))
+            }
+            Ok(Ok((Reply::Unknown, _))) => Err(RequestError::Unknown),
+            Ok(Ok((Reply::Failed(failure), _))) => {
+                let source = io::Error::from_raw_os_error(failure.errno);
+                Err(RequestError::Failed(failure, source))
+            }
+            Ok(other) => other,
+        }
+    }
+
+    /// Says something that has no reply.
+    pub(super) async fn tell(&self, request: &Request) -> io::Result<()> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let message = wire::encode(id, request);
+        self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, &[])).await
+    }
+
+    fn forget(&self, id: u64) {
+        if let Some(waiting) = &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            drop(waiting.remove(&id));
+        }
+    }
+
+    async fn read(&self, events: &mpsc::UnboundedSender<Event>) {
+        while let Ok(Some(frame)) =
+            self.socket.async_io(Interest::READABLE, |socket| wire::receive(socket.as_fd())).await
+        {
+            self.take(frame, events);
+        }
+        // Dropping the senders tells each that waits; the events end with this task.
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn take(&self, mut frame: Frame, events: &mpsc::UnboundedSender<Event>) {
+        if frame.id == 0 {
+            match frame.body::<Event>() {
+                // Nobody listens any more when the sandbox is being removed.
+                Some(event) => drop(events.send(event)),
+                None => tracing::debug!("an infra process of a later version said something unknown"),
+            }
+            return;
+        }
+        let reply = frame.body::<Reply>().unwrap_or(Reply::Unknown);
+        let descriptors = std::mem::take(&mut frame.descriptors);
+        if let Some(waiting) = &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some(sender) = waiting.remove(&frame.id)
+        {
+            // Whoever asked may have given up.
+            drop(sender.send((reply, descriptors)));
+        }
+    }
+}

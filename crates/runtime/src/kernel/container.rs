@@ -1,0 +1,477 @@
+//! Containers: create prepares and records, start sends a finished plan to infra, stop waits for an empty cgroup.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::Image;
+use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, ProcessPlan, Reply, Request};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+use spec::{ContainerId, SandboxId, Timestamp};
+
+use super::connection::RequestError;
+use super::exits::timestamp;
+use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
+use super::rootfs::{DetachedMount, clone_host_path, mount_overlay};
+use super::sandbox::remove_directory;
+use super::state::Container;
+use super::user::{self, Account, UserError};
+use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, make_private_directory, remove_error};
+use crate::config::{ContainerConfig, LinuxResources, MountSource};
+use crate::error::RuntimeError;
+use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState};
+
+/// Rotation as the kubelet does it by default (`containerLogMaxSize`, `containerLogMaxFiles`).
+const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
+const LOG_MAX_FILES: u32 = 5;
+/// A killed container whose processes do not end is stuck in the kernel (a dead mount); the caller tries again.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+impl Kernel {
+    pub(super) async fn create_container(
+        self: Arc<Self>,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, RuntimeError> {
+        self.require_ready(sandbox)?;
+        check_config(&config)?;
+        let id = ContainerId::random();
+        match self.prepare_container(&id, sandbox, &config).await {
+            Ok((record, rootfs)) => {
+                let container = Container::new(record, ContainerState::Created, Some(rootfs));
+                self.state.lock().containers.insert(id.clone(), container);
+                Ok(id)
+            }
+            Err(error) => {
+                if let Err(cleanup) = self.clear_container(&id).await {
+                    tracing::warn!(container = %id, error = &cleanup as &dyn std::error::Error, "a half-made container is not all removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn require_ready(&self, sandbox: &SandboxId) -> Result<(), RuntimeError> {
+        let inner = self.state.lock();
+        let found = inner.sandboxes.get(sandbox).ok_or_else(|| RuntimeError::NoSuchSandbox(sandbox.clone()))?;
+        match found.state {
+            PodSandboxState::Ready => Ok(()),
+            PodSandboxState::NotReady => Err(RuntimeError::SandboxNotReady { pod: found.record.config.pod.clone() }),
+        }
+    }
+
+    async fn prepare_container(
+        &self,
+        id: &ContainerId,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+    ) -> Result<(ContainerRecord, OwnedFd), RuntimeError> {
+        let image = self
+            .images
+            .hold(&config.image_id, id.as_str())
+            .await
+            .map_err(|e| create_error(config, &format!("use image {:?}", config.image_ref), e))?;
+        let rootfs = self.mount_rootfs(id, config).await?;
+        let account = resolve_user(config, &image, &rootfs)?;
+        let record = ContainerRecord {
+            sandbox: sandbox.clone(),
+            config: config.clone(),
+            created_at: Timestamp::now(),
+            user: account.user,
+            home: account.home,
+            stop_signal: image
+                .config
+                .config()
+                .as_ref()
+                .and_then(|c| c.stop_signal().as_deref())
+                .and_then(sys::signal::number),
+            exit: None,
+        };
+        self.store.put_record(CONTAINERS, id.as_str(), &record).await?;
+        Ok((record, rootfs))
+    }
+
+    /// Mounts the image's layers with a fresh writable layer; an earlier one of this container is not used again.
+    async fn mount_rootfs(&self, id: &ContainerId, config: &ContainerConfig) -> Result<OwnedFd, RuntimeError> {
+        let layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
+        let directory = self.config.container_directory(id);
+        let mounted = tokio::task::spawn_blocking(move || {
+            remove_directory(&directory)?;
+            make_private_directory(&directory)?;
+            mount_overlay(&layers, &directory.join("rootfs"))
+        })
+        .await;
+        let mounted = mounted.map_err(io::Error::other).and_then(|mounted| mounted);
+        mounted.map_err(|e| create_error(config, "mount its root file system", e))
+    }
+
+    pub(super) async fn start_container(self: Arc<Self>, id: &ContainerId) -> Result<(), RuntimeError> {
+        let record = self.state.container_record(id)?;
+        if let Some(state) = self.state.watch_container(id)
+            && !matches!(*state.borrow(), ContainerState::Created)
+        {
+            return Ok(());
+        }
+        self.require_ready(&record.sandbox)?;
+        match self.send_start(id, &record).await {
+            Ok(started_at) => {
+                self.mark_running(id, timestamp(started_at));
+                Ok(())
+            }
+            Err(error @ (RuntimeError::NoSuchSandbox(_) | RuntimeError::SandboxNotReady { .. })) => Err(error),
+            Err(error) => {
+                self.start_failed(id, record, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The exit may have been heard of before the reply to the start.
+    fn mark_running(&self, id: &ContainerId, started_at: Timestamp) {
+        if let Some(container) = self.state.lock().containers.get(id) {
+            container.state.send_if_modified(|state| {
+                let created = *state == ContainerState::Created;
+                if created {
+                    *state = ContainerState::Running { started_at };
+                }
+                created
+            });
+        }
+    }
+
+    async fn start_failed(&self, id: &ContainerId, record: ContainerRecord, error: &RuntimeError) {
+        let Some(cgroup) = self.container_cgroup(id, &record) else { return };
+        let exit = ContainerExit {
+            started_at: None,
+            finished_at: Timestamp::now(),
+            exit_code: 128,
+            signal: None,
+            reason: ExitReason::StartFailed { message: describe(error) },
+        };
+        self.settle(id, record, &cgroup, exit).await;
+    }
+
+    async fn send_start(&self, id: &ContainerId, record: &ContainerRecord) -> Result<i64, RuntimeError> {
+        let config = &record.config;
+        let sandbox = self.state.sandbox_record(&record.sandbox)?;
+        let connection = self.state.connection(&record.sandbox)?;
+        let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.rootfs.take());
+        let rootfs = match taken {
+            Some(rootfs) => rootfs,
+            None => self.mount_rootfs(id, config).await?,
+        };
+        let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
+        self.cgroups
+            .limit(&cgroup, &config.resources, true)
+            .map_err(|e| create_error(config, "limit its control group", e))?;
+        let placement =
+            self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))?;
+        let logs =
+            open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
+        let mounts = self.open_mounts(config).await?;
+        let plan = container_plan(id, record, &mounts, placement.v2.is_some(), placement.v1_tasks.len())?;
+        let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
+        descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
+        descriptors.extend(borrow_all(&placement.v1_tasks));
+        descriptors.extend(mounts.iter().flatten().map(|mount| mount.tree.as_fd()));
+        match connection.request(&Request::Start(Box::new(plan)), &descriptors, START_LIMIT).await {
+            Ok((Reply::Started { started_at }, _)) => Ok(started_at),
+            Ok(_) | Err(RequestError::Gone(_)) => {
+                Err(RuntimeError::SandboxNotReady { pod: sandbox.config.pod.clone() })
+            }
+            Err(RequestError::Failed(failure, source)) => Err(RuntimeError::StartContainer {
+                name: config.name.clone(),
+                step: failure.step,
+                path: failure.path.map(PathBuf::from),
+                source,
+            }),
+            Err(error) => Err(create_error(config, "start its first process", error)),
+        }
+    }
+
+    /// Opens what the machine gives, in the order of the mounts; those of the sandbox's own tmpfs need nothing.
+    async fn open_mounts(&self, config: &ContainerConfig) -> Result<Vec<Option<DetachedMount>>, RuntimeError> {
+        let mounts = config.mounts.clone();
+        // A path on dead storage blocks: only this thread, and only until the time-out.
+        let opened = tokio::task::spawn_blocking(move || {
+            mounts
+                .iter()
+                .map(|mount| match &mount.source {
+                    MountSource::HostPath(path) => {
+                        clone_host_path(path, mount).map(Some).map_err(|e| (mount.clone(), path.clone(), e))
+                    }
+                    MountSource::PodTmpfs(_) => Ok(None),
+                })
+                .collect::<Result<Vec<_>, _>>()
+        });
+        match tokio::time::timeout(START_LIMIT, opened).await {
+            Ok(Ok(Ok(mounts))) => Ok(mounts),
+            Ok(Ok(Err((mount, path, source)))) => Err(RuntimeError::StartContainer {
+                name: config.name.clone(),
+                step: format!("mount volume {:?} from", mount.volume.as_str()),
+                path: Some(path),
+                source,
+            }),
+            Ok(Err(join)) => Err(create_error(config, "open its volumes", join)),
+            Err(elapsed) => Err(create_error(config, "open its volumes", elapsed)),
+        }
+    }
+
+    pub(super) async fn stop_container(
+        &self,
+        id: &ContainerId,
+        signal: Option<i32>,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let Some(mut state) = self.state.watch_container(id) else { return Ok(()) };
+        let record = self.state.container_record(id)?;
+        if !matches!(*state.borrow(), ContainerState::Running { .. }) {
+            return Ok(());
+        }
+        let first = self.state.lock().containers.get_mut(id).is_some_and(|c| !std::mem::replace(&mut c.stopping, true));
+        if first && !grace.is_zero() {
+            let signal = signal.or(record.stop_signal).unwrap_or(SIGTERM);
+            self.signal(id, &record, signal).await;
+        }
+        let exited = |state: &ContainerState| matches!(state, ContainerState::Exited(_));
+        if tokio::time::timeout(grace, state.wait_for(exited)).await.is_ok() {
+            return Ok(());
+        }
+        if let Some(cgroup) = self.container_cgroup(id, &record) {
+            self.cgroups.kill(&cgroup).map_err(|e| remove_error("kill the container's processes", e))?;
+        }
+        self.signal(id, &record, SIGKILL).await;
+        match tokio::time::timeout(KILL_LIMIT, state.wait_for(exited)).await {
+            // Closed: it was removed meanwhile.
+            Ok(Ok(_) | Err(_)) => Ok(()),
+            Err(elapsed) => Err(remove_error(
+                &format!(
+                    "end container {:?}: a process of it does not die (uninterruptible sleep?)",
+                    record.config.name.as_str()
+                ),
+                elapsed,
+            )),
+        }
+    }
+
+    /// A container that ended meanwhile needs no signal, and a sandbox that is gone has killed it.
+    async fn signal(&self, id: &ContainerId, record: &ContainerRecord, signal: i32) {
+        let Ok(connection) = self.state.connection(&record.sandbox) else { return };
+        let request = Request::Signal { id: id.as_str().to_owned(), signal };
+        if let Err(error) = connection.request(&request, &[], PROMPT).await {
+            tracing::debug!(container = %id, signal, error = &error as &dyn std::error::Error, "a signal was not sent");
+        }
+    }
+
+    pub(super) async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let record = match self.state.container_record(id) {
+            Err(RuntimeError::NoSuchContainer(_)) => return Ok(()),
+            found => found?,
+        };
+        self.stop_container(id, None, Duration::ZERO).await?;
+        if let Some(cgroup) = self.container_cgroup(id, &record) {
+            self.cgroups.remove(&cgroup).await.map_err(|e| remove_error("remove the container's control group", e))?;
+        }
+        if let Some(container) = self.state.lock().containers.get_mut(id) {
+            container.rootfs = None;
+        }
+        self.clear_container(id).await?;
+        self.state.lock().containers.remove(id);
+        Ok(())
+    }
+
+    /// Removes a container's directory, record and claim on its image, in this order: what is recorded is found again.
+    pub(super) async fn clear_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let directory = self.config.container_directory(id);
+        let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
+        removed
+            .map_err(io::Error::other)
+            .and_then(|removed| removed)
+            .map_err(|e| remove_error("remove the container's writable layer", e))?;
+        self.store.delete_record(CONTAINERS, id.as_str()).await?;
+        self.images.release(id.as_str()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn update_resources(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let mut record = self.state.running(id)?.record;
+        let cgroup = self.container_cgroup(id, &record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        self.cgroups
+            .limit(&cgroup, resources, true)
+            .map_err(|e| create_error(&record.config, "limit its control group", e))?;
+        record.config.resources = resources.clone();
+        self.store.put_record(CONTAINERS, id.as_str(), &record).await?;
+        if let Some(container) = self.state.lock().containers.get_mut(id) {
+            container.record = record;
+        }
+        Ok(())
+    }
+}
+
+/// What is refused before anything is made.
+fn check_config(config: &ContainerConfig) -> Result<(), RuntimeError> {
+    for mount in &config.mounts {
+        // Writes of the engine to procfs could be led elsewhere by a mount in it (CVE-2019-16884).
+        if mount.target.starts_with("/proc") {
+            return Err(RuntimeError::ContainerConfig {
+                message: format!(
+                    "volumeMount {:?}: mountPath {:?} is at or below /proc, which no volume may cover",
+                    mount.volume.as_str(),
+                    mount.target.display(),
+                ),
+            });
+        }
+    }
+    let security = &config.security;
+    capabilities::bits(&security.add_capabilities, &security.drop_capabilities, security.privileged)
+        .map(drop)
+        .map_err(|e| create_error(config, "give it capabilities", e))
+}
+
+fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Result<Account, RuntimeError> {
+    let image_user = image.config.config().as_ref().and_then(|c| c.user().as_deref()).unwrap_or_default();
+    user::resolve(rootfs.as_fd(), image_user, &config.security).map_err(|error| match error {
+        UserError::RootByPod | UserError::RootByImage | UserError::NotNumeric(_) => {
+            RuntimeError::ContainerConfig { message: error.to_string() }
+        }
+        UserError::NoSuchUser(_)
+        | UserError::NoSuchGroup(_)
+        | UserError::BadNumber(_)
+        | UserError::Unreadable { .. } => create_error(config, "settle its user", error),
+    })
+}
+
+fn container_plan(
+    id: &ContainerId,
+    record: &ContainerRecord,
+    opened: &[Option<DetachedMount>],
+    cgroup_v2: bool,
+    cgroup_v1: usize,
+) -> Result<ContainerPlan, RuntimeError> {
+    let config = &record.config;
+    let mounts = config.mounts.iter().zip(opened).map(|(mount, opened)| MountPlan {
+        target: mount.target.to_string_lossy().into_owned(),
+        source: match (&mount.source, opened) {
+            (MountSource::PodTmpfs(volume), _) => PlanSource::Tmpfs { volume: volume.as_str().to_owned() },
+            (MountSource::HostPath(_), opened) => {
+                PlanSource::Detached { directory: opened.as_ref().is_none_or(|opened| opened.directory) }
+            }
+        },
+        read_only: mount.read_only,
+        volume: mount.volume.as_str().to_owned(),
+    });
+    Ok(ContainerPlan {
+        id: id.as_str().to_owned(),
+        process: process_plan(record, config.command.clone(), config.tty)?,
+        cgroup_v2,
+        cgroup_v1: u32::try_from(cgroup_v1).unwrap_or(u32::MAX),
+        mounts: mounts.collect(),
+        read_only_rootfs: config.security.read_only_rootfs,
+        privileged: config.security.privileged,
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        log_file: format!("{}.log", config.attempt),
+        log_max_size: LOG_MAX_SIZE,
+        log_max_files: LOG_MAX_FILES,
+        oom_score_adj: config.resources.oom_score_adj,
+    })
+}
+
+/// Start and exec share user, groups, capabilities and environment.
+pub(super) fn process_plan(
+    record: &ContainerRecord,
+    command: Vec<String>,
+    tty: bool,
+) -> Result<ProcessPlan, RuntimeError> {
+    let ContainerConfig { security, env, working_dir, .. } = &record.config;
+    let capabilities = capabilities::bits(&security.add_capabilities, &security.drop_capabilities, security.privileged)
+        .map_err(|e| create_error(&record.config, "give it capabilities", e))?;
+    Ok(ProcessPlan {
+        command,
+        env: environment(env, &record.home),
+        working_dir: working_dir.to_string_lossy().into_owned(),
+        uid: record.user.uid,
+        gid: record.user.gid,
+        groups: record.user.groups.clone(),
+        capabilities,
+        no_new_privileges: security.no_new_privileges,
+        tty,
+    })
+}
+
+/// The last entry of a name wins; `HOME` comes from the image's `/etc/passwd` unless it is set.
+fn environment(env: &[(String, String)], home: &str) -> Vec<String> {
+    let mut entries: Vec<(&str, &str)> = Vec::with_capacity(env.len() + 1);
+    for (name, value) in env {
+        match entries.iter_mut().find(|(known, _)| known == name) {
+            Some(entry) => entry.1 = value,
+            None => entries.push((name, value)),
+        }
+    }
+    if !entries.iter().any(|(name, _)| *name == "HOME") {
+        entries.push(("HOME", home));
+    }
+    entries.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// A Pod with a hostPath on the log directory may have put links there: none is followed.
+fn open_log_directory(sandbox: &SandboxRecord, config: &ContainerConfig) -> io::Result<OwnedFd> {
+    let pod = &sandbox.config.log_directory;
+    let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let above = std::fs::File::open(above)?;
+    let pod = open_or_make(above.as_fd(), Path::new(name))?;
+    open_or_make(pod.as_fd(), Path::new(config.name.as_str()))
+}
+
+fn open_or_make(parent: std::os::fd::BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(openat2(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)?)
+}
+
+fn create_error(
+    config: &ContainerConfig,
+    step: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> RuntimeError {
+    RuntimeError::CreateContainer { name: config.name.clone(), step: step.to_owned(), source: Box::new(source) }
+}
+
+/// An error and its causes in one line, for a container's status.
+fn describe(error: &RuntimeError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_variable_wins_and_home_is_added() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let env = [pair("A", "1"), pair("B", "2"), pair("A", "3")];
+        assert_eq!(environment(&env, "/root"), ["A=3", "B=2", "HOME=/root"]);
+        assert_eq!(environment(&[pair("HOME", "/x")], "/root"), ["HOME=/x"]);
+    }
+}

@@ -1,0 +1,258 @@
+//! The real runtime: sandboxes and containers on this machine's kernel.
+//!
+//! Start at `sandbox` for how a Pod's sandbox comes and goes, `container` for its containers, `recovery` for what a
+//! daemon that starts anew does with what it finds.
+
+mod capabilities;
+mod cgroups;
+mod connection;
+mod container;
+mod exits;
+mod records;
+mod recovery;
+mod rootfs;
+mod sandbox;
+mod sessions;
+mod state;
+mod user;
+
+use std::ffi::CString;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use image::ImageStore;
+use network::Network;
+use spec::{ContainerId, SandboxId, VolumeName};
+use store::Store;
+use tokio::sync::broadcast;
+
+pub use cgroups::CgroupError;
+
+use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
+use crate::error::RuntimeError;
+use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
+use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
+use cgroups::Cgroups;
+use state::State;
+
+/// How long infra may take for what only needs itself.
+const PROMPT: Duration = Duration::from_secs(10);
+/// How long a start may take: mounts of slow storage are in it. The kubelet gives its runtime two minutes.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where the runtime keeps things, and under which names.
+#[derive(Debug, Clone)]
+pub struct KernelRuntimeConfig {
+    /// `serve --data-dir`: sandboxes and containers lie below it.
+    pub data_dir: PathBuf,
+    /// `serve --run-dir`: infra sockets lie below it.
+    pub run_dir: PathBuf,
+    /// Name of our cgroup, below which all others are made.
+    pub cgroup_parent: String,
+}
+
+/// Why the runtime cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenRuntimeError {
+    /// A directory cannot be used.
+    #[error("cannot use {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The binary cannot be bound read-only.
+    #[error("cannot bind the running binary read-only, which infra processes are started from")]
+    Binary(#[source] io::Error),
+    /// cgroups cannot be used.
+    #[error("cannot set up control groups; `monopod check` says what is missing")]
+    Cgroups(#[source] CgroupError),
+    /// What exists cannot be read from the store.
+    #[error("cannot read what runs on this machine from the store")]
+    Store(#[source] store::StoreError),
+    /// What an earlier daemon left cannot be released.
+    #[error("cannot release what an earlier daemon left")]
+    Network(#[source] network::DetachError),
+}
+
+/// The runtime on this machine's kernel; cheap to clone.
+#[derive(Clone)]
+pub struct KernelRuntime(Arc<Kernel>);
+
+impl std::fmt::Debug for KernelRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelRuntime").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+struct Kernel {
+    config: KernelRuntimeConfig,
+    store: Store,
+    images: ImageStore,
+    network: Network,
+    cgroups: Cgroups,
+    binary: OwnedFd,
+    state: State,
+}
+
+impl KernelRuntime {
+    /// Opens the runtime and takes over what an earlier daemon left: living sandboxes go on, dead ones are cleared away.
+    pub async fn open(
+        config: KernelRuntimeConfig,
+        store: Store,
+        images: ImageStore,
+        network: Network,
+    ) -> Result<Self, OpenRuntimeError> {
+        for path in [config.sandboxes(), config.containers(), config.sockets()] {
+            make_private_directory(&path).map_err(|source| OpenRuntimeError::Directory { path, source })?;
+        }
+        let cgroups = Cgroups::open(&config.cgroup_parent).map_err(OpenRuntimeError::Cgroups)?;
+        let binary = rootfs::bind_own_binary().map_err(OpenRuntimeError::Binary)?;
+        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, state: State::new() });
+        kernel.recover().await?;
+        Ok(Self(kernel))
+    }
+
+    /// Stops every sandbox and removes all that the runtime made, for `monopod reset`.
+    pub async fn remove_all(&self) -> Result<(), RuntimeError> {
+        for sandbox in self.list_pod_sandboxes().await {
+            self.remove_pod_sandbox(&sandbox.id).await?;
+        }
+        self.0.cgroups.remove_all().await.map_err(|source| remove_error("remove control groups", source))
+    }
+}
+
+impl KernelRuntimeConfig {
+    fn sandboxes(&self) -> PathBuf {
+        self.data_dir.join("sandboxes")
+    }
+
+    fn containers(&self) -> PathBuf {
+        self.data_dir.join("containers")
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.run_dir.join("sandboxes")
+    }
+
+    fn sandbox_directory(&self, id: &SandboxId) -> PathBuf {
+        self.sandboxes().join(id.as_str())
+    }
+
+    fn socket(&self, id: &SandboxId) -> PathBuf {
+        self.sockets().join(format!("{id}.sock"))
+    }
+
+    fn container_directory(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+}
+
+/// `<container>/<attempt>.log`, below the Pod's log directory.
+fn log_file(config: &ContainerConfig) -> PathBuf {
+    Path::new(config.name.as_str()).join(format!("{}.log", config.attempt))
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn remove_error(step: &str, source: impl std::error::Error + Send + Sync + 'static) -> RuntimeError {
+    RuntimeError::Remove { step: step.to_owned(), source: Box::new(source) }
+}
+
+/// A C string of text that may hold anything; a NUL ends it.
+fn c_string(text: &str) -> CString {
+    let end = text.find('\0').unwrap_or(text.len());
+    CString::new(text.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
+#[async_trait]
+impl Runtime for KernelRuntime {
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+        Arc::clone(&self.0).run_sandbox(config).await
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        self.0.stop_sandbox(id).await
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        self.0.remove_sandbox(id).await
+    }
+
+    async fn list_pod_sandboxes(&self) -> Vec<PodSandboxStatus> {
+        self.0.state.list_sandboxes()
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, RuntimeError> {
+        Arc::clone(&self.0).create_container(sandbox, config).await
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        Arc::clone(&self.0).start_container(id).await
+    }
+
+    async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<(), RuntimeError> {
+        self.0.stop_container(id, signal, grace).await
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.0.remove_container(id).await
+    }
+
+    async fn list_containers(&self) -> Vec<ContainerStatus> {
+        self.0.state.list_containers()
+    }
+
+    async fn update_container_resources(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        self.0.update_resources(id, resources).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
+        Arc::clone(&self.0).exec(id, request).await
+    }
+
+    async fn exec_sync(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        timeout: Duration,
+        output_limit: usize,
+    ) -> Result<ExecOutput, RuntimeError> {
+        Arc::clone(&self.0).exec_sync(id, command, timeout, output_limit).await
+    }
+
+    async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError> {
+        self.0.attach(id, stdin, stdout, stderr).await
+    }
+
+    async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {
+        self.0.open_tmpfs(sandbox, volume).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.0.state.events()
+    }
+}
+
+/// Borrowed descriptors of several owners, in order.
+fn borrow_all<'a>(descriptors: &'a [OwnedFd]) -> impl Iterator<Item = std::os::fd::BorrowedFd<'a>> {
+    descriptors.iter().map(AsFd::as_fd)
+}

@@ -1,0 +1,80 @@
+//! What the runtime keeps in the store of each sandbox and container, so that a daemon that starts anew finds all.
+
+use serde::{Deserialize, Serialize};
+use spec::{SandboxId, Timestamp};
+
+use crate::config::{ContainerConfig, PodSandboxConfig};
+use crate::status::{ContainerExit, ExitReason, ResolvedUser};
+
+/// Table of [`SandboxRecord`] by sandbox id.
+pub(super) const SANDBOXES: &str = "sandboxes";
+/// Table of [`ContainerRecord`] by container id.
+pub(super) const CONTAINERS: &str = "containers";
+
+/// Written before anything of the sandbox is made, deleted after all of it is gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct SandboxRecord {
+    pub(super) config: PodSandboxConfig,
+    pub(super) created_at: Timestamp,
+    /// It was stopped on purpose or found dead; it never becomes ready again.
+    pub(super) stopped: bool,
+}
+
+/// Written before the container starts, deleted after all of it is gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ContainerRecord {
+    pub(super) sandbox: SandboxId,
+    pub(super) config: ContainerConfig,
+    pub(super) created_at: Timestamp,
+    pub(super) user: ResolvedUser,
+    /// `HOME` of that user.
+    pub(super) home: String,
+    /// The image's `STOPSIGNAL`.
+    pub(super) stop_signal: Option<i32>,
+    /// How it ended.
+    pub(super) exit: Option<ExitRecord>,
+}
+
+/// [`ContainerExit`] as stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ExitRecord {
+    started_at: Option<Timestamp>,
+    finished_at: Timestamp,
+    exit_code: i32,
+    signal: Option<i32>,
+    reason: ReasonRecord,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum ReasonRecord {
+    Exited,
+    OomKilled,
+    StartFailed(String),
+    Unknown,
+}
+
+impl From<ContainerExit> for ExitRecord {
+    fn from(exit: ContainerExit) -> Self {
+        let reason = match exit.reason {
+            ExitReason::Exited => ReasonRecord::Exited,
+            ExitReason::OomKilled => ReasonRecord::OomKilled,
+            ExitReason::StartFailed { message } => ReasonRecord::StartFailed(message),
+            ExitReason::Unknown => ReasonRecord::Unknown,
+        };
+        let ContainerExit { started_at, finished_at, exit_code, signal, .. } = exit;
+        Self { started_at, finished_at, exit_code, signal, reason }
+    }
+}
+
+impl From<ExitRecord> for ContainerExit {
+    fn from(record: ExitRecord) -> Self {
+        let reason = match record.reason {
+            ReasonRecord::Exited => ExitReason::Exited,
+            ReasonRecord::OomKilled => ExitReason::OomKilled,
+            ReasonRecord::StartFailed(message) => ExitReason::StartFailed { message },
+            ReasonRecord::Unknown => ExitReason::Unknown,
+        };
+        let ExitRecord { started_at, finished_at, exit_code, signal, .. } = record;
+        Self { started_at, finished_at, exit_code, signal, reason }
+    }
+}

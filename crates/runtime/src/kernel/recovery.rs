@@ -1,0 +1,169 @@
+//! A daemon that starts anew: living sandboxes are taken over, dead ones cleared, what nobody knows is removed.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use infra::protocol::{ContainerReport, Event, Reply, Request, VERSION};
+use spec::{ContainerId, SandboxId};
+use tokio::sync::mpsc;
+
+use super::connection::Connection;
+use super::exits::timestamp;
+use super::records::{CONTAINERS, ContainerRecord, SANDBOXES, SandboxRecord};
+use super::sandbox::{remove_directory, remove_file};
+use super::state::Container;
+use super::{Kernel, OpenRuntimeError, PROMPT};
+use crate::config::NetworkMode;
+use crate::status::{ContainerState, PodSandboxState};
+
+/// An infra process that answered.
+struct Alive {
+    connection: Arc<Connection>,
+    events: mpsc::UnboundedReceiver<Event>,
+    infra: OwnedFd,
+    /// Its network was set up and nothing of its making is missing.
+    ready: bool,
+    containers: Vec<ContainerReport>,
+}
+
+impl Kernel {
+    /// Brings memory, records and kernel together. Records decide what is ours; what lives decides what goes on.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), OpenRuntimeError> {
+        let sandboxes: Vec<(String, SandboxRecord)> = self.store.records(SANDBOXES).map_err(OpenRuntimeError::Store)?;
+        let containers: Vec<(String, ContainerRecord)> =
+            self.store.records(CONTAINERS).map_err(OpenRuntimeError::Store)?;
+        for (id, record) in &sandboxes {
+            self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone());
+        }
+        for (id, record) in containers {
+            let state = match &record.exit {
+                Some(exit) => ContainerState::Exited(exit.clone().into()),
+                None => ContainerState::Created,
+            };
+            self.state.lock().containers.insert(ContainerId::new(id), Container::new(record, state, None));
+        }
+        for (id, record) in sandboxes {
+            self.recover_sandbox(&SandboxId::new(id), record).await;
+        }
+        self.remove_unknown().await
+    }
+
+    async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord) {
+        let alive = if record.stopped { None } else { self.reach(id).await };
+        match alive {
+            Some(alive) if alive.ready => self.take_over(id, &record, alive).await,
+            other => {
+                if let Some(half_made) = other {
+                    let mut inner = self.state.lock();
+                    if let Some(sandbox) = inner.sandboxes.get_mut(id) {
+                        sandbox.connection = Some(half_made.connection);
+                        sandbox.infra = Some(Arc::new(half_made.infra));
+                    }
+                }
+                // A failure is tried again when the agent removes the sandbox.
+                if let Err(error) = self.release(id, &record).await {
+                    tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a dead sandbox is not all released");
+                }
+            }
+        }
+    }
+
+    async fn reach(&self, id: &SandboxId) -> Option<Alive> {
+        let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
+        let (reply, descriptors) = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await.ok()?;
+        let Reply::State { booted, containers, ready, .. } = reply else { return None };
+        let infra = descriptors.into_iter().next()?;
+        Some(Alive { connection, events, infra, ready: booted && ready, containers })
+    }
+
+    async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {
+        let addresses = match record.config.network {
+            NetworkMode::Pod => self.network.addresses(id),
+            NetworkMode::Host => Vec::new(),
+        };
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.state = PodSandboxState::Ready;
+            sandbox.addresses = addresses;
+            sandbox.connection = Some(alive.connection);
+            sandbox.infra = Some(Arc::new(alive.infra));
+        }
+        for report in &alive.containers {
+            let container = ContainerId::new(report.id.as_str());
+            if report.exit.is_some() {
+                self.container_exited(report).await;
+            } else {
+                let started_at = timestamp(report.started_at);
+                self.state.set_container_state(&container, ContainerState::Running { started_at });
+            }
+        }
+        let (follower, id, events) = (Arc::clone(self), id.clone(), alive.events);
+        tokio::spawn(async move { follower.follow(&id, events).await });
+    }
+
+    /// Removes what no record names: a daemon died between making a thing and recording it, or between the other two.
+    async fn remove_unknown(&self) -> Result<(), OpenRuntimeError> {
+        let (live, known, pods, containers) = {
+            let inner = self.state.lock();
+            let live: HashSet<SandboxId> = inner
+                .sandboxes
+                .iter()
+                .filter(|(_, sandbox)| !sandbox.record.stopped)
+                .map(|(id, _)| id.clone())
+                .collect();
+            let known: HashSet<String> = inner.sandboxes.keys().map(|id| id.as_str().to_owned()).collect();
+            let pods: HashSet<String> = inner
+                .sandboxes
+                .values()
+                .filter(|sandbox| !sandbox.record.stopped)
+                .map(|sandbox| sandbox.record.config.uid.as_str().to_owned())
+                .collect();
+            let containers: HashSet<String> = inner.containers.keys().map(|id| id.as_str().to_owned()).collect();
+            (live, known, pods, containers)
+        };
+        self.remove_unknown_cgroups(&pods, &containers).await;
+        let sockets: HashSet<String> = known.iter().map(|id| format!("{id}.sock")).collect();
+        remove_others(self.config.sandboxes(), &known);
+        remove_others(self.config.containers(), &containers);
+        remove_others(self.config.sockets(), &sockets);
+        self.network.retain(&live).await.map_err(OpenRuntimeError::Network)?;
+        self.images.retain_holders(&containers).await.map_err(OpenRuntimeError::Store)
+    }
+
+    async fn remove_unknown_cgroups(&self, pods: &HashSet<String>, containers: &HashSet<String>) {
+        for (path, uid) in self.cgroups.pods() {
+            let mut doomed = Vec::new();
+            if pods.contains(uid.as_str()) {
+                let inside = self.cgroups.containers(&path);
+                doomed
+                    .extend(inside.iter().filter(|id| !containers.contains(id.as_str())).map(|id| path.container(id)));
+            } else {
+                doomed.push(path);
+            }
+            for path in doomed {
+                if let Err(error) = self.cgroups.remove(&path).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "an unknown control group is not removed");
+                }
+            }
+        }
+    }
+}
+
+fn remove_others(directory: PathBuf, known: &HashSet<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+            continue;
+        }
+        let path = entry.path();
+        let removed = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_directory(&path)
+        } else {
+            remove_file(&path)
+        };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "something unknown is not removed");
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! A Pod's sandbox: its record, its infra process, its network and its cgroup, made in this order and removed in reverse.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infra::protocol::{BootPlan, Event, Reply, Request, TmpfsPlan};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use spec::{SandboxId, Timestamp, VolumeName};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::cgroups::CgroupPath;
+use super::connection::Connection;
+use super::records::{SANDBOXES, SandboxRecord};
+use super::state::{Sandbox, no_such_tmpfs};
+use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error};
+use crate::config::{NetworkMode, PodSandboxConfig};
+use crate::error::RuntimeError;
+use crate::status::{PodSandboxState, PodSandboxStatus};
+
+/// A sandbox whose infra process answers.
+struct Made {
+    connection: Arc<Connection>,
+    events: mpsc::UnboundedReceiver<Event>,
+    infra: OwnedFd,
+    addresses: Vec<std::net::IpAddr>,
+}
+
+impl Kernel {
+    /// Makes a sandbox; on an error nothing of it is left.
+    pub(super) async fn run_sandbox(
+        self: Arc<Self>,
+        config: PodSandboxConfig,
+    ) -> Result<PodSandboxStatus, RuntimeError> {
+        let id = SandboxId::random();
+        let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false };
+        self.store.put_record(SANDBOXES, id.as_str(), &record).await?;
+        self.insert_sandbox(&id, record.clone());
+        match self.make_sandbox(&id, &record).await {
+            Ok(made) => Ok(self.adopt(&id, record, made)),
+            Err(error) => {
+                if let Err(cleanup) = self.remove_sandbox(&id).await {
+                    tracing::warn!(%id, error = &cleanup as &dyn std::error::Error, "a half-made sandbox is not all removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn insert_sandbox(&self, id: &SandboxId, record: SandboxRecord) {
+        let state = PodSandboxState::NotReady;
+        let sandbox = Sandbox { record, state, addresses: Vec::new(), connection: None, infra: None };
+        self.state.lock().sandboxes.insert(id.clone(), sandbox);
+    }
+
+    fn adopt(self: Arc<Self>, id: &SandboxId, record: SandboxRecord, made: Made) -> PodSandboxStatus {
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.state = PodSandboxState::Ready;
+            sandbox.addresses.clone_from(&made.addresses);
+            sandbox.connection = Some(made.connection);
+            sandbox.infra = Some(Arc::new(made.infra));
+        }
+        self.state.announce(&record.config.uid);
+        let (follower, followed) = (Arc::clone(&self), id.clone());
+        tokio::spawn(async move { follower.follow(&followed, made.events).await });
+        PodSandboxStatus {
+            id: id.clone(),
+            pod: record.config.pod,
+            uid: record.config.uid,
+            attempt: record.config.attempt,
+            state: PodSandboxState::Ready,
+            addresses: made.addresses,
+            created_at: record.created_at,
+        }
+    }
+
+    /// The order matters:
+    /// 1. Directories and the Pod's cgroup exist before anything that lives in them.
+    /// 2. The socket is bound by us and listened on by infra: a later daemon either reaches a living infra or is refused.
+    /// 3. infra makes its namespaces itself: this process has threads.
+    /// 4. The network comes last, into the namespace that infra hands out.
+    async fn make_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Made, RuntimeError> {
+        let config = &record.config;
+        let directory = self.config.sandbox_directory(id);
+        make_private_directory(&directory).map_err(|e| run_error(config, "make its directory", e))?;
+        make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
+        let pod = CgroupPath::pod(config.qos, &config.uid);
+        self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
+        self.cgroups
+            .limit(&pod, &config.resources, false)
+            .map_err(|e| run_error(config, "limit its control group", e))?;
+        let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
+        let (connection, events) =
+            Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
+        let descriptors = boot(&connection, self.cgroups.mounts(), config, &directory).await?;
+        let [infra, netns, route] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_wrong_count| {
+            run_error(config, "talk to its infra process", io::Error::from(io::ErrorKind::InvalidData))
+        })?;
+        let addresses = match config.network {
+            NetworkMode::Pod => {
+                self.network.attach(id, netns, route).await.map_err(|e| run_error(config, "make its network", e))?
+            }
+            NetworkMode::Host => Vec::new(),
+        };
+        connection
+            .request(&Request::MarkReady, &[], PROMPT)
+            .await
+            .map_err(|e| run_error(config, "finish its sandbox", e))?;
+        Ok(Made { connection, events, infra, addresses })
+    }
+
+    /// Starts infra and returns our end of the first connection to it.
+    fn start_infra(&self, id: &SandboxId, config: &PodSandboxConfig) -> io::Result<OwnedFd> {
+        let path = self.config.socket(id);
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        bind(&listener, &SocketAddrUnix::new(path.as_path())?)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let log = self.config.sandbox_directory(id).join("infra.log");
+        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
+        let placement = self.cgroups.placement(&CgroupPath::infra()).map_err(io::Error::other)?;
+        let child = sys::spawn::spawn(&sys::spawn::SpawnOptions {
+            program: self.binary.as_fd(),
+            argv: vec![c_string("monopod"), c_string("infra"), c_string(&config.pod.to_string())],
+            envp: Vec::new(),
+            descriptors: vec![null.as_fd(), null.as_fd(), log.as_fd(), listener.as_fd(), theirs.as_fd()],
+            cgroup: placement.v2.as_ref().map(AsFd::as_fd),
+            cgroup_v1_tasks: borrow_all(&placement.v1_tasks).collect(),
+        })?;
+        reap_when_ended(child.pidfd)?;
+        Ok(ours)
+    }
+
+    /// Hears what an infra process says, until it is gone.
+    pub(super) async fn follow(self: Arc<Self>, id: &SandboxId, mut events: mpsc::UnboundedReceiver<Event>) {
+        loop {
+            while let Some(event) = events.recv().await {
+                match event {
+                    Event::Exited(report) => self.container_exited(&report).await,
+                    Event::ExecExited { id: exec, end } => {
+                        let waiting = self.state.lock().execs.remove(&exec);
+                        if waiting.is_some_and(|(_, sender)| sender.send(end).is_err()) {
+                            tracing::debug!(%exec, "a process ended that nobody waits for");
+                        }
+                    }
+                    Event::LogLost { id: container, bytes, errno } => {
+                        let error = io::Error::from_raw_os_error(errno);
+                        tracing::warn!(sandbox = %id, %container, bytes, %error, "log lines are lost");
+                    }
+                }
+            }
+            match self.reconnect(id).await {
+                Some(again) => events = again,
+                None => return self.sandbox_lost(id).await,
+            }
+        }
+    }
+
+    /// The connection broke, yet infra may live: it drops a daemon that does not take its answers.
+    async fn reconnect(&self, id: &SandboxId) -> Option<mpsc::UnboundedReceiver<Event>> {
+        let infra = {
+            let mut inner = self.state.lock();
+            let sandbox = inner.sandboxes.get_mut(id).filter(|sandbox| !sandbox.record.stopped)?;
+            sandbox.connection = None;
+            sandbox.infra.clone()?
+        };
+        if has_ended(&infra) {
+            return None;
+        }
+        let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
+        let hello = Request::Hello { version: infra::protocol::VERSION };
+        let (reply, _) = connection.request(&hello, &[], PROMPT).await.ok()?;
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.connection = Some(connection);
+        }
+        if let Reply::State { containers, .. } = reply {
+            for report in containers.iter().filter(|report| report.exit.is_some()) {
+                self.container_exited(report).await;
+            }
+        }
+        Some(events)
+    }
+
+    /// Its infra process is gone: what it left is killed, and the Pod gets a new sandbox from the agent.
+    async fn sandbox_lost(&self, id: &SandboxId) {
+        let record = {
+            let mut inner = self.state.lock();
+            inner.execs.retain(|_, (sandbox, _)| sandbox != id);
+            let Some(sandbox) = inner.sandboxes.get_mut(id).filter(|sandbox| !sandbox.record.stopped) else { return };
+            sandbox.state = PodSandboxState::NotReady;
+            sandbox.connection = None;
+            sandbox.record.clone()
+        };
+        tracing::warn!(pod = %record.config.pod, sandbox = %id, "an infra process ended, its sandbox is lost");
+        if let Err(error) = self.release(id, &record).await {
+            tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a lost sandbox is not all released");
+        }
+        self.state.announce(&record.config.uid);
+    }
+
+    /// Ends a sandbox: containers first, then infra, network and cgroup.
+    pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let record = self.state.sandbox_record(id)?;
+        for container in self.state.containers_of(id) {
+            self.stop_container(&container, None, Duration::ZERO).await?;
+        }
+        self.release(id, &record).await?;
+        self.state.announce(&record.config.uid);
+        Ok(())
+    }
+
+    /// Gives back all that a sandbox holds but its record and its containers' statuses.
+    pub(super) async fn release(&self, id: &SandboxId, record: &SandboxRecord) -> Result<(), RuntimeError> {
+        if !record.stopped {
+            let stopped = SandboxRecord { stopped: true, ..record.clone() };
+            self.store.put_record(SANDBOXES, id.as_str(), &stopped).await?;
+        }
+        let (connection, infra) = {
+            let mut inner = self.state.lock();
+            inner.execs.retain(|_, (sandbox, _)| sandbox != id);
+            match inner.sandboxes.get_mut(id) {
+                Some(sandbox) => {
+                    sandbox.record.stopped = true;
+                    sandbox.state = PodSandboxState::NotReady;
+                    sandbox.addresses = Vec::new();
+                    (sandbox.connection.take(), sandbox.infra.take())
+                }
+                None => (None, None),
+            }
+        };
+        end_infra(connection, infra).await?;
+        let pod = CgroupPath::pod(record.config.qos, &record.config.uid);
+        // A newer sandbox of the same Pod lives in the same cgroup.
+        if !self.has_other_sandbox(id, record) {
+            self.cgroups.remove(&pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
+        }
+        for container in self.state.containers_of(id) {
+            self.settle_lost_container(&container).await;
+        }
+        self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;
+        remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
+    }
+
+    fn has_other_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> bool {
+        let inner = self.state.lock();
+        inner.sandboxes.iter().any(|(other, sandbox)| {
+            other != id && sandbox.record.config.uid == record.config.uid && !sandbox.record.stopped
+        })
+    }
+
+    /// Removes a sandbox and its containers.
+    pub(super) async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let record = match self.state.sandbox_record(id) {
+            Err(RuntimeError::NoSuchSandbox(_)) => return Ok(()),
+            found => found?,
+        };
+        self.stop_sandbox(id).await?;
+        for container in self.state.containers_of(id) {
+            self.remove_container(&container).await?;
+        }
+        let directory = self.config.sandbox_directory(id);
+        remove_directory(&directory).map_err(|e| remove_error("remove the sandbox's directory", e))?;
+        self.store.delete_record(SANDBOXES, id.as_str()).await?;
+        self.state.lock().sandboxes.remove(id);
+        self.state.announce(&record.config.uid);
+        Ok(())
+    }
+
+    pub(super) async fn open_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {
+        let record = self.state.sandbox_record(sandbox)?;
+        let connection = self.state.connection(sandbox)?;
+        let request = Request::OpenTmpfs { volume: volume.as_str().to_owned() };
+        let step = format!("open the memory volume {:?}", volume.as_str());
+        let (_, descriptors) =
+            connection.request(&request, &[], PROMPT).await.map_err(|e| run_error(&record.config, &step, e))?;
+        descriptors.into_iter().next().ok_or_else(|| run_error(&record.config, &step, no_such_tmpfs(volume)))
+    }
+}
+
+async fn boot(
+    connection: &Connection,
+    cgroup_mounts: &[infra::protocol::CgroupMount],
+    config: &PodSandboxConfig,
+    directory: &Path,
+) -> Result<Vec<OwnedFd>, RuntimeError> {
+    let records = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| run_error(config, "open its directory", io::Error::from(e)))?;
+    let tmpfs = config.tmpfs.iter().map(|tmpfs| TmpfsPlan {
+        volume: tmpfs.volume.as_str().to_owned(),
+        size: tmpfs.size,
+        mode: tmpfs.mode,
+    });
+    let plan = BootPlan {
+        hostname: config.hostname.clone(),
+        own_network: config.network == NetworkMode::Pod,
+        tmpfs: tmpfs.collect(),
+        shm_size: config.shm_size,
+        cgroup_mounts: cgroup_mounts.to_vec(),
+    };
+    let (_, descriptors) = connection
+        .request(&Request::Boot(plan), &[records.as_fd()], PROMPT)
+        .await
+        .map_err(|e| run_error(config, "make its namespaces", e))?;
+    Ok(descriptors)
+}
+
+/// Asks infra to end, and kills it if it does not.
+async fn end_infra(connection: Option<Arc<Connection>>, infra: Option<Arc<OwnedFd>>) -> Result<(), RuntimeError> {
+    if let Some(connection) = &connection {
+        // It may be gone already.
+        drop(connection.tell(&Request::Shutdown).await);
+    }
+    let Some(infra) = infra else { return Ok(()) };
+    let ended = |limit| {
+        let infra = Arc::clone(&infra);
+        async move { tokio::time::timeout(limit, until_ended(&infra)).await.is_ok() }
+    };
+    if ended(Duration::from_secs(2)).await {
+        return Ok(());
+    }
+    // It may end at this very moment.
+    drop(sys::signal::pidfd_send(&infra, 9));
+    if ended(Duration::from_secs(5)).await {
+        return Ok(());
+    }
+    Err(remove_error("end the infra process", io::Error::from(io::ErrorKind::TimedOut)))
+}
+
+/// Resolves when the process of a pidfd has ended (pidfd_open(2): it becomes readable).
+async fn until_ended(pidfd: &OwnedFd) -> io::Result<()> {
+    let duplicate = rustix::io::fcntl_dupfd_cloexec(pidfd, 3)?;
+    drop(AsyncFd::register_with_interest(duplicate, Interest::READABLE)?.readable().await?);
+    Ok(())
+}
+
+/// Whether the process of a pidfd has ended.
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// infra is our child as long as we live; afterwards the machine's init reaps it.
+fn reap_when_ended(pidfd: OwnedFd) -> io::Result<()> {
+    let watched = AsyncFd::register_with_interest(pidfd, Interest::READABLE)?;
+    tokio::spawn(async move {
+        if watched.readable().await.is_ok()
+            && let Err(error) = waitid(WaitId::PidFd(watched.get_ref().as_fd()), WaitIdOptions::EXITED)
+        {
+            tracing::debug!(%error, "an infra process was reaped by somebody else");
+        }
+    });
+    Ok(())
+}
+
+fn make_log_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// Removes a directory and all in it, following no link; one that is gone is removed.
+pub(super) fn remove_directory(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// Removes a file; one that is gone is removed.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn run_error(
+    config: &PodSandboxConfig,
+    step: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> RuntimeError {
+    RuntimeError::RunSandbox { pod: config.pod.clone(), step: step.to_owned(), source: Box::new(source) }
+}

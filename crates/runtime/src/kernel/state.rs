@@ -1,0 +1,183 @@
+//! What the runtime knows in memory: sandboxes and containers, behind one short lock.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use infra::protocol::End;
+use spec::{ContainerId, PodUid, SandboxId, VolumeName};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use super::connection::Connection;
+use super::records::{ContainerRecord, SandboxRecord};
+use crate::error::RuntimeError;
+use crate::status::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus, RuntimeEvent};
+
+/// Sandboxes and containers; all that is behind the lock is quick.
+#[derive(Debug)]
+pub(super) struct State {
+    inner: Mutex<Inner>,
+    events: broadcast::Sender<RuntimeEvent>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    pub(super) sandboxes: HashMap<SandboxId, Sandbox>,
+    pub(super) containers: HashMap<ContainerId, Container>,
+    /// Processes started by exec, by their id.
+    pub(super) execs: HashMap<String, (SandboxId, oneshot::Sender<End>)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) record: SandboxRecord,
+    pub(super) state: PodSandboxState,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) connection: Option<Arc<Connection>>,
+    /// A pidfd of its infra process.
+    pub(super) infra: Option<Arc<OwnedFd>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) record: ContainerRecord,
+    /// Watched by those who wait for its end.
+    pub(super) state: watch::Sender<ContainerState>,
+    /// Its assembled root file system, between create and start.
+    pub(super) rootfs: Option<OwnedFd>,
+    /// A stop was begun: the signal is sent once.
+    pub(super) stopping: bool,
+}
+
+impl Container {
+    pub(super) fn new(record: ContainerRecord, state: ContainerState, rootfs: Option<OwnedFd>) -> Self {
+        Self { record, state: watch::Sender::new(state), rootfs, stopping: false }
+    }
+}
+
+/// What a request to a container needs.
+#[derive(Debug)]
+pub(super) struct RunningContainer {
+    pub(super) record: ContainerRecord,
+    pub(super) sandbox: SandboxRecord,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self { inner: Mutex::new(Inner::default()), events: broadcast::Sender::new(4096) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+
+    /// Says that something of a Pod changed.
+    pub(super) fn announce(&self, pod_uid: &PodUid) {
+        // Without a receiver nobody has to know.
+        drop(self.events.send(RuntimeEvent { pod_uid: pod_uid.clone() }));
+    }
+
+    pub(super) fn sandbox_record(&self, id: &SandboxId) -> Result<SandboxRecord, RuntimeError> {
+        self.lock().sandboxes.get(id).map(|s| s.record.clone()).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))
+    }
+
+    pub(super) fn container_record(&self, id: &ContainerId) -> Result<ContainerRecord, RuntimeError> {
+        let inner = self.lock();
+        inner.containers.get(id).map(|c| c.record.clone()).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))
+    }
+
+    /// The connection of a living sandbox.
+    pub(super) fn connection(&self, id: &SandboxId) -> Result<Arc<Connection>, RuntimeError> {
+        let inner = self.lock();
+        let sandbox = inner.sandboxes.get(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
+        sandbox
+            .connection
+            .clone()
+            .ok_or_else(|| RuntimeError::SandboxNotReady { pod: sandbox.record.config.pod.clone() })
+    }
+
+    /// A container that runs, with what it takes to reach it.
+    pub(super) fn running(&self, id: &ContainerId) -> Result<RunningContainer, RuntimeError> {
+        let (record, running) = {
+            let inner = self.lock();
+            let container = inner.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+            let running = matches!(*container.state.borrow(), ContainerState::Running { .. });
+            (container.record.clone(), running)
+        };
+        if !running {
+            return Err(RuntimeError::NotRunning { name: record.config.name });
+        }
+        let connection = self.connection(&record.sandbox)?;
+        let sandbox = self.sandbox_record(&record.sandbox)?;
+        Ok(RunningContainer { record, sandbox, connection })
+    }
+
+    pub(super) fn set_container_state(&self, id: &ContainerId, state: ContainerState) {
+        if let Some(container) = self.lock().containers.get(id) {
+            container.state.send_replace(state);
+        }
+    }
+
+    pub(super) fn watch_container(&self, id: &ContainerId) -> Option<watch::Receiver<ContainerState>> {
+        self.lock().containers.get(id).map(|container| container.state.subscribe())
+    }
+
+    pub(super) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
+        let inner = self.lock();
+        inner.containers.iter().filter(|(_, c)| c.record.sandbox == *sandbox).map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn list_sandboxes(&self) -> Vec<PodSandboxStatus> {
+        self.lock()
+            .sandboxes
+            .iter()
+            .map(|(id, sandbox)| PodSandboxStatus {
+                id: id.clone(),
+                pod: sandbox.record.config.pod.clone(),
+                uid: sandbox.record.config.uid.clone(),
+                attempt: sandbox.record.config.attempt,
+                state: sandbox.state,
+                addresses: sandbox.addresses.clone(),
+                created_at: sandbox.record.created_at,
+            })
+            .collect()
+    }
+
+    pub(super) fn list_containers(&self) -> Vec<ContainerStatus> {
+        let inner = self.lock();
+        inner
+            .containers
+            .iter()
+            .filter_map(|(id, container)| {
+                let record = &container.record;
+                let sandbox = inner.sandboxes.get(&record.sandbox)?;
+                let log_path = sandbox.record.config.log_directory.join(super::log_file(&record.config));
+                Some(ContainerStatus {
+                    id: id.clone(),
+                    sandbox_id: record.sandbox.clone(),
+                    pod_uid: sandbox.record.config.uid.clone(),
+                    name: record.config.name.clone(),
+                    attempt: record.config.attempt,
+                    image_ref: record.config.image_ref.clone(),
+                    image_id: record.config.image_id.clone(),
+                    labels: record.config.labels.clone(),
+                    created_at: record.created_at,
+                    log_path,
+                    user: Some(record.user.clone()),
+                    state: container.state.borrow().clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// For messages about a tmpfs that a sandbox does not have.
+pub(super) fn no_such_tmpfs(volume: &VolumeName) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::NotFound, format!("the sandbox has no memory volume {volume:?}"))
+}
