@@ -177,3 +177,18 @@ impl<R: std::io::BufRead> Read for Chunks<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_joined() {
+        let body: &[u8] = b"4\r\nWiki\r\nb;note=1\r\npedia in\r\nc\r\n0\r\n\r\n";
+        let mut text = String::new();
+        Chunks { inner: body, left: 0, ended: false }.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "Wikipedia in\r\nc");
+        let cut: &[u8] = b"9\r\nWiki";
+        assert!(Chunks { inner: cut, left: 0, ended: false }.read_to_string(&mut text).is_err());
+    }
+}

@@ -131,3 +131,21 @@ fn resize(master: &impl std::os::fd::AsFd, columns: u16, rows: u16) {
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(master, size).unwrap();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_echoes_interrupts_resizes_and_gives_the_exit_code() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap 'echo caught; stty size; exit 3' INT; echo begun; while :; do sleep 0.01; done"]);
+        let mut terminal = Terminal::start(&shell, 90, 20);
+        terminal.expect("begun");
+        terminal.resize(91, 21);
+        terminal.send("\x03");
+        terminal.expect("caught");
+        terminal.expect("21 91");
+        assert_eq!(terminal.finish(), 3);
+    }
+}

@@ -68,7 +68,7 @@ fn moments() -> impl Iterator<Item = Duration> {
 }
 
 fn starts_that_are_cut_short_converge(node: &mut TestNode) {
-    let pod = manifest_of("init-order");
+    let pod = pod_again(node, "init-order");
     for moment in moments() {
         let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod));
         assert_eq!(answer.code, 201, "{}", answer.body);
@@ -182,14 +182,11 @@ fn uid(pod: &Value) -> &str {
     pod["metadata"]["uid"].as_str().unwrap()
 }
 
-/// The Pod of a manifest as JSON, as `monopod` would send it.
-fn manifest_of(name: &str) -> Value {
-    let path = e2e::images::manifest(&format!("{name}.yaml"));
-    let output = e2e::Finished::run(
-        std::process::Command::new(e2e::node::binary())
-            .args(["apply", "--dry-run=client", "-o", "json", "-f"])
-            .arg(path),
-        b"",
-    );
-    serde_json::from_str(&output.ok()).unwrap()
+/// A Pod as a client would send it again: what the first one became, without what the server set.
+fn pod_again(node: &TestNode, name: &str) -> Value {
+    let pod = node.run_to_end(name);
+    node.delete_pod(name);
+    let mut spec = pod["spec"].clone();
+    spec.as_object_mut().unwrap().remove("nodeName");
+    serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
 }

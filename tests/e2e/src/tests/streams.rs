@@ -62,7 +62,7 @@ fn exec_in_a_terminal_resizes_and_has_job_control(node: &mut TestNode) {
     terminal.expect("30 100");
     terminal.resize(132, 43);
     // The new size arrives as an event of its own, some time after.
-    terminal.send("until [ \"$(stty size)\" = '43 132' ]; do read -t 0.02 < /dev/zero; done; echo resi''zed\n");
+    terminal.send("until [ \"$(stty size)\" = '43 132' ]; do sleep 0.02; done; echo resi''zed\n");
     terminal.expect("resized");
     // Ctrl-C ends the program, not the shell.
     terminal.send("echo be''gun; sleep 1000; echo interrupted with $?\n");
@@ -73,8 +73,8 @@ fn exec_in_a_terminal_resizes_and_has_job_control(node: &mut TestNode) {
     terminal.send("echo code $?\n");
     terminal.expect("code 130");
     // Ctrl-Z stops it; it is a job, and can be killed as one.
-    terminal.send("sleep 1000\n");
-    terminal.expect("sleep 1000");
+    terminal.send("bash -c 'echo stop\"\"pable; exec sleep 1000'\n");
+    terminal.expect("stoppable");
     terminal.send("\x1a");
     terminal.expect("Stopped");
     terminal.send("jobs; kill %1; wait; echo jobs''left: $(jobs -r | wc -l)\n");
