@@ -15,6 +15,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use super::watch_descriptor;
+
 type Answer = (Reply, Vec<OwnedFd>);
 
 /// A connection to one infra process.
@@ -56,7 +58,7 @@ impl Connection {
     pub(super) fn over(socket: OwnedFd) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let connection = Arc::new(Self {
-            socket: AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE)?,
+            socket: watch_descriptor(socket, Interest::READABLE | Interest::WRITABLE)?,
             next_id: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });

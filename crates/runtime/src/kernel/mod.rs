@@ -30,6 +30,8 @@ use image::ImageStore;
 use network::Network;
 use spec::{ContainerId, SandboxId, VolumeName};
 use store::Store;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
 pub use cgroups::CgroupError;
@@ -255,4 +257,13 @@ impl Runtime for KernelRuntime {
 /// Borrowed descriptors of several owners, in order.
 fn borrow_all<'a>(descriptors: &'a [OwnedFd]) -> impl Iterator<Item = std::os::fd::BorrowedFd<'a>> {
     descriptors.iter().map(AsFd::as_fd)
+}
+
+/// Watches a descriptor in the event loop.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe for types that may close or swap their descriptor; OwnedFd does neither"
+)]
+fn watch_descriptor(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, interest)
 }

@@ -14,14 +14,13 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{SandboxId, Timestamp, VolumeName};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::cgroups::CgroupPath;
 use super::connection::Connection;
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
-use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error};
+use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error, watch_descriptor};
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
@@ -337,7 +336,7 @@ async fn end_infra(connection: Option<Arc<Connection>>, infra: Option<Arc<OwnedF
 /// Resolves when the process of a pidfd has ended (pidfd_open(2): it becomes readable).
 async fn until_ended(pidfd: &OwnedFd) -> io::Result<()> {
     let duplicate = rustix::io::fcntl_dupfd_cloexec(pidfd, 3)?;
-    drop(AsyncFd::register_with_interest(duplicate, Interest::READABLE)?.readable().await?);
+    drop(watch_descriptor(duplicate, Interest::READABLE)?.readable().await?);
     Ok(())
 }
 
@@ -350,7 +349,7 @@ pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
 
 /// infra is our child as long as we live; afterwards the machine's init reaps it.
 fn reap_when_ended(pidfd: OwnedFd) -> io::Result<()> {
-    let watched = AsyncFd::register_with_interest(pidfd, Interest::READABLE)?;
+    let watched = watch_descriptor(pidfd, Interest::READABLE)?;
     tokio::spawn(async move {
         if watched.readable().await.is_ok()
             && let Err(error) = waitid(WaitId::PidFd(watched.get_ref().as_fd()), WaitIdOptions::EXITED)

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, RequestError};
 use super::container::process_plan;
 use super::records::ContainerRecord;
-use super::{Kernel, PROMPT, borrow_all};
+use super::{Kernel, PROMPT, borrow_all, watch_descriptor};
 use crate::error::RuntimeError;
 use crate::status::ContainerState;
 use crate::verbs::{ExecOutput, ExecRequest, Session, SessionEnd, TerminalSize};
@@ -229,7 +229,7 @@ impl Kernel {
 /// `wanted`: stdin, stdout.
 fn terminal_session(master: OwnedFd, wanted: [bool; 2], guard: ExecGuard) -> io::Result<Session> {
     rustix::io::ioctl_fionbio(&master, true)?;
-    let terminal = Arc::new(AsyncFd::register_with_interest(master, Interest::READABLE | Interest::WRITABLE)?);
+    let terminal = Arc::new(watch_descriptor(master, Interest::READABLE | Interest::WRITABLE)?);
     let [stdin, stdout] = wanted;
     let stream = || TerminalStream(Arc::clone(&terminal));
     Ok(Session {
