@@ -169,7 +169,7 @@ fn daemon_descriptors(node: &TestNode, lines: &mut BTreeSet<String>) -> usize {
 }
 
 /// Tables of the store that hold what exists because of Pods. They are read when no daemon holds the store.
-const RECORD_TABLES: [&str; 4] = ["sandboxes", "containers", "network-addresses", "image-hold"];
+const RECORD_TABLES: [&str; 5] = ["sandboxes", "containers", "network-addresses", "image-hold", "agent-pods"];
 
 fn records(node: &mut TestNode) {
     node.stop_daemon();
