@@ -57,6 +57,7 @@ impl ImageStore {
         if bytes > LONGEST_PATH {
             return Err(OpenCause::PathTooLong { bytes, limit: LONGEST_PATH });
         }
+        std::fs::create_dir_all(directory).map_err(OpenCause::Directory)?;
         drop(directory::make_private(directory).map_err(OpenCause::Directory)?);
         let images: Vec<(Digest, Entry)> =
             store.records(IMAGES)?.into_iter().filter_map(|(key, record)| recorded_image(&key, record)).collect();
@@ -199,7 +200,6 @@ impl ImageStore {
     }
 
     /// Gives up what everybody else holds. At start, `live` are those that still exist.
-    #[expect(clippy::implicit_hasher, reason = "callers have the default one")]
     pub async fn retain_holders(&self, live: &HashSet<String>) -> Result<(), StoreError> {
         self.release_where(|holder| !live.contains(holder)).await
     }

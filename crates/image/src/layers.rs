@@ -1,6 +1,6 @@
 //! The directories of unpacked layers: one for each diff id, shared by all images that have it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, RenameFlags, fchmod, renameat_with, syncfs};
+use rustix::io::Errno;
 use spec::Digest;
 
 use crate::directory;
@@ -25,7 +26,7 @@ const EMPTY: &str = "empty";
 pub(crate) struct Layers {
     path: PathBuf,
     /// Holds the unpacked layers.
-    layers: OwnedFd,
+    unpacked: OwnedFd,
     /// Holds what is being unpacked.
     staging: OwnedFd,
     staging_path: PathBuf,
@@ -60,9 +61,9 @@ impl Layers {
         for (name, _) in directory::names(staging.as_fd())? {
             trash.take(staging.as_fd(), &name)?;
         }
-        let layers = directory::make_private(&path.join("layers"))?;
-        let mut unclaimed: HashMap<Vec<u8>, ()> =
-            directory::names(layers.as_fd())?.into_iter().map(|(name, _)| (name, ())).collect();
+        let unpacked = directory::make_private(&path.join("layers"))?;
+        let mut unclaimed: HashSet<Vec<u8>> =
+            directory::names(unpacked.as_fd())?.into_iter().map(|(name, _)| name).collect();
         unclaimed.remove(EMPTY.as_bytes());
         let empty = directory::make_private(&path.join("layers").join(EMPTY))?;
         fchmod(&empty, Mode::from_raw_mode(0o755))?;
@@ -80,13 +81,13 @@ impl Layers {
                 *users += 1;
             }
         }
-        for name in unclaimed.keys() {
-            trash.take(layers.as_fd(), name)?;
+        for name in &unclaimed {
+            trash.take(unpacked.as_fd(), name)?;
         }
         trash.empty_in_background();
         let path = path.to_owned();
         let (next, present, changed) = (AtomicU64::new(0), Mutex::new(present), Condvar::new());
-        Ok((Arc::new(Self { path, layers, staging, staging_path, trash, limits, next, present, changed }), whole))
+        Ok((Arc::new(Self { path, unpacked, staging, staging_path, trash, limits, next, present, changed }), whole))
     }
 
     /// Where large things may be put for a while: cleared at the next start.
@@ -125,7 +126,7 @@ impl Layers {
         if layers.iter().all(is_durable) {
             return Ok(());
         }
-        syncfs(&self.layers)?;
+        syncfs(&self.unpacked)?;
         let mut present = self.lock();
         for layer in layers {
             if let Some(Presence::Ready { durable, .. }) = present.get_mut(&layer.diff_id) {
@@ -145,12 +146,12 @@ impl Layers {
         }
         present.remove(diff_id);
         // Under the lock: an ingest of the same layer must find either the whole directory or none.
-        let moved = self.trash.take(self.layers.as_fd(), name_of(diff_id).as_bytes());
+        let moved = self.trash.take(self.unpacked.as_fd(), name_of(diff_id).as_bytes());
         drop(present);
         match moved {
             Ok(()) => self.trash.empty_in_background(),
             Err(error) => {
-                tracing::warn!(layer = %diff_id, %error, "cannot remove a layer; the next start will try again")
+                tracing::warn!(layer = %diff_id, %error, "cannot remove a layer; the next start will try again");
             }
         }
     }
@@ -180,7 +181,7 @@ impl Layers {
                     });
                 }
                 Some(Presence::Unpacking) => {
-                    present = self.changed.wait(present).unwrap_or_else(PoisonError::into_inner)
+                    present = self.changed.wait(present).unwrap_or_else(PoisonError::into_inner);
                 }
                 None => {
                     present.insert(diff_id.clone(), Presence::Unpacking);
@@ -214,12 +215,19 @@ impl Layers {
         size: u64,
     ) -> Result<PinnedLayer, LayerError> {
         let diff_id = claim.diff_id.clone();
-        renameat_with(&self.staging, staged.name.as_str(), &self.layers, name_of(&diff_id), RenameFlags::NOREPLACE)
-            .map_err(|error| LayerError::Directory {
-                step: "make",
-                path: self.directory(&diff_id),
-                source: error.into(),
-            })?;
+        let name = name_of(&diff_id);
+        let rename =
+            || renameat_with(&self.staging, staged.name.as_str(), &self.unpacked, name, RenameFlags::NOREPLACE);
+        let renamed = match rename() {
+            // It is claimed, so nobody uses what is there: a layer that could not be moved to the trash.
+            Err(Errno::EXIST) => self.trash.take(self.unpacked.as_fd(), name.as_bytes()).and_then(|()| rename()),
+            renamed => renamed,
+        };
+        renamed.map_err(|error| LayerError::Directory {
+            step: "make",
+            path: self.directory(&diff_id),
+            source: error.into(),
+        })?;
         claim.size = Some(size);
         drop(claim);
         Ok(PinnedLayer { layers: Arc::clone(self), diff_id, size, is_kept: false })

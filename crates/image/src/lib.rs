@@ -28,6 +28,8 @@ mod layers;
 mod limits;
 mod records;
 mod tar_stream;
+#[cfg(test)]
+mod tests;
 mod trash;
 mod verify;
 

@@ -16,8 +16,7 @@ pub(super) fn rank(descriptor: &Descriptor) -> Option<u32> {
     // The baseline runs on every machine of the architecture; amd64/v3 and the like may not.
     match (Arch::default(), platform.variant().as_deref()) {
         (_, None | Some("")) => Some(0),
-        (Arch::Amd64, Some("v1")) | (Arch::ARM64, Some("v8")) => Some(1),
-        (Arch::ARM, Some("v7")) => Some(1),
+        (Arch::Amd64, Some("v1")) | (Arch::ARM64, Some("v8")) | (Arch::ARM, Some("v7")) => Some(1),
         (Arch::ARM, Some("v6")) => Some(2),
         (Arch::ARM, Some("v5")) => Some(3),
         _ => None,

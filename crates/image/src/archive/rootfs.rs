@@ -224,7 +224,7 @@ impl<W: Write> Packing<W> {
 
     /// Puts the attributes of a file in front of it; which ones an image keeps, unpacking decides.
     fn xattrs(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
-        let mut list = vec![0; rustix::fs::flistxattr(file, &mut [0_u8; 0][..]).unwrap_or_default()];
+        let mut list = vec![0; rustix::fs::flistxattr_query(file).unwrap_or_default()];
         let length = rustix::fs::flistxattr(file, list.as_mut_slice()).unwrap_or_default();
         list.truncate(length);
         let mut records = Vec::new();
@@ -233,7 +233,7 @@ impl<W: Write> Packing<W> {
             .filter_map(|name| std::str::from_utf8(name).ok())
             .filter(|name| !name.is_empty())
         {
-            let mut value = vec![0; rustix::fs::fgetxattr(file, name, &mut [0_u8; 0][..])?];
+            let mut value = vec![0; rustix::fs::fgetxattr_query(file, name)?];
             let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
             value.truncate(length);
             records.push((format!("SCHILY.xattr.{name}"), value));

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use crate::compression::{Compression, decompress};
 use crate::error::LoadCause;
 use crate::limits::{self, SpaceCheck};
-use crate::tar_stream::{EntryKind, TarReader};
+use crate::tar_stream::{EntryKind, TarError, TarReader};
 
 /// Symlinks from one member to another.
 const LINKS: usize = 8;
@@ -176,6 +176,9 @@ fn index(file: &File) -> Result<HashMap<String, Member>, LoadCause> {
             let (found, limit) = (members.len(), limits::ARCHIVE_MEMBERS);
             return Err(LoadCause::TooMany { what: "members in an image archive", found, limit });
         }
+    }
+    if !reader.is_closed() {
+        return Err(LoadCause::Archive(TarError::Truncated { position: length }));
     }
     Ok(members)
 }

@@ -88,10 +88,11 @@ mod tests {
 
     #[test]
     fn paths_are_relative_and_stay_inside() {
+        type Case<'a> = (&'a [u8], Result<&'a [u8], BadPath>);
         let long_name = [b'n'; NAME_BYTES + 1];
         let deep = b"d/".repeat(PATH_DEPTH + 1);
         let long = b"0123456789/".repeat(373);
-        let cases: [(&[u8], Result<&[u8], BadPath>); 13] = [
+        let cases: [Case<'_>; 13] = [
             (b"a/b", Ok(b"a/b")),
             (b"./a//b/./c/", Ok(b"a/b/c")),
             (b"/etc/passwd", Ok(b"etc/passwd")),

@@ -283,7 +283,7 @@ impl Unpacking<'_> {
                 self.tree.remove(directory, name)?;
                 make()
             }
-            made => made,
+            result => result,
         }
     }
 
@@ -337,7 +337,6 @@ fn write_segment<R: Skip>(archive: &mut TarReader<R>, file: &File, segment: Segm
     Ok(())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is a function for map_err")]
 fn refused_path(why: super::path::BadPath) -> Failed {
     Failed::Entry(EntryError::Path(why.to_string()))
 }

@@ -99,11 +99,13 @@ pub(crate) struct TarReader<R> {
     /// Bytes of the present entry's body that were not read yet, and what pads it to whole blocks.
     body_left: u64,
     padding: u64,
+    /// The block of zeros that closes an archive was there.
+    is_closed: bool,
 }
 
 impl<R: Skip> TarReader<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, position: 0, body_left: 0, padding: 0 }
+        Self { source, position: 0, body_left: 0, padding: 0, is_closed: false }
     }
 
     /// Where in the archive the reader stands: after [`Self::next_entry`], where the entry's body starts.
@@ -157,6 +159,11 @@ impl<R: Skip> TarReader<R> {
         self.source.consume(count);
         self.position += count as u64;
         self.body_left = self.body_left.saturating_sub(count as u64);
+    }
+
+    /// Whether the end was marked as such. Many readers forgive its absence, which hides that an archive was cut off.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Gives the source back, to read what follows the archive.
@@ -221,7 +228,8 @@ impl<R: Skip> TarReader<R> {
         if read > 0 && read < BLOCK {
             return Err(TarError::Truncated { position: start + read as u64 });
         }
-        Ok((read == BLOCK && block.iter().any(|&byte| byte != 0)).then_some(block))
+        self.is_closed = read == BLOCK && block.iter().all(|&byte| byte == 0);
+        Ok((read == BLOCK && !self.is_closed).then_some(block))
     }
 
     /// The blocks after an old GNU header that go on with its sparse map.
@@ -345,3 +353,6 @@ fn owner(id: i64) -> Option<u32> {
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

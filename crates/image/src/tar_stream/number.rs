@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn pax_times_have_sign_and_fraction() {
-        let cases: [(&[u8], Option<(i64, u32)>); 8] = [
+        type Case<'a> = (&'a [u8], Option<(i64, u32)>);
+        let cases: [Case<'_>; 8] = [
             (b"1700000000", Some((1_700_000_000, 0))),
             (b"1700000000.5", Some((1_700_000_000, 500_000_000))),
             (b"1.123456789999", Some((1, 123_456_789))),

@@ -1,0 +1,8 @@
+//! Tests of whole layers and archives, all built in code. Unpacking needs root: owners, whiteouts, trusted xattrs.
+
+mod archives;
+mod attacks;
+mod images;
+mod layers;
+mod overlay;
+mod support;
