@@ -4,17 +4,19 @@
 //! API. The space is given away in small doses, only as much as a write needs at that moment, because whoever filled
 //! the disk takes everything else that becomes free.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
+
+use crate::directory::open_private;
 
 /// Size of the reserve. One batch writes at most 2.5 MiB of values (`writer.rs`), redb rounds a large value up to a
 /// power of two and keeps the old version until the commit: twice that is still below this.
@@ -56,7 +58,7 @@ pub(crate) enum Room {
 impl Ballast {
     /// Takes over the reserve file, or makes it; a disk too full for it is no error.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = open_private(path)?;
         let metadata = file.metadata()?;
         // A sparse file (restored from a copy) holds nothing back.
         let real = metadata.blocks().saturating_mul(512) >= metadata.len();
@@ -128,7 +130,7 @@ impl Ballast {
 #[derive(Debug)]
 pub(crate) struct ReservedFile {
     pub(crate) file: FileBackend,
-    pub(crate) ballast: std::sync::Arc<Ballast>,
+    pub(crate) ballast: Arc<Ballast>,
 }
 
 impl ReservedFile {

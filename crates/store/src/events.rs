@@ -181,3 +181,34 @@ fn open_file(path: &Path) -> Result<(DatabaseFile, Vec<StoredObject>), OpenStore
 fn set_aside(path: &Path) -> io::Result<()> {
     std::fs::rename(path, path.with_extension("redb.damaged"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_go_by_number_or_age_whichever_is_first() {
+        let key = |number: u64| ObjectKey::namespaced(EVENTS, "default", format!("e-{number}"));
+        let start = Instant::now();
+        let minute = Duration::from_mins(1);
+        let mut ages = EventAges::default();
+        assert_eq!((ages.surplus(start), ages.next_surplus()), (None, None));
+
+        ages.note(&key(1), Some(1), start);
+        ages.note(&key(2), Some(2), start + minute);
+        // Written again: it is young again, and the other one the oldest.
+        ages.note(&key(1), Some(3), start + 2 * minute);
+        assert_eq!(ages.next_surplus(), Some(start + minute + EVENTS_KEPT_FOR));
+        assert_eq!(ages.surplus(start + EVENTS_KEPT_FOR), None);
+        assert_eq!(ages.surplus(start + minute + EVENTS_KEPT_FOR), Some(&key(2)));
+        ages.note(&key(2), None, start);
+        assert_eq!(ages.next_surplus(), Some(start + 2 * minute + EVENTS_KEPT_FOR));
+
+        for number in 4..4 + EVENTS_KEPT as u64 - 1 {
+            ages.note(&key(number), Some(number), start + 2 * minute);
+        }
+        assert_eq!(ages.surplus(start + 2 * minute), None);
+        ages.note(&key(0), Some(u64::MAX), start + 2 * minute);
+        assert_eq!(ages.surplus(start + 2 * minute), Some(&key(1)));
+    }
+}
