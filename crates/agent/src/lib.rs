@@ -1,1 +1,44 @@
-//! agent
+//! Decides: one worker per pod compares what the store wants with what the runtime has, and closes the gap.
+//!
+//! It serves no protocol and makes no system call for containers: the API writes objects and asks [`Agent`], and the
+//! [`runtime::Runtime`] does. Start reading at `worker.rs` (one pass), then `actions.rs` (the pure decision) and
+//! `status.rs` (what is published).
+#![forbid(unsafe_code)]
+
+mod actions;
+mod agent;
+mod atomic_writer;
+mod backoff;
+mod clock;
+mod conditions;
+mod config;
+mod config_objects;
+mod container_config;
+mod desired;
+mod directories;
+mod environment;
+mod events;
+mod images;
+mod logs;
+mod node;
+mod observation;
+mod pod_files;
+mod publish;
+mod records;
+mod start;
+mod status;
+mod streams;
+mod terminate;
+#[cfg(test)]
+mod testing;
+mod volumes;
+mod watches;
+mod worker;
+
+pub use agent::Agent;
+pub use clock::{BootTime, Clock, Now, SystemClock};
+pub use config::{AgentConfig, StartAgentError};
+pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
+// The API may not name `runtime`.
+pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};
+pub use streams::StreamError;

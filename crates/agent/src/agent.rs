@@ -1,0 +1,226 @@
+//! The agent: starts one worker per pod and wakes it when something of the pod has changed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use image::ImageStore;
+use runtime::Runtime;
+use spec::{PodRef, PodUid};
+use store::{ObjectKey, Store, StoredObject};
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{AgentConfig, StartAgentError};
+use crate::desired::DesiredPod;
+use crate::directories::{entries, make_path, remove_tree};
+use crate::events::EventRecorder;
+use crate::node::{NodeFacts, node_facts, write_default_objects};
+use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
+use crate::watches;
+use crate::worker::PodWorker;
+
+/// Resource name of Pods in the store.
+pub(crate) const PODS: &str = "pods";
+
+/// Runs the Pods of the store on this machine. Dropping the last clone, or [`Agent::shutdown`], ends its tasks but no
+/// container: the next agent on the same store goes on.
+#[derive(Clone)]
+pub struct Agent {
+    pub(crate) shared: Arc<Shared>,
+    _running: Arc<DropGuard>,
+}
+
+/// What all workers use.
+pub(crate) struct Shared {
+    pub(crate) config: AgentConfig,
+    pub(crate) store: Store,
+    pub(crate) images: ImageStore,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: EventRecorder,
+    pub(crate) node: NodeFacts,
+    workers: Mutex<HashMap<PodUid, Arc<Notify>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Agent {
+    /// Writes the Node and the default Namespaces, cleans up after Pods that are gone, and takes over what runs.
+    pub async fn start(
+        config: AgentConfig,
+        store: Store,
+        images: ImageStore,
+        runtime: Arc<dyn Runtime>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartAgentError> {
+        for (path, mode) in [(pods_directory(&config.data_dir), 0o700), (config.log_dir.clone(), 0o755)] {
+            make_path(&path, mode).map_err(|source| StartAgentError::Directory { path, source })?;
+        }
+        let node = node_facts(&config);
+        write_default_objects(&config, &node, &store, clock.wall()).await?;
+        let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            config,
+            store,
+            images,
+            runtime,
+            clock,
+            events,
+            node,
+            workers: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stop: stop.clone(),
+        });
+        // Before the list, so that nothing falls between it and the watches.
+        let runtime_events = shared.runtime.events();
+        let present = shared.pods_on_this_machine().await?;
+        shared.remove_stray_directories(&present)?;
+        shared.release_stray_images(&present).await?;
+        let tasks = &shared.tasks;
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_config(Arc::clone(&shared))));
+        tasks
+            .spawn(stop.clone().run_until_cancelled_owned(watches::watch_runtime(Arc::clone(&shared), runtime_events)));
+        for (uid, pod) in present {
+            shared.wake_or_start(&uid, &pod);
+        }
+        Ok(Self { shared, _running: Arc::new(stop.drop_guard()) })
+    }
+
+    /// The images of this machine.
+    pub fn images(&self) -> &ImageStore {
+        &self.shared.images
+    }
+
+    /// To be called when images were loaded: pods that wait for one look again at once.
+    pub fn images_changed(&self) {
+        self.shared.wake_all();
+    }
+
+    /// Ends all tasks, wherever they are; pods run on. What was begun is found and finished by the next start.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// The pod of that name, as it is in the store.
+    pub(crate) fn pod(&self, pod: &PodRef) -> Option<DesiredPod> {
+        self.shared.pod(pod)
+    }
+}
+
+impl Shared {
+    /// The pod of that name, as it is in the store.
+    pub(crate) fn pod(&self, pod: &PodRef) -> Option<DesiredPod> {
+        let stored = self.store.get(&pod_key(pod))?;
+        match DesiredPod::read(&stored) {
+            Ok(desired) => Some(desired),
+            Err(error) => {
+                tracing::error!(error = %crate::volumes::chain(&error), "a stored pod cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Where the files of a pod are.
+    pub(crate) fn paths(&self, pod: &PodRef, uid: &PodUid) -> PodPaths {
+        PodPaths::new(&self.config.data_dir, &self.config.log_dir, pod, uid)
+    }
+
+    /// Wakes the worker of a pod, or starts one.
+    pub(crate) fn wake_or_start(self: &Arc<Self>, uid: &PodUid, pod: &PodRef) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wake) = workers.get(uid) {
+            wake.notify_one();
+            return;
+        }
+        let wake = Arc::new(Notify::new());
+        workers.insert(uid.clone(), Arc::clone(&wake));
+        let worker = PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake);
+        let (shared, uid, stop) = (Arc::clone(self), uid.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            if stop.run_until_cancelled_owned(worker.run()).await.is_some() {
+                shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            }
+        });
+    }
+
+    /// Wakes the worker of a pod, if there is one.
+    pub(crate) fn wake(&self, uid: &PodUid) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wake) = workers.get(uid) {
+            wake.notify_one();
+        }
+    }
+
+    /// Wakes all workers.
+    pub(crate) fn wake_all(&self) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.values().for_each(|wake| wake.notify_one());
+    }
+
+    /// Everything that is or was a pod here: of the store, of the agent's records, of the runtime.
+    async fn pods_on_this_machine(&self) -> Result<BTreeMap<PodUid, PodRef>, StartAgentError> {
+        let mut pods = BTreeMap::new();
+        for sandbox in self.runtime.list_pod_sandboxes().await {
+            pods.insert(sandbox.uid, sandbox.pod);
+        }
+        for (uid, record) in PodRecord::load_all(&self.store)? {
+            pods.insert(uid, record.pod);
+        }
+        for stored in self.store.list(PODS, None).objects {
+            if let Some((uid, pod)) = identity(&stored) {
+                pods.insert(uid, pod);
+            }
+        }
+        Ok(pods)
+    }
+
+    /// Removes directories below our own `pods/` that belong to no pod any more.
+    fn remove_stray_directories(&self, present: &BTreeMap<PodUid, PodRef>) -> Result<(), StartAgentError> {
+        let root = pods_directory(&self.config.data_dir);
+        let failed = |path| move |source| StartAgentError::Directory { path, source };
+        for name in entries(&root).map_err(failed(root.clone()))? {
+            if !present.contains_key(&PodUid::new(name.as_str())) {
+                let path = root.join(name);
+                remove_tree(&path).map_err(failed(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back images that nobody uses; those of pods that are still to be cleaned up stay held.
+    async fn release_stray_images(&self, present: &BTreeMap<PodUid, PodRef>) -> Result<(), StartAgentError> {
+        let mut live = HashSet::new();
+        for stored in self.store.list(PODS, None).objects {
+            if let Ok(desired) = DesiredPod::read(&stored)
+                && !desired.is_terminal()
+            {
+                let names = desired.containers().map(|(_, container)| spec::ContainerName::new(&container.name));
+                live.extend(names.map(|name| image_holder(&desired.pod, &desired.uid, &name)));
+            }
+        }
+        for container in self.runtime.list_containers().await {
+            if let Some(pod) = present.get(&container.pod_uid) {
+                live.insert(image_holder(pod, &container.pod_uid, &container.name));
+            }
+        }
+        self.images.retain_holders(&live).await?;
+        Ok(())
+    }
+}
+
+/// Where a pod is in the store.
+pub(crate) fn pod_key(pod: &PodRef) -> ObjectKey {
+    ObjectKey::namespaced(PODS, pod.pod_namespace.as_str(), pod.name.as_str())
+}
+
+/// UID and name of a stored pod.
+pub(crate) fn identity(stored: &StoredObject) -> Option<(PodUid, PodRef)> {
+    let uid = stored.value.pointer("/metadata/uid")?.as_str()?;
+    Some((PodUid::new(uid), PodRef::new(stored.key.namespace.clone()?, stored.key.name.clone())))
+}

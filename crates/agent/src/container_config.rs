@@ -1,0 +1,145 @@
+//! Translates a pod and its containers into what the runtime is asked for. Pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use image::Image;
+use runtime::{
+    ContainerConfig, LinuxResources, Mount, NetworkMode, PodSandboxConfig, PodTmpfs, QosClass, SecurityConfig,
+};
+use spec::ContainerName;
+use spec::k8s_openapi::api::core::v1::Container;
+
+use crate::desired::{DesiredPod, image_of};
+use crate::environment::{ContainerConfigError, EnvironmentSources, command_line, pod_environment, whole_environment};
+
+/// Size of a Pod's `/dev/shm` in bytes.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// The sandbox of a pod.
+pub fn sandbox_config(
+    desired: &DesiredPod,
+    attempt: u32,
+    hostname: String,
+    log_directory: PathBuf,
+    tmpfs: Vec<PodTmpfs>,
+) -> PodSandboxConfig {
+    let resources = spec::resources::pod_resources(&desired.object);
+    PodSandboxConfig {
+        pod: desired.pod.clone(),
+        uid: desired.uid.clone(),
+        attempt,
+        hostname,
+        network: if desired.host_network() { NetworkMode::Host } else { NetworkMode::Pod },
+        qos: qos_of(desired),
+        resources: LinuxResources {
+            cpu_request_millis: positive(resources.requests.cpu_millis),
+            cpu_limit_millis: positive(resources.limits.cpu_millis),
+            memory_limit_bytes: positive(resources.limits.memory_bytes),
+            pids_limit: None,
+            oom_score_adj: None,
+        },
+        log_directory,
+        tmpfs,
+        shm_size: SHM_SIZE,
+    }
+}
+
+/// What a container is made of beside its spec.
+pub struct ContainerParts<'a> {
+    /// `restartCount` of the run.
+    pub attempt: u32,
+    /// The image it starts from.
+    pub image: &'a Image,
+    /// Where its environment comes from.
+    pub sources: &'a EnvironmentSources<'a>,
+    /// Volumes and files, finished.
+    pub mounts: Vec<Mount>,
+    /// Memory of the machine in bytes, for the OOM score.
+    pub node_memory: i64,
+}
+
+/// One run of a container.
+pub fn container_config(
+    container: &Container,
+    parts: ContainerParts<'_>,
+) -> Result<ContainerConfig, ContainerConfigError> {
+    let desired = parts.sources.desired;
+    let variables = pod_environment(container, parts.sources)?;
+    let image_config = parts.image.config.config().as_ref();
+    let image_dir = || image_config.and_then(|config| config.working_dir().clone());
+    let working_dir = container.working_dir.clone().or_else(image_dir).filter(|path| !path.is_empty());
+    Ok(ContainerConfig {
+        name: ContainerName::new(&container.name),
+        attempt: parts.attempt,
+        image_ref: image_of(container).to_owned(),
+        image_id: parts.image.id.clone(),
+        command: command_line(parts.image, container, &variables)?,
+        env: whole_environment(parts.image, container, parts.sources.hostname, &variables),
+        working_dir: working_dir.map_or_else(|| PathBuf::from("/"), |path| Path::new("/").join(path)),
+        mounts: parts.mounts,
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        tty: container.tty == Some(true),
+        resources: container_resources(desired, container, parts.node_memory),
+        security: security(desired, container)?,
+        labels: BTreeMap::new(),
+    })
+}
+
+fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
+    let resources = spec::resources::container_resources(container);
+    let class = spec::qos::qos_class(&desired.object);
+    let memory_request = resources.requests.memory_bytes.unwrap_or(0);
+    LinuxResources {
+        cpu_request_millis: positive(resources.requests.cpu_millis),
+        cpu_limit_millis: positive(resources.limits.cpu_millis),
+        memory_limit_bytes: positive(resources.limits.memory_bytes),
+        pids_limit: None,
+        oom_score_adj: Some(spec::qos::oom_score_adj(class, memory_request, node_memory)),
+    }
+}
+
+fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfig, ContainerConfigError> {
+    let pod = desired.spec.security_context.clone().unwrap_or_default();
+    let own = container.security_context.clone().unwrap_or_default();
+    let capabilities = own.capabilities.unwrap_or_default();
+    let run_as_user = own.run_as_user.or(pod.run_as_user).map(unix_id).transpose()?;
+    let run_as_non_root = own.run_as_non_root.or(pod.run_as_non_root).unwrap_or(false);
+    if run_as_non_root && run_as_user == Some(0) {
+        return Err(ContainerConfigError::new(format!(
+            "container's runAsUser breaks non-root policy (pod: \"{}\", container: {})",
+            desired.kubelet_name(),
+            container.name
+        )));
+    }
+    let groups = pod.supplemental_groups.unwrap_or_default().into_iter().chain(pod.fs_group);
+    Ok(SecurityConfig {
+        run_as_user,
+        run_as_group: own.run_as_group.or(pod.run_as_group).map(unix_id).transpose()?,
+        run_as_non_root,
+        supplemental_groups: groups.map(unix_id).collect::<Result<_, _>>()?,
+        add_capabilities: capabilities.add.unwrap_or_default(),
+        drop_capabilities: capabilities.drop.unwrap_or_default(),
+        privileged: own.privileged.unwrap_or(false),
+        no_new_privileges: own.allow_privilege_escalation == Some(false),
+        read_only_rootfs: own.read_only_root_filesystem.unwrap_or(false),
+    })
+}
+
+fn unix_id(id: i64) -> Result<u32, ContainerConfigError> {
+    u32::try_from(id).map_err(|error| ContainerConfigError::new(format!("{id} is no user or group id: {error}")))
+}
+
+fn qos_of(desired: &DesiredPod) -> QosClass {
+    match spec::qos::qos_class(&desired.object) {
+        spec::qos::QosClass::Guaranteed => QosClass::Guaranteed,
+        spec::qos::QosClass::Burstable => QosClass::Burstable,
+        spec::qos::QosClass::BestEffort => QosClass::BestEffort,
+    }
+}
+
+/// Zero is no limit, as in Kubernetes.
+fn positive(amount: Option<i64>) -> Option<u64> {
+    amount.and_then(|amount| u64::try_from(amount).ok()).filter(|&amount| amount > 0)
+}

@@ -1,0 +1,131 @@
+//! A Pod as the store holds it, with what the agent reads in every pass taken out once.
+
+use serde::Deserialize;
+use spec::k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use spec::{ContainerName, PodRef, PodUid};
+use store::StoredObject;
+
+/// What a pod object asks for.
+#[derive(Debug, Clone)]
+pub struct DesiredPod {
+    /// Namespace and name.
+    pub pod: PodRef,
+    /// Key of all that belongs to it.
+    pub uid: PodUid,
+    /// The object, all but its status.
+    pub object: Pod,
+    /// Its spec once more, to be read without asking whether there is one.
+    pub spec: PodSpec,
+    /// `status`, as the agent wrote it last.
+    pub status: PodStatus,
+    /// Revision of the store that it was read at.
+    pub revision: u64,
+}
+
+/// Which of a Pod's lists a container stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// Runs to its end before the next one starts.
+    Init,
+    /// Runs beside the others.
+    App,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whatever the exit code is.
+    Always,
+    /// After a non-zero exit code.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// Why a stored object cannot be read as a Pod.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the stored pod {namespace}/{name}")]
+pub struct UnreadablePod {
+    namespace: String,
+    name: String,
+    #[source]
+    source: serde_json::Error,
+}
+
+impl DesiredPod {
+    /// Reads a stored object.
+    pub fn read(stored: &StoredObject) -> Result<Self, UnreadablePod> {
+        let mut object = Pod::deserialize(&*stored.value).map_err(|source| UnreadablePod {
+            namespace: stored.key.namespace.clone().unwrap_or_default(),
+            name: stored.key.name.clone(),
+            source,
+        })?;
+        let spec = object.spec.clone().unwrap_or_default();
+        let status = object.status.take().unwrap_or_default();
+        let metadata = &object.metadata;
+        Ok(Self {
+            pod: PodRef::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
+            uid: PodUid::new(metadata.uid.clone().unwrap_or_default()),
+            object,
+            spec,
+            status,
+            revision: stored.revision,
+        })
+    }
+
+    /// Init containers in their order.
+    pub fn init_containers(&self) -> &[Container] {
+        self.spec.init_containers.as_deref().unwrap_or_default()
+    }
+
+    /// App containers in their order.
+    pub fn app_containers(&self) -> &[Container] {
+        &self.spec.containers
+    }
+
+    /// All containers, init containers first.
+    pub fn containers(&self) -> impl Iterator<Item = (ContainerKind, &Container)> {
+        let init = self.init_containers().iter().map(|container| (ContainerKind::Init, container));
+        init.chain(self.app_containers().iter().map(|container| (ContainerKind::App, container)))
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &ContainerName) -> Option<&Container> {
+        self.containers().map(|(_, container)| container).find(|container| container.name == name.as_str())
+    }
+
+    /// What to do when a container ends.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        match self.spec.restart_policy.as_deref() {
+            Some("Never") => RestartPolicy::Never,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            // The default; validation lets nothing else through.
+            _ => RestartPolicy::Always,
+        }
+    }
+
+    /// Whether its containers use the machine's network.
+    pub fn host_network(&self) -> bool {
+        self.spec.host_network.unwrap_or(false)
+    }
+
+    /// `metadata.generation`.
+    pub fn generation(&self) -> Option<i64> {
+        self.object.metadata.generation
+    }
+
+    /// Whether its stored phase is `Succeeded` or `Failed`, which it never leaves.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"))
+    }
+
+    /// `name_namespace(uid)`, as the kubelet prints a Pod in messages.
+    pub fn kubelet_name(&self) -> String {
+        format!("{}_{}({})", self.pod.name, self.pod.pod_namespace, self.uid)
+    }
+}
+
+/// The image of a container as its Pod writes it.
+pub fn image_of(container: &Container) -> &str {
+    container.image.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,207 @@
+//! Events about pods: what the agent did and what went wrong, as `core/v1` Event objects that count repetitions.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use spec::{ContainerName, PodRef, PodUid};
+use store::{Change, EVENTS, ObjectKey, Store};
+use tokio::sync::mpsc;
+
+use crate::actions::field_path;
+use crate::clock::Clock;
+use crate::desired::DesiredPod;
+
+/// Events that wait to be written; more are dropped, since they must not hold up a pod.
+const QUEUE: usize = 4096;
+/// Different events that are remembered to be counted.
+const REMEMBERED: usize = 4096;
+
+/// Whether an event is good news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// As it should be.
+    Normal,
+    /// Something to look at.
+    Warning,
+}
+
+/// The object that an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventSubject {
+    pod: PodRef,
+    uid: PodUid,
+    revision: String,
+    field_path: Option<String>,
+}
+
+impl EventSubject {
+    /// A pod.
+    pub fn pod(desired: &DesiredPod) -> Self {
+        Self { pod: desired.pod.clone(), uid: desired.uid.clone(), revision: String::new(), field_path: None }
+    }
+
+    /// A container of a pod.
+    pub fn container(desired: &DesiredPod, name: &ContainerName) -> Self {
+        Self { field_path: Some(field_path(desired, name)), ..Self::pod(desired) }
+    }
+}
+
+#[derive(Debug)]
+struct Occurrence {
+    subject: EventSubject,
+    event_type: EventType,
+    reason: &'static str,
+    message: String,
+}
+
+/// Takes events and writes them in the background, in order; equal ones become one with a count.
+#[derive(Clone)]
+pub struct EventRecorder {
+    queue: mpsc::Sender<Occurrence>,
+    clock: Arc<dyn Clock>,
+    dropped: Arc<Mutex<u64>>,
+}
+
+impl EventRecorder {
+    /// A recorder and the task that writes for it until all recorders are gone.
+    pub fn start(store: Store, clock: Arc<dyn Clock>, node_name: String) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, occurrences) = mpsc::channel(QUEUE);
+        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, known: HashMap::new() };
+        let task = tokio::spawn(writer.run(occurrences));
+        (Self { queue, clock, dropped: Arc::default() }, task)
+    }
+
+    /// Something went as it should.
+    pub fn normal(&self, subject: EventSubject, reason: &'static str, message: impl Into<String>) {
+        self.record(Occurrence { subject, event_type: EventType::Normal, reason, message: message.into() });
+    }
+
+    /// Something went wrong.
+    pub fn warning(&self, subject: EventSubject, reason: &'static str, message: impl Into<String>) {
+        self.record(Occurrence { subject, event_type: EventType::Warning, reason, message: message.into() });
+    }
+
+    fn record(&self, occurrence: Occurrence) {
+        if self.queue.try_send(occurrence).is_err() {
+            let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+            *dropped += 1;
+            tracing::warn!(dropped = *dropped, at = %self.clock.wall(), "too many events: some are not recorded");
+        }
+    }
+}
+
+struct EventWriter {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    node_name: String,
+    /// Name of the object that counts an event.
+    known: HashMap<(EventSubject, EventType, &'static str, String), String>,
+}
+
+impl EventWriter {
+    async fn run(mut self, mut occurrences: mpsc::Receiver<Occurrence>) {
+        while let Some(occurrence) = occurrences.recv().await {
+            if let Err(error) = self.write(occurrence).await {
+                tracing::warn!(error = %crate::volumes::chain(&error), "cannot record an event");
+            }
+        }
+    }
+
+    async fn write(&mut self, occurrence: Occurrence) -> Result<(), store::StoreError> {
+        let namespace = occurrence.subject.pod.pod_namespace.clone();
+        let identity =
+            (occurrence.subject.clone(), occurrence.event_type, occurrence.reason, occurrence.message.clone());
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        let fresh = format!("{}.{}", occurrence.subject.pod.name, random_suffix());
+        let name = self.known.entry(identity).or_insert(fresh).clone();
+        let now = time(self.clock.wall());
+        let first = event_object(&name, &occurrence, &self.node_name, &now);
+        let key = ObjectKey::namespaced(EVENTS, namespace, name);
+        let written = self.store.write(key, move |present| {
+            let next = present.map_or(first, |present| counted(&present.value, &now));
+            Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
+        });
+        match written.await {
+            Ok(_) => Ok(()),
+            Err(store::WriteError::Refused(never)) => match never {},
+            Err(store::WriteError::Store(error)) => Err(error),
+        }
+    }
+}
+
+fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str) -> Value {
+    let subject = &occurrence.subject;
+    let mut involved = json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "namespace": subject.pod.pod_namespace,
+        "name": subject.pod.name,
+        "uid": subject.uid.as_str(),
+    });
+    if let (Some(path), Some(involved)) = (&subject.field_path, involved.as_object_mut()) {
+        involved.insert("fieldPath".to_owned(), Value::from(path.as_str()));
+    }
+    json!({
+        "kind": "Event",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": name,
+            "namespace": subject.pod.pod_namespace,
+            "uid": random_uuid(),
+            "creationTimestamp": now,
+        },
+        "involvedObject": involved,
+        "reason": occurrence.reason,
+        "message": occurrence.message,
+        "source": { "component": component(occurrence.reason), "host": node_name },
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "type": match occurrence.event_type { EventType::Normal => "Normal", EventType::Warning => "Warning" },
+        "eventTime": null,
+        "reportingComponent": component(occurrence.reason),
+        "reportingInstance": node_name,
+    })
+}
+
+/// Who reports such events in a cluster: programs and people look for these names.
+fn component(reason: &str) -> &'static str {
+    if reason == "Scheduled" { "default-scheduler" } else { "kubelet" }
+}
+
+fn counted(present: &Value, now: &str) -> Value {
+    let mut next = present.clone();
+    if let Some(fields) = next.as_object_mut() {
+        let count = fields.get("count").and_then(Value::as_i64).unwrap_or(1);
+        fields.insert("count".to_owned(), Value::from(count.saturating_add(1)));
+        fields.insert("lastTimestamp".to_owned(), Value::from(now));
+    }
+    next
+}
+
+fn time(wall: spec::Timestamp) -> String {
+    wall.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn random_suffix() -> String {
+    let hex = spec::SandboxId::random();
+    hex.as_str().get(..16).unwrap_or_default().to_owned()
+}
+
+/// A version 4 UUID (RFC 9562), as `metadata.uid` has it.
+pub fn random_uuid() -> String {
+    let id = spec::SandboxId::random();
+    let hex = id.as_str();
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    // The variant bits are `10`: one of 8, 9, a, b.
+    let variant = match part(16, 17).as_bytes().first().map_or(0, |digit| digit % 4) {
+        0 => '8',
+        1 => '9',
+        2 => 'a',
+        _ => 'b',
+    };
+    format!("{}-{}-4{}-{variant}{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}

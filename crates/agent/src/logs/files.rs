@@ -1,0 +1,282 @@
+//! The log files of one run of a container: `N.log` and what rotation made of it, opened without following links.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use spec::Timestamp;
+
+use super::format::{LogLine, StreamFilter};
+use crate::directories::{open_below, open_directory};
+
+const BLOCK: usize = 64 << 10;
+
+/// Where the logs of one run of a container are.
+#[derive(Debug, Clone)]
+pub struct RunLog {
+    /// Root of all logs.
+    pub log_dir: PathBuf,
+    /// `<namespace>_<name>_<uid>/<container>`.
+    pub directory: PathBuf,
+    /// Number of the run.
+    pub attempt: u32,
+}
+
+/// A log file that is being read.
+#[derive(Debug)]
+pub struct OpenLog {
+    file: File,
+    /// Where to read on.
+    pub offset: u64,
+    inode: u64,
+}
+
+impl RunLog {
+    /// Whether the directory of the logs is there.
+    pub fn open_directory(&self) -> io::Result<OwnedFd> {
+        open_below(open_directory(&self.log_dir)?.as_fd(), &self.directory)
+    }
+
+    /// The path of the directory, to be watched.
+    pub fn directory_path(&self) -> PathBuf {
+        self.log_dir.join(&self.directory)
+    }
+
+    /// All files of the run, oldest first; those that rotation ended before `since` are left out.
+    pub fn open_all(&self, since: Option<Timestamp>) -> io::Result<Vec<OpenLog>> {
+        let directory = self.open_directory()?;
+        // The present file first: what is rotated from now on is found by its inode.
+        let present = self.open_present_in(&directory)?;
+        let mut rotated = Vec::new();
+        for entry in Dir::read_from(&directory)? {
+            let name = entry?.file_name().to_owned();
+            let prefix = format!("{}.log.", self.attempt);
+            let is_rotated = name.to_str().is_ok_and(|name| {
+                name.strip_prefix(&prefix).is_some_and(|time| !time.ends_with(".gz") && !time.ends_with(".tmp"))
+            });
+            if is_rotated {
+                rotated.push(name);
+            }
+        }
+        // Their times sort as text.
+        rotated.sort();
+        let mut files = Vec::new();
+        for name in rotated {
+            let Some(file) = open(&directory, &name)? else { continue };
+            let ended_before = since.is_some_and(|since| modified_before(&file.file, since));
+            if present.as_ref().is_none_or(|present| present.inode != file.inode) && !ended_before {
+                files.push(file);
+            }
+        }
+        files.extend(present);
+        Ok(files)
+    }
+
+    /// The file that is being written now.
+    pub fn open_present(&self) -> io::Result<Option<OpenLog>> {
+        self.open_present_in(&self.open_directory()?)
+    }
+
+    fn open_present_in(&self, directory: &OwnedFd) -> io::Result<Option<OpenLog>> {
+        open(directory, format!("{}.log", self.attempt))
+    }
+}
+
+fn open(directory: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<Option<OpenLog>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = match rustix::fs::openat2(directory, name, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the log is not a regular file"));
+    }
+    Ok(Some(OpenLog { file, offset: 0, inode: metadata.ino() }))
+}
+
+fn modified_before(file: &File, time: Timestamp) -> bool {
+    let modified = file.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified < SystemTime::from(time))
+}
+
+impl OpenLog {
+    /// Reads on; 0 at the present end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += u64::try_from(count).unwrap_or_default();
+        Ok(count)
+    }
+
+    /// Whether both are the same file.
+    pub fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode
+    }
+
+    /// Moves to the start of the last `wanted` whole lines of `stream` and returns how many there are.
+    fn seek_to_last_lines(&mut self, wanted: u64, stream: StreamFilter) -> io::Result<u64> {
+        let end = self.file.metadata()?.len();
+        let mut found = 0;
+        let mut tail: Vec<u8> = Vec::new();
+        let mut start = end;
+        // `tail` holds what is read of the line that begins before `start`.
+        while start > 0 {
+            let length = usize::try_from(start).unwrap_or(BLOCK).min(BLOCK);
+            let mut block = vec![0; length];
+            let from = start - u64::try_from(length).unwrap_or_default();
+            self.file.read_exact_at(&mut block, from)?;
+            block.append(&mut tail);
+            let mut line_end = block.len();
+            while let Some(newline) = block.get(..line_end).and_then(|head| head.iter().rposition(|&b| b == b'\n')) {
+                let line = block.get(newline + 1..line_end).unwrap_or_default();
+                let position = from + u64::try_from(newline + 1).unwrap_or_default();
+                if ends_line(line, stream) {
+                    if found == wanted {
+                        // `line` is the last one before those that are wanted: start behind it.
+                        self.offset = position + u64::try_from(line.len() + 1).unwrap_or_default();
+                        return Ok(found);
+                    }
+                    found += 1;
+                }
+                line_end = newline;
+            }
+            block.truncate(line_end);
+            tail = block;
+            start = from;
+        }
+        self.offset = 0;
+        if ends_line(&tail, stream) {
+            if found == wanted {
+                self.offset = u64::try_from(tail.len() + 1).unwrap_or_default();
+                return Ok(found);
+            }
+            found += 1;
+        }
+        Ok(found)
+    }
+}
+
+/// Parts of a long line count once, by their last part.
+fn ends_line(raw: &[u8], stream: StreamFilter) -> bool {
+    LogLine::parse(raw).is_some_and(|line| !line.partial && stream.takes(line.stream))
+}
+
+/// Drops what comes before the last `wanted` lines.
+pub fn keep_last_lines(files: Vec<OpenLog>, wanted: u64, stream: StreamFilter) -> io::Result<Vec<OpenLog>> {
+    let mut kept = Vec::new();
+    let mut missing = wanted;
+    for (age, mut file) in files.into_iter().rev().enumerate() {
+        if age > 0 && missing == 0 {
+            break;
+        }
+        missing -= file.seek_to_last_lines(missing, stream)?;
+        kept.push(file);
+    }
+    kept.reverse();
+    Ok(kept)
+}
+
+/// Removes the logs of runs before `attempt`.
+pub fn remove_older_runs(directory: &Path, attempt: u32) -> io::Result<()> {
+    let directory = match open_directory(directory) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in Dir::read_from(&directory)? {
+        let name = entry?.file_name().to_owned();
+        let number = name.to_str().ok().and_then(|name| name.split_once(".log")?.0.parse::<u32>().ok());
+        if number.is_some_and(|number| number < attempt) {
+            crate::directories::remove_below(directory.as_fd(), &name)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn run_log(base: &Path) -> RunLog {
+        fs::create_dir_all(base.join("ns_pod_uid/app")).unwrap();
+        RunLog { log_dir: base.to_owned(), directory: "ns_pod_uid/app".into(), attempt: 0 }
+    }
+
+    fn texts(files: Vec<OpenLog>) -> Vec<String> {
+        files
+            .into_iter()
+            .map(|mut file| {
+                let mut text = vec![0; 1 << 20];
+                let count = file.read(&mut text).unwrap();
+                String::from_utf8_lossy(&text[..count]).into_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_last_lines_are_found_over_blocks_and_rotated_files() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        let directory = log.directory_path();
+        let line = |n: usize| format!("2026-01-01T00:00:00Z stdout F {n} {}\n", "x".repeat(n % 50 * 100));
+        let part = "2026-01-01T00:00:00Z stdout P part\n";
+        let write = |name: &str, from, to| {
+            let text: String = (from..to).map(|n| format!("{part}{}", line(n))).collect();
+            fs::write(directory.join(name), text).unwrap();
+        };
+        write("0.log.20260101-000000", 0, 100);
+        write("0.log.20260102-000000", 100, 200);
+        write("0.log", 200, 300);
+        write("1.log", 900, 901);
+        let all: Vec<String> = (0..300).map(|n| format!("{part}{}", line(n))).collect();
+        for wanted in [0_usize, 1, 2, 50, 99, 100, 101, 150, 250, 299, 300, 301, 1000] {
+            let files = log.open_all(None).unwrap();
+            assert_eq!(files.len(), 3);
+            let kept = keep_last_lines(files, wanted as u64, StreamFilter::All).unwrap();
+            let expected = all[300_usize.saturating_sub(wanted)..].concat();
+            assert!(texts(kept).concat() == expected, "the last {wanted} lines");
+        }
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_in_place_of_a_log_is_not_read() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        fs::write(base.path().join("shadow"), "secret").unwrap();
+        symlink(base.path().join("shadow"), log.directory_path().join("0.log")).unwrap();
+        assert!(log.open_present().is_err());
+        fs::remove_file(log.directory_path().join("0.log")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            log.directory_path().join("0.log"),
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(log.open_present().is_err());
+    }
+
+    #[test]
+    fn logs_of_older_runs_go() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        for name in ["0.log", "0.log.20260101-000000", "1.log", "2.log", "other"] {
+            fs::write(log.directory_path().join(name), "").unwrap();
+        }
+        remove_older_runs(&log.directory_path(), 1).unwrap();
+        let mut names = crate::directories::entries(&log.directory_path()).unwrap();
+        names.sort();
+        assert_eq!(names, ["1.log", "2.log", "other"]);
+    }
+}

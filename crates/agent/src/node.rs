@@ -1,0 +1,253 @@
+//! The Node object of this machine and the default Namespaces.
+
+use std::net::{IpAddr, UdpSocket};
+
+use serde_json::{Value, json};
+use spec::Timestamp;
+use store::{Change, ObjectKey, Store, StoreError, WriteError};
+
+use crate::config::{AgentConfig, StartAgentError};
+use crate::events::random_uuid;
+
+/// Pods that the node takes, as the kubelet's default.
+const MAX_PODS: u32 = 110;
+/// Namespaces that every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// What the machine has.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// Processors.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory_bytes: i64,
+    /// Addresses, the first one being the main one.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Looks at the machine.
+pub fn node_facts(config: &AgentConfig) -> NodeFacts {
+    let system = rustix::system::sysinfo();
+    let memory = u128::from(system.totalram) * u128::from(system.mem_unit);
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let mut addresses = config.node_addresses.clone();
+    if addresses.is_empty() {
+        // A machine without any network still has itself.
+        addresses.push(main_address().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+    }
+    NodeFacts {
+        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        memory_bytes: i64::try_from(memory).unwrap_or(i64::MAX),
+        addresses,
+    }
+}
+
+/// The address that the machine would send from, to anywhere. Connecting a UDP socket sends nothing (udp(7)); the
+/// address asked for is from a range for documentation (RFC 5737).
+fn main_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}
+
+/// Writes the objects that are there before any client comes.
+pub async fn write_default_objects(
+    config: &AgentConfig,
+    facts: &NodeFacts,
+    store: &Store,
+    now: Timestamp,
+) -> Result<(), StartAgentError> {
+    for name in NAMESPACES {
+        let namespace = namespace_object(name, now);
+        let written = put(store, "namespaces", name, move |present| match present {
+            Some(_) => Change::Keep,
+            None => Change::Put(namespace),
+        });
+        written.await.map_err(|source| failed("namespaces", name, source))?;
+    }
+    let node = node_object(config, facts, now);
+    let name = config.node_name.clone();
+    let written = put(store, "nodes", &name, move |present| Change::Put(merge_node(present, node)));
+    written.await.map_err(|source| failed("nodes", &name, source))
+}
+
+fn failed(resource: &'static str, name: &str, source: StoreError) -> StartAgentError {
+    StartAgentError::Object { resource, name: name.to_owned(), source }
+}
+
+async fn put(
+    store: &Store,
+    resource: &str,
+    name: &str,
+    decide: impl FnOnce(Option<&Value>) -> Change + Send + 'static,
+) -> Result<(), StoreError> {
+    let written = store.write(ObjectKey::cluster(resource, name), move |present| {
+        Ok::<_, std::convert::Infallible>((decide(present.map(|present| &*present.value)), ()))
+    });
+    match written.await {
+        Ok(_) => Ok(()),
+        Err(WriteError::Refused(never)) => match never {},
+        Err(WriteError::Store(error)) => Err(error),
+    }
+}
+
+fn namespace_object(name: &str, now: Timestamp) -> Value {
+    json!({
+        "kind": "Namespace",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": name,
+            "uid": random_uuid(),
+            "creationTimestamp": time(now),
+            "labels": { "kubernetes.io/metadata.name": name },
+        },
+        "spec": { "finalizers": ["kubernetes"] },
+        "status": { "phase": "Active" },
+    })
+}
+
+/// Keeps identity, labels and transition times of the object that is there; all else is as the machine is now.
+fn merge_node(present: Option<&Value>, mut node: Value) -> Value {
+    let Some(present) = present else { return node };
+    let keep = [
+        "/metadata/uid",
+        "/metadata/creationTimestamp",
+        "/metadata/labels",
+        "/metadata/annotations",
+        "/metadata/resourceVersion",
+    ];
+    for pointer in keep {
+        let Some(value) = present.pointer(pointer) else { continue };
+        let field = pointer.trim_start_matches("/metadata/");
+        match (node.pointer_mut("/metadata").and_then(Value::as_object_mut), field) {
+            (Some(metadata), "labels") => {
+                let mut labels = value.as_object().cloned().unwrap_or_default();
+                labels.extend(metadata.get("labels").and_then(Value::as_object).cloned().unwrap_or_default());
+                metadata.insert(field.to_owned(), Value::Object(labels));
+            }
+            (Some(metadata), _) => drop(metadata.insert(field.to_owned(), value.clone())),
+            (None, _) => {}
+        }
+    }
+    if let (Some(spec), Some(fields)) = (present.get("spec"), node.as_object_mut()) {
+        fields.insert("spec".to_owned(), spec.clone());
+    }
+    keep_transition_times(present, &mut node);
+    node
+}
+
+fn keep_transition_times(present: &Value, node: &mut Value) {
+    let conditions = |object: &Value| object.pointer("/status/conditions").and_then(Value::as_array).cloned();
+    let before = conditions(present).unwrap_or_default();
+    let Some(after) = node.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    for condition in after {
+        let same = before
+            .iter()
+            .find(|other| other.get("type") == condition.get("type") && other.get("status") == condition.get("status"));
+        let time = same.and_then(|same| same.get("lastTransitionTime")).cloned();
+        if let (Some(time), Some(condition)) = (time, condition.as_object_mut()) {
+            condition.insert("lastTransitionTime".to_owned(), time);
+        }
+    }
+}
+
+fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value {
+    let uname = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let architecture = match &*text(uname.machine()) {
+        "x86_64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        other => other.to_owned(),
+    };
+    let amounts = json!({
+        "cpu": facts.cpus.to_string(),
+        "memory": format!("{}Ki", facts.memory_bytes / 1024),
+        "pods": MAX_PODS.to_string(),
+    });
+    let mut addresses: Vec<Value> =
+        facts.addresses.iter().map(|address| json!({ "type": "InternalIP", "address": address.to_string() })).collect();
+    addresses.push(json!({ "type": "Hostname", "address": config.node_name }));
+    let now = time(now);
+    let condition = |type_: &str, status: &str, reason: &str, message: &str| {
+        json!({
+            "type": type_, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        })
+    };
+    json!({
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": config.node_name,
+            "uid": random_uuid(),
+            "creationTimestamp": now,
+            "labels": {
+                "kubernetes.io/hostname": config.node_name,
+                "kubernetes.io/arch": architecture,
+                "kubernetes.io/os": "linux",
+            },
+        },
+        "spec": {},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "addresses": addresses,
+            "conditions": [
+                condition("Ready", "True", "KubeletReady", "monopod is ready to run pods"),
+            ],
+            "nodeInfo": {
+                "machineID": read_line("/etc/machine-id"),
+                "systemUUID": read_line("/sys/class/dmi/id/product_uuid"),
+                "bootID": read_line("/proc/sys/kernel/random/boot_id"),
+                "kernelVersion": text(uname.release()),
+                "osImage": os_image(),
+                "containerRuntimeVersion": format!("monopod://{}", config.version.trim_start_matches('v')),
+                "kubeletVersion": config.version,
+                "kubeProxyVersion": "",
+                "operatingSystem": "linux",
+                "architecture": architecture,
+            },
+        },
+    })
+}
+
+/// Empty where the machine has no such file.
+fn read_line(path: &str) -> String {
+    std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// `PRETTY_NAME` of os-release(5).
+fn os_image() -> String {
+    let text = read_line("/etc/os-release");
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches(['"', '\'']).to_owned())
+}
+
+fn time(wall: Timestamp) -> String {
+    wall.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_keeps_what_others_wrote_on_the_node() {
+        let config = AgentConfig::new("edge", "/data", "/logs");
+        let facts = NodeFacts { cpus: 2, memory_bytes: 4 << 30, addresses: vec!["192.0.2.7".parse().unwrap()] };
+        let first = node_object(&config, &facts, "2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(first.pointer("/status/capacity/memory").unwrap(), "4194304Ki");
+        assert_eq!(first.pointer("/status/addresses/0/address").unwrap(), "192.0.2.7");
+        let mut present = first.clone();
+        present["metadata"]["labels"]["disk"] = "fast".into();
+        present["spec"]["unschedulable"] = true.into();
+        let second = node_object(&config, &facts, "2026-02-02T00:00:00Z".parse().unwrap());
+        let merged = merge_node(Some(&present), second);
+        assert_eq!(merged["metadata"]["uid"], first["metadata"]["uid"]);
+        assert_eq!(merged["metadata"]["labels"]["disk"], "fast");
+        assert_eq!(merged["spec"]["unschedulable"], true);
+        assert_eq!(merged.pointer("/status/conditions/0/lastTransitionTime").unwrap(), "2026-01-01T00:00:00Z");
+        assert_eq!(merged.pointer("/status/conditions/0/lastHeartbeatTime").unwrap(), "2026-02-02T00:00:00Z");
+    }
+}

@@ -1,0 +1,171 @@
+//! What exists of one pod: its sandboxes and containers, and what the stored status remembers of those that are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use runtime::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus};
+use spec::k8s_openapi::api::core::v1 as core;
+use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp};
+
+use crate::backoff::RestartBackOff;
+use crate::clock::BootTime;
+use crate::desired::DesiredPod;
+
+/// Everything that [`crate::actions::compute_pod_actions`] may know beside the wish.
+#[derive(Debug, Clone, Default)]
+pub struct PodObservation {
+    /// Newest first.
+    pub sandboxes: Vec<PodSandboxStatus>,
+    /// Newest first.
+    pub containers: Vec<ContainerStatus>,
+    /// When each dead container ended, on the clock that does not jump.
+    pub exits: BTreeMap<ContainerId, BootTime>,
+    /// Where each container stands in its crash loop.
+    pub back_offs: BTreeMap<ContainerName, RestartBackOff>,
+    /// Containers that could not be started lately, and when to try again.
+    pub not_before: BTreeMap<ContainerName, BootTime>,
+    /// Containers that were stopped in order to start them anew, whatever the restart policy says.
+    pub replaced: BTreeSet<ContainerId>,
+    /// What the stored status knows of containers' latest runs.
+    pub remembered: BTreeMap<ContainerName, RememberedRun>,
+}
+
+/// The latest run of a container as the stored status tells it; its record may be gone with its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedRun {
+    /// Which run it was.
+    pub id: ContainerId,
+    /// `restartCount`.
+    pub attempt: u32,
+    /// Of the ended run; `None` when it was running as the status was written.
+    pub exit: Option<RememberedExit>,
+}
+
+/// How a remembered run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedExit {
+    /// As Kubernetes reports it.
+    pub exit_code: i32,
+    /// Wall time of its end.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The latest run of a container, whoever remembers it.
+#[derive(Debug, Clone, Copy)]
+pub enum LatestRun<'a> {
+    /// It never ran.
+    Never,
+    /// It was created and did not start yet.
+    Created(&'a ContainerStatus),
+    /// It runs.
+    Running(&'a ContainerStatus),
+    /// It ended.
+    Exited {
+        /// Which run it was.
+        id: &'a ContainerId,
+        /// As Kubernetes reports it.
+        exit_code: i32,
+        /// Wall time of its end.
+        finished_at: Option<Timestamp>,
+    },
+}
+
+/// Exit code of a run whose end nobody saw (`ContainerStatusUnknown`).
+pub const UNKNOWN_EXIT_CODE: i32 = 137;
+
+impl PodObservation {
+    /// Takes what is the pod's out of what the runtime lists.
+    pub fn new(uid: &PodUid, sandboxes: Vec<PodSandboxStatus>, containers: Vec<ContainerStatus>) -> Self {
+        let mut sandboxes: Vec<_> = sandboxes.into_iter().filter(|sandbox| &sandbox.uid == uid).collect();
+        sandboxes.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+        let mut containers: Vec<_> = containers.into_iter().filter(|container| &container.pod_uid == uid).collect();
+        containers.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+        Self { sandboxes, containers, ..Self::default() }
+    }
+
+    /// The newest sandbox, if it lives.
+    pub fn ready_sandbox(&self) -> Option<&PodSandboxStatus> {
+        self.sandboxes.first().filter(|sandbox| sandbox.state == PodSandboxState::Ready)
+    }
+
+    /// Runs of one container that the runtime knows, newest first.
+    pub fn runs<'a>(&'a self, name: &'a ContainerName) -> impl Iterator<Item = &'a ContainerStatus> {
+        self.containers.iter().filter(move |container| &container.name == name)
+    }
+
+    /// Runs of one container in one sandbox, newest first.
+    pub fn runs_in<'a>(
+        &'a self,
+        sandbox: &'a SandboxId,
+        name: &'a ContainerName,
+    ) -> impl Iterator<Item = &'a ContainerStatus> {
+        self.runs(name).filter(move |container| &container.sandbox_id == sandbox)
+    }
+
+    /// The latest run of a container: the runtime's word, else that of the stored status.
+    pub fn latest_run(&self, name: &ContainerName) -> LatestRun<'_> {
+        let remembered = self.remembered.get(name);
+        match self.containers.iter().find(|run| &run.name == name) {
+            Some(run) => latest_of(run),
+            None => match remembered {
+                None => LatestRun::Never,
+                Some(RememberedRun { id, exit: Some(exit), .. }) => {
+                    LatestRun::Exited { id, exit_code: exit.exit_code, finished_at: exit.finished_at }
+                }
+                Some(RememberedRun { id, exit: None, .. }) => {
+                    LatestRun::Exited { id, exit_code: UNKNOWN_EXIT_CODE, finished_at: None }
+                }
+            },
+        }
+    }
+
+    /// The number that the next run of a container gets: one more than the highest that was ever seen to run.
+    pub fn next_attempt(&self, name: &ContainerName) -> u32 {
+        let known = self.runs(name).filter(|run| run.state != ContainerState::Created).map(|run| run.attempt).max();
+        let remembered = self.remembered.get(name).map(|run| run.attempt);
+        known.max(remembered).map_or(0, |attempt| attempt.saturating_add(1))
+    }
+}
+
+/// Whether a container's first process runs.
+pub fn is_running(container: &ContainerStatus) -> bool {
+    match container.state {
+        ContainerState::Running { .. } => true,
+        ContainerState::Created | ContainerState::Exited(_) => false,
+    }
+}
+
+/// What the stored status of a pod remembers of its containers' latest runs.
+pub fn remembered_runs(desired: &DesiredPod) -> BTreeMap<ContainerName, RememberedRun> {
+    let status = &desired.status;
+    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
+    let statuses = lists.into_iter().flatten().flatten();
+    statuses.filter_map(|status| Some((ContainerName::new(&status.name), remembered_run(status)?))).collect()
+}
+
+/// The identifier in a `containerID` such as `monopod://0a…`.
+pub fn parse_container_id(text: &str) -> Option<ContainerId> {
+    text.split_once("://").map(|(_, id)| id).filter(|id| !id.is_empty()).map(ContainerId::new)
+}
+
+fn remembered_run(status: &core::ContainerStatus) -> Option<RememberedRun> {
+    let id = parse_container_id(status.container_id.as_deref()?)?;
+    let ended = |state: &Option<core::ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
+    let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let exit = ended(&status.state).or_else(|| if running { None } else { ended(&status.last_state) });
+    Some(RememberedRun {
+        id,
+        attempt: u32::try_from(status.restart_count).unwrap_or_default(),
+        exit: exit
+            .map(|exit| RememberedExit { exit_code: exit.exit_code, finished_at: exit.finished_at.map(|time| time.0) }),
+    })
+}
+
+fn latest_of(run: &ContainerStatus) -> LatestRun<'_> {
+    match &run.state {
+        ContainerState::Created => LatestRun::Created(run),
+        ContainerState::Running { .. } => LatestRun::Running(run),
+        ContainerState::Exited(exit) => {
+            LatestRun::Exited { id: &run.id, exit_code: exit.exit_code, finished_at: Some(exit.finished_at) }
+        }
+    }
+}

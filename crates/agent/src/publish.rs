@@ -1,0 +1,161 @@
+//! Writes the status of a pod into the store, if it says anything new.
+
+use std::collections::BTreeMap;
+
+use runtime::{ContainerState, ContainerStatus, ExitReason};
+use serde_json::Value;
+use spec::{ContainerId, ContainerName};
+use store::{Change, WriteError};
+
+use crate::agent::pod_key;
+use crate::desired::DesiredPod;
+use crate::logs::files::RunLog;
+use crate::logs::tail_text;
+use crate::observation::PodObservation;
+use crate::pod_files::read_termination_log;
+use crate::status::{StatusInputs, Waiting, pod_status};
+use crate::worker::{PassError, PodWorker};
+
+/// Lines and bytes of the log that stand in for a missing message (kubelet, `MaxContainerTerminationMessageLogLines`).
+const FALLBACK_LINES: u64 = 80;
+const FALLBACK_BYTES: usize = 2048;
+
+impl PodWorker {
+    /// Makes the status durable. `ended`: nothing of the pod will run again, so the phase is a terminal one.
+    pub(crate) async fn publish(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+        waiting: &BTreeMap<ContainerName, Waiting>,
+        ended: bool,
+    ) -> Result<(), PassError> {
+        let inputs = StatusInputs {
+            waiting: waiting.clone(),
+            termination_messages: self.termination_messages.clone(),
+            image_ids: self.image_ids(desired, observed),
+            node_addresses: self.shared.node.addresses.clone(),
+            ended,
+        };
+        let status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        let status = serde_json::to_value(status).unwrap_or_default();
+        let stored = self.shared.store.get(&pod_key(&self.pod));
+        if stored.is_some_and(|stored| stored.value.get("status") == Some(&status)) {
+            return Ok(());
+        }
+        let (uid, node) = (self.uid.clone(), self.shared.config.node_name.clone());
+        let written = self.shared.store.write(pod_key(&self.pod), move |present| {
+            let next = present
+                .filter(|present| present.value.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid.as_str()))
+                .and_then(|present| with_status(&present.value, status, &node));
+            Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
+        });
+        match written.await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Refused(never)) => match never {},
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    fn image_ids(&self, desired: &DesiredPod, observed: &PodObservation) -> BTreeMap<ContainerName, String> {
+        let names = desired.containers().map(|(_, container)| ContainerName::new(&container.name));
+        names
+            .filter_map(|name| {
+                let run = observed.runs(&name).find(|run| run.state != ContainerState::Created)?;
+                let digest =
+                    self.shared.images.get(&run.image_id).and_then(|image| image.repo_digests.first().cloned());
+                Some((name.clone(), digest.unwrap_or_else(|| run.image_id.to_string())))
+            })
+            .collect()
+    }
+
+    /// Reads what dead containers say of their end, once for each.
+    pub(crate) async fn read_termination_messages(&mut self, observed: &PodObservation) -> Result<(), PassError> {
+        let Some(desired) = self.desired.clone() else { return Ok(()) };
+        let known = Self::known_runs(observed);
+        self.termination_messages.retain(|id, _| known.contains(id));
+        let dead = observed.containers.iter().filter(|run| !self.termination_messages.contains_key(&run.id));
+        let dead: Vec<_> = dead.filter_map(|run| self.message_source(&desired, run)).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let share = MAX_POD_MESSAGE_BYTES / desired.containers().count().max(1);
+        let messages = tokio::task::spawn_blocking(move || {
+            dead.into_iter().map(|source| (source.id.clone(), shortened(source.read(), share))).collect::<Vec<_>>()
+        });
+        self.termination_messages.extend(messages.await?);
+        Ok(())
+    }
+
+    fn message_source(&self, desired: &DesiredPod, run: &ContainerStatus) -> Option<MessageSource> {
+        let failed = match &run.state {
+            ContainerState::Exited(exit) => match exit.reason {
+                ExitReason::StartFailed { .. } | ExitReason::Unknown => return None,
+                ExitReason::Exited | ExitReason::OomKilled => exit.exit_code != 0,
+            },
+            ContainerState::Created | ContainerState::Running { .. } => return None,
+        };
+        let policy = desired.container(&run.name)?.termination_message_policy.as_deref();
+        let directory = self.paths.logs.strip_prefix(&self.shared.config.log_dir).unwrap_or(&self.paths.logs);
+        let log = RunLog {
+            log_dir: self.shared.config.log_dir.clone(),
+            directory: directory.join(run.name.as_str()),
+            attempt: run.attempt,
+        };
+        Some(MessageSource {
+            id: run.id.clone(),
+            name: run.name.clone(),
+            attempt: run.attempt,
+            pod_dir: self.paths.directory.clone(),
+            fallback: (failed && policy == Some("FallbackToLogsOnError")).then_some(log),
+        })
+    }
+}
+
+/// Bytes of all messages of a pod together (kubelet, `MaxPodTerminationMessageLogLength`).
+const MAX_POD_MESSAGE_BYTES: usize = 12 << 10;
+
+/// Where the message of a dead run is.
+struct MessageSource {
+    id: ContainerId,
+    name: ContainerName,
+    attempt: u32,
+    pod_dir: std::path::PathBuf,
+    fallback: Option<RunLog>,
+}
+
+impl MessageSource {
+    fn read(&self) -> String {
+        let message = read_termination_log(&self.pod_dir, &self.name, self.attempt);
+        match &self.fallback {
+            Some(log) if message.is_empty() => tail_text(log, FALLBACK_LINES, FALLBACK_BYTES).unwrap_or_else(|error| {
+                tracing::warn!(%error, container = %self.name, "cannot read the log for a termination message");
+                String::new()
+            }),
+            Some(_) | None => message,
+        }
+    }
+}
+
+fn shortened(mut message: String, bytes: usize) -> String {
+    if message.len() > bytes {
+        let end = (0..=bytes).rev().find(|&end| message.is_char_boundary(end)).unwrap_or_default();
+        message.truncate(end);
+    }
+    message
+}
+
+/// The object with this status; `None` if that would take a terminal phase back.
+fn with_status(present: &Value, status: Value, node_name: &str) -> Option<Value> {
+    let phase = |status: Option<&Value>| status?.get("phase")?.as_str().map(str::to_owned);
+    let is_terminal = |phase: Option<String>| matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
+    if is_terminal(phase(present.get("status"))) && !is_terminal(phase(Some(&status))) {
+        return None;
+    }
+    let mut next = present.clone();
+    let fields = next.as_object_mut()?;
+    fields.insert("status".to_owned(), status);
+    if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.entry("nodeName").or_insert_with(|| Value::from(node_name));
+    }
+    Some(next)
+}

@@ -1,0 +1,502 @@
+//! Starts what a pass decided to start: record, images, volumes, sandbox, files, then the containers in their order.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::Image;
+use runtime::{PodSandboxStatus, RuntimeError};
+use spec::ContainerName;
+use spec::k8s_openapi::api::core::v1::Container;
+use spec::resources::Amounts;
+
+use crate::actions::{PodActions, RunSandbox, StartContainer};
+use crate::backoff::{INITIAL, LONGEST, RETRY, RetryBackOff, VOLUME_INITIAL, VOLUME_LONGEST};
+use crate::clock::{BootTime, Now};
+use crate::config_objects::StoredConfigObjects;
+use crate::container_config::{ContainerParts, container_config, sandbox_config};
+use crate::desired::{DesiredPod, image_of};
+use crate::environment::{EnvironmentSources, pod_environment};
+use crate::events::EventSubject;
+use crate::images::{ImageProblem, complain, find_image, present_message};
+use crate::observation::PodObservation;
+use crate::pod_files::{file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
+use crate::records::{PodRecord, image_holder};
+use crate::status::Waiting;
+use crate::volumes::{
+    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, plan_volumes, pod_tmpfs, set_up_on_disk, volume_mounts,
+    write_secret,
+};
+use crate::worker::{PassError, PodWorker};
+
+/// Waits after a sandbox that could not be made.
+const SANDBOX_INITIAL: Duration = Duration::from_secs(1);
+const SANDBOX_LONGEST: Duration = Duration::from_secs(60);
+/// After this the status of a missing image changes from `ErrImagePull` to `ImagePullBackOff`, as the kubelet's next
+/// look at the pod does it.
+const IMAGE_LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// A start that failed is not repeated sooner, even where its back-off begins with none.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+/// A container that could not be started.
+#[derive(Debug, Clone)]
+pub(crate) struct StartFailure {
+    kind: FailureKind,
+    /// The image that the pod asked for then.
+    image: String,
+    pub(crate) waiting: Waiting,
+    pub(crate) not_before: BootTime,
+    back_off: Option<RetryBackOff>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FailureKind {
+    /// Heals when the image is there.
+    Image,
+    /// Heals when an object is there.
+    Config,
+    /// Tried again after a while.
+    Other,
+}
+
+/// What a pass that starts things came to.
+type Started = (bool, Option<BootTime>);
+
+impl PodWorker {
+    /// Whether anything was done, and when to try again what could not be.
+    pub(crate) async fn start(
+        &mut self,
+        desired: &Arc<DesiredPod>,
+        observed: &PodObservation,
+        actions: &PodActions,
+        now: Now,
+    ) -> Result<Started, PassError> {
+        if actions.run_sandbox.is_none() && actions.start.is_empty() {
+            return Ok((false, None));
+        }
+        self.announce_scheduled(desired);
+        if let Some(waits) = self.wait_of_sandbox_or_volumes(desired, actions, now) {
+            return Ok((false, Some(waits)));
+        }
+        let planned = match plan_volumes(desired, &self.objects()) {
+            Ok(planned) => planned,
+            Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
+        };
+        if let Some(error) = self.prepare(desired, actions, &planned).await? {
+            return Ok((false, Some(self.volume_failed(desired, &error, now))));
+        }
+        let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
+            (Some(run), _) => match self.run_sandbox(desired, observed, run, &planned, now).await? {
+                Ok(sandbox) => sandbox,
+                Err(retry_at) => return Ok((false, Some(retry_at))),
+            },
+            (None, Some(sandbox)) => sandbox.clone(),
+            (None, None) => return Ok((false, None)),
+        };
+        if let Some(error) = self.fill_sandbox(desired, &sandbox, actions, &planned).await? {
+            return Ok((actions.run_sandbox.is_some(), Some(self.volume_failed(desired, &error, now))));
+        }
+        self.volume_failure = None;
+        let mut done = actions.run_sandbox.is_some();
+        for start in &actions.start {
+            done |= self.start_container(desired, &sandbox, start, &planned).await?;
+        }
+        Ok((done, None))
+    }
+
+    /// Forgets failures whose reason is gone, so that what they held up starts at once.
+    pub(crate) fn forget_healed_failures(&mut self, desired: &DesiredPod, observed: &PodObservation) {
+        let addresses = pod_addresses(observed.ready_sandbox(), desired, &self.shared.node.addresses);
+        let mut failures = std::mem::take(&mut self.failures);
+        failures.retain(|name, failure| {
+            let Some(container) = desired.container(name) else { return false };
+            let healed = match failure.kind {
+                _ if failure.image != image_of(container) => true,
+                FailureKind::Image => find_image(&self.shared.images, container).is_ok(),
+                FailureKind::Config => {
+                    let name = hostname(&self.shared.config, desired).hostname;
+                    pod_environment(container, &self.sources(desired, &self.objects(), &addresses, &name)).is_ok()
+                }
+                FailureKind::Other => false,
+            };
+            !healed
+        });
+        self.failures = failures;
+    }
+
+    /// Writes changed `ConfigMap`s and Secrets into the volumes of running containers. An object that is gone leaves
+    /// its volume as it is, as with the kubelet.
+    pub(crate) async fn update_volumes(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+        now: Now,
+    ) -> Result<(), PassError> {
+        let Some(sandbox) = observed.ready_sandbox() else { return Ok(()) };
+        let changeable =
+            desired.spec.volumes.iter().flatten().any(|volume| volume.config_map.is_some() || volume.secret.is_some());
+        if !changeable || !observed.containers.iter().any(|run| run.sandbox_id == sandbox.id) {
+            return Ok(());
+        }
+        let Ok(planned) = plan_volumes(desired, &self.objects()) else { return Ok(()) };
+        if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && *written == planned) {
+            return Ok(());
+        }
+        let config_maps: Vec<_> =
+            planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::ConfigMap(_))).cloned().collect();
+        let (directory, wall) = (self.paths.directory.clone(), now.wall);
+        let on_disk = tokio::task::spawn_blocking(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
+        let written = match on_disk {
+            Ok(()) => self.write_secrets(sandbox, &planned).await?,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => self.written_volumes = Some((sandbox.id.clone(), planned)),
+            Err(error) => self.shared.events.warning(EventSubject::pod(desired), "FailedMount", error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn announce_scheduled(&mut self, desired: &DesiredPod) {
+        if !self.scheduled_announced && desired.status.start_time.is_none() {
+            let message = format!("Successfully assigned {} to {}", desired.pod, self.shared.config.node_name);
+            self.shared.events.normal(EventSubject::pod(desired), "Scheduled", message);
+        }
+        self.scheduled_announced = true;
+    }
+
+    /// While a volume or the sandbox is in back-off nothing starts, unless a missing object has come meanwhile.
+    fn wait_of_sandbox_or_volumes(&mut self, desired: &DesiredPod, actions: &PodActions, now: Now) -> Option<BootTime> {
+        let sandbox = self.sandbox_failure.as_ref().filter(|_| actions.run_sandbox.is_some());
+        if let Some(failure) = sandbox.filter(|failure| now.boot < failure.until) {
+            return Some(failure.until);
+        }
+        let failure = self.volume_failure.as_ref().filter(|failure| now.boot < failure.until)?;
+        let until = failure.until;
+        if self.volumes_wait_for_objects && plan_volumes(desired, &self.objects()).is_ok() {
+            self.volume_failure = None;
+            return None;
+        }
+        Some(until)
+    }
+
+    fn volume_failed(&mut self, desired: &DesiredPod, error: &VolumeError, now: Now) -> BootTime {
+        self.shared.events.warning(EventSubject::pod(desired), "FailedMount", error.to_string());
+        self.volumes_wait_for_objects = plan_volumes(desired, &self.objects()).is_err();
+        let failure =
+            RetryBackOff::after_failure(self.volume_failure.as_ref(), VOLUME_INITIAL, VOLUME_LONGEST, now.boot);
+        let until = failure.until;
+        self.volume_failure = Some(failure);
+        until
+    }
+
+    /// Record, images and volumes at once: they do not depend on each other, and the store commits them together.
+    async fn prepare(
+        &mut self,
+        desired: &DesiredPod,
+        actions: &PodActions,
+        planned: &[PlannedVolume],
+    ) -> Result<Option<VolumeError>, PassError> {
+        let record = self.record.is_none().then(|| PodRecord::new(self.pod.clone()));
+        let this: &Self = self;
+        let save = async {
+            match &record {
+                Some(record) => record.save(&this.shared.store, &this.uid).await,
+                None => Ok(()),
+            }
+        };
+        let holds = actions.start.iter().filter_map(|start| {
+            let image = find_image(&this.shared.images, desired.container(&start.name)?).ok()?;
+            let held = this.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
+            (!held).then_some((start.name.clone(), image))
+        });
+        // An image that is removed in this moment is missed when its container starts.
+        let holds = holds.map(|(name, image)| async move {
+            let holder = image_holder(&this.pod, &this.uid, &name);
+            this.shared.images.hold(&image.id, &holder).await.ok().map(|image| (name, image))
+        });
+        let (volumes, directory, wall) = (planned.to_vec(), this.paths.directory.clone(), this.shared.clock.wall());
+        let set_up = tokio::task::spawn_blocking(move || set_up_on_disk(&volumes, &directory, wall));
+        let (saved, held, set_up) = tokio::join!(save, futures::future::join_all(holds), set_up);
+        saved?;
+        self.held_images.extend(held.into_iter().flatten());
+        if record.is_some() {
+            self.record = record;
+        }
+        Ok(set_up?.err())
+    }
+
+    async fn run_sandbox(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+        run: &RunSandbox,
+        planned: &[PlannedVolume],
+        now: Now,
+    ) -> Result<Result<PodSandboxStatus, BootTime>, PassError> {
+        if !run.dead.is_empty() {
+            // What the dead sandbox' containers came to is told before their records go.
+            self.publish(desired, observed, &BTreeMap::new(), false).await?;
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.shared.events.normal(EventSubject::pod(desired), "SandboxChanged", message);
+        }
+        for dead in &run.dead {
+            self.shared.runtime.stop_pod_sandbox(dead).await?;
+        }
+        let name = hostname(&self.shared.config, desired).hostname;
+        let config = sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned));
+        match self.shared.runtime.run_pod_sandbox(config).await {
+            Ok(sandbox) => {
+                self.sandbox_failure = None;
+                for dead in &run.dead {
+                    self.shared.runtime.remove_pod_sandbox(dead).await?;
+                }
+                Ok(Ok(sandbox))
+            }
+            Err(error) => {
+                let message = format!("Failed to create pod sandbox: {}", chain(&error));
+                self.shared.events.warning(EventSubject::pod(desired), "FailedCreatePodSandBox", message);
+                let previous = self.sandbox_failure.as_ref();
+                let failure = RetryBackOff::after_failure(previous, SANDBOX_INITIAL, SANDBOX_LONGEST, now.boot);
+                let until = failure.until;
+                self.sandbox_failure = Some(failure);
+                Ok(Err(until))
+            }
+        }
+    }
+
+    /// Files that need the sandbox: those with its address, and Secrets in its memory.
+    async fn fill_sandbox(
+        &mut self,
+        desired: &Arc<DesiredPod>,
+        sandbox: &PodSandboxStatus,
+        actions: &PodActions,
+        planned: &[PlannedVolume],
+    ) -> Result<Option<VolumeError>, PassError> {
+        let shared = Arc::clone(&self.shared);
+        let (pod, directory) = (Arc::clone(desired), self.paths.directory.clone());
+        let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
+        let runs: Vec<_> = actions.start.iter().map(|start| (start.name.clone(), start.attempt)).collect();
+        let files = tokio::task::spawn_blocking(move || {
+            let files = render_pod_files(&shared.config, &pod, &addresses);
+            write_pod_files(&directory, &files)?;
+            for (name, attempt) in runs {
+                make_termination_log(&directory, &name, attempt)?;
+            }
+            Ok::<_, crate::pod_files::PodFileError>(files)
+        });
+        match files.await? {
+            Ok(files) => {
+                for warning in files.dns_warnings {
+                    self.shared.events.warning(EventSubject::pod(desired), "DNSConfigForming", warning);
+                }
+            }
+            Err(error) => {
+                let volume = spec::VolumeName::new("pod-files");
+                return Ok(Some(VolumeError { volume, cause: VolumeCause::Unmet(chain(&error)) }));
+            }
+        }
+        if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && written == planned) {
+            return Ok(None);
+        }
+        if let Err(error) = self.write_secrets(sandbox, planned).await? {
+            return Ok(Some(error));
+        }
+        self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
+        Ok(None)
+    }
+
+    async fn write_secrets(
+        &self,
+        sandbox: &PodSandboxStatus,
+        planned: &[PlannedVolume],
+    ) -> Result<Result<(), VolumeError>, PassError> {
+        for volume in planned {
+            let VolumeKind::Secret(payload) = &volume.kind else { continue };
+            let root = match self.shared.runtime.open_pod_tmpfs(&sandbox.id, &volume.name).await {
+                Ok(root) => root,
+                Err(error) => {
+                    return Ok(Err(VolumeError { volume: volume.name.clone(), cause: VolumeCause::Memory(error) }));
+                }
+            };
+            let (name, payload, wall) = (volume.name.clone(), payload.clone(), self.shared.clock.wall());
+            let written = tokio::task::spawn_blocking(move || write_secret(&name, &payload, &root, wall)).await?;
+            if let Err(error) = written {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether anything came of it; what hindered it is remembered.
+    async fn start_container(
+        &mut self,
+        desired: &DesiredPod,
+        sandbox: &PodSandboxStatus,
+        start: &StartContainer,
+        planned: &[PlannedVolume],
+    ) -> Result<bool, PassError> {
+        let Some(container) = desired.container(&start.name) else { return Ok(false) };
+        let now = self.shared.clock.now();
+        let image = match find_image(&self.shared.images, container) {
+            Ok(image) => image,
+            Err(problem) => return Ok(self.image_failed(desired, container, &problem, now)),
+        };
+        self.hold_image(&start.name, &image).await?;
+        let subject = EventSubject::container(desired, &start.name);
+        self.shared.events.normal(subject.clone(), "Pulled", present_message(container));
+        let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
+        let name = hostname(&self.shared.config, desired).hostname;
+        let objects = self.objects();
+        let mut mounts = volume_mounts(container, planned, &self.paths.directory);
+        mounts.extend(file_mounts(container, &self.paths.directory, start.attempt));
+        let parts = ContainerParts {
+            attempt: start.attempt,
+            image: &image,
+            sources: &self.sources(desired, &objects, &addresses, &name),
+            mounts,
+            node_memory: self.shared.node.memory_bytes,
+        };
+        let config = match container_config(container, parts) {
+            Ok(config) => config,
+            Err(error) => {
+                let heals = FailureKind::Config;
+                self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
+                return Ok(false);
+            }
+        };
+        if let Some(back_off) = start.back_off.clone() {
+            let name = start.name.clone();
+            self.save_record(|record| drop(record.back_offs.insert(name, back_off))).await?;
+        }
+        let runtime = Arc::clone(&self.shared.runtime);
+        if let Some(unstarted) = &start.unstarted {
+            runtime.remove_container(unstarted).await?;
+        }
+        let id = match runtime.create_container(&sandbox.id, config).await {
+            Ok(id) => id,
+            Err(error) => {
+                let reason = match &error {
+                    RuntimeError::ContainerConfig { .. } => "CreateContainerConfigError",
+                    RuntimeError::NoSuchSandbox(_)
+                    | RuntimeError::NoSuchContainer(_)
+                    | RuntimeError::NotRunning { .. }
+                    | RuntimeError::SandboxNotReady { .. }
+                    | RuntimeError::RunSandbox { .. }
+                    | RuntimeError::CreateContainer { .. }
+                    | RuntimeError::StartContainer { .. }
+                    | RuntimeError::Exec { .. }
+                    | RuntimeError::Remove { .. }
+                    | RuntimeError::Store(_) => "CreateContainerError",
+                };
+                self.failed(desired, container, FailureKind::Other, reason, chain(&error), RETRY, now);
+                return Ok(false);
+            }
+        };
+        self.shared.events.normal(subject.clone(), "Created", "Container created");
+        if let Err(error) = runtime.start_container(&id).await {
+            let message = chain(&error);
+            self.failed(desired, container, FailureKind::Other, "RunContainerError", message, START_AGAIN, now);
+            return Ok(true);
+        }
+        self.failures.remove(&start.name);
+        self.shared.events.normal(subject, "Started", "Container started");
+        Ok(true)
+    }
+
+    async fn hold_image(&mut self, name: &ContainerName, image: &Image) -> Result<(), PassError> {
+        if self.held_images.get(name).is_some_and(|held| held.id == image.id) {
+            return Ok(());
+        }
+        let holder = image_holder(&self.pod, &self.uid, name);
+        match self.shared.images.hold(&image.id, &holder).await {
+            Ok(image) => drop(self.held_images.insert(name.clone(), image)),
+            // Removed in this moment, or the store is full: creating the container will say so.
+            Err(error) => tracing::warn!(error = %chain(&error), container = %name, "cannot hold an image"),
+        }
+        Ok(())
+    }
+
+    fn image_failed(&mut self, desired: &DesiredPod, container: &Container, problem: &ImageProblem, now: Now) -> bool {
+        let name = ContainerName::new(&container.name);
+        let previous = self.failures.get(&name).and_then(|failure| failure.back_off.clone());
+        let complaint = complain(problem, container, previous.as_ref(), now.boot);
+        let subject = EventSubject::container(desired, &name);
+        for (reason, message) in complaint.events {
+            self.shared.events.warning(subject.clone(), reason, message);
+        }
+        let (back_off, not_before) = match (problem, previous) {
+            (ImageProblem::InvalidName { .. } | ImageProblem::NeverPull, _) => (None, now.boot.after(LONGEST)),
+            (ImageProblem::Absent, Some(running)) if now.boot < running.until => {
+                let until = running.until;
+                (Some(running), until)
+            }
+            (ImageProblem::Absent, previous) => {
+                let back_off = RetryBackOff::after_failure(previous.as_ref(), INITIAL, LONGEST, now.boot);
+                let look_again = now.boot.after(IMAGE_LOOK_AGAIN).min(back_off.until);
+                (Some(back_off), look_again)
+            }
+        };
+        let (kind, image) = (FailureKind::Image, image_of(container).to_owned());
+        self.failures.insert(name, StartFailure { kind, image, waiting: complaint.waiting, not_before, back_off });
+        false
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one failure")]
+    fn failed(
+        &mut self,
+        desired: &DesiredPod,
+        container: &Container,
+        kind: FailureKind,
+        reason: &'static str,
+        message: String,
+        wait: Duration,
+        now: Now,
+    ) {
+        let name = ContainerName::new(&container.name);
+        let subject = EventSubject::container(desired, &name);
+        self.shared.events.warning(subject, "Failed", format!("Error: {message}"));
+        let failure = StartFailure {
+            kind,
+            image: image_of(container).to_owned(),
+            waiting: Waiting { reason, message },
+            not_before: now.boot.after(wait),
+            back_off: None,
+        };
+        self.failures.insert(name, failure);
+    }
+
+    fn objects(&self) -> StoredConfigObjects<'_> {
+        StoredConfigObjects { store: &self.shared.store, namespace: &self.pod.pod_namespace }
+    }
+
+    fn sources<'a>(
+        &'a self,
+        desired: &'a DesiredPod,
+        objects: &'a StoredConfigObjects<'a>,
+        pod_addresses: &'a [IpAddr],
+        hostname: &'a str,
+    ) -> EnvironmentSources<'a> {
+        EnvironmentSources {
+            desired,
+            objects,
+            pod_addresses,
+            node_addresses: &self.shared.node.addresses,
+            node_name: &self.shared.config.node_name,
+            hostname,
+            allocatable: Amounts {
+                cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
+                memory_bytes: Some(self.shared.node.memory_bytes),
+            },
+        }
+    }
+}
+
+fn pod_addresses(sandbox: Option<&PodSandboxStatus>, desired: &DesiredPod, node: &[IpAddr]) -> Vec<IpAddr> {
+    match sandbox {
+        Some(_) if desired.host_network() => node.to_vec(),
+        Some(sandbox) => sandbox.addresses.clone(),
+        None => Vec::new(),
+    }
+}

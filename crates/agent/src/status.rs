@@ -1,0 +1,379 @@
+//! Makes the status of a pod from what exists: phase, conditions, container states. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use runtime::{ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxStatus};
+use spec::k8s_openapi::api::core::v1 as core;
+use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use spec::{ContainerId, ContainerName, Timestamp};
+
+use crate::conditions::{PodFacts, conditions};
+use crate::desired::{ContainerKind, DesiredPod, RestartPolicy, image_of};
+use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
+
+/// `state.waiting` of a container that could not be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Such as `ImagePullBackOff`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// What the status says beside the desired Pod and the runtime's word.
+#[derive(Debug, Clone, Default)]
+pub struct StatusInputs {
+    /// Why containers wait.
+    pub waiting: BTreeMap<ContainerName, Waiting>,
+    /// `state.terminated.message` of dead runs.
+    pub termination_messages: BTreeMap<ContainerId, String>,
+    /// `imageID` by container.
+    pub image_ids: BTreeMap<ContainerName, String>,
+    /// `hostIPs`.
+    pub node_addresses: Vec<IpAddr>,
+    /// Whether nothing of the Pod will ever run again and nothing runs now.
+    pub ended: bool,
+}
+
+/// The Pod's phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all containers have run once.
+    Pending,
+    /// At least one runs or will run again.
+    Running,
+    /// All ended well.
+    Succeeded,
+    /// All ended, not all well.
+    Failed,
+}
+
+impl Phase {
+    /// As `status.phase` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+/// The status that follows from what exists.
+pub fn pod_status(
+    desired: &DesiredPod,
+    observed: &PodObservation,
+    inputs: &StatusInputs,
+    now: Timestamp,
+) -> core::PodStatus {
+    let init = container_statuses(desired, ContainerKind::Init, observed, inputs);
+    let apps = container_statuses(desired, ContainerKind::App, observed, inputs);
+    let phase = pod_phase(&init, &apps, inputs.ended);
+    let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
+    let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), now };
+    let mut status = core::PodStatus {
+        phase: Some(phase.as_str().to_owned()),
+        conditions: Some(conditions(&facts)),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        container_statuses: Some(apps),
+        qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
+        observed_generation: desired.generation(),
+        start_time: desired.status.start_time.clone().or(Some(Time(now))),
+        reason: desired.status.reason.clone(),
+        message: desired.status.message.clone(),
+        ..core::PodStatus::default()
+    };
+    set_addresses(&mut status, desired, sandbox, &inputs.node_addresses);
+    status
+}
+
+/// The kubelet's `getPhase`.
+fn pod_phase(init: &[core::ContainerStatus], apps: &[core::ContainerStatus], ended: bool) -> Phase {
+    if ended {
+        let well = |status: &core::ContainerStatus| exit_code(status.state.as_ref()) == Some(0);
+        let succeeded = !apps.is_empty() && apps.iter().all(well) && init.iter().all(well);
+        return if succeeded { Phase::Succeeded } else { Phase::Failed };
+    }
+    let last_code = |status: &core::ContainerStatus| {
+        exit_code(status.state.as_ref()).or_else(|| {
+            let waits = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+            if waits { exit_code(status.last_state.as_ref()) } else { None }
+        })
+    };
+    if init.iter().any(|status| last_code(status).is_none()) {
+        return Phase::Pending;
+    }
+    let runs = |status: &core::ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    if apps.iter().any(|status| !runs(status) && last_code(status).is_none()) {
+        return Phase::Pending;
+    }
+    // All have run. The terminal phases are written by the pass that finds that nothing will run again.
+    Phase::Running
+}
+
+fn exit_code(state: Option<&core::ContainerState>) -> Option<i32> {
+    state?.terminated.as_ref().map(|terminated| terminated.exit_code)
+}
+
+fn container_statuses(
+    desired: &DesiredPod,
+    kind: ContainerKind,
+    observed: &PodObservation,
+    inputs: &StatusInputs,
+) -> Vec<core::ContainerStatus> {
+    let containers = match kind {
+        ContainerKind::Init => desired.init_containers(),
+        ContainerKind::App => desired.app_containers(),
+    };
+    containers.iter().map(|container| container_status(desired, kind, container, observed, inputs)).collect()
+}
+
+fn container_status(
+    desired: &DesiredPod,
+    kind: ContainerKind,
+    container: &core::Container,
+    observed: &PodObservation,
+    inputs: &StatusInputs,
+) -> core::ContainerStatus {
+    let name = ContainerName::new(&container.name);
+    let stored = stored_status(desired, &name);
+    let mut runs = observed.runs(&name).filter(|run| run.state != ContainerState::Created).peekable();
+    let mut status = core::ContainerStatus {
+        name: container.name.clone(),
+        image: image_of(container).to_owned(),
+        started: Some(false),
+        ..core::ContainerStatus::default()
+    };
+    match runs.next() {
+        Some(run) => {
+            fill_from_run(&mut status, run, inputs, stored);
+            status.last_state = runs
+                .find_map(|older| terminated_state(older, inputs, stored))
+                .or_else(|| stored.and_then(|stored| last_state_before(stored, run)));
+        }
+        None => fill_from_stored(&mut status, stored),
+    }
+    if let Some(image_id) = inputs.image_ids.get(&name) {
+        status.image_id.clone_from(image_id);
+    } else if let Some(stored) = stored.filter(|stored| status.image_id.is_empty() && stored.image == status.image) {
+        status.image_id.clone_from(&stored.image_id);
+    }
+    let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+    if !running && !inputs.ended {
+        wait_if_it_will_run(&mut status, desired, kind, observed.latest_run(&name), inputs.waiting.get(&name));
+    }
+    if inputs.ended && exit_code(status.state.as_ref()).is_none() && !running {
+        status.state = Some(never_located());
+    }
+    let done = exit_code(status.state.as_ref()) == Some(0);
+    status.started = Some(running);
+    status.ready = match kind {
+        ContainerKind::Init => done,
+        ContainerKind::App => running && !inputs.ended,
+    };
+    status
+}
+
+fn stored_status<'a>(desired: &'a DesiredPod, name: &ContainerName) -> Option<&'a core::ContainerStatus> {
+    let status = &desired.status;
+    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
+    lists.into_iter().flatten().flatten().find(|status| status.name == name.as_str())
+}
+
+fn fill_from_run(
+    status: &mut core::ContainerStatus,
+    run: &ContainerStatus,
+    inputs: &StatusInputs,
+    stored: Option<&core::ContainerStatus>,
+) {
+    status.container_id = Some(container_id(&run.id));
+    status.image.clone_from(&run.image_ref);
+    status.image_id = run.image_id.to_string();
+    let stored_count = stored.map_or(0, |stored| stored.restart_count);
+    status.restart_count = i32::try_from(run.attempt).unwrap_or(i32::MAX).max(stored_count);
+    status.user = run.user.as_ref().map(|user| core::ContainerUser {
+        linux: Some(core::LinuxContainerUser {
+            uid: user.uid.into(),
+            gid: user.gid.into(),
+            supplemental_groups: Some(user.groups.iter().map(|&group| group.into()).collect()),
+        }),
+    });
+    status.state = match &run.state {
+        ContainerState::Created => None,
+        ContainerState::Running { started_at } => Some(core::ContainerState {
+            running: Some(core::ContainerStateRunning { started_at: Some(Time(*started_at)) }),
+            ..core::ContainerState::default()
+        }),
+        ContainerState::Exited(_) => terminated_state(run, inputs, stored),
+    };
+}
+
+/// The runtime has no record of the container: what the stored status says of it stands.
+fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::ContainerStatus>) {
+    let Some(stored) = stored else { return };
+    status.restart_count = stored.restart_count;
+    status.container_id.clone_from(&stored.container_id);
+    status.image_id.clone_from(&stored.image_id);
+    status.last_state.clone_from(&stored.last_state);
+    status.user.clone_from(&stored.user);
+    let Some(state) = &stored.state else { return };
+    if state.terminated.is_some() {
+        status.state = Some(state.clone());
+    } else if let Some(running) = &state.running {
+        status.state = Some(core::ContainerState {
+            terminated: Some(core::ContainerStateTerminated {
+                exit_code: UNKNOWN_EXIT_CODE,
+                reason: Some("ContainerStatusUnknown".to_owned()),
+                message: Some("The container could not be located when the pod was looked at".to_owned()),
+                started_at: running.started_at.clone(),
+                container_id: stored.container_id.clone(),
+                ..core::ContainerStateTerminated::default()
+            }),
+            ..core::ContainerState::default()
+        });
+    }
+}
+
+/// What was before `run`, as the stored status remembers it.
+fn last_state_before(stored: &core::ContainerStatus, run: &ContainerStatus) -> Option<core::ContainerState> {
+    let id = container_id(&run.id);
+    let ended = |state: &Option<core::ContainerState>| state.clone().filter(|state| state.terminated.is_some());
+    if stored.container_id.as_deref() == Some(id.as_str()) {
+        // Of the same run: in a crash loop its own end is the last state, which is not one before it.
+        return ended(&stored.last_state).filter(|state| {
+            state.terminated.as_ref().and_then(|terminated| terminated.container_id.as_deref()) != Some(id.as_str())
+        });
+    }
+    ended(&stored.state).or_else(|| ended(&stored.last_state))
+}
+
+/// The kubelet shows a dead container that will run again as waiting once it knows why it does not run yet.
+fn wait_if_it_will_run(
+    status: &mut core::ContainerStatus,
+    desired: &DesiredPod,
+    kind: ContainerKind,
+    run: LatestRun<'_>,
+    waiting: Option<&Waiting>,
+) {
+    let waiting_state = |reason: &str, message: Option<&str>| {
+        Some(core::ContainerState {
+            waiting: Some(core::ContainerStateWaiting {
+                reason: Some(reason.to_owned()),
+                message: message.map(str::to_owned),
+            }),
+            ..core::ContainerState::default()
+        })
+    };
+    if let Some(Waiting { reason, message }) = waiting {
+        if status.state.as_ref().is_some_and(|state| state.terminated.is_some()) {
+            status.last_state = status.state.take();
+        }
+        status.state = waiting_state(reason, Some(message));
+        return;
+    }
+    let will_run = match run {
+        LatestRun::Never | LatestRun::Created(_) => true,
+        LatestRun::Running(_) => false,
+        LatestRun::Exited { exit_code, .. } => match (kind, desired.restart_policy()) {
+            (_, RestartPolicy::Never) => false,
+            (ContainerKind::App, RestartPolicy::Always) => true,
+            (ContainerKind::App | ContainerKind::Init, RestartPolicy::OnFailure)
+            | (ContainerKind::Init, RestartPolicy::Always) => exit_code != 0,
+        },
+    };
+    if will_run && status.state.is_none() {
+        let default = match kind {
+            ContainerKind::Init => "PodInitializing",
+            ContainerKind::App if !desired.init_containers().is_empty() => "PodInitializing",
+            ContainerKind::App => "ContainerCreating",
+        };
+        status.state = waiting_state(default, None);
+    }
+}
+
+fn terminated_state(
+    run: &ContainerStatus,
+    inputs: &StatusInputs,
+    stored: Option<&core::ContainerStatus>,
+) -> Option<core::ContainerState> {
+    let ContainerState::Exited(exit) = &run.state else { return None };
+    let id = container_id(&run.id);
+    let message = match &exit.reason {
+        ExitReason::StartFailed { message } => Some(message.clone()),
+        ExitReason::Exited | ExitReason::OomKilled | ExitReason::Unknown => inputs
+            .termination_messages
+            .get(&run.id)
+            .cloned()
+            .filter(|message| !message.is_empty())
+            .or_else(|| stored.and_then(|stored| stored_message(stored, &id))),
+    };
+    Some(core::ContainerState {
+        terminated: Some(core::ContainerStateTerminated {
+            exit_code: exit.exit_code,
+            signal: exit.signal,
+            reason: Some(terminated_reason(exit).to_owned()),
+            message,
+            started_at: exit.started_at.map(Time),
+            finished_at: Some(Time(exit.finished_at)),
+            container_id: Some(id),
+        }),
+        ..core::ContainerState::default()
+    })
+}
+
+fn stored_message(stored: &core::ContainerStatus, id: &str) -> Option<String> {
+    [&stored.state, &stored.last_state]
+        .into_iter()
+        .filter_map(|state| state.as_ref()?.terminated.as_ref())
+        .find(|terminated| terminated.container_id.as_deref() == Some(id))
+        .and_then(|terminated| terminated.message.clone())
+}
+
+fn terminated_reason(exit: &ContainerExit) -> &'static str {
+    match &exit.reason {
+        ExitReason::Exited if exit.exit_code == 0 => "Completed",
+        ExitReason::Exited => "Error",
+        ExitReason::OomKilled => "OOMKilled",
+        ExitReason::StartFailed { .. } => "StartError",
+        ExitReason::Unknown => "ContainerStatusUnknown",
+    }
+}
+
+/// A container of an ended Pod that never ran (kubelet, `TerminatePod`).
+fn never_located() -> core::ContainerState {
+    core::ContainerState {
+        terminated: Some(core::ContainerStateTerminated {
+            exit_code: UNKNOWN_EXIT_CODE,
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some("The container could not be located when the pod was terminated".to_owned()),
+            ..core::ContainerStateTerminated::default()
+        }),
+        ..core::ContainerState::default()
+    }
+}
+
+fn set_addresses(
+    status: &mut core::PodStatus,
+    desired: &DesiredPod,
+    sandbox: Option<&PodSandboxStatus>,
+    node: &[IpAddr],
+) {
+    status.host_ip = node.first().map(IpAddr::to_string);
+    let host_ips: Vec<_> = node.iter().map(|ip| core::HostIP { ip: ip.to_string() }).collect();
+    status.host_ips = (!host_ips.is_empty()).then_some(host_ips);
+    let pod: &[IpAddr] = match sandbox {
+        Some(_) if desired.host_network() => node,
+        Some(sandbox) => &sandbox.addresses,
+        None => &[],
+    };
+    status.pod_ip = pod.first().map(IpAddr::to_string);
+    let pod_ips: Vec<_> = pod.iter().map(|ip| core::PodIP { ip: ip.to_string() }).collect();
+    status.pod_ips = (!pod_ips.is_empty()).then_some(pod_ips);
+}
+
+/// As `status.containerStatuses[].containerID` prints it.
+pub fn container_id(id: &ContainerId) -> String {
+    format!("monopod://{id}")
+}

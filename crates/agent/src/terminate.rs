@@ -1,0 +1,205 @@
+//! The end of a pod: its containers stop, its sandbox goes, then its files, and at last its object.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use spec::{ContainerId, ContainerName};
+use store::{Change, WriteError};
+
+use crate::actions::{PodActions, PodLifecycle, StopCause, StopContainer, compute_pod_actions};
+use crate::agent::pod_key;
+use crate::clock::{BootTime, Now};
+use crate::desired::DesiredPod;
+use crate::directories::remove_tree;
+use crate::events::EventSubject;
+use crate::observation::PodObservation;
+use crate::records::{PodRecord, image_holder};
+use crate::worker::{Next, PassError, PodWorker};
+
+/// Time to end for containers of a pod whose object is gone already (kubelet, `killPod` with a grace period of 1).
+pub(crate) const FORCED_GRACE: Duration = Duration::from_secs(1);
+/// Wait before a stop that failed is tried again.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+
+/// When a pod that is being deleted must have ended. The object says it in wall time, which may jump: what remains is
+/// never more than the grace period.
+pub(crate) fn deadline_of(desired: &DesiredPod, now: Now) -> Option<BootTime> {
+    let deletion = desired.object.metadata.deletion_timestamp.as_ref()?;
+    let grace = desired.object.metadata.deletion_grace_period_seconds.unwrap_or_default();
+    let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
+    // The API writes whole seconds: without the lost fraction a program could have a second less than it was promised.
+    let remaining = crate::clock::wall_between(now.wall, deletion.0).saturating_add(Duration::from_secs(1));
+    Some(now.boot.after(remaining.min(grace)))
+}
+
+impl PodWorker {
+    pub(crate) async fn terminate_pass(
+        &mut self,
+        desired: Option<&DesiredPod>,
+        observed: &PodObservation,
+        deadline: BootTime,
+        now: Now,
+    ) -> Result<Next, PassError> {
+        let stop = match desired {
+            Some(desired) => compute_pod_actions(desired, self.lifecycle, observed, now).stop,
+            None => {
+                let running = observed.containers.iter().filter(|run| crate::observation::is_running(run));
+                let stop = |run: &runtime::ContainerStatus| StopContainer {
+                    id: run.id.clone(),
+                    name: run.name.clone(),
+                    cause: StopCause::PodEnds,
+                };
+                running.map(stop).collect()
+            }
+        };
+        if stop.is_empty() {
+            if let Some(desired) = desired {
+                let desired = Arc::new(desired.clone());
+                self.publish(&desired, observed, &BTreeMap::new(), true).await?;
+            }
+            self.lifecycle = PodLifecycle::Terminated;
+            return Ok(Next::Again);
+        }
+        for container in &stop {
+            self.stop_container(desired, container, deadline, now);
+        }
+        let retry = self.stop_failures.values().map(|failed| failed.after(STOP_RETRY));
+        Ok(Next::Wait(retry.min()))
+    }
+
+    /// Stops the containers that are to be started anew. That they were is remembered before: with `Never` nothing else
+    /// would tell that they may start again.
+    pub(crate) async fn stop_replaced(
+        &mut self,
+        desired: &DesiredPod,
+        actions: &PodActions,
+        now: Now,
+    ) -> Result<bool, PassError> {
+        let new: Vec<_> = actions.stop.iter().filter(|stop| !self.stopping.contains_key(&stop.id)).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let ids: Vec<ContainerId> = new.iter().map(|stop| stop.id.clone()).collect();
+        self.save_record(|record| record.replaced.extend(ids)).await?;
+        let grace = desired.spec.termination_grace_period_seconds.and_then(|grace| u64::try_from(grace).ok());
+        let deadline = now.boot.after(Duration::from_secs(grace.unwrap_or(30)));
+        for container in new {
+            self.stop_container(Some(desired), container, deadline, now);
+        }
+        Ok(true)
+    }
+
+    /// Asks the runtime in the background, once for each nearer deadline.
+    fn stop_container(
+        &mut self,
+        desired: Option<&DesiredPod>,
+        container: &StopContainer,
+        deadline: BootTime,
+        now: Now,
+    ) {
+        let asked = self.stopping.get(&container.id).copied();
+        let failed = self.stop_failures.get(&container.id);
+        if asked.is_some_and(|asked| asked <= deadline)
+            || failed.is_some_and(|&failed| now.boot < failed.after(STOP_RETRY))
+        {
+            return;
+        }
+        if let (None, Some(desired)) = (asked, desired) {
+            let name = &container.name;
+            let message = match container.cause {
+                StopCause::PodEnds => format!("Stopping container {name}"),
+                StopCause::DefinitionChanged => format!("Container {name} definition changed, will be restarted"),
+            };
+            self.shared.events.normal(EventSubject::container(desired, name), "Killing", message);
+        }
+        self.stopping.insert(container.id.clone(), deadline);
+        let (runtime, id, grace) = (Arc::clone(&self.shared.runtime), container.id.clone(), deadline.since(now.boot));
+        self.stops.spawn(async move {
+            let result = runtime.stop_container(&id, None, grace).await;
+            (id, result)
+        });
+    }
+
+    /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs.
+    pub(crate) async fn clean_up(
+        &mut self,
+        desired: Option<&DesiredPod>,
+        observed: &PodObservation,
+    ) -> Result<Next, PassError> {
+        let kept = desired.filter(|desired| desired.object.metadata.deletion_timestamp.is_none());
+        if !self.cleaned {
+            self.give_back(desired, observed).await?;
+            let directory =
+                if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
+            self.remove(directory).await?;
+            self.cleaned = true;
+        }
+        if kept.is_some() {
+            return Ok(Next::Wait(None));
+        }
+        // A pod that had ended long before it was deleted still has its directory.
+        self.remove(self.paths.directory.clone()).await?;
+        if self.record.is_some() {
+            self.remove(self.paths.logs.clone()).await?;
+            PodRecord::delete(&self.shared.store, &self.uid).await?;
+            self.record = None;
+        }
+        match desired {
+            None => Ok(Next::Gone),
+            Some(desired) => self.delete_object(desired).await,
+        }
+    }
+
+    /// Sandboxes with their containers, and images.
+    async fn give_back(&mut self, desired: Option<&DesiredPod>, observed: &PodObservation) -> Result<(), PassError> {
+        let mut failed = None;
+        for sandbox in &observed.sandboxes {
+            if let Err(error) = self.shared.runtime.remove_pod_sandbox(&sandbox.id).await {
+                failed.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failed {
+            if let Some(desired) = desired {
+                let message = format!("error killing pod: {}", crate::volumes::chain(&error));
+                self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
+            }
+            return Err(error.into());
+        }
+        let in_spec = desired.iter().flat_map(|desired| desired.containers());
+        let in_spec = in_spec.map(|(_, container)| ContainerName::new(&container.name));
+        let in_runtime = observed.containers.iter().map(|run| run.name.clone());
+        let names: std::collections::BTreeSet<_> =
+            in_spec.chain(in_runtime).chain(self.held_images.keys().cloned()).collect();
+        for name in names {
+            self.shared.images.release(&image_holder(&self.pod, &self.uid, &name)).await?;
+        }
+        self.held_images.clear();
+        Ok(())
+    }
+
+    async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {
+        tokio::task::spawn_blocking(move || remove_tree(&directory))
+            .await?
+            .map_err(|source| PassError::Files { step: "remove the directory of the pod", source })
+    }
+
+    async fn delete_object(&self, desired: &DesiredPod) -> Result<Next, PassError> {
+        if desired.object.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
+            return Ok(Next::Wait(None));
+        }
+        let uid = self.uid.clone();
+        let written = self.shared.store.write(pod_key(&self.pod), move |present| {
+            // Another pod of the same name is none of ours.
+            let same = present.is_some_and(|present| {
+                present.value.pointer("/metadata/uid").and_then(serde_json::Value::as_str) == Some(uid.as_str())
+            });
+            Ok::<_, std::convert::Infallible>((if same { Change::Delete } else { Change::Keep }, ()))
+        });
+        match written.await {
+            Ok(_) => Ok(Next::Again),
+            Err(WriteError::Refused(never)) => match never {},
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+}

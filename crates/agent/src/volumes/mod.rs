@@ -1,0 +1,214 @@
+//! The volumes of a pod: what each one is, made ready on this machine before the first container starts.
+//!
+//! Planning reads the API's objects and touches no disk; setting up touches the disk and no object. Secrets wait for the
+//! sandbox, since they live in its memory only.
+
+mod config_map;
+mod empty_dir;
+mod host_path;
+mod payload;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use runtime::{Mount, MountSource, PodTmpfs, Propagation};
+use spec::k8s_openapi::api::core::v1::{Container, Volume};
+use spec::{Timestamp, VolumeName};
+
+use crate::atomic_writer::{Payload, WritePayloadError, write_payload};
+use crate::config_objects::ConfigObjects;
+use crate::desired::DesiredPod;
+use crate::directories::{make_below, make_path, open_directory};
+
+/// What a volume is, with all that is needed to set it up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedVolume {
+    /// Its name in the pod.
+    pub name: VolumeName,
+    /// Its kind.
+    pub kind: VolumeKind,
+}
+
+/// The kinds of volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeKind {
+    /// A directory of the pod.
+    EmptyDir,
+    /// Memory of the pod.
+    Memory {
+        /// Bytes.
+        size: Option<u64>,
+    },
+    /// A path of the machine.
+    HostPath {
+        /// The path.
+        path: PathBuf,
+        /// `type`, checked before use.
+        type_: String,
+    },
+    /// Files from a `ConfigMap`.
+    ConfigMap(Payload),
+    /// Files from a Secret, in memory.
+    Secret(Payload),
+}
+
+/// Why a volume is not ready; the message is the kubelet's.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {:?} : {cause}", volume.as_str())]
+pub struct VolumeError {
+    /// The volume.
+    pub volume: VolumeName,
+    /// Why, in one sentence.
+    pub cause: VolumeCause,
+}
+
+/// Why a volume cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeCause {
+    /// An object or a key is missing, or a path is not what it should be.
+    #[error("{0}")]
+    Unmet(String),
+    /// The directory of the volume cannot be used.
+    #[error("cannot use {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// The files cannot be written.
+    #[error("{}", chain(.0))]
+    Write(WritePayloadError),
+    /// The runtime does not give the pod's memory.
+    #[error("{}", chain(.0))]
+    Memory(runtime::RuntimeError),
+    /// A volume source that is not built.
+    #[error("this volume source is not supported")]
+    Unsupported,
+}
+
+/// An error and its causes in one line, as events and statuses need it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// What each volume of the pod is, or why that is not known yet.
+pub fn plan_volumes(desired: &DesiredPod, objects: &dyn ConfigObjects) -> Result<Vec<PlannedVolume>, VolumeError> {
+    let volumes = desired.spec.volumes.iter().flatten();
+    volumes.map(|volume| plan(desired, volume, objects)).collect()
+}
+
+fn plan(desired: &DesiredPod, volume: &Volume, objects: &dyn ConfigObjects) -> Result<PlannedVolume, VolumeError> {
+    let name = VolumeName::new(&volume.name);
+    let unmet = |message| VolumeError { volume: name.clone(), cause: VolumeCause::Unmet(message) };
+    let kind = if let Some(source) = &volume.empty_dir {
+        empty_dir::plan(desired, source)
+    } else if let Some(source) = &volume.host_path {
+        let type_ = source.type_.clone().unwrap_or_default();
+        VolumeKind::HostPath { path: PathBuf::from(&source.path), type_ }
+    } else if let Some(source) = &volume.config_map {
+        VolumeKind::ConfigMap(config_map::payload(source, objects).map_err(unmet)?)
+    } else if let Some(source) = &volume.secret {
+        VolumeKind::Secret(secret::payload(source, objects).map_err(unmet)?)
+    } else {
+        return Err(VolumeError { volume: name, cause: VolumeCause::Unsupported });
+    };
+    Ok(PlannedVolume { name, kind })
+}
+
+/// The memory file systems that the pod's sandbox needs.
+pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
+    let tmpfs = |volume: &PlannedVolume| {
+        let (size, mode) = match &volume.kind {
+            VolumeKind::Memory { size } => (*size, 0o777),
+            VolumeKind::Secret(_) => (None, 0o755),
+            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::ConfigMap(_) => return None,
+        };
+        Some(PodTmpfs { volume: volume.name.clone(), size, mode })
+    };
+    planned.iter().filter_map(tmpfs).collect()
+}
+
+/// Makes everything ready that lies on the disk. Blocks.
+pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp) -> Result<(), VolumeError> {
+    for volume in planned {
+        let failed = |cause| VolumeError { volume: volume.name.clone(), cause };
+        match &volume.kind {
+            VolumeKind::EmptyDir => {
+                volume_directory(pod_dir, empty_dir::PLUGIN, &volume.name, 0o777).map_err(failed)?;
+            }
+            VolumeKind::HostPath { path, type_ } => host_path::check(path, type_).map_err(failed)?,
+            VolumeKind::ConfigMap(payload) => {
+                let directory = volume_directory(pod_dir, config_map::PLUGIN, &volume.name, 0o755).map_err(failed)?;
+                write_payload(directory.as_fd(), payload, now).map_err(|error| failed(VolumeCause::Write(error)))?;
+            }
+            VolumeKind::Memory { .. } | VolumeKind::Secret(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files of a Secret into the root of its memory. Blocks.
+pub fn write_secret(
+    volume: &VolumeName,
+    payload: &Payload,
+    root: &OwnedFd,
+    now: Timestamp,
+) -> Result<bool, VolumeError> {
+    write_payload(root.as_fd(), payload, now)
+        .map_err(|error| VolumeError { volume: volume.clone(), cause: VolumeCause::Write(error) })
+}
+
+/// The mounts of one container's `volumeMounts`.
+pub fn volume_mounts(container: &Container, planned: &[PlannedVolume], pod_dir: &Path) -> Vec<Mount> {
+    let sources: BTreeMap<&str, &PlannedVolume> = planned.iter().map(|volume| (volume.name.as_str(), volume)).collect();
+    let mount = |mount: &spec::k8s_openapi::api::core::v1::VolumeMount| {
+        let volume = sources.get(mount.name.as_str())?;
+        let (source, always_read_only) = match &volume.kind {
+            VolumeKind::EmptyDir => (on_disk(pod_dir, empty_dir::PLUGIN, &volume.name), false),
+            VolumeKind::Memory { .. } => (MountSource::PodTmpfs(volume.name.clone()), false),
+            VolumeKind::HostPath { path, .. } => (MountSource::HostPath(path.clone()), false),
+            // Nobody but us writes these (CVE-2017-1002102 came from containers that could).
+            VolumeKind::ConfigMap(_) => (on_disk(pod_dir, config_map::PLUGIN, &volume.name), true),
+            VolumeKind::Secret(_) => (MountSource::PodTmpfs(volume.name.clone()), true),
+        };
+        Some(Mount {
+            source,
+            target: Path::new("/").join(&mount.mount_path),
+            read_only: always_read_only || mount.read_only == Some(true),
+            propagation: match mount.mount_propagation.as_deref() {
+                Some("HostToContainer") => Propagation::HostToContainer,
+                Some("Bidirectional") => Propagation::Bidirectional,
+                _ => Propagation::Private,
+            },
+            volume: volume.name.clone(),
+        })
+    };
+    container.volume_mounts.iter().flatten().filter_map(mount).collect()
+}
+
+fn on_disk(pod_dir: &Path, plugin: &str, name: &VolumeName) -> MountSource {
+    MountSource::HostPath(pod_dir.join("volumes").join(plugin).join(name.as_str()))
+}
+
+/// The directory of a volume, made below the pod's own, where no container can make a link.
+fn volume_directory(pod_dir: &Path, plugin: &str, name: &VolumeName, mode: u32) -> Result<OwnedFd, VolumeCause> {
+    let parent = pod_dir.join("volumes").join(plugin);
+    let failed = |source| VolumeCause::Directory { path: parent.clone(), source };
+    make_path(&parent, 0o700).map_err(failed)?;
+    let parent_fd = open_directory(&parent).map_err(failed)?;
+    make_below(parent_fd.as_fd(), name.as_str(), mode)
+        .map_err(|source| VolumeCause::Directory { path: parent.join(name.as_str()), source })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! What wakes workers: changes of pods and of the objects that they use, and what happens in the runtime.
+
+use std::sync::Arc;
+
+use runtime::RuntimeEvent;
+use store::{ObjectWatch, Store, StoredObject};
+use tokio::sync::broadcast;
+
+use crate::agent::{PODS, Shared, identity};
+use crate::config_objects::{CONFIG_MAPS, SECRETS};
+use crate::desired::DesiredPod;
+
+/// Wakes the worker of each pod that changes, and of all pods whenever changes were missed.
+pub(crate) async fn watch_pods(shared: Arc<Shared>) {
+    loop {
+        let Some(mut watch) = watch_from_list(&shared.store, PODS, |stored| wake(&shared, stored)) else { continue };
+        while let Some(event) = watch.next().await {
+            wake(&shared, &event.object);
+        }
+        if watch.expired().is_none() {
+            return;
+        }
+    }
+}
+
+/// Wakes the pods that use a `ConfigMap` or Secret when it changes.
+pub(crate) async fn watch_config(shared: Arc<Shared>) {
+    tokio::join!(watch_config_of(&shared, CONFIG_MAPS), watch_config_of(&shared, SECRETS));
+}
+
+async fn watch_config_of(shared: &Arc<Shared>, resource: &'static str) {
+    loop {
+        let Some(mut watch) = watch_from_list(&shared.store, resource, |_| ()) else { continue };
+        shared.wake_all();
+        while let Some(event) = watch.next().await {
+            wake_users(shared, resource, &event.object);
+        }
+        if watch.expired().is_none() {
+            return;
+        }
+    }
+}
+
+/// Wakes the pod of each event of the runtime; all of them whenever events were missed.
+pub(crate) async fn watch_runtime(shared: Arc<Shared>, mut events: broadcast::Receiver<RuntimeEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(event) => shared.wake(&event.pod_uid),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "events of the runtime were missed: looking at all pods");
+                shared.wake_all();
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Lists, then watches from there. `None` if the history is already past the list: try again.
+fn watch_from_list(store: &Store, resource: &str, mut each: impl FnMut(&StoredObject)) -> Option<ObjectWatch> {
+    let list = store.list(resource, None);
+    let watch = store.watch(resource, Some(list.revision)).ok()?;
+    list.objects.iter().for_each(&mut each);
+    Some(watch)
+}
+
+fn wake(shared: &Arc<Shared>, stored: &StoredObject) {
+    if let Some((uid, pod)) = identity(stored) {
+        shared.wake_or_start(&uid, &pod);
+    }
+}
+
+fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
+    for stored in shared.store.list(PODS, changed.key.namespace.as_deref()).objects {
+        if let Ok(desired) = DesiredPod::read(&stored)
+            && uses(&desired, resource, &changed.key.name)
+        {
+            shared.wake(&desired.uid);
+        }
+    }
+}
+
+/// Whether a volume or a variable of the pod comes from that object.
+fn uses(desired: &DesiredPod, resource: &str, name: &str) -> bool {
+    let of_config_maps = resource == CONFIG_MAPS;
+    let in_volumes = desired.spec.volumes.iter().flatten().any(|volume| {
+        if of_config_maps {
+            volume.config_map.as_ref().is_some_and(|source| source.name == name)
+        } else {
+            volume.secret.as_ref().is_some_and(|source| source.secret_name.as_deref() == Some(name))
+        }
+    });
+    in_volumes
+        || desired.containers().any(|(_, container)| {
+            let in_env_from = container.env_from.iter().flatten().any(|source| {
+                if of_config_maps {
+                    source.config_map_ref.as_ref().is_some_and(|reference| reference.name == name)
+                } else {
+                    source.secret_ref.as_ref().is_some_and(|reference| reference.name == name)
+                }
+            });
+            let sources = container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref());
+            in_env_from
+                || sources.into_iter().any(|source| {
+                    if of_config_maps {
+                        source.config_map_key_ref.as_ref().is_some_and(|reference| reference.name == name)
+                    } else {
+                        source.secret_key_ref.as_ref().is_some_and(|reference| reference.name == name)
+                    }
+                })
+        })
+}

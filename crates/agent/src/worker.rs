@@ -1,0 +1,353 @@
+//! One pod's worker: the only one that acts for the pod and writes its status.
+//!
+//! A pass is level-triggered: observe, compute, act, publish. It remembers between passes only what a pass after a
+//! restart of the daemon could find out again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::Image;
+use runtime::{ContainerState, RuntimeError};
+use spec::{ContainerId, ContainerName, PodRef, PodUid, SandboxId};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::actions::{PodActions, PodLifecycle, compute_pod_actions};
+use crate::agent::{Shared, pod_key};
+use crate::backoff::{LONGEST, RetryBackOff};
+use crate::clock::{BootTime, Now, wall_between};
+use crate::desired::DesiredPod;
+use crate::events::EventSubject;
+use crate::observation::{PodObservation, remembered_runs};
+use crate::records::{PodPaths, PodRecord};
+use crate::start::StartFailure;
+use crate::status::Waiting;
+use crate::volumes::{PlannedVolume, chain};
+
+/// No sleep is longer than this: tokio's clock stands still in suspend, ours does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Wait after a pass that failed as a whole, such as for a full disk.
+const FAILED_PASS: Duration = Duration::from_secs(1);
+
+/// Why a pass could not be finished. It is begun again a little later.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassError {
+    /// The store did not take or give something.
+    #[error("cannot use the store")]
+    Store(#[from] store::StoreError),
+    /// The runtime did not stop or remove something.
+    #[error("cannot clean up what runs")]
+    Runtime(#[from] RuntimeError),
+    /// Files of the pod could not be removed or read.
+    #[error("cannot {step}")]
+    Files {
+        step: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread that waits for the disk was lost.
+    #[error("cannot wait for the disk")]
+    Blocking(#[from] tokio::task::JoinError),
+    /// The object of the pod means nothing.
+    #[error("cannot read the pod")]
+    Unreadable(#[from] crate::desired::UnreadablePod),
+}
+
+/// What comes after a pass.
+pub(crate) enum Next {
+    /// Another pass at once: something was done.
+    Again,
+    /// Nothing to do until something happens, or until then.
+    Wait(Option<BootTime>),
+    /// Nothing of the pod is left.
+    Gone,
+}
+
+pub(crate) struct PodWorker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) uid: PodUid,
+    pub(crate) pod: PodRef,
+    pub(crate) paths: PodPaths,
+    wake: Arc<Notify>,
+    pub(crate) lifecycle: PodLifecycle,
+    /// The object as it was read last; `None` once it is gone from the store.
+    pub(crate) desired: Option<Arc<DesiredPod>>,
+    /// `None` until it is loaded or made.
+    pub(crate) record: Option<PodRecord>,
+    /// When dead containers ended, on the clock that does not jump.
+    exits: BTreeMap<ContainerId, BootTime>,
+    /// Containers that could not be started.
+    pub(crate) failures: BTreeMap<ContainerName, StartFailure>,
+    pub(crate) volume_failure: Option<RetryBackOff>,
+    /// Whether the failure was that an object is missing.
+    pub(crate) volumes_wait_for_objects: bool,
+    pub(crate) sandbox_failure: Option<RetryBackOff>,
+    /// Volumes as they were written last in this sandbox.
+    pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
+    pub(crate) held_images: BTreeMap<ContainerName, Image>,
+    pub(crate) termination_messages: BTreeMap<ContainerId, String>,
+    /// Crash loops that an event told of.
+    announced_back_offs: BTreeMap<ContainerName, u32>,
+    /// Stops under way, with the deadline that each was given.
+    pub(crate) stopping: HashMap<ContainerId, BootTime>,
+    /// When a stop failed: it is not asked for again at once.
+    pub(crate) stop_failures: HashMap<ContainerId, BootTime>,
+    pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
+    pub(crate) scheduled_announced: bool,
+    /// Whether all that an ended pod gives back was given back.
+    pub(crate) cleaned: bool,
+}
+
+impl PodWorker {
+    pub(crate) fn new(shared: Arc<Shared>, uid: PodUid, pod: PodRef, wake: Arc<Notify>) -> Self {
+        let paths = shared.paths(&pod, &uid);
+        Self {
+            shared,
+            uid,
+            pod,
+            paths,
+            wake,
+            lifecycle: PodLifecycle::Syncing,
+            desired: None,
+            record: None,
+            exits: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            volume_failure: None,
+            volumes_wait_for_objects: false,
+            sandbox_failure: None,
+            written_volumes: None,
+            held_images: BTreeMap::new(),
+            termination_messages: BTreeMap::new(),
+            announced_back_offs: BTreeMap::new(),
+            stopping: HashMap::new(),
+            stop_failures: HashMap::new(),
+            stops: JoinSet::new(),
+            scheduled_announced: false,
+            cleaned: false,
+        }
+    }
+
+    /// Passes until nothing of the pod is left.
+    pub(crate) async fn run(self) {
+        let span = tracing::info_span!("pod", pod = %self.pod, uid = %self.uid);
+        self.passes().instrument(span).await;
+    }
+
+    async fn passes(mut self) {
+        loop {
+            let next = self.pass().await.unwrap_or_else(|error| {
+                tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
+                Next::Wait(Some(self.shared.clock.boot().after(FAILED_PASS)))
+            });
+            match next {
+                Next::Again => tokio::task::yield_now().await,
+                Next::Wait(until) => self.wait(until).await,
+                Next::Gone => return,
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Option<BootTime>) {
+        let sleep = until.map(|until| until.since(self.shared.clock.boot()).min(LONGEST_SLEEP));
+        let timer = async {
+            match sleep {
+                Some(sleep) => tokio::time::sleep(sleep).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = timer => {}
+            Some(stopped) = self.stops.join_next() => self.note_stopped(stopped),
+        }
+    }
+
+    fn note_stopped(&mut self, stopped: Result<(ContainerId, Result<(), RuntimeError>), tokio::task::JoinError>) {
+        match stopped {
+            Ok((_, Ok(()))) => {}
+            Ok((id, Err(error))) => {
+                tracing::warn!(container_id = %id, error = %chain(&error), "a container does not stop");
+                self.stopping.remove(&id);
+                self.stop_failures.insert(id, self.shared.clock.boot());
+            }
+            Err(error) => tracing::error!(%error, "a stop was lost"),
+        }
+    }
+
+    async fn pass(&mut self) -> Result<Next, PassError> {
+        while let Some(stopped) = self.stops.try_join_next() {
+            self.note_stopped(stopped);
+        }
+        self.read_desired()?;
+        if self.record.is_none() {
+            self.record = PodRecord::load(&self.shared.store, &self.uid)?;
+        }
+        let now = self.shared.clock.now();
+        self.move_lifecycle(now);
+        let observed = self.observe(now).await?;
+        match (self.lifecycle, self.desired.clone()) {
+            (PodLifecycle::Syncing, Some(desired)) => self.sync_pass(&desired, observed, now).await,
+            // Never reached: without an object a pod terminates.
+            (PodLifecycle::Syncing, None) => Ok(Next::Gone),
+            (PodLifecycle::Terminating { deadline }, desired) => {
+                self.terminate_pass(desired.as_deref(), &observed, deadline, now).await
+            }
+            (PodLifecycle::Terminated, desired) => self.clean_up(desired.as_deref(), &observed).await,
+        }
+    }
+
+    fn read_desired(&mut self) -> Result<(), PassError> {
+        let stored = self.shared.store.get(&pod_key(&self.pod));
+        let revision = stored.as_ref().map(|stored| stored.revision);
+        if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {
+            return Ok(());
+        }
+        let desired = stored.map(|stored| DesiredPod::read(&stored)).transpose()?;
+        self.desired = desired.filter(|desired| desired.uid == self.uid).map(Arc::new);
+        Ok(())
+    }
+
+    /// Moves down the life of the pod, never up; a deadline only comes nearer.
+    fn move_lifecycle(&mut self, now: Now) {
+        let deadline = match self.desired.as_deref() {
+            None => Some(now.boot.after(crate::terminate::FORCED_GRACE)),
+            Some(desired) => crate::terminate::deadline_of(desired, now),
+        };
+        let terminal = self.desired.as_ref().is_some_and(|desired| desired.is_terminal());
+        self.lifecycle = match (self.lifecycle, deadline) {
+            (PodLifecycle::Syncing, Some(deadline)) => PodLifecycle::Terminating { deadline },
+            (PodLifecycle::Syncing, None) if terminal => PodLifecycle::Terminated,
+            (PodLifecycle::Syncing, None) => PodLifecycle::Syncing,
+            (PodLifecycle::Terminating { deadline: present }, deadline) => {
+                PodLifecycle::Terminating { deadline: deadline.map_or(present, |deadline| deadline.min(present)) }
+            }
+            (PodLifecycle::Terminated, _) => PodLifecycle::Terminated,
+        };
+    }
+
+    /// Looks at the runtime, and at what the pod's dead containers left.
+    pub(crate) async fn observe(&mut self, now: Now) -> Result<PodObservation, PassError> {
+        let runtime = &self.shared.runtime;
+        let (sandboxes, containers) = tokio::join!(runtime.list_pod_sandboxes(), runtime.list_containers());
+        let mut observed = PodObservation::new(&self.uid, sandboxes, containers);
+        if let Some(desired) = &self.desired {
+            observed.remembered = remembered_runs(desired);
+            self.read_termination_messages(&observed).await?;
+        }
+        self.anchor_exits(&mut observed, now);
+        if let Some(record) = &self.record {
+            observed.back_offs.clone_from(&record.back_offs);
+            observed.replaced.clone_from(&record.replaced);
+        }
+        let known = Self::known_runs(&observed);
+        self.stopping.retain(|id, _| known.contains(id));
+        self.stop_failures.retain(|id, _| known.contains(id));
+        Ok(observed)
+    }
+
+    /// Puts the ends of containers, which the runtime tells in wall time, on the clock that does not jump.
+    fn anchor_exits(&mut self, observed: &mut PodObservation, now: Now) {
+        let seen = observed.containers.iter().filter_map(|run| match &run.state {
+            ContainerState::Exited(exit) => Some((run.id.clone(), Some(exit.finished_at))),
+            ContainerState::Created | ContainerState::Running { .. } => None,
+        });
+        let remembered = observed.remembered.values();
+        let remembered = remembered.map(|run| (run.id.clone(), run.exit.as_ref().and_then(|exit| exit.finished_at)));
+        let mut exits = BTreeMap::new();
+        for (id, finished_at) in seen.chain(remembered) {
+            let anchored = self.exits.get(&id).copied().unwrap_or_else(|| {
+                let ago = finished_at.map_or(Duration::ZERO, |finished_at| wall_between(finished_at, now.wall));
+                now.boot.before(ago.min(LONGEST))
+            });
+            exits.entry(id).or_insert(anchored);
+        }
+        observed.exits.clone_from(&exits);
+        self.exits = exits;
+    }
+
+    async fn sync_pass(
+        &mut self,
+        desired: &Arc<DesiredPod>,
+        mut observed: PodObservation,
+        now: Now,
+    ) -> Result<Next, PassError> {
+        self.forget_healed_failures(desired, &observed);
+        observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
+        let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);
+        if actions.ended {
+            self.publish(desired, &observed, &BTreeMap::new(), true).await?;
+            self.lifecycle = PodLifecycle::Terminated;
+            return Ok(Next::Again);
+        }
+        self.announce_back_offs(desired, &observed, &actions);
+        let stopped = self.stop_replaced(desired, &actions, now).await?;
+        let discarded = self.discard(&actions).await?;
+        let (started, retry_at) = self.start(desired, &observed, &actions, now).await?;
+        if stopped || discarded || started {
+            return Ok(Next::Again);
+        }
+        self.update_volumes(desired, &observed, now).await?;
+        self.publish(desired, &observed, &self.waiting(desired, &actions), false).await?;
+        let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
+        Ok(Next::Wait(failures.chain(actions.look_again).chain(retry_at).min()))
+    }
+
+    /// Why containers wait, for the status.
+    fn waiting(&self, desired: &DesiredPod, actions: &PodActions) -> BTreeMap<ContainerName, Waiting> {
+        let failed = self.failures.iter().map(|(name, failure)| (name.clone(), failure.waiting.clone()));
+        let backing_off = actions.backing_off.iter().map(|(name, delay)| {
+            let delay = crate::backoff::go_duration(*delay);
+            let message = format!("back-off {delay} restarting failed container={name} pod={}", desired.kubelet_name());
+            (name.clone(), Waiting { reason: "CrashLoopBackOff", message })
+        });
+        failed.chain(backing_off).collect()
+    }
+
+    fn announce_back_offs(&mut self, desired: &DesiredPod, observed: &PodObservation, actions: &PodActions) {
+        for name in actions.backing_off.keys() {
+            let crash = observed.next_attempt(name);
+            if self.announced_back_offs.insert(name.clone(), crash) != Some(crash) {
+                self.shared.events.warning(
+                    EventSubject::container(desired, name),
+                    "BackOff",
+                    format!("Back-off restarting failed container {name} in pod {}", desired.kubelet_name()),
+                );
+            }
+        }
+    }
+
+    /// Removes what newer runs and sandboxes replaced.
+    async fn discard(&mut self, actions: &PodActions) -> Result<bool, PassError> {
+        for run in &actions.discard {
+            self.shared.runtime.remove_container(&run.id).await?;
+            self.termination_messages.remove(&run.id);
+            let directory = self.paths.logs.join(run.name.as_str());
+            let attempt = run.attempt;
+            tokio::task::spawn_blocking(move || crate::logs::files::remove_older_runs(&directory, attempt))
+                .await?
+                .map_err(|source| PassError::Files { step: "remove old logs", source })?;
+        }
+        for sandbox in &actions.discard_sandboxes {
+            self.shared.runtime.remove_pod_sandbox(sandbox).await?;
+        }
+        Ok(!actions.discard.is_empty() || !actions.discard_sandboxes.is_empty())
+    }
+
+    /// Makes the record durable before anything of the pod exists on this machine, and after each change of it.
+    pub(crate) async fn save_record(&mut self, change: impl FnOnce(&mut PodRecord)) -> Result<(), PassError> {
+        let mut record = self.record.clone().unwrap_or_else(|| PodRecord::new(self.pod.clone()));
+        change(&mut record);
+        if self.record.as_ref() != Some(&record) {
+            record.save(&self.shared.store, &self.uid).await?;
+            self.record = Some(record);
+        }
+        Ok(())
+    }
+
+    /// The runs that the runtime still knows.
+    pub(crate) fn known_runs(observed: &PodObservation) -> BTreeSet<ContainerId> {
+        observed.containers.iter().map(|run| run.id.clone()).collect()
+    }
+}

@@ -1,0 +1,581 @@
+//! A runtime without a kernel, for tests of those that call one: it keeps state, obeys the rules of the trait, and fails
+//! on request. Nothing runs: a test says when a container exits, and what its program does on a signal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp, VolumeName};
+use tokio::sync::{Notify, broadcast};
+
+use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
+use crate::error::RuntimeError;
+use crate::status::{
+    ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
+    RuntimeEvent,
+};
+use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd};
+
+/// A verb that can be made to fail, and that the history tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// [`Runtime::run_pod_sandbox`]
+    RunPodSandbox,
+    /// [`Runtime::stop_pod_sandbox`]
+    StopPodSandbox,
+    /// [`Runtime::remove_pod_sandbox`]
+    RemovePodSandbox,
+    /// [`Runtime::create_container`]
+    CreateContainer,
+    /// [`Runtime::start_container`]
+    StartContainer,
+    /// [`Runtime::stop_container`]
+    StopContainer,
+    /// [`Runtime::remove_container`]
+    RemoveContainer,
+}
+
+/// How a container's program takes the stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnSignal {
+    /// It ends at once with this code.
+    Exits(i32),
+    /// It does not handle it, and is killed at the end of the grace period.
+    Ignores,
+}
+
+/// What happened, in order: the verb, whom it was about (`namespace/name` of a sandbox's pod, or a container's name), and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// Which verb succeeded.
+    pub verb: Verb,
+    /// Whom it was about.
+    pub subject: String,
+    /// Number of the sandbox or of the run.
+    pub attempt: u32,
+    /// By the fake's clock.
+    pub at: Timestamp,
+}
+
+type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The fake. A clone is the same runtime, as another daemon would find it.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<RuntimeEvent>,
+    changed: Arc<Notify>,
+    now: Now,
+    /// Memory of pods is a directory here.
+    tmpfs_root: Arc<PathBuf>,
+}
+
+#[derive(Default)]
+struct State {
+    sandboxes: BTreeMap<SandboxId, FakeSandbox>,
+    containers: BTreeMap<ContainerId, FakeContainer>,
+    failures: BTreeMap<Verb, u32>,
+    failing_starts: BTreeSet<ContainerName>,
+    on_signal: BTreeMap<ContainerName, OnSignal>,
+    exits_at_once: BTreeMap<ContainerName, i32>,
+    history: Vec<Happened>,
+    addresses: u8,
+}
+
+struct FakeSandbox {
+    status: PodSandboxStatus,
+    config: PodSandboxConfig,
+}
+
+struct FakeContainer {
+    status: ContainerStatus,
+    config: ContainerConfig,
+    deadline: Option<tokio::time::Instant>,
+}
+
+impl FakeRuntime {
+    /// An empty machine. `tmpfs_root` is a directory where the pods' memory can be looked at; `now` is wall time.
+    pub fn new(tmpfs_root: impl Into<PathBuf>, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self {
+            state: Arc::default(),
+            events: broadcast::Sender::new(1024),
+            changed: Arc::default(),
+            now: Arc::new(now),
+            tmpfs_root: Arc::new(tmpfs_root.into()),
+        }
+    }
+
+    /// The next `times` calls of the verb fail.
+    pub fn fail(&self, verb: Verb, times: u32) {
+        self.lock().failures.insert(verb, times);
+    }
+
+    /// Containers of that name have a program that cannot be executed.
+    pub fn fail_starts_of(&self, name: &str) {
+        self.lock().failing_starts.insert(ContainerName::new(name));
+    }
+
+    /// What programs of containers with that name do on a signal; without this they end with 143, as a shell's child.
+    pub fn on_signal(&self, name: &str, what: OnSignal) {
+        self.lock().on_signal.insert(ContainerName::new(name), what);
+    }
+
+    /// Programs of containers with that name end as soon as they start; `None` lets them run.
+    pub fn exits_at_once(&self, name: &str, exit_code: Option<i32>) {
+        let mut state = self.lock();
+        match exit_code {
+            Some(code) => drop(state.exits_at_once.insert(ContainerName::new(name), code)),
+            None => drop(state.exits_at_once.remove(&ContainerName::new(name))),
+        }
+    }
+
+    /// The running container of that name ends. Returns whether there was one.
+    pub fn exit(&self, name: &str, exit_code: i32) -> bool {
+        self.end(name, exit_code, &ExitReason::Exited)
+    }
+
+    /// The kernel kills the running container of that name for lack of memory.
+    pub fn kill_for_memory(&self, name: &str) -> bool {
+        self.end(name, 137, &ExitReason::OomKilled)
+    }
+
+    /// The infra process of each sandbox of the pod dies, and its containers with it.
+    pub fn kill_sandboxes(&self, uid: &PodUid) {
+        let now = (self.now)();
+        let mut state = self.lock();
+        for sandbox in state.sandboxes.values_mut().filter(|sandbox| &sandbox.status.uid == uid) {
+            sandbox.status.state = PodSandboxState::NotReady;
+            sandbox.status.addresses.clear();
+        }
+        for container in state.containers.values_mut().filter(|container| &container.status.pod_uid == uid) {
+            container.end(137, ExitReason::Unknown, now);
+        }
+        drop(state);
+        self.tell(uid);
+    }
+
+    /// What happened so far.
+    pub fn history(&self) -> Vec<Happened> {
+        self.lock().history.clone()
+    }
+
+    /// The config of the latest run of a container.
+    pub fn container_config(&self, name: &str) -> Option<ContainerConfig> {
+        let state = self.lock();
+        let runs = state.containers.values().filter(|container| container.status.name.as_str() == name);
+        runs.max_by_key(|container| container.status.attempt).map(|container| container.config.clone())
+    }
+
+    /// The config of the latest sandbox of a pod.
+    pub fn sandbox_config(&self, uid: &PodUid) -> Option<PodSandboxConfig> {
+        let state = self.lock();
+        let sandboxes = state.sandboxes.values().filter(|sandbox| &sandbox.status.uid == uid);
+        sandboxes.max_by_key(|sandbox| sandbox.status.attempt).map(|sandbox| sandbox.config.clone())
+    }
+
+    /// Whether nothing is left of any pod.
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.sandboxes.is_empty() && state.containers.is_empty()
+    }
+
+    /// Where the memory of a pod's volume can be looked at.
+    pub fn tmpfs_path(&self, sandbox: &SandboxId, volume: &VolumeName) -> PathBuf {
+        self.tmpfs_root.join(sandbox.as_str()).join(volume.as_str())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, uid: &PodUid) {
+        self.changed.notify_waiters();
+        // Nobody may be listening.
+        drop(self.events.send(RuntimeEvent { pod_uid: uid.clone() }));
+    }
+
+    fn end(&self, name: &str, exit_code: i32, reason: &ExitReason) -> bool {
+        let now = (self.now)();
+        let mut state = self.lock();
+        let running = state.containers.values_mut().find(|container| {
+            container.status.name.as_str() == name && matches!(container.status.state, ContainerState::Running { .. })
+        });
+        let Some(container) = running else { return false };
+        container.end(exit_code, reason.clone(), now);
+        let uid = container.status.pod_uid.clone();
+        drop(state);
+        self.tell(&uid);
+        true
+    }
+}
+
+impl State {
+    /// Uses up one of the failures that a test asked for.
+    fn must_fail(&mut self, verb: Verb) -> bool {
+        match self.failures.get_mut(&verb) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn happened(&mut self, verb: Verb, subject: impl Into<String>, attempt: u32, at: Timestamp) {
+        self.history.push(Happened { verb, subject: subject.into(), attempt, at });
+    }
+
+    fn stop_sandbox(&mut self, id: &SandboxId, now: Timestamp) {
+        if let Some(sandbox) = self.sandboxes.get_mut(id) {
+            sandbox.status.state = PodSandboxState::NotReady;
+            sandbox.status.addresses.clear();
+        }
+        for container in self.containers.values_mut().filter(|container| &container.status.sandbox_id == id) {
+            container.end(137, ExitReason::Exited, now);
+        }
+    }
+}
+
+impl FakeContainer {
+    fn end(&mut self, exit_code: i32, reason: ExitReason, now: Timestamp) {
+        let started_at = match &self.status.state {
+            ContainerState::Created => None,
+            ContainerState::Running { started_at } => Some(*started_at),
+            ContainerState::Exited(_) => return,
+        };
+        let signal = (exit_code > 128).then_some(exit_code - 128);
+        let exit = ContainerExit { started_at, finished_at: now, exit_code, signal, reason };
+        self.status.state = ContainerState::Exited(exit);
+    }
+}
+
+fn injected() -> Box<dyn std::error::Error + Send + Sync> {
+    "the test wants it to fail".into()
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RunPodSandbox) {
+            return Err(RuntimeError::RunSandbox {
+                pod: config.pod,
+                step: "make its network".to_owned(),
+                source: injected(),
+            });
+        }
+        state.addresses = state.addresses.wrapping_add(1);
+        let address = IpAddr::V4(Ipv4Addr::new(10, 85, 0, state.addresses));
+        let status = PodSandboxStatus {
+            id: SandboxId::random(),
+            pod: config.pod.clone(),
+            uid: config.uid.clone(),
+            attempt: config.attempt,
+            state: PodSandboxState::Ready,
+            addresses: vec![address],
+            created_at: now,
+        };
+        state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
+        let sandbox = FakeSandbox { status: status.clone(), config };
+        state.sandboxes.insert(status.id.clone(), sandbox);
+        drop(state);
+        self.tell(&status.uid);
+        Ok(status)
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::StopPodSandbox) {
+            return Err(RuntimeError::Remove { step: format!("stop sandbox {id}"), source: injected() });
+        }
+        let Some(sandbox) = state.sandboxes.get(id) else { return Ok(()) };
+        let (uid, pod, attempt) = (sandbox.status.uid.clone(), sandbox.status.pod.to_string(), sandbox.status.attempt);
+        state.stop_sandbox(id, now);
+        state.happened(Verb::StopPodSandbox, pod, attempt, now);
+        drop(state);
+        self.tell(&uid);
+        Ok(())
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RemovePodSandbox) {
+            return Err(RuntimeError::Remove { step: format!("remove sandbox {id}"), source: injected() });
+        }
+        state.stop_sandbox(id, now);
+        let Some(sandbox) = state.sandboxes.remove(id) else { return Ok(()) };
+        state.containers.retain(|_, container| &container.status.sandbox_id != id);
+        state.happened(Verb::RemovePodSandbox, sandbox.status.pod.to_string(), sandbox.status.attempt, now);
+        drop(state);
+        self.tell(&sandbox.status.uid);
+        Ok(())
+    }
+
+    async fn list_pod_sandboxes(&self) -> Vec<PodSandboxStatus> {
+        self.lock().sandboxes.values().map(|sandbox| sandbox.status.clone()).collect()
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::CreateContainer) {
+            let step = "assemble its root".to_owned();
+            return Err(RuntimeError::CreateContainer { name: config.name, step, source: injected() });
+        }
+        let Some(owner) = state.sandboxes.get(sandbox) else {
+            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
+        };
+        if owner.status.state != PodSandboxState::Ready {
+            return Err(RuntimeError::SandboxNotReady { pod: owner.status.pod.clone() });
+        }
+        let id = ContainerId::random();
+        let log_path = owner.config.log_directory.join(config.name.as_str()).join(format!("{}.log", config.attempt));
+        let status = ContainerStatus {
+            id: id.clone(),
+            sandbox_id: sandbox.clone(),
+            pod_uid: owner.status.uid.clone(),
+            name: config.name.clone(),
+            attempt: config.attempt,
+            image_ref: config.image_ref.clone(),
+            image_id: config.image_id.clone(),
+            labels: config.labels.clone(),
+            created_at: now,
+            log_path,
+            user: None,
+            state: ContainerState::Created,
+        };
+        let uid = status.pod_uid.clone();
+        state.happened(Verb::CreateContainer, config.name.as_str(), config.attempt, now);
+        state.containers.insert(id.clone(), FakeContainer { status, config, deadline: None });
+        drop(state);
+        self.tell(&uid);
+        Ok(id)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        let cannot = state.must_fail(Verb::StartContainer);
+        let Some(container) = state.containers.get(id) else {
+            return Err(RuntimeError::NoSuchContainer(id.clone()));
+        };
+        let (name, attempt, uid) =
+            (container.status.name.clone(), container.status.attempt, container.status.pod_uid.clone());
+        let cannot = cannot || state.failing_starts.contains(&name);
+        let at_once = state.exits_at_once.get(&name).copied();
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(RuntimeError::NoSuchContainer(id.clone()));
+        };
+        if cannot {
+            let error = RuntimeError::StartContainer {
+                name,
+                step: "execute".to_owned(),
+                path: Some(PathBuf::from("/no/such/program")),
+                source: std::io::Error::from_raw_os_error(2),
+            };
+            let message = format!("{error}: No such file or directory (os error 2)");
+            container.end(128, ExitReason::StartFailed { message }, now);
+            if let ContainerState::Exited(exit) = &mut container.status.state {
+                exit.signal = None;
+            }
+            drop(state);
+            self.tell(&uid);
+            return Err(error);
+        }
+        container.status.state = ContainerState::Running { started_at: now };
+        container.status.user = Some(ResolvedUser { uid: 0, gid: 0, groups: vec![0] });
+        if let Some(code) = at_once {
+            container.end(code, ExitReason::Exited, now);
+        }
+        state.happened(Verb::StartContainer, name.as_str(), attempt, now);
+        drop(state);
+        self.tell(&uid);
+        Ok(())
+    }
+
+    async fn stop_container(
+        &self,
+        id: &ContainerId,
+        _signal: Option<i32>,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let asked = tokio::time::Instant::now() + grace;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let Some(deadline) = self.try_stop(id, asked)? else { return Ok(()) };
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RemoveContainer) {
+            return Err(RuntimeError::Remove { step: format!("remove container {id}"), source: injected() });
+        }
+        let Some(container) = state.containers.remove(id) else { return Ok(()) };
+        state.happened(Verb::RemoveContainer, container.status.name.as_str(), container.status.attempt, now);
+        drop(state);
+        self.tell(&container.status.pod_uid);
+        Ok(())
+    }
+
+    async fn list_containers(&self) -> Vec<ContainerStatus> {
+        self.lock().containers.values().map(|container| container.status.clone()).collect()
+    }
+
+    async fn update_container_resources(
+        &self,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let mut state = self.lock();
+        let container = state.containers.get_mut(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        container.config.resources = resources.clone();
+        Ok(())
+    }
+
+    /// A process that writes its command line and ends well.
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
+        self.check_running(id)?;
+        let output = std::io::Cursor::new(format!("{}\n", request.command.join(" ")).into_bytes());
+        Ok(Session {
+            stdin: request.stdin.then(|| Box::pin(tokio::io::sink()) as _),
+            stdout: request.stdout.then(|| Box::pin(output) as _),
+            stderr: request.stderr.then(|| Box::pin(tokio::io::empty()) as _),
+            resize: request.tty.then(|| Box::new(|_| Ok(())) as _),
+            end: Box::pin(std::future::ready(SessionEnd::Exited(0))),
+        })
+    }
+
+    async fn exec_sync(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        _timeout: Duration,
+        output_limit: usize,
+    ) -> Result<ExecOutput, RuntimeError> {
+        self.check_running(id)?;
+        let mut stdout = format!("{}\n", command.join(" ")).into_bytes();
+        stdout.truncate(output_limit);
+        Ok(ExecOutput { exit_code: Some(0), stdout, stderr: Vec::new() })
+    }
+
+    /// A connection without output that lasts as long as the container runs.
+    async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError> {
+        self.check_running(id)?;
+        let (runtime, id) = (self.clone(), id.clone());
+        let end = async move {
+            loop {
+                let changed = runtime.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let state = runtime.lock().containers.get(&id).map(|container| container.status.state.clone());
+                match state {
+                    None => return SessionEnd::Lost,
+                    Some(ContainerState::Exited(exit)) => return SessionEnd::Exited(exit.exit_code),
+                    Some(ContainerState::Created | ContainerState::Running { .. }) => changed.await,
+                }
+            }
+        };
+        Ok(Session {
+            stdin: stdin.then(|| Box::pin(tokio::io::sink()) as _),
+            stdout: stdout.then(|| Box::pin(tokio::io::empty()) as _),
+            stderr: stderr.then(|| Box::pin(tokio::io::empty()) as _),
+            resize: None,
+            end: Box::pin(end),
+        })
+    }
+
+    async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {
+        let known = self.lock().sandboxes.get(sandbox).is_some_and(|sandbox| {
+            sandbox.status.state == PodSandboxState::Ready
+                && sandbox.config.tmpfs.iter().any(|tmpfs| &tmpfs.volume == volume)
+        });
+        if !known {
+            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
+        }
+        let path = self.tmpfs_path(sandbox, volume);
+        open_made(&path).map_err(|source| RuntimeError::Remove {
+            step: format!("open {}", path.display()),
+            source: Box::new(source),
+        })
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+}
+
+impl FakeRuntime {
+    /// Sends the signal; `None` once the container has ended, else until when it may go on.
+    fn try_stop(
+        &self,
+        id: &ContainerId,
+        asked: tokio::time::Instant,
+    ) -> Result<Option<tokio::time::Instant>, RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::StopContainer) {
+            return Err(RuntimeError::Remove { step: format!("stop container {id}"), source: injected() });
+        }
+        let Some(container) = state.containers.get_mut(id) else { return Ok(None) };
+        if !matches!(container.status.state, ContainerState::Running { .. }) {
+            return Ok(None);
+        }
+        let shortened = container.deadline.is_none_or(|deadline| asked < deadline);
+        let deadline = container.deadline.map_or(asked, |deadline| deadline.min(asked));
+        container.deadline = Some(deadline);
+        let (name, attempt) = (container.status.name.clone(), container.status.attempt);
+        let uid = container.status.pod_uid.clone();
+        let code = match state.on_signal.get(&name).copied().unwrap_or(OnSignal::Exits(143)) {
+            OnSignal::Exits(code) => Some(code),
+            OnSignal::Ignores => (tokio::time::Instant::now() >= deadline).then_some(137),
+        };
+        if let (Some(code), Some(container)) = (code, state.containers.get_mut(id)) {
+            container.end(code, ExitReason::Exited, now);
+            state.happened(Verb::StopContainer, name.as_str(), attempt, now);
+            drop(state);
+            self.tell(&uid);
+            return Ok(None);
+        }
+        drop(state);
+        if shortened {
+            // Others that wait for this container look at its new deadline.
+            self.changed.notify_waiters();
+        }
+        Ok(Some(deadline))
+    }
+
+    fn check_running(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let state = self.lock();
+        let container = state.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        match container.status.state {
+            ContainerState::Running { .. } => Ok(()),
+            ContainerState::Created | ContainerState::Exited(_) => {
+                Err(RuntimeError::NotRunning { name: container.status.name.clone() })
+            }
+        }
+    }
+}
+
+fn open_made(path: &Path) -> std::io::Result<OwnedFd> {
+    std::fs::create_dir_all(path)?;
+    Ok(std::fs::File::open(path)?.into())
+}
