@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod error;
+pub mod fake;
 pub mod kernel;
 pub mod status;
 pub mod verbs;
