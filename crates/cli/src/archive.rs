@@ -114,7 +114,7 @@ mod tests {
             shown.push(format!("{:?} {}{link}{}", entry.header().entry_type(), entry.path().unwrap().display(), if marked { " marked" } else { "" }));
         }
         let marked = if set.is_ok() { " marked" } else { "" };
-        let directory = format!("Directory bin/{marked}");
+        let directory = format!("Directory bin{marked}");
         assert_eq!(shown, [&directory, "Regular bin/tool", "Link bin/zweit -> bin/tool", "Symlink link -> /absolute/elsewhere"]);
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod connector;
 mod context;
+mod daemon;
 mod errors;
 mod escape;
 mod fields;

@@ -100,12 +100,19 @@ fn yaml_failure(error: &serde_saphyr::Error, text: &str, origin: &str) -> Failur
         Some(at) if at.line() > 0 => format!("{origin}: line {}, column {}", at.line(), at.column()),
         _ => origin.to_owned(),
     };
-    let failure = Failure::new(format!("{place}: not valid YAML")).because(error.without_snippet().to_string());
+    let failure = Failure::new(format!("{place}: not valid YAML")).because(yaml_message(error));
     let line = error.location().and_then(|at| text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?));
     match line {
         Some(line) if line.contains('\t') => failure.hint("YAML is indented with spaces; this line has a tab"),
         _ => failure,
     }
+}
+
+/// What is wrong, without the place, which stands before it, and without advice to programmers.
+fn yaml_message(error: &serde_saphyr::Error) -> String {
+    let message = error.without_snippet().to_string();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
+    message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
 }
 
 fn collect(
@@ -229,15 +236,18 @@ mod tests {
 
     #[test]
     fn errors_name_file_line_and_column() {
-        let error = |text, namespace| read(text, namespace).unwrap_err();
-        insta::assert_snapshot!(error("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n name: b\n", None));
-        insta::assert_snapshot!(error("apiVersion: v1\nkind: Pod\nspec:\n\tcontainers: []\n", None));
-        insta::assert_snapshot!(error("kind: Pod\nkind: Pod\n", None));
-        insta::assert_snapshot!(error("{\"kind\": \"Pod\",\n \"a\" 1}", None));
-        insta::assert_snapshot!(error("apiVersion: v1\nkind: Pod\n", None));
-        insta::assert_snapshot!(error("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", None));
-        insta::assert_snapshot!(error("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n", Some("c")));
-        insta::assert_snapshot!(error("- a\n- b\n", None));
+        let cases = [
+            ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n name: b\n", None),
+            ("apiVersion: v1\nkind: Pod\nspec:\n\tcontainers: []\n", None),
+            ("kind: Pod\nkind: Pod\n", None),
+            ("{\"kind\": \"Pod\",\n \"a\" 1}", None),
+            ("apiVersion: v1\nkind: Pod\n", None),
+            ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", None),
+            ("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\n", Some("c")),
+            ("- a\n- b\n", None),
+        ];
+        let errors: Vec<_> = cases.iter().map(|(text, namespace)| read(text, *namespace).unwrap_err()).collect();
+        insta::assert_snapshot!(errors.join("\n"));
     }
 
     #[test]

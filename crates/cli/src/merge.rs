@@ -169,7 +169,7 @@ mod tests {
 
     /// What the server would hold after the manifest was applied: with defaults and its own metadata.
     fn live(manifest: &Value) -> Value {
-        let mut object = with_last_applied(manifest);
+        let mut object = without_unset(&with_last_applied(manifest));
         object["metadata"]["uid"] = json!("u1");
         object["metadata"]["resourceVersion"] = json!("7");
         object["spec"]["restartPolicy"] = json!("Always");
@@ -178,6 +178,18 @@ mod tests {
         }
         object["status"] = json!({"phase": "Running"});
         object
+    }
+
+    /// Kubernetes does not store null, nor empty lists.
+    fn without_unset(value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                let set = fields.iter().filter(|(_, value)| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
+                Value::Object(set.map(|(key, value)| (key.clone(), without_unset(value))).collect())
+            }
+            Value::Array(items) => items.iter().map(without_unset).collect(),
+            other => other.clone(),
+        }
     }
 
     #[test]

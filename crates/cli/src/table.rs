@@ -171,7 +171,7 @@ mod tests {
                       A
         x\x1b[2J\ny
 
-            
+
         a             {"b":[1]}
         "#);
         assert_eq!(Table::from_server(&json!(null), &[], Columns::default()).render(), "\n");

@@ -37,28 +37,28 @@ pub struct RunArgs {
     #[arg(long, value_name = "IMAGE", conflicts_with = "filename")]
     image: Option<String>,
     /// An environment variable of the container; may be given several times
-    #[arg(short, long, value_name = "NAME=VALUE", requires = "image")]
+    #[arg(short, long, value_name = "NAME=VALUE", conflicts_with = "filename")]
     env: Vec<String>,
     /// Reach the container's port at this port of the machine; may be given several times
-    #[arg(short, long, value_name = "[HOST:]CONTAINER", requires = "image", value_parser = parse_port)]
+    #[arg(short, long, value_name = "[HOST:]CONTAINER", conflicts_with = "filename", value_parser = parse_port)]
     port: Vec<Value>,
     /// A label of the Pod; may be given several times
-    #[arg(short, long, value_name = "NAME=VALUE", requires = "image")]
+    #[arg(short, long, value_name = "NAME=VALUE", conflicts_with = "filename")]
     label: Vec<String>,
     /// When the container is started again
-    #[arg(long, value_name = "POLICY", requires = "image", value_parser = ["Always", "OnFailure", "Never"])]
+    #[arg(long, value_name = "POLICY", conflicts_with = "filename", value_parser = ["Always", "OnFailure", "Never"])]
     restart: Option<String>,
     /// When the image is fetched
-    #[arg(long, value_name = "POLICY", requires = "image", value_parser = ["Always", "IfNotPresent", "Never"])]
+    #[arg(long, value_name = "POLICY", conflicts_with = "filename", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
     /// The words after `--` replace the image's entrypoint, not only its arguments
-    #[arg(long, requires = "image")]
+    #[arg(long, conflicts_with = "filename")]
     command: bool,
     /// Pass standard input to the container, and stay with it
-    #[arg(short = 'i', long, requires = "image")]
+    #[arg(short = 'i', long, conflicts_with = "filename")]
     stdin: bool,
     /// Give the container a terminal; together with -i
-    #[arg(short, long, requires = "stdin")]
+    #[arg(short, long, requires = "stdin", conflicts_with = "filename")]
     tty: bool,
     /// Follow the logs of all containers; Ctrl-C deletes what was started
     #[arg(long)]

@@ -8,6 +8,7 @@ use super::sheet::Sheet;
 use super::{describe_head, describe_metadata};
 use crate::age;
 use crate::fields::{Fields as _, plain};
+use crate::table::Table;
 
 /// The Pod's page.
 pub fn describe(sheet: &mut Sheet, pod: &Value, now: Timestamp) {
@@ -73,16 +74,12 @@ fn describe_conditions(sheet: &mut Sheet, pod: &Value) {
     if conditions.is_empty() {
         return;
     }
-    sheet.heading(0, "Conditions");
-    sheet.field(1, "Type", "Status");
+    let mut table = Table::new(&["Type", "Status", "Reason", "Message"]);
     for condition in conditions {
-        let reason = match (condition.text("/status"), condition.text("/reason"), condition.text("/message")) {
-            ("True", ..) | (_, "", "") => String::new(),
-            (_, reason, "") => format!("  ({reason})"),
-            (_, reason, message) => format!("  ({reason}: {message})"),
-        };
-        sheet.field(1, condition.text("/type"), &format!("{}{reason}", condition.text("/status")));
+        let cells = ["/type", "/status", "/reason", "/message"];
+        table.rows.push(cells.map(|place| condition.text(place).to_owned()).to_vec());
     }
+    sheet.table("Conditions", &table);
 }
 
 fn describe_volumes(sheet: &mut Sheet, pod: &Value) {

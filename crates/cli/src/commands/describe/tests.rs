@@ -35,7 +35,7 @@ fn a_pod_is_described_with_its_events() {
     });
     let event = json!({"type": "Warning", "reason": "BackOff", "count": 3, "firstTimestamp": "2026-01-01T00:00:00Z",
         "lastTimestamp": "2026-01-01T00:09:00Z", "source": {"component": "monopod"}, "message": "Back-off restarting\n"});
-    insta::assert_snapshot!(shown("pod", &pod, &[event]));
+    insta::assert_snapshot!("pod", shown("pod", &pod, &[event]));
 }
 
 #[test]
@@ -44,10 +44,10 @@ fn a_secret_shows_sizes_only() {
     let secret = json!({"metadata": {"name": "s", "namespace": "default", "annotations": annotations}, "type": "Opaque", "data": {"pw": "Z2VoZWlt"}});
     let page = shown("secret", &secret, &[]);
     assert!(!page.contains("geheim") && !page.contains("Z2VoZWlt"), "{page}");
-    insta::assert_snapshot!(page);
+    insta::assert_snapshot!("secret", page);
     let map = json!({"metadata": {"name": "c", "namespace": "default"}, "data": {"a.conf": "x = 1\ny = 2\n", "b": "1"}, "binaryData": {"z": "AAAA"}});
-    insta::assert_snapshot!(shown("cm", &map, &[]));
-    insta::assert_snapshot!(shown("ns", &json!({"metadata": {"name": "shop"}, "status": {"phase": "Active"}}), &[]));
+    insta::assert_snapshot!("config_map", shown("cm", &map, &[]));
+    insta::assert_snapshot!("namespace", shown("ns", &json!({"metadata": {"name": "shop"}, "status": {"phase": "Active"}}), &[]));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_node_is_described_with_its_pods() {
     let pod = json!({"metadata": {"name": "web", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"cpu": "500m"}}}]}});
     let now = "2026-01-01T00:10:00Z".parse().unwrap();
-    insta::assert_snapshot!(page(Resource::by_name("node").unwrap(), &node, &[pod], Some(&[]), now));
+    insta::assert_snapshot!("node", page(Resource::by_name("node").unwrap(), &node, &[pod], Some(&[]), now));
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! `check`: whether this machine can run Pods, found out by trying; what is missing or in the way, and the remedy.
+
+mod cgroups;
+mod firewall;
+mod kernel;
+mod network;
+mod place;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::daemon::Place;
+use crate::errors::ExitStatus;
+use crate::output::Output;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What one look has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    level: Level,
+    what: String,
+    remedy: Option<String>,
+}
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    /// Something will not work, but Pods will run.
+    Warn,
+    /// No Pod will run.
+    Fail,
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what: what.into(), remedy: None }
+    }
+
+    fn warn(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn fail(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what: what.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Looks at everything, prints each finding, and fails if no Pod could run.
+pub fn check(arguments: &CheckArgs) -> Result<()> {
+    let mut findings = Vec::new();
+    if rustix::process::geteuid().is_root() {
+        findings.push(Finding::ok("running as root"));
+        findings.extend(kernel::look());
+        findings.extend(cgroups::look());
+        findings.extend(network::look(&arguments.place));
+        findings.extend(firewall::look(&arguments.place.pod_cidr));
+        findings.extend(place::look(&arguments.place));
+    } else {
+        findings.push(Finding::fail("not running as root: namespaces, mounts and the network can't be tried", "sudo monopod check"));
+    }
+    let mut out = Output::stdout();
+    out.text(&report(&findings))?;
+    out.flush()?;
+    match findings.iter().any(|finding| finding.level == Level::Fail) {
+        true => Err(ExitStatus(1).into()),
+        false => Ok(()),
+    }
+}
+
+fn report(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => "ok  ",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        text.push_str(&format!("{mark}  {}\n", finding.what));
+        if let Some(remedy) = &finding.remedy {
+            text.push_str(&format!("      remedy: {remedy}\n"));
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    text.push_str(&match (count(Level::Fail), count(Level::Warn)) {
+        (0, 0) => "This machine can run Pods.\n".to_owned(),
+        (0, warnings) => format!("This machine can run Pods; {} may not work.\n", things(warnings)),
+        (failures, _) => format!("This machine can't run Pods yet: {} missing.\n", if failures == 1 { "one thing is".to_owned() } else { format!("{failures} things are") }),
+    });
+    text
+}
+
+fn things(count: usize) -> String {
+    if count == 1 { "one thing".to_owned() } else { format!("{count} things") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_finding_has_its_line_and_remedy() {
+        let findings = [Finding::ok("running as root"), Finding::warn("a", "b"), Finding::fail("c", "d")];
+        insta::assert_snapshot!(report(&findings), @r"
+        ok    running as root
+        warn  a
+              remedy: b
+        FAIL  c
+              remedy: d
+        This machine can't run Pods yet: one thing is missing.
+        ");
+        assert!(report(&[Finding::warn("a", "b")]).ends_with("This machine can run Pods; one thing may not work.\n"));
+    }
+}
