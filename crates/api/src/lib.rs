@@ -1,1 +1,28 @@
-//! api
+//! Serves the Kubernetes API: REST, watches and streams, on a unix socket.
+//!
+//! A kind is a declaration in `kinds`; the verbs in `verbs` are generic over it and work on JSON values. This crate
+//! decides nothing about Pods: it writes what is wanted into the store, which the agent watches, and opens the agent's
+//! doors (`log`, `exec`, `attach`, images).
+//!
+//! Start reading at `dispatch` (from a request to its verb), then `verbs::create` and `kinds::pod`.
+#![forbid(unsafe_code)]
+
+mod context;
+mod discovery;
+mod dispatch;
+mod http;
+mod images;
+mod kinds;
+mod patch;
+mod render;
+mod route;
+mod selector;
+mod server;
+mod streams;
+mod table;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+pub use server::{ApiConfig, ServeError, serve};

@@ -1,0 +1,80 @@
+//! What every request can reach, and what one request asks for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent::Agent;
+use http::HeaderMap;
+use spec::Timestamp;
+use store::{ObjectKey, Store, StoreError, WriteError};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::accept::Form;
+use crate::http::query::Query;
+use crate::http::status::{ApiError, chain};
+use crate::kinds::Kind;
+use crate::render::Renderer;
+
+/// What every request can reach.
+pub struct Context {
+    /// The objects.
+    pub store: Store,
+    /// The doors into running Pods, and the images.
+    pub agent: Agent,
+    /// The name of this machine's Node.
+    pub node_name: String,
+    /// Version of the engine, for `/version`.
+    pub version: String,
+    /// Where uploads are kept while they arrive.
+    pub spool: PathBuf,
+    /// Fires when the daemon ends; watches end with it.
+    pub shutdown: CancellationToken,
+}
+
+/// One request for objects of a kind.
+pub struct Call {
+    /// The server.
+    pub context: Arc<Context>,
+    /// The kind it is about.
+    pub kind: &'static Kind,
+    /// The namespace in its path.
+    pub pod_namespace: Option<String>,
+    /// Its parameters.
+    pub query: Query,
+    /// Its headers.
+    pub headers: HeaderMap,
+}
+
+impl Context {
+    /// The present, read once here for all that this crate dates.
+    pub fn now() -> Timestamp {
+        jiff::Timestamp::now()
+    }
+}
+
+impl Call {
+    /// The store's name of an object.
+    pub fn key(&self, name: &str) -> ObjectKey {
+        match &self.pod_namespace {
+            Some(pod_namespace) => ObjectKey::namespaced(self.kind.resource, pod_namespace.as_str(), name),
+            None => ObjectKey::cluster(self.kind.resource, name),
+        }
+    }
+
+    /// How the answer is to be written.
+    pub fn renderer(&self) -> Result<Renderer, ApiError> {
+        Renderer::new(self.kind, Form::negotiate(&self.headers)?, &self.query)
+    }
+}
+
+/// The face of a write that the store did not take.
+pub fn refuse(error: WriteError<ApiError>) -> ApiError {
+    match error {
+        WriteError::Refused(error) => error,
+        WriteError::Store(StoreError::TooLarge { limit, .. }) => ApiError::too_large(limit),
+        WriteError::Store(error) => {
+            tracing::error!(error = chain(&error), "the store refused a write");
+            ApiError::internal(&error)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Discovery: which kinds there are, in the aggregated form and in the older one, both from the same table.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+use http::{StatusCode, header::CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::http::reply::{Reply, json as json_reply, whole};
+use crate::http::status::ApiError;
+use crate::kinds::{KINDS, Kind, Subresource};
+use crate::render::encode;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// `/api`: the versions of the core group.
+pub fn core_versions(headers: &HeaderMap) -> Reply {
+    if wants_aggregated(headers) {
+        return aggregated(|group| group.is_empty());
+    }
+    json_reply(encode(&json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})))
+}
+
+/// `/apis`: all named groups.
+pub fn groups(headers: &HeaderMap) -> Reply {
+    if wants_aggregated(headers) {
+        return aggregated(|group| !group.is_empty());
+    }
+    let groups: Vec<Value> =
+        group_versions().into_iter().filter(|(group, _)| !group.is_empty()).map(group_of).collect();
+    json_reply(encode(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+}
+
+/// `/apis/<group>`: one named group.
+pub fn group(name: &str) -> Result<Reply, ApiError> {
+    let found = group_versions().into_iter().find(|(group, _)| !group.is_empty() && *group == name);
+    let mut group = group_of(found.ok_or_else(ApiError::no_such_resource)?);
+    if let Some(group) = group.as_object_mut() {
+        group.extend([("kind".to_owned(), json!("APIGroup")), ("apiVersion".to_owned(), json!("v1"))]);
+    }
+    Ok(json_reply(encode(&group)))
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`: the resources of one version.
+pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
+    let kinds: Vec<&Kind> = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version)).collect();
+    let Some(first) = kinds.first() else { return Err(ApiError::no_such_resource()) };
+    let resources: Vec<Value> = kinds
+        .iter()
+        .flat_map(|kind| {
+            let below = kind.subresources.iter().map(|part| {
+                json!({
+                    "name": format!("{}/{}", kind.resource, part.name), "singularName": "",
+                    "namespaced": kind.namespaced, "kind": part.kind, "verbs": part.verbs,
+                })
+            });
+            std::iter::once(resource(kind)).chain(below)
+        })
+        .collect();
+    let group_version = first.api_version();
+    let list =
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources});
+    Ok(json_reply(encode(&list)))
+}
+
+fn resource(kind: &Kind) -> Value {
+    let mut resource = json!({
+        "name": kind.resource, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
+        "verbs": VERBS,
+    });
+    for (field, names) in [("shortNames", kind.short_names), ("categories", kind.categories)] {
+        if let Some(resource) = resource.as_object_mut().filter(|_| !names.is_empty()) {
+            resource.insert(field.to_owned(), json!(names));
+        }
+    }
+    resource
+}
+
+fn aggregated(wanted: impl Fn(&str) -> bool) -> Reply {
+    let items: Vec<Value> = group_versions()
+        .into_iter()
+        .filter(|(group, _)| wanted(group))
+        .map(|(group, versions)| {
+            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+            let versions: Vec<Value> = versions
+                .into_iter()
+                .map(|version| {
+                    let kinds = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version));
+                    let resources: Vec<Value> = kinds.map(aggregated_resource).collect();
+                    json!({"version": version, "freshness": "Current", "resources": resources})
+                })
+                .collect();
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    let list = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    });
+    let mut reply = whole(StatusCode::OK, AGGREGATED, encode(&list));
+    reply.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(AGGREGATED));
+    reply
+}
+
+fn aggregated_resource(kind: &'static Kind) -> Value {
+    let response_kind = |name: &str| json!({"group": kind.group, "version": kind.version, "kind": name});
+    let below = |part: &Subresource| json!({"subresource": part.name, "responseKind": response_kind(part.kind), "verbs": part.verbs});
+    json!({
+        "resource": kind.resource,
+        "responseKind": response_kind(kind.kind),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": VERBS,
+        "shortNames": kind.short_names,
+        "categories": kind.categories,
+        "subresources": kind.subresources.iter().map(below).collect::<Vec<_>>(),
+    })
+}
+
+/// Groups and their versions, in the order of the table of kinds.
+fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
+    for kind in KINDS {
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, versions)) if versions.contains(&kind.version) => {}
+            Some((_, versions)) => versions.push(kind.version),
+            None => groups.push((kind.group, vec![kind.version])),
+        }
+    }
+    groups
+}
+
+fn group_of((group, versions): (&str, Vec<&str>)) -> Value {
+    let versions: Vec<Value> = versions
+        .into_iter()
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|range| {
+        let parts: Vec<&str> = range.split(';').map(str::trim).collect();
+        ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"].iter().all(|part| parts.contains(part))
+    })
+}

@@ -1,0 +1,116 @@
+//! From a request to the verb that answers it.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use hyper::Request;
+use hyper::body::Incoming;
+use serde_json::json;
+
+use crate::context::{Call, Context};
+use crate::http::body;
+use crate::http::query::Query;
+use crate::http::reply::{self, Reply, whole};
+use crate::http::status::ApiError;
+use crate::kinds::Kind;
+use crate::render::encode;
+use crate::route::{Route, Target};
+use crate::verbs::{self, Part};
+use crate::{discovery, images, streams};
+
+/// Answers one request; what goes wrong becomes a Status.
+pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Reply {
+    let upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let mut reply = match dispatch(context, request).await {
+        Ok(reply) => reply,
+        Err(error) => reply::error(&error),
+    };
+    // A refused upgrade ends the connection: nothing that the client sends next may be taken for a request
+    // (CVE-2018-1002105).
+    if upgrade && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        reply.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    let read_only = |reply: Result<Reply, ApiError>| {
+        if request.method() == Method::GET { reply } else { Err(ApiError::method_not_allowed()) }
+    };
+    match Route::parse(request.uri().path()) {
+        Route::Version => read_only(Ok(version(&context))),
+        Route::Health => read_only(Ok(whole(StatusCode::OK, "text/plain; charset=utf-8", "ok"))),
+        Route::CoreVersions => read_only(Ok(discovery::core_versions(request.headers()))),
+        Route::Groups => read_only(Ok(discovery::groups(request.headers()))),
+        Route::Group(group) => read_only(discovery::group(&group)),
+        Route::Resources { group, version } => read_only(discovery::resources(&group, &version)),
+        Route::Images(door) => images::answer(&context, door, request).await,
+        Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,
+        Route::NoSuchResource => Err(ApiError::no_such_resource()),
+        Route::Unknown => Ok(whole(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")),
+    }
+}
+
+async fn objects(
+    context: Arc<Context>,
+    kind: &'static Kind,
+    pod_namespace: Option<String>,
+    target: Target,
+    mut request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
+    let query = Query::parse(request.uri().query());
+    let headers = request.headers().clone();
+    let call = Call { context, kind, pod_namespace, query, headers };
+    match target {
+        Target::Collection => collection(&call, request).await,
+        Target::Object(name) => object(&call, &name, Part::Main, request).await,
+        Target::Subresource(name, part) if kind.has_subresource(&part) => match part.as_str() {
+            "status" if request.method() == Method::DELETE => Err(ApiError::method_not_allowed()),
+            "status" => object(&call, &name, Part::Status, request).await,
+            _ => streams::answer(&call, &name, &part, &mut request),
+        },
+        Target::Subresource(..) => Err(ApiError::no_such_resource()),
+    }
+}
+
+async fn collection(call: &Call, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    let placed = call.kind.namespaced == call.pod_namespace.is_some();
+    match *request.method() {
+        Method::GET if call.query.flag("watch") => verbs::watch(call),
+        Method::GET => verbs::list(call),
+        Method::POST if placed => {
+            let object = body::decode(&call.headers, &body::read(request.into_body()).await?)?;
+            verbs::create(call, object).await
+        }
+        Method::DELETE if placed => {
+            let options = verbs::DeleteOptions::parse(call, &body::read(request.into_body()).await?)?;
+            verbs::delete_collection(call, &options).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn object(call: &Call, name: &str, part: Part, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    match *request.method() {
+        Method::GET => verbs::get(call, name),
+        Method::PUT => {
+            let object = body::decode(&call.headers, &body::read(request.into_body()).await?)?;
+            verbs::update(call, name, part, object).await
+        }
+        Method::PATCH => verbs::patch(call, name, part, &body::read(request.into_body()).await?).await,
+        Method::DELETE => {
+            let options = verbs::DeleteOptions::parse(call, &body::read(request.into_body()).await?)?;
+            verbs::delete(call, name, &options).await
+        }
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Clients parse `gitVersion` as the version of Kubernetes whose API this is.
+fn version(context: &Context) -> Reply {
+    reply::json(encode(&json!({
+        "major": "1", "minor": "37", "gitVersion": format!("v1.37.0+monopod-{}", context.version),
+        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "rustc",
+        "platform": concat!("linux/", "amd64"),
+    })))
+}

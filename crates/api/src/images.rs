@@ -1,0 +1,153 @@
+//! Doors for images, beside Kubernetes' paths: list, load an archive, import a root file system, remove.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::Agent;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::context::Context;
+use crate::http::query::Query;
+use crate::http::reply::{self, Reply};
+use crate::http::status::{ApiError, chain};
+use crate::render::encode;
+use crate::route::ImageDoor;
+
+/// An upload that brings nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of the disk that an upload leaves to the rest of the machine.
+const RESERVE: u64 = 256 << 20;
+
+/// How often the free space is looked at, in bytes.
+const SPACE_CHECK: u64 = 16 << 20;
+
+/// Answers a request for one of the doors.
+pub async fn answer(context: &Arc<Context>, door: ImageDoor, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    let query = Query::parse(request.uri().query());
+    match (door, request.method()) {
+        (ImageDoor::Images, &Method::GET) => Ok(list(&context.agent)),
+        (ImageDoor::Images, &Method::DELETE) => remove(&context.agent, &query).await,
+        (ImageDoor::Load, &Method::POST) => load(context, query, request.into_body()).await,
+        (ImageDoor::Import, &Method::POST) => import(context, query, request.into_body()).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// One image as JSON. A macro, since its type is the image crate's, which this crate does not know.
+macro_rules! image_json {
+    ($image:expr) => {
+        json!({
+            "id": $image.id.as_str(),
+            "references": $image.references,
+            "repoDigests": $image.repo_digests,
+            "size": $image.size,
+            "created": $image.created.map(|created| created.to_string()),
+        })
+    };
+}
+
+fn list(agent: &Agent) -> Reply {
+    let images: Vec<Value> = agent.images().list().iter().map(|image| image_json!(image)).collect();
+    reply::json(encode(&json!({"images": images})))
+}
+
+/// Loads a docker or OCI archive, whatever it is compressed with. What it needs of the disk is given back on any end.
+async fn load(context: &Arc<Context>, query: Query, body: Incoming) -> Result<Reply, ApiError> {
+    let archive = spool(&context.spool, body).await?;
+    let agent = context.agent.clone();
+    // A client that goes away must not leave an image half known.
+    finish(async move {
+        let loaded = agent.images().load_archive(archive.path(), query.get("reference")).await;
+        let images = loaded.map_err(|error| refused("load the archive", &error.cause))?;
+        agent.images_changed();
+        let images: Vec<Value> = images.iter().map(|image| image_json!(image)).collect();
+        Ok(reply::json(encode(&json!({"images": images}))))
+    })
+    .await
+}
+
+/// Makes an image of one layer out of the tar file of a root file system.
+async fn import(context: &Arc<Context>, query: Query, body: Incoming) -> Result<Reply, ApiError> {
+    let reference =
+        query.get("reference").ok_or_else(|| ApiError::bad_request("reference: Required value"))?.to_owned();
+    let config = serde_json::from_str(query.get("config").unwrap_or("{}"))
+        .map_err(|error| ApiError::bad_request(format!("config: Invalid value: {error}")))?;
+    let archive = spool(&context.spool, body).await?;
+    let agent = context.agent.clone();
+    finish(async move {
+        let imported = agent.images().import_rootfs(archive.path(), &reference, config).await;
+        let image = imported.map_err(|error| refused("import the root file system", &error.cause))?;
+        agent.images_changed();
+        Ok(reply::json(encode(&json!({"images": [image_json!(image)]}))))
+    })
+    .await
+}
+
+async fn remove(agent: &Agent, query: &Query) -> Result<Reply, ApiError> {
+    let reference = query.get("reference").ok_or_else(|| ApiError::bad_request("reference: Required value"))?;
+    match agent.images().resolve(reference) {
+        Err(error) => return Err(ApiError::bad_request(chain(&error))),
+        Ok(None) => {
+            let message = format!("image {reference:?} not found");
+            return Err(ApiError::plain(StatusCode::NOT_FOUND, "NotFound", message));
+        }
+        Ok(Some(_)) => {}
+    }
+    let in_use = |why| ApiError::plain(StatusCode::CONFLICT, "Conflict", why);
+    let removed = agent.images().remove(reference).await.map_err(|error| in_use(chain(&error)))?;
+    let image = removed.deleted.map(|id| id.as_str().to_owned());
+    Ok(reply::json(encode(&json!({"untagged": removed.untagged, "deleted": image}))))
+}
+
+/// Keeps an upload in a file, which goes with the value. The image store clears the directory at its start.
+async fn spool(directory: &Path, mut body: Incoming) -> Result<NamedTempFile, ApiError> {
+    let failed = |error: io::Error| ApiError::internal_text(&format!("cannot keep the upload: {error}"));
+    std::fs::create_dir_all(directory).map_err(failed)?;
+    let spooled = tempfile::Builder::new().prefix("upload-").tempfile_in(directory).map_err(failed)?;
+    let mut file = tokio::fs::File::from_std(spooled.reopen().map_err(failed)?);
+    let (mut written, mut checked) = (0_u64, 0_u64);
+    while let Some(frame) =
+        tokio::time::timeout(SILENCE, body.frame()).await.map_err(|_silent| ApiError::slow_body())?
+    {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("the upload broke off: {}", chain(&error))))?;
+        let Ok(data) = frame.into_data() else { continue };
+        written += data.len() as u64;
+        if written >= checked {
+            checked = written + SPACE_CHECK;
+            check_space(directory).map_err(failed)?;
+        }
+        file.write_all(&data).await.map_err(failed)?;
+    }
+    file.flush().await.map_err(failed)?;
+    if written == 0 {
+        return Err(ApiError::bad_request("the body is empty: it must be the archive"));
+    }
+    Ok(spooled)
+}
+
+fn check_space(directory: &Path) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(directory)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE {
+        let why = format!("less than {} MiB are free on the disk of {}", RESERVE >> 20, directory.display());
+        return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+    }
+    Ok(())
+}
+
+/// Runs `work` to its end even if the client goes away.
+async fn finish(work: impl Future<Output = Result<Reply, ApiError>> + Send + 'static) -> Result<Reply, ApiError> {
+    tokio::spawn(work).await.map_err(|error| ApiError::internal(&error))?
+}
+
+fn refused(what: &str, cause: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::unprocessable(format!("cannot {what}: {}", chain(cause)))
+}

@@ -1,0 +1,55 @@
+//! From what a client has sent to what may be stored: decoded, completed with defaults, validated.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use spec::decode::{DecodeError, decode_strict};
+use spec::validation::FieldError;
+
+/// What an admission may look at beside the object.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission<'a> {
+    /// The object as it is stored, when it is being changed.
+    pub old: Option<&'a Value>,
+    /// The name of this machine's Node.
+    pub node_name: &'a str,
+}
+
+/// An object that was decoded and completed; it may be stored if `errors` is empty.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The object in canonical form.
+    pub object: Value,
+    /// Paths of fields that Kubernetes does not know; they are not in `object`.
+    pub unknown: Vec<String>,
+    /// What is wrong with it.
+    pub errors: Vec<FieldError>,
+}
+
+/// Why there is no object to judge.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// It does not have the shape of its kind.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It cannot be written as JSON again.
+    #[error("cannot encode the object")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Decodes `value` as a `T`, lets the kind complete it, and validates what came out.
+pub fn admit<T: Serialize + DeserializeOwned>(
+    value: Value,
+    complete: impl FnOnce(&mut T),
+    validate: impl FnOnce(&T) -> Vec<FieldError>,
+) -> Result<Admitted, AdmissionError> {
+    let (mut object, unknown) = decode_strict::<T>(value)?;
+    complete(&mut object);
+    let errors = validate(&object);
+    Ok(Admitted { object: serde_json::to_value(&object)?, unknown, errors })
+}
+
+/// The stored object in its type, for checks of what may change.
+pub fn stored<T: DeserializeOwned>(old: Option<&Value>) -> Result<Option<T>, AdmissionError> {
+    old.map(T::deserialize).transpose().map_err(AdmissionError::Encode)
+}

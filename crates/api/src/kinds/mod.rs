@@ -1,0 +1,116 @@
+//! The kinds that are served. A kind is a declaration; the verbs are generic over it.
+
+mod admission;
+mod config_map;
+mod event;
+mod field;
+mod namespace;
+mod node;
+mod pod;
+mod pod_row;
+mod secret;
+
+use serde_json::Value;
+use spec::Timestamp;
+
+pub use admission::{Admission, AdmissionError, Admitted};
+pub use config_map::CONFIG_MAP;
+pub use event::EVENT;
+pub use field::FieldReader;
+pub use namespace::NAMESPACE;
+pub use node::NODE;
+pub use pod::POD;
+pub use secret::SECRET;
+
+use crate::table::{Column, Row};
+
+/// Every kind, in the order of discovery.
+pub static KINDS: [&Kind; 6] = [&CONFIG_MAP, &EVENT, &NAMESPACE, &NODE, &POD, &SECRET];
+
+/// What the verbs must know of a kind.
+#[derive(Debug)]
+pub struct Kind {
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// API version, such as `v1`.
+    pub version: &'static str,
+    /// Plural name in paths, and the name in the store.
+    pub resource: &'static str,
+    /// Singular name.
+    pub singular: &'static str,
+    /// Name in `kind`.
+    pub kind: &'static str,
+    /// Whether its objects live in a namespace.
+    pub namespaced: bool,
+    /// As in `kubectl get po`.
+    pub short_names: &'static [&'static str],
+    /// As in `kubectl get all`.
+    pub categories: &'static [&'static str],
+    /// What lies below an object.
+    pub subresources: &'static [Subresource],
+    /// Fields to select by, beside `metadata.name` and `metadata.namespace`.
+    pub fields: &'static [(&'static str, FieldReader)],
+    /// Columns of its Table.
+    pub columns: &'static [Column],
+    /// One row of its Table; the time is for ages.
+    pub row: fn(&Value, Timestamp) -> Row,
+    /// Decodes, completes and validates an object that a client has sent.
+    pub admit: fn(Value, &Admission<'_>) -> Result<Admitted, AdmissionError>,
+    /// What a delete does.
+    pub removal: Removal,
+    /// Whether `metadata.generation` counts changes of its spec.
+    pub counts_generations: bool,
+}
+
+/// What lies below an object, for discovery.
+#[derive(Debug)]
+pub struct Subresource {
+    /// Last segment of its path.
+    pub name: &'static str,
+    /// Kind that it speaks.
+    pub kind: &'static str,
+    /// Its verbs.
+    pub verbs: &'static [&'static str],
+}
+
+/// What a delete does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// The object goes at once, unless it has finalizers.
+    AtOnce,
+    /// The object is marked, and its worker removes it after its grace period.
+    Graceful,
+    /// All that is in the namespace goes first.
+    Cascade,
+}
+
+impl Kind {
+    /// Finds a kind by its place in a path.
+    pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Kind> {
+        KINDS.into_iter().find(|kind| (kind.group, kind.version, kind.resource) == (group, version, resource))
+    }
+
+    /// `v1`, or `group/version`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `pods`, or `deployments.apps`: the name in messages.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+    }
+
+    /// How to read a field that objects of this kind may be selected by.
+    pub fn field(&self, name: &str) -> Option<FieldReader> {
+        match name {
+            "metadata.name" => Some(FieldReader::Text("/metadata/name")),
+            "metadata.namespace" => Some(FieldReader::Text("/metadata/namespace")),
+            _ => self.fields.iter().find(|(field, _)| *field == name).map(|(_, reader)| *reader),
+        }
+    }
+
+    /// Whether it has this subresource.
+    pub fn has_subresource(&self, name: &str) -> bool {
+        self.subresources.iter().any(|subresource| subresource.name == name)
+    }
+}

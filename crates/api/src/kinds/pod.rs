@@ -1,0 +1,95 @@
+//! Pod.
+
+use serde_json::Value;
+use spec::k8s_openapi::api::core::v1::{Pod, PodStatus};
+use spec::support::unsupported_pod_fields;
+use spec::validation::{FieldError, FieldReason, validate_pod, validate_pod_update};
+
+use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
+use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
+use crate::table::{AGE, Column, NAME};
+
+/// `v1` Pod.
+pub static POD: Kind = Kind {
+    group: "",
+    version: "v1",
+    resource: "pods",
+    singular: "pod",
+    kind: "Pod",
+    namespaced: true,
+    short_names: &["po"],
+    categories: &["all"],
+    subresources: &[
+        Subresource { name: "attach", kind: "PodAttachOptions", verbs: &["create", "get"] },
+        Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
+        Subresource { name: "log", kind: "Pod", verbs: &["get"] },
+        Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },
+    ],
+    fields: &[
+        ("spec.nodeName", FieldReader::Text("/spec/nodeName")),
+        ("spec.restartPolicy", FieldReader::Text("/spec/restartPolicy")),
+        ("spec.schedulerName", FieldReader::Text("/spec/schedulerName")),
+        ("spec.serviceAccountName", FieldReader::Text("/spec/serviceAccountName")),
+        ("spec.hostNetwork", FieldReader::Flag("/spec/hostNetwork")),
+        ("status.phase", FieldReader::Text("/status/phase")),
+        ("status.podIP", FieldReader::Text("/status/podIP")),
+        ("status.podIPs", FieldReader::Text("/status/podIP")),
+        ("status.nominatedNodeName", FieldReader::Text("/status/nominatedNodeName")),
+    ],
+    columns: &[
+        NAME,
+        Column::text("Ready", "Containers that are ready, of all that should be."),
+        Column::text("Status", "Its phase, or what keeps it from running."),
+        Column::text("Restarts", "How often its containers were started again, and when last."),
+        AGE,
+        Column::wide("IP", "Its address."),
+        Column::wide("Node", "Where it runs."),
+        Column::wide("Nominated Node", "Where room is being made for it."),
+        Column::wide("Readiness Gates", "Conditions of others that hold, of all that it waits for."),
+    ],
+    row: pod_row::row,
+    admit: admit_pod,
+    removal: Removal::Graceful,
+    counts_generations: true,
+};
+
+/// Unlike other kinds a Pod is refused for what Kubernetes knows and this engine does not do; that is judged before
+/// defaults are filled in, so that only what the client wrote is named.
+fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
+    let old = stored::<Pod>(admission.old)?;
+    let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
+    let mut errors = unsupported_pod_fields(&serde_json::to_value(&pod)?);
+    spec::defaults::default_pod(&mut pod);
+    errors.extend(bind(&mut pod, admission.node_name));
+    match &old {
+        None => {
+            errors.extend(validate_pod(&pod));
+            pod.status = Some(first_status(&pod));
+        }
+        Some(old) => errors.extend(validate_pod_update(&pod, old)),
+    }
+    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors })
+}
+
+/// There is one node, so every Pod is bound to it at admission.
+fn bind(pod: &mut Pod, node_name: &str) -> Option<FieldError> {
+    let spec = pod.spec.as_mut()?;
+    let wanted = spec.node_name.get_or_insert_default();
+    if wanted.is_empty() {
+        node_name.clone_into(wanted);
+    }
+    (wanted != node_name).then(|| FieldError {
+        field: "spec.nodeName".to_owned(),
+        reason: FieldReason::Invalid,
+        value: Value::from(wanted.as_str()),
+        detail: format!("the only node is {node_name:?}"),
+    })
+}
+
+fn first_status(pod: &Pod) -> PodStatus {
+    PodStatus {
+        phase: Some("Pending".to_owned()),
+        qos_class: Some(spec::qos::qos_class(pod).to_string()),
+        ..PodStatus::default()
+    }
+}

@@ -1,0 +1,355 @@
+//! The row of a Pod in a Table: what `kubectl get pods` shows.
+
+use serde_json::{Value, json};
+use spec::Timestamp;
+
+use crate::table::{Row, age, human_duration, name, text_or};
+
+/// Cells in the order of the Pod's columns. The steps are those of upstream's printer, since people know their words.
+pub fn row(pod: &Value, now: Timestamp) -> Row {
+    let progress = Progress::of(pod);
+    let mut row = Row::new(vec![
+        name(pod),
+        json!(format!("{}/{}", progress.ready, progress.total)),
+        json!(progress.status),
+        json!(progress.restarts.show(now)),
+        age(pod, now),
+        text_or(pod, "/status/podIPs/0/ip", "<none>"),
+        text_or(pod, "/spec/nodeName", "<none>"),
+        text_or(pod, "/status/nominatedNodeName", "<none>"),
+        json!(readiness_gates(pod)),
+    ]);
+    row.conditions.extend(completed(pod));
+    row
+}
+
+struct Progress {
+    ready: usize,
+    total: usize,
+    status: String,
+    restarts: Restarts,
+}
+
+#[derive(Default)]
+struct Restarts {
+    count: i64,
+    last: Option<Timestamp>,
+}
+
+impl Progress {
+    fn of(pod: &Value) -> Self {
+        let sidecars: Vec<&str> =
+            list(pod, "/spec/initContainers").filter(|c| is_sidecar(c)).map(container_name).collect();
+        let mut progress = Self {
+            ready: 0,
+            total: list(pod, "/spec/containers").count() + sidecars.len(),
+            status: first_word(pod).to_owned(),
+            restarts: Restarts::default(),
+        };
+        let initializing = progress.walk_init_containers(pod, &sidecars);
+        if !initializing || is_true(pod, "Initialized") {
+            progress.walk_containers(pod, &sidecars);
+        }
+        if str_at(pod, "/metadata/deletionTimestamp") != "" {
+            if str_at(pod, "/status/reason") == "NodeLost" {
+                "Unknown".clone_into(&mut progress.status);
+            } else if !matches!(str_at(pod, "/status/phase"), "Succeeded" | "Failed") {
+                "Terminating".clone_into(&mut progress.status);
+            }
+        }
+        progress
+    }
+
+    /// Stops at the first init container that is not done; tells whether there is one.
+    fn walk_init_containers(&mut self, pod: &Value, sidecars: &[&str]) -> bool {
+        let total = list(pod, "/spec/initContainers").count();
+        for (index, container) in list(pod, "/status/initContainerStatuses").enumerate() {
+            self.restarts.add(container);
+            let terminated = container.pointer("/state/terminated");
+            if terminated.is_some_and(|end| exit_code(end) == 0) {
+                continue;
+            }
+            if sidecars.contains(&container_name(container)) && flag(container, "started") {
+                self.ready += usize::from(flag(container, "ready"));
+                continue;
+            }
+            let waiting = str_at(container, "/state/waiting/reason");
+            self.status = match terminated {
+                Some(end) => format!("Init:{}", end_word(end)),
+                None if !matches!(waiting, "" | "PodInitializing") => format!("Init:{waiting}"),
+                None => format!("Init:{index}/{total}"),
+            };
+            return true;
+        }
+        false
+    }
+
+    /// From the last to the first, so that the first container has the last word.
+    fn walk_containers(&mut self, pod: &Value, sidecars: &[&str]) {
+        self.restarts = Restarts::default();
+        for container in list(pod, "/status/initContainerStatuses") {
+            if sidecars.contains(&container_name(container)) {
+                self.restarts.add(container);
+            }
+        }
+        let mut has_running = false;
+        let statuses: Vec<&Value> = list(pod, "/status/containerStatuses").collect();
+        for container in statuses.into_iter().rev() {
+            self.restarts.add(container);
+            let waiting = str_at(container, "/state/waiting/reason");
+            if !waiting.is_empty() {
+                waiting.clone_into(&mut self.status);
+            } else if let Some(end) = container.pointer("/state/terminated") {
+                self.status = end_word(end);
+            } else if flag(container, "ready") && container.pointer("/state/running").is_some() {
+                has_running = true;
+                self.ready += 1;
+            }
+        }
+        if self.status == "Completed" && has_running {
+            let word = if is_true(pod, "Ready") { "Running" } else { "NotReady" };
+            word.clone_into(&mut self.status);
+        }
+    }
+}
+
+impl Restarts {
+    fn add(&mut self, container: &Value) {
+        self.count += container.get("restartCount").and_then(Value::as_i64).unwrap_or_default();
+        let ended = str_at(container, "/lastState/terminated/finishedAt").parse().ok();
+        self.last = self.last.max(ended);
+    }
+
+    fn show(&self, now: Timestamp) -> String {
+        match self.last {
+            Some(last) if self.count > 0 => format!("{} ({} ago)", self.count, human_duration(last, now)),
+            _ => self.count.to_string(),
+        }
+    }
+}
+
+fn first_word(pod: &Value) -> &str {
+    let gated = conditions(pod).any(|condition| {
+        str_at(condition, "/type") == "PodScheduled" && str_at(condition, "/reason") == "SchedulingGated"
+    });
+    match (gated, str_at(pod, "/status/reason")) {
+        (true, _) => "SchedulingGated",
+        (false, "") => str_at(pod, "/status/phase"),
+        (false, reason) => reason,
+    }
+}
+
+fn end_word(end: &Value) -> String {
+    let signal = end.get("signal").and_then(Value::as_i64).unwrap_or_default();
+    match str_at(end, "/reason") {
+        "" if signal != 0 => format!("Signal:{signal}"),
+        "" => format!("ExitCode:{}", exit_code(end)),
+        reason => reason.to_owned(),
+    }
+}
+
+fn readiness_gates(pod: &Value) -> String {
+    let gates: Vec<&str> = list(pod, "/spec/readinessGates").map(|gate| str_at(gate, "/conditionType")).collect();
+    if gates.is_empty() {
+        return "<none>".to_owned();
+    }
+    let holding = gates.iter().filter(|gate| is_true(pod, gate)).count();
+    format!("{holding}/{}", gates.len())
+}
+
+fn completed(pod: &Value) -> Option<Value> {
+    let (phase, message) = match str_at(pod, "/status/phase") {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!({"type": "Completed", "status": "True", "reason": phase, "message": message}))
+}
+
+fn is_sidecar(container: &Value) -> bool {
+    str_at(container, "/restartPolicy") == "Always"
+}
+
+fn is_true(pod: &Value, condition: &str) -> bool {
+    conditions(pod).any(|found| str_at(found, "/type") == condition && str_at(found, "/status") == "True")
+}
+
+fn conditions(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(pod, "/status/conditions")
+}
+
+fn exit_code(end: &Value) -> i64 {
+    end.get("exitCode").and_then(Value::as_i64).unwrap_or_default()
+}
+
+fn flag(container: &Value, field: &str) -> bool {
+    container.get(field).and_then(Value::as_bool).unwrap_or_default()
+}
+
+fn container_name(container: &Value) -> &str {
+    str_at(container, "/name")
+}
+
+fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(ready: bool) -> Value {
+        json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}, "ready": ready})
+    }
+
+    fn status_of(name: &str, state: &Value, ready: bool, restarts: i64) -> Value {
+        json!({"name": name, "state": state, "ready": ready, "started": ready, "restartCount": restarts})
+    }
+
+    fn cells(spec: Value, status: Value, deleted: bool) -> (String, String, String) {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        let cells = row(&pod, "2026-01-01T00:10:00Z".parse().unwrap()).cells;
+        let text = |index: usize| cells[index].as_str().unwrap().to_owned();
+        (text(1), text(2), text(3))
+    }
+
+    #[test]
+    fn the_status_of_a_pod_is_told_in_kubectls_words() {
+        let one = json!({"containers": [{"name": "a"}]});
+        let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let with_init = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});
+        let sidecar =
+            json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
+        let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
+        let ended = |code: i64, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason}});
+        let run = running(true);
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let cases: Vec<(Value, Value, bool, (&str, &str, &str))> = vec![
+            (one.clone(), json!({"phase": "Pending"}), false, ("0/1", "Pending", "0")),
+            (one.clone(), json!({"phase": "Failed", "reason": "Evicted"}), false, ("0/1", "Evicted", "0")),
+            (
+                one.clone(),
+                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "reason": "SchedulingGated"}]}),
+                false,
+                ("0/1", "SchedulingGated", "0"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Pending", "containerStatuses": [status_of("a", &waiting("ContainerCreating"), false, 0)]}),
+                false,
+                ("0/1", "ContainerCreating", "0"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Running", "containerStatuses": [status_of("a", &run, true, 2)]}),
+                false,
+                ("1/1", "Running", "2"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Running", "containerStatuses": [status_of("a", &run, true, 0)]}),
+                true,
+                ("1/1", "Terminating", "0"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Succeeded", "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0)]}),
+                true,
+                ("0/1", "Completed", "0"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Failed", "containerStatuses": [status_of("a", &ended(3, ""), false, 0)]}),
+                false,
+                ("0/1", "ExitCode:3", "0"),
+            ),
+            (
+                one.clone(),
+                json!({"phase": "Failed", "containerStatuses": [status_of("a", &json!({"terminated": {"exitCode": 137, "signal": 9}}), false, 0)]}),
+                false,
+                ("0/1", "Signal:9", "0"),
+            ),
+            (
+                two.clone(),
+                json!({"phase": "Running", "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0), status_of("b", &run, true, 0)]}),
+                false,
+                ("1/2", "NotReady", "0"),
+            ),
+            (
+                two.clone(),
+                json!({"phase": "Running", "conditions": ready, "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0), status_of("b", &run, true, 0)]}),
+                false,
+                ("1/2", "Running", "0"),
+            ),
+            (
+                two,
+                json!({"phase": "Running", "containerStatuses": [status_of("a", &waiting("CrashLoopBackOff"), false, 4), status_of("b", &ended(1, "Error"), false, 1)]}),
+                false,
+                ("0/2", "CrashLoopBackOff", "5"),
+            ),
+            (
+                with_init.clone(),
+                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &run, false, 1), status_of("j", &waiting("PodInitializing"), false, 0)]}),
+                false,
+                ("0/1", "Init:0/2", "1"),
+            ),
+            (
+                with_init.clone(),
+                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &ended(0, "Completed"), true, 0), status_of("j", &waiting("PodInitializing"), false, 0)]}),
+                false,
+                ("0/1", "Init:1/2", "0"),
+            ),
+            (
+                with_init.clone(),
+                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &waiting("CrashLoopBackOff"), false, 3)]}),
+                false,
+                ("0/1", "Init:CrashLoopBackOff", "3"),
+            ),
+            (
+                with_init,
+                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &ended(2, "Error"), false, 0)]}),
+                false,
+                ("0/1", "Init:Error", "0"),
+            ),
+            (
+                sidecar,
+                json!({"phase": "Running", "initContainerStatuses": [status_of("s", &run, true, 1)], "containerStatuses": [status_of("a", &run, true, 1)]}),
+                false,
+                ("2/2", "Running", "2"),
+            ),
+        ];
+        for (spec, status, deleted, (ready, word, restarts)) in cases {
+            let found = cells(spec, status.clone(), deleted);
+            assert_eq!(found, (ready.to_owned(), word.to_owned(), restarts.to_owned()), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_last_restart_is_told() {
+        let pod = json!({
+            "metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "g"}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": "10.85.0.2"}], "containerStatuses": [{
+                "name": "a", "restartCount": 3, "ready": true, "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:05:00Z"}},
+            }]},
+        });
+        let row = row(&pod, "2026-01-01T00:10:00Z".parse().unwrap());
+        assert_eq!(row.cells[3], "3 (5m ago)");
+        assert_eq!(row.cells[5], "10.85.0.2");
+        assert_eq!(row.cells[8], "0/1");
+        assert!(row.conditions.is_empty());
+    }
+
+    #[test]
+    fn a_finished_pod_has_a_condition() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Succeeded"}});
+        assert_eq!(row(&pod, Timestamp::UNIX_EPOCH).conditions[0]["reason"], "Succeeded");
+    }
+}

@@ -1,0 +1,195 @@
+//! From stored objects to bytes, in the form that a client wants.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use spec::Timestamp;
+use store::{ObjectList, StoredObject};
+
+use crate::http::accept::Form;
+use crate::http::query::Query;
+use crate::http::status::ApiError;
+use crate::kinds::Kind;
+use crate::table::{Column, Row};
+
+/// How objects of one kind are written for one client.
+#[derive(Debug, Clone, Copy)]
+pub struct Renderer {
+    kind: &'static Kind,
+    form: Form,
+    include: Include,
+}
+
+/// `includeObject` of a Table: what a row carries of its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Include {
+    Nothing,
+    Metadata,
+    Object,
+}
+
+#[derive(Serialize)]
+struct Table<'a> {
+    kind: &'static str,
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    metadata: TableMeta<'a>,
+    #[serde(rename = "columnDefinitions")]
+    columns: &'static [Column],
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct TableMeta<'a> {
+    #[serde(rename = "resourceVersion")]
+    resource_version: &'a str,
+}
+
+impl Renderer {
+    /// Reads what the client wants besides the form.
+    pub fn new(kind: &'static Kind, form: Form, query: &Query) -> Result<Self, ApiError> {
+        let include = match query.get("includeObject") {
+            None | Some("Metadata") => Include::Metadata,
+            Some("Object") => Include::Object,
+            Some("None") => Include::Nothing,
+            Some(other) => {
+                let supported = r#"supported values: "Metadata", "None", "Object""#;
+                return Err(ApiError::bad_request(format!("includeObject: Unsupported value: {other:?}: {supported}")));
+            }
+        };
+        Ok(Self { kind, form, include })
+    }
+
+    /// Content type of what the others write.
+    pub fn content_type(&self) -> &'static str {
+        self.form.content_type()
+    }
+
+    /// One object.
+    pub fn object(&self, value: &Value, json: &Bytes, now: Timestamp) -> Bytes {
+        match self.form {
+            Form::Object => json.clone(),
+            Form::Metadata => encode(&metadata_only(value)),
+            Form::Table => self.table(revision_text(value), self.kind.columns, vec![self.row(value, now)]),
+        }
+    }
+
+    /// A whole list. Plain objects are copied from the bytes that the store keeps.
+    pub fn list(&self, list: &ObjectList, now: Timestamp) -> Bytes {
+        let revision = list.revision.to_string();
+        match self.form {
+            Form::Table => {
+                let rows = list.objects.iter().map(|object| self.row(&object.value, now)).collect();
+                self.table(&revision, self.kind.columns, rows)
+            }
+            Form::Object => {
+                let head = (format!("{}List", self.kind.kind), self.kind.api_version());
+                envelope((&head.0, &head.1), &revision, list.objects.iter().map(|object| object.json.clone()))
+            }
+            Form::Metadata => {
+                let items = list.objects.iter().map(|object| encode(&metadata_only(&object.value)));
+                envelope(("PartialObjectMetadataList", "meta.k8s.io/v1"), &revision, items)
+            }
+        }
+    }
+
+    /// One line of a watch. Of a Table only the first line names the columns.
+    pub fn event(&self, change: &str, object: &StoredObject, first: bool, now: Timestamp) -> Bytes {
+        let written = match self.form {
+            Form::Object => object.json.clone(),
+            Form::Metadata => encode(&metadata_only(&object.value)),
+            Form::Table => {
+                let columns = if first { self.kind.columns } else { &[] };
+                self.table(revision_text(&object.value), columns, vec![self.row(&object.value, now)])
+            }
+        };
+        line(change, &written)
+    }
+
+    /// A bookmark: nothing but a revision to go on from; `initial_end` ends the initial events of a WatchList.
+    pub fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if let (true, Some(metadata)) = (initial_end, metadata.as_object_mut()) {
+            metadata.insert("annotations".to_owned(), json!({"k8s.io/initial-events-end": "true"}));
+        }
+        let (kind, api_version) = match self.form {
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            Form::Object | Form::Table => (self.kind.kind, self.kind.api_version()),
+        };
+        let object = encode(&json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}));
+        if self.form != Form::Table {
+            return line("BOOKMARK", &object);
+        }
+        let row = json!({"cells": [], "object": {"kind": kind, "apiVersion": api_version, "metadata": metadata}});
+        let table = json!({
+            "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
+            "columnDefinitions": [], "rows": [row],
+        });
+        line("BOOKMARK", &encode(&table))
+    }
+
+    fn table(&self, revision: &str, columns: &'static [Column], rows: Vec<Row>) -> Bytes {
+        encode(&Table {
+            kind: "Table",
+            api_version: "meta.k8s.io/v1",
+            metadata: TableMeta { resource_version: revision },
+            columns,
+            rows,
+        })
+    }
+
+    fn row(&self, value: &Value, now: Timestamp) -> Row {
+        let mut row = (self.kind.row)(value, now);
+        row.object = match self.include {
+            Include::Nothing => None,
+            Include::Metadata => Some(metadata_only(value)),
+            Include::Object => Some(value.clone()),
+        };
+        row
+    }
+}
+
+/// A watch line that reports an error.
+pub fn error_event(error: &ApiError) -> Bytes {
+    line("ERROR", &error.to_json())
+}
+
+/// `value` as JSON.
+pub fn encode(value: &impl Serialize) -> Bytes {
+    // Maps with text keys and plain structs always serialize.
+    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
+}
+
+fn line(change: &str, object: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(object.len() + 40);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(change.as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    line.extend_from_slice(object);
+    line.extend_from_slice(b"}\n");
+    line.into()
+}
+
+fn envelope((kind, api_version): (&str, &str), revision: &str, items: impl Iterator<Item = Bytes>) -> Bytes {
+    let head = format!(
+        r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{revision}"}},"items":["#
+    );
+    let mut body = head.into_bytes();
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&item);
+    }
+    body.extend_from_slice(b"]}");
+    body.into()
+}
+
+fn metadata_only(value: &Value) -> Value {
+    let metadata = value.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+fn revision_text(value: &Value) -> &str {
+    value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default()
+}

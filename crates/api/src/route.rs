@@ -1,0 +1,168 @@
+//! What a path means.
+
+use percent_encoding::percent_decode_str;
+
+use crate::kinds::Kind;
+
+/// A place in the API.
+#[derive(Debug)]
+pub enum Route {
+    /// `/version`
+    Version,
+    /// `/healthz`, `/livez`, `/readyz`
+    Health,
+    /// `/api`
+    CoreVersions,
+    /// `/apis`
+    Groups,
+    /// `/apis/<group>`
+    Group(String),
+    /// `/api/v1`, `/apis/<group>/<version>`
+    Resources {
+        /// Empty for the core group.
+        group: String,
+        /// Such as `v1`.
+        version: String,
+    },
+    /// Objects of a kind.
+    Objects {
+        /// The kind.
+        kind: &'static Kind,
+        /// The namespace in the path.
+        pod_namespace: Option<String>,
+        /// Which of them.
+        target: Target,
+    },
+    /// `/monopod/v1/images` and what is below it.
+    Images(ImageDoor),
+    /// A path of a known API, but nothing is there.
+    NoSuchResource,
+    /// Nothing at all.
+    Unknown,
+}
+
+/// Which objects a path names.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of the kind.
+    Collection,
+    /// One.
+    Object(String),
+    /// A part of one, or a door into it.
+    Subresource(String, String),
+}
+
+/// Doors for images, beside Kubernetes' paths.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ImageDoor {
+    /// List, and remove one.
+    Images,
+    /// Take an archive.
+    Load,
+    /// Take a root file system.
+    Import,
+}
+
+impl Route {
+    /// Reads a path. A slash at its end means nothing.
+    pub fn parse(path: &str) -> Self {
+        let segments: Option<Vec<String>> = path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(|segment| percent_decode_str(segment).decode_utf8().ok().map(std::borrow::Cow::into_owned))
+            .collect();
+        let Some(segments) = segments else { return Self::Unknown };
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match segments.as_slice() {
+            ["version"] => Self::Version,
+            ["healthz" | "livez" | "readyz", ..] => Self::Health,
+            ["api"] => Self::CoreVersions,
+            ["apis"] => Self::Groups,
+            ["apis", group] => Self::Group((*group).to_owned()),
+            ["api", version] => Self::Resources { group: String::new(), version: (*version).to_owned() },
+            ["apis", group, version] => Self::Resources { group: (*group).to_owned(), version: (*version).to_owned() },
+            ["api", version, rest @ ..] => objects("", version, rest),
+            ["apis", group, version, rest @ ..] => objects(group, version, rest),
+            ["monopod", "v1", "images"] => Self::Images(ImageDoor::Images),
+            ["monopod", "v1", "images", "load"] => Self::Images(ImageDoor::Load),
+            ["monopod", "v1", "images", "import"] => Self::Images(ImageDoor::Import),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
+    let (pod_namespace, resource, target) = match rest {
+        // Parts of a namespace have the shape of collections in it.
+        ["namespaces", name, part @ ("status" | "finalize")] => (None, "namespaces", subresource(name, part)),
+        ["namespaces", pod_namespace, resource, rest @ ..] => {
+            let target = match rest {
+                [] => Target::Collection,
+                [name] => Target::Object((*name).to_owned()),
+                [name, part] => subresource(name, part),
+                _ => return Route::NoSuchResource,
+            };
+            (Some((*pod_namespace).to_owned()), *resource, target)
+        }
+        [resource] => (None, *resource, Target::Collection),
+        [resource, name] => (None, *resource, Target::Object((*name).to_owned())),
+        [resource, name, part] => (None, *resource, subresource(name, part)),
+        _ => return Route::NoSuchResource,
+    };
+    match Kind::find(group, version, resource) {
+        // One object of a namespaced kind needs its namespace; an object without one is in none.
+        Some(kind)
+            if kind.namespaced == pod_namespace.is_some() || (kind.namespaced && target == Target::Collection) =>
+        {
+            Route::Objects { kind, pod_namespace, target }
+        }
+        _ => Route::NoSuchResource,
+    }
+}
+
+fn subresource(name: &str, part: &str) -> Target {
+    Target::Subresource(name.to_owned(), part.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_mean_places() {
+        let table = [
+            ("/version", "Version"),
+            ("/version/", "Version"),
+            ("/healthz", "Health"),
+            ("/readyz/ping", "Health"),
+            ("/api", "CoreVersions"),
+            ("/api/v1", "Resources { group: \"\", version: \"v1\" }"),
+            ("/apis/apps", "Group(\"apps\")"),
+            ("/api/v1/pods", "pods None Collection"),
+            ("/api/v1/namespaces/default/pods", "pods Some(\"default\") Collection"),
+            ("/api/v1/namespaces/default/pods/a%2Db", "pods Some(\"default\") Object(\"a-b\")"),
+            ("/api/v1/namespaces/d/pods/a/log", "pods Some(\"d\") Subresource(\"a\", \"log\")"),
+            ("/api/v1/namespaces", "namespaces None Collection"),
+            ("/api/v1/namespaces/x", "namespaces None Object(\"x\")"),
+            ("/api/v1/namespaces/x/status", "namespaces None Subresource(\"x\", \"status\")"),
+            ("/api/v1/nodes/n", "nodes None Object(\"n\")"),
+            ("/api/v1/namespaces/x/nodes", "NoSuchResource"),
+            ("/api/v1/pods/a", "NoSuchResource"),
+            ("/api/v1/things", "NoSuchResource"),
+            ("/apis/apps/v1/deployments", "NoSuchResource"),
+            ("/monopod/v1/images/load", "Images(Load)"),
+            ("/openapi/v3", "Unknown"),
+            ("/", "Unknown"),
+            ("/%ff", "Unknown"),
+        ];
+        for (path, want) in table {
+            let found = match Route::parse(path) {
+                Route::Objects { kind, pod_namespace, target } => {
+                    format!("{} {pod_namespace:?} {target:?}", kind.resource)
+                }
+                other => format!("{other:?}"),
+            };
+            assert_eq!(found, want, "{path}");
+        }
+    }
+}

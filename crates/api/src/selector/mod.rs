@@ -1,0 +1,41 @@
+//! Selectors: which objects a list, a watch or a delete is about.
+
+mod field;
+mod label;
+
+use serde_json::Value;
+
+pub use field::FieldSelector;
+pub use label::LabelSelector;
+
+use crate::http::query::Query;
+use crate::http::status::ApiError;
+use crate::kinds::Kind;
+
+/// All that narrows a collection: its namespace, labels and fields.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pod_namespace: Option<String>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Filter {
+    /// Reads `labelSelector` and `fieldSelector`.
+    pub fn parse(kind: &Kind, pod_namespace: Option<&str>, query: &Query) -> Result<Self, ApiError> {
+        Ok(Self {
+            pod_namespace: pod_namespace.map(str::to_owned),
+            labels: LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?,
+            fields: FieldSelector::parse(kind, query.get("fieldSelector").unwrap_or_default())?,
+        })
+    }
+
+    /// Whether `object` is meant.
+    pub fn matches(&self, object: &Value) -> bool {
+        let in_namespace = self
+            .pod_namespace
+            .as_deref()
+            .is_none_or(|wanted| object.pointer("/metadata/namespace").and_then(Value::as_str) == Some(wanted));
+        in_namespace && self.labels.matches(object) && self.fields.matches(object)
+    }
+}

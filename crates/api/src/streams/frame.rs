@@ -1,0 +1,132 @@
+//! Messages of `v4.channel.k8s.io` and `v5.channel.k8s.io`: a byte that names the channel, then data.
+
+use agent::{SessionEnd, TerminalSize};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::render::encode;
+use crate::streams::websocket::Protocol;
+
+/// The client's input.
+pub const STDIN: u8 = 0;
+/// The program's output.
+pub const STDOUT: u8 = 1;
+/// The program's other output.
+pub const STDERR: u8 = 2;
+/// The Status at the end.
+pub const STATUS: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// What a client says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// Input for the program.
+    Stdin(Bytes),
+    /// There will be no more input.
+    EndOfStdin,
+    /// Its terminal has this size now.
+    Resize(TerminalSize),
+    /// Nothing that matters here.
+    Nothing,
+}
+
+/// As Go's `remotecommand.TerminalSize` is written.
+#[derive(Deserialize)]
+struct WireSize {
+    #[serde(rename = "Width")]
+    width: u16,
+    #[serde(rename = "Height")]
+    height: u16,
+}
+
+/// Understands a message. An empty one on stdin is not its end.
+pub fn read(protocol: Protocol, message: Bytes) -> Incoming {
+    let Some(channel) = message.first().copied() else { return Incoming::Nothing };
+    let data = message.slice(1..);
+    match channel {
+        STDIN if data.is_empty() => Incoming::Nothing,
+        STDIN => Incoming::Stdin(data),
+        CLOSE if protocol == Protocol::V5 && data.as_ref() == [STDIN] => Incoming::EndOfStdin,
+        RESIZE => match serde_json::from_slice(&data) {
+            // kubectl sends 0x0 when it does not know.
+            Ok(WireSize { width, height }) if width > 0 && height > 0 => {
+                Incoming::Resize(TerminalSize { width, height })
+            }
+            _ => Incoming::Nothing,
+        },
+        _ => Incoming::Nothing,
+    }
+}
+
+/// A message on a channel.
+pub fn write(channel: u8, data: &[u8]) -> Bytes {
+    let mut message = Vec::with_capacity(data.len() + 1);
+    message.push(channel);
+    message.extend_from_slice(data);
+    message.into()
+}
+
+/// The Status that ends a session.
+pub fn end(end: &SessionEnd) -> Bytes {
+    let status = match end {
+        SessionEnd::Exited(0) => json!({"metadata": {}, "status": "Success"}),
+        SessionEnd::Exited(code) => json!({
+            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+            "message": format!("command terminated with non-zero exit code: exit status {code}"),
+            "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
+        }),
+        SessionEnd::Lost => return failure("the container's sandbox ended, so nobody knows how the command did"),
+    };
+    write(STATUS, &encode(&status))
+}
+
+/// The Status of a session that could not be had.
+pub fn failure(why: &str) -> Bytes {
+    let message = format!("Internal error occurred: error executing command in container: {why}");
+    let status = json!({
+        "metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500,
+        "details": {"causes": [{"message": why}]},
+    });
+    write(STATUS, &encode(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_understood() {
+        let size = TerminalSize { width: 80, height: 24 };
+        let table: [(Protocol, &[u8], Incoming); 10] = [
+            (Protocol::V5, b"\x00abc", Incoming::Stdin(Bytes::from_static(b"abc"))),
+            (Protocol::V5, b"\x00", Incoming::Nothing),
+            (Protocol::V5, b"", Incoming::Nothing),
+            (Protocol::V5, b"\xff\x00", Incoming::EndOfStdin),
+            (Protocol::V5, b"\xff\x01", Incoming::Nothing),
+            (Protocol::V4, b"\xff\x00", Incoming::Nothing),
+            (Protocol::V4, b"\x04{\"Width\":80,\"Height\":24}\n", Incoming::Resize(size)),
+            (Protocol::V5, b"\x04{\"Width\":0,\"Height\":0}", Incoming::Nothing),
+            (Protocol::V5, b"\x04nonsense", Incoming::Nothing),
+            (Protocol::V5, b"\x01output", Incoming::Nothing),
+        ];
+        for (protocol, message, want) in table {
+            assert_eq!(read(protocol, Bytes::from_static(message)), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_told_as_kubectl_reads_it() {
+        let status = |end_of: SessionEnd| -> serde_json::Value {
+            let message = end(&end_of);
+            assert_eq!(message[0], STATUS);
+            serde_json::from_slice(&message[1..]).unwrap()
+        };
+        assert_eq!(status(SessionEnd::Exited(0)), json!({"metadata": {}, "status": "Success"}));
+        let failed = status(SessionEnd::Exited(3));
+        assert_eq!(failed["reason"], "NonZeroExitCode");
+        assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
+        assert_eq!(status(SessionEnd::Lost)["reason"], "InternalError");
+    }
+}

@@ -1,0 +1,90 @@
+//! log: what a container has written, as plain text, flushed as it comes.
+
+use agent::{LogError, LogOptions, Since, StreamFilter};
+use futures::StreamExt as _;
+
+use crate::context::Call;
+use crate::http::query::Query;
+use crate::http::reply::{Reply, stream};
+use crate::http::status::ApiError;
+use crate::streams::container;
+
+/// Answers with a chunked body that ends with the log or, when following, with the container or the daemon.
+pub fn log(call: &Call, name: &str) -> Result<Reply, ApiError> {
+    let (pod, container) = container::find(call, name)?;
+    let options = options(&call.query)?;
+    let lines = call.context.agent.logs(&pod, &container, options).map_err(|error| match error {
+        LogError::NoSuchPod { .. } => ApiError::not_found(call.kind, name),
+        LogError::Open { .. } => ApiError::internal(&error),
+        other => ApiError::bad_request(other.to_string()),
+    })?;
+    let shutdown = call.context.shutdown.clone().cancelled_owned();
+    Ok(stream("text/plain", lines.take_until(shutdown)))
+}
+
+fn options(query: &Query) -> Result<LogOptions, ApiError> {
+    let since = match (query.number("sinceSeconds")?, query.get("sinceTime")) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::unprocessable("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        }
+        (Some(0), None) => {
+            return Err(ApiError::unprocessable("sinceSeconds: Invalid value: 0: must be greater than 0"));
+        }
+        (Some(seconds), None) => Some(Since::SecondsAgo(seconds)),
+        (None, Some(time)) => Some(Since::Time(time.parse().map_err(|_no_time| {
+            ApiError::bad_request(format!("sinceTime: Invalid value: {time:?}: must be a time in RFC 3339 format"))
+        })?)),
+        (None, None) => None,
+    };
+    let limit_bytes = query.number("limitBytes")?;
+    if limit_bytes == Some(0) {
+        return Err(ApiError::unprocessable("limitBytes: Invalid value: 0: must be greater than 0"));
+    }
+    let stream = match query.get("stream") {
+        None | Some("All") => StreamFilter::All,
+        Some("Stdout") => StreamFilter::Stdout,
+        Some("Stderr") => StreamFilter::Stderr,
+        Some(other) => {
+            let supported = r#"supported values: "All", "Stderr", "Stdout""#;
+            return Err(ApiError::unprocessable(format!("stream: Unsupported value: {other:?}: {supported}")));
+        }
+    };
+    Ok(LogOptions {
+        follow: query.flag("follow"),
+        previous: query.flag("previous"),
+        since,
+        timestamps: query.flag("timestamps"),
+        tail_lines: query.number("tailLines")?,
+        limit_bytes,
+        stream,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parameters_of_kubectl_are_understood() {
+        let read = |text: &str| options(&Query::parse(Some(text)));
+        let found =
+            read("follow=true&previous=false&sinceSeconds=60&timestamps=true&tailLines=10&limitBytes=5").unwrap();
+        assert_eq!((found.follow, found.previous, found.timestamps), (true, false, true));
+        assert_eq!(
+            (found.since, found.tail_lines, found.limit_bytes),
+            (Some(Since::SecondsAgo(60)), Some(10), Some(5))
+        );
+        let since = read("sinceTime=2026-01-01T00:00:00Z").unwrap().since;
+        assert_eq!(since, Some(Since::Time("2026-01-01T00:00:00Z".parse().unwrap())));
+        assert_eq!(read("tailLines=0").unwrap().tail_lines, Some(0));
+        for bad in [
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+            "sinceTime=noon",
+            "limitBytes=0",
+            "tailLines=-1",
+            "stream=x",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

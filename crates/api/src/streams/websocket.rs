@@ -1,0 +1,139 @@
+//! The WebSocket handshake (RFC 6455 §4.2), with the choice of Kubernetes' subprotocol.
+
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::{HeaderMap, StatusCode};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::http::reply::{Reply, empty};
+use crate::http::status::ApiError;
+
+/// The socket once it is open.
+pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// No client sends more than 32 KiB at once; four MiB are taken.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// How the two sides talk once the socket is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `v4.channel.k8s.io`: the client cannot close stdin alone.
+    V4,
+    /// `v5.channel.k8s.io`: a message on channel 255 closes one channel.
+    V5,
+}
+
+impl Protocol {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "v4.channel.k8s.io" => Some(Self::V4),
+            "v5.channel.k8s.io" => Some(Self::V5),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4.channel.k8s.io",
+            Self::V5 => "v5.channel.k8s.io",
+        }
+    }
+}
+
+/// A handshake that was accepted.
+pub struct Handshake<F> {
+    /// What was chosen.
+    pub protocol: Protocol,
+    /// 101. The socket opens once this is sent.
+    pub reply: Reply,
+    /// Waits for the socket.
+    pub open: F,
+}
+
+/// Accepts the handshake, or says why not.
+pub fn accept(
+    request: &mut Request<Incoming>,
+) -> Result<Handshake<impl Future<Output = Result<Socket, hyper::Error>> + Send + use<>>, ApiError> {
+    let (key, protocol) = negotiate(request.headers())?;
+    let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.map_err(|error| ApiError::internal(&error))?);
+    let upgrade = hyper::upgrade::on(request);
+    let open = async move {
+        let io = TokioIo::new(upgrade.await?);
+        let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        Ok(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+    };
+    Ok(Handshake { protocol, reply, open })
+}
+
+/// The client's key, and the first of its protocols that is spoken here.
+fn negotiate(headers: &HeaderMap) -> Result<(String, Protocol), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let upgrades = words(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"));
+    if !upgrades || !text(UPGRADE).eq_ignore_ascii_case("websocket") {
+        let offered = text(UPGRADE);
+        return Err(ApiError::bad_request(format!(
+            "Upgrade request required: streams are spoken over WebSocket (v5.channel.k8s.io, v4.channel.k8s.io){}",
+            if offered.is_empty() { String::new() } else { format!(", not over {offered}") }
+        )));
+    }
+    if text(SEC_WEBSOCKET_VERSION) != "13" || text(SEC_WEBSOCKET_KEY).is_empty() {
+        return Err(ApiError::bad_request("the WebSocket handshake needs Sec-WebSocket-Version: 13 and a key"));
+    }
+    let protocol = words(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(Protocol::of).ok_or_else(|| {
+        ApiError::bad_request("none of the offered subprotocols is spoken here: v5.channel.k8s.io, v4.channel.k8s.io")
+    })?;
+    Ok((text(SEC_WEBSOCKET_KEY).to_owned(), protocol))
+}
+
+fn words<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(connection: &str, upgrade: &str, protocols: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, connection.parse().unwrap());
+        headers.insert(UPGRADE, upgrade.parse().unwrap());
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        for protocol in protocols {
+            headers.append(SEC_WEBSOCKET_PROTOCOL, protocol.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_clients_first_known_protocol_is_chosen() {
+        let table: [(&str, &str, &[&str], Option<Protocol>); 7] = [
+            ("Upgrade", "websocket", &["v5.channel.k8s.io"], Some(Protocol::V5)),
+            ("keep-alive, upgrade", "WebSocket", &["v4.channel.k8s.io, v5.channel.k8s.io"], Some(Protocol::V4)),
+            ("Upgrade", "websocket", &["base64.binary.k8s.io", "v4.channel.k8s.io"], Some(Protocol::V4)),
+            ("Upgrade", "websocket", &["v3.channel.k8s.io"], None),
+            ("Upgrade", "websocket", &[], None),
+            ("Upgrade", "SPDY/3.1", &["v5.channel.k8s.io"], None),
+            ("close", "websocket", &["v5.channel.k8s.io"], None),
+        ];
+        for (connection, upgrade, protocols, want) in table {
+            let found = negotiate(&headers(connection, upgrade, protocols)).map(|(_, protocol)| protocol);
+            assert_eq!(found.ok(), want, "{connection} {upgrade} {protocols:?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a person reads when something is wrong.
+
+use super::*;
+
+#[tokio::test]
+async fn errors_read_as_kubernetes_words_them() {
+    let server = TestServer::start().await;
+    server.post(PODS, &pod("p")).await;
+    let without_image = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a"}]}});
+    let wrong_type = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a", "image": 1}]}});
+    let elsewhere = json!({"metadata": {"name": "x", "namespace": "other"}});
+    let nameless = json!({"metadata": {}});
+    let other_kind = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}});
+    let other_version = json!({"apiVersion": "v2", "kind": "ConfigMap", "metadata": {"name": "x"}});
+    let bad_name = json!({"metadata": {"name": "Not_A_Name"}});
+    let elsewhere_bound =
+        json!({"metadata": {"name": "x"}, "spec": {"nodeName": "n2", "containers": [{"name": "a", "image": "b"}]}});
+    let table = [
+        (server.get(&format!("{PODS}/x")).await, 404, "NotFound", "pods \"x\" not found"),
+        (server.post(PODS, &pod("p")).await, 409, "AlreadyExists", "pods \"p\" already exists"),
+        (server.post("/api/v1/namespaces/no/pods", &pod("p")).await, 404, "NotFound", "namespaces \"no\" not found"),
+        (
+            server.post(PODS, &without_image).await,
+            422,
+            "Invalid",
+            "Pod \"x\" is invalid: spec.containers[0].image: Required value",
+        ),
+        (
+            server.post(PODS, &wrong_type).await,
+            400,
+            "BadRequest",
+            "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal spec.containers[0].image: ",
+        ),
+        (
+            server.post(PODS, &elsewhere_bound).await,
+            422,
+            "Invalid",
+            "Pod \"x\" is invalid: spec.nodeName: Invalid value: \"n2\": the only node is \"n1\"",
+        ),
+        (
+            server.post(MAPS, &elsewhere).await,
+            400,
+            "BadRequest",
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            server.post(MAPS, &nameless).await,
+            422,
+            "Invalid",
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            server.post(MAPS, &other_kind).await,
+            400,
+            "BadRequest",
+            "Secret in version \"v1\" cannot be handled as a ConfigMap",
+        ),
+        (
+            server.post(MAPS, &other_version).await,
+            400,
+            "BadRequest",
+            "the API version in the data (v2) does not match the expected API version (v1)",
+        ),
+        (
+            server.post(MAPS, &bad_name).await,
+            422,
+            "Invalid",
+            "ConfigMap \"Not_A_Name\" is invalid: metadata.name: Invalid value: \"Not_A_Name\": a lowercase RFC 1123 subdomain",
+        ),
+        (server.get("/api/v1/things").await, 404, "NotFound", "the server could not find the requested resource"),
+        (
+            server.get(&format!("{PODS}/p/nothing")).await,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        (
+            server.post("/api/v1/pods", &pod("x")).await,
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            server.get(&format!("{PODS}?fieldSelector=spec.x%3D1")).await,
+            400,
+            "BadRequest",
+            "field label not supported: spec.x",
+        ),
+        (server.get(&format!("{PODS}?labelSelector=a+b")).await, 400, "BadRequest", "unable to parse requirement"),
+        (
+            server.get(&format!("{PODS}?resourceVersion=999999999")).await,
+            504,
+            "Timeout",
+            "Too large resource version: 999999999, current:",
+        ),
+        (
+            server.get(&format!("{PODS}?continue=abc")).await,
+            410,
+            "Expired",
+            "the provided continue parameter is not known",
+        ),
+        (server.ask(request(Method::POST, MAPS, "application/json", "{")).await, 400, "BadRequest", "invalid JSON"),
+        (
+            server.ask(request(Method::POST, MAPS, "application/json", "[]")).await,
+            400,
+            "BadRequest",
+            "the body is not a JSON object",
+        ),
+        (
+            server.ask(request(Method::POST, MAPS, "text/plain", "x")).await,
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+        ),
+    ];
+    for (answer, code, reason, message) in table {
+        let status = answer.json();
+        assert_eq!(
+            (status["kind"].as_str(), status["status"].as_str()),
+            (Some("Status"), Some("Failure")),
+            "{message}"
+        );
+        assert_eq!((answer.code.as_u16(), &status["code"]), (code, &json!(code)), "{message}");
+        assert_eq!(status["reason"], reason, "{message}");
+        assert!(answer.message().starts_with(message), "{:?} should start with {message:?}", answer.message());
+    }
+    let unknown = server.get("/nothing").await;
+    assert_eq!((unknown.code.as_u16(), unknown.body.as_ref()), (404, &b"404 page not found\n"[..]));
+}
+
+#[tokio::test]
+async fn an_error_names_the_object_and_the_fields() {
+    let server = TestServer::start().await;
+    let details = server.get(&format!("{PODS}/x")).await.json()["details"].clone();
+    assert_eq!(details, json!({"name": "x", "kind": "pods"}));
+    let bad = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a"}, {"name": "a", "image": "b"}]}});
+    let answer = server.post(PODS, &bad).await.json();
+    let causes = answer["details"]["causes"].as_array().unwrap();
+    assert_eq!(
+        causes[0],
+        json!({"reason": "FieldValueRequired", "message": "Required value", "field": "spec.containers[0].image"})
+    );
+    assert!(causes.iter().any(|cause| cause["reason"] == "FieldValueDuplicate"), "{causes:?}");
+    assert!(answer["message"].as_str().unwrap().starts_with("Pod \"x\" is invalid: ["));
+}
+
+#[tokio::test]
+async fn a_field_that_is_not_honoured_is_refused_by_name() {
+    let server = TestServer::start().await;
+    let mut wanted = pod("x");
+    wanted["spec"]["runtimeClassName"] = json!("kata");
+    let answer = server.post(PODS, &wanted).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
+    let cause = &answer.json()["details"]["causes"][0];
+    assert_eq!((&cause["reason"], &cause["field"]), (&json!("FieldValueForbidden"), &json!("spec.runtimeClassName")));
+}
+
+#[tokio::test]
+async fn a_body_is_bounded() {
+    let server = TestServer::start().await;
+    let map = json!({"metadata": {"name": "m"}, "data": {"k": "x".repeat(3 << 20)}});
+    let answer = server.post(MAPS, &map).await;
+    assert_eq!(answer.code, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.message(), "Request entity too large: limit is 3145728");
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let answer = server.ask(request(Method::POST, MAPS, "application/json", deep)).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+}

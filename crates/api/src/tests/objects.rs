@@ -1,0 +1,206 @@
+//! create, get, list and update.
+
+use super::*;
+
+#[tokio::test]
+async fn a_created_pod_is_completed_and_bound() {
+    let server = TestServer::start().await;
+    let answer = server.post(PODS, &pod("web")).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{:?}", answer.body);
+    let created = answer.json();
+    assert_eq!(created["metadata"]["namespace"], "default");
+    assert_eq!(created["metadata"]["generation"], 1);
+    assert_eq!(created["metadata"]["uid"].as_str().unwrap().len(), 36);
+    assert!(created["metadata"]["creationTimestamp"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(created["spec"]["nodeName"], "n1");
+    assert_eq!(created["spec"]["restartPolicy"], "Always");
+    assert_eq!(created["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(created["status"]["phase"], "Pending");
+    assert_eq!(created["status"]["qosClass"], "BestEffort");
+    assert_eq!(server.get(&format!("{PODS}/web")).await.json(), created);
+}
+
+#[tokio::test]
+async fn what_a_client_may_not_set_is_not_taken() {
+    let server = TestServer::start().await;
+    let mut map = config_map("m");
+    map["metadata"]["uid"] = json!("mine");
+    map["metadata"]["creationTimestamp"] = json!("2001-01-01T00:00:00Z");
+    map["metadata"]["deletionTimestamp"] = json!("2001-01-01T00:00:00Z");
+    map["metadata"]["generation"] = json!(7);
+    map["metadata"]["managedFields"] = json!([{"manager": "me"}]);
+    let created = server.post(MAPS, &map).await.json();
+    let metadata = created["metadata"].as_object().unwrap();
+    assert_ne!(metadata["uid"], "mine");
+    assert!(!metadata["creationTimestamp"].as_str().unwrap().starts_with("2001"));
+    for absent in ["deletionTimestamp", "generation", "managedFields"] {
+        assert!(!metadata.contains_key(absent), "{absent}");
+    }
+    map["metadata"] = json!({"name": "n", "resourceVersion": "5"});
+    let answer = server.post(MAPS, &map).await;
+    assert_eq!(answer.message(), "resourceVersion should not be set on objects to be created");
+}
+
+#[tokio::test]
+async fn a_name_is_generated() {
+    let server = TestServer::start().await;
+    let mut map = config_map("");
+    map["metadata"] = json!({"generateName": "web-"});
+    let (one, two) = (server.post(MAPS, &map).await.json(), server.post(MAPS, &map).await.json());
+    let name = one["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("web-") && name.len() == 9, "{name}");
+    assert_ne!(one["metadata"]["name"], two["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn a_secret_keeps_no_string_data() {
+    let server = TestServer::start().await;
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"a": "b"}});
+    let created = server.post("/api/v1/namespaces/default/secrets", &secret).await.json();
+    assert_eq!(created["data"], json!({"a": "Yg=="}));
+    assert_eq!(created["type"], "Opaque");
+    assert_eq!((&created["kind"], &created["apiVersion"]), (&json!("Secret"), &json!("v1")));
+    assert!(created.get("stringData").is_none());
+}
+
+#[tokio::test]
+async fn yaml_and_a_body_without_type_are_taken() {
+    let server = TestServer::start().await;
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: text\ndata:\n  text: |\n    one\n    two\n";
+    let answer = server.ask(request(Method::POST, MAPS, "application/yaml", yaml)).await;
+    assert_eq!(answer.json()["data"]["text"], "one\ntwo\n", "{:?}", answer.body);
+    let answer = server.ask(request(Method::POST, MAPS, "", config_map("j").to_string())).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    let answer = server.ask(request(Method::POST, MAPS, "application/vnd.kubernetes.protobuf", "k8s\0")).await;
+    assert_eq!(answer.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn a_dry_run_stores_nothing() {
+    let server = TestServer::start().await;
+    let before = server.context.store.revision();
+    let answer = server.post(&format!("{MAPS}?dryRun=All"), &config_map("m")).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    assert!(!answer.json()["metadata"]["uid"].as_str().unwrap().is_empty());
+    assert_eq!(server.get(&format!("{MAPS}/m")).await.code, StatusCode::NOT_FOUND);
+    assert_eq!(server.context.store.revision(), before);
+    assert_eq!(server.post(&format!("{MAPS}?dryRun=Some"), &config_map("m")).await.code, 422);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_refused_told_or_dropped() {
+    let server = TestServer::start().await;
+    let mut with_typo = pod("p");
+    with_typo["spec"]["foo"] = json!(1);
+    let strict = server.post(&format!("{PODS}?fieldValidation=Strict"), &with_typo).await;
+    assert_eq!(strict.code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        strict.message(),
+        r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo""#
+    );
+    let warned = server.post(PODS, &with_typo).await;
+    assert_eq!(warned.code, StatusCode::CREATED);
+    assert_eq!(warned.headers["warning"], r#"299 - "unknown field \"spec.foo\"""#);
+    assert!(warned.json()["spec"].get("foo").is_none());
+    with_typo["metadata"]["name"] = json!("q");
+    let dropped = server.post(&format!("{PODS}?fieldValidation=Ignore"), &with_typo).await;
+    assert!(dropped.headers.get("warning").is_none());
+}
+
+#[tokio::test]
+async fn lists_are_narrowed_by_selectors() {
+    let server = TestServer::start().await;
+    server.post("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await;
+    for name in ["a", "b"] {
+        server.post(PODS, &pod(name)).await;
+    }
+    server.post("/api/v1/namespaces/other/pods", &pod("c")).await;
+    let table = [
+        (PODS.to_owned(), "a b"),
+        ("/api/v1/pods".to_owned(), "a b c"),
+        ("/api/v1/pods?limit=1".to_owned(), "a b c"),
+        ("/api/v1/pods?labelSelector=app%3Db".to_owned(), "b"),
+        ("/api/v1/pods?labelSelector=app+in+(a,c)".to_owned(), "a c"),
+        ("/api/v1/pods?fieldSelector=metadata.namespace%3Dother".to_owned(), "c"),
+        (format!("{PODS}?fieldSelector=metadata.name%3Da,spec.nodeName%3Dn1"), "a"),
+        (format!("{PODS}?fieldSelector=status.phase%3DRunning"), ""),
+        (format!("{PODS}?resourceVersion=0"), "a b"),
+    ];
+    for (path, want) in table {
+        let list = server.get(&path).await.json();
+        assert_eq!(list["kind"], "PodList");
+        let names: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names.join(" "), want, "{path}");
+        let revision = server.context.store.revision().to_string();
+        assert_eq!(list["metadata"]["resourceVersion"], revision, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_holds_the_optimistic_lock() {
+    let server = TestServer::start().await;
+    let path = format!("{MAPS}/m");
+    let first = server.post(MAPS, &config_map("m")).await.json();
+    let mut next = first.clone();
+    next["data"]["k"] = json!("w");
+    let second = server.put(&path, &next).await;
+    assert_eq!(second.code, StatusCode::OK);
+    assert_ne!(second.json()["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(second.json()["metadata"]["uid"], first["metadata"]["uid"]);
+    let stale = server.put(&path, &next).await;
+    assert_eq!(stale.code, StatusCode::CONFLICT);
+    assert_eq!(
+        stale.message(),
+        "Operation cannot be fulfilled on configmaps \"m\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+    // Without a resourceVersion it is unconditional; the same content makes no new version.
+    let same = server.put(&path, &json!({"metadata": {"name": "m"}, "data": {"k": "w"}})).await;
+    assert_eq!(same.json(), second.json());
+    let other = server.put(&path, &config_map("x")).await;
+    assert_eq!(other.message(), "the name of the object (x) does not match the name on the URL (m)");
+    assert_eq!(server.put(&format!("{MAPS}/none"), &config_map("none")).await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_pod_is_replaced_not_changed() {
+    let server = TestServer::start().await;
+    let path = format!("{PODS}/p");
+    let created = server.post(PODS, &pod("p")).await.json();
+    let mut next = created.clone();
+    next["metadata"]["labels"]["new"] = json!("label");
+    let labelled = server.put(&path, &next).await.json();
+    assert_eq!(labelled["metadata"]["generation"], 1);
+    next = labelled.clone();
+    next["spec"]["containers"][0]["image"] = json!("debian:12");
+    let changed = server.put(&path, &next).await.json();
+    assert_eq!(changed["metadata"]["generation"], 2, "{changed}");
+    next = changed.clone();
+    next["spec"]["containers"][0]["command"] = json!(["true"]);
+    let refused = server.put(&path, &next).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        refused
+            .message()
+            .starts_with("Pod \"p\" is invalid: spec: Forbidden: pod updates may not change fields other than"),
+        "{}",
+        refused.message()
+    );
+    assert_eq!(refused.json()["details"]["causes"][0]["field"], "spec");
+}
+
+#[tokio::test]
+async fn spec_and_status_have_doors_of_their_own() {
+    let server = TestServer::start().await;
+    let path = format!("{PODS}/p");
+    let created = server.post(PODS, &pod("p")).await.json();
+    let mut next = created.clone();
+    next["status"]["phase"] = json!("Failed");
+    assert_eq!(server.put(&path, &next).await.json(), created);
+    next["spec"]["containers"][0]["image"] = json!("other");
+    let updated = server.put(&format!("{path}/status"), &next).await.json();
+    assert_eq!(updated["status"]["phase"], "Failed");
+    assert_eq!(updated["spec"], created["spec"]);
+    assert_eq!(updated["metadata"]["generation"], 1);
+    assert_eq!(server.get(&format!("{path}/status")).await.json(), updated);
+}

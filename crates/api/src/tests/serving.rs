@@ -1,0 +1,60 @@
+//! The socket: who may use it, and what happens to one that is there already.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::server::{ServeError, listen};
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner() {
+    let server = TestServer::start().await;
+    let mode = std::fs::metadata(&server.socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "a dead daemon leaves its socket");
+    let alive = listen(&socket).await.unwrap();
+    assert!(matches!(listen(&socket).await, Err(ServeError::InUse { .. })));
+    drop(alive);
+    assert!(listen(&socket).await.is_ok());
+    let file = directory.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert!(matches!(listen(&file).await, Err(ServeError::NotASocket { .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_server_and_removes_the_socket() {
+    let server = TestServer::start().await;
+    let stream = UnixStream::connect(&server.socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request(Method::GET, "/healthz", "", Bytes::new())).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    server.context.shutdown.cancel();
+    tokio::time::timeout(PATIENCE, connection).await.unwrap().unwrap().unwrap();
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    tokio::time::timeout(PATIENCE, async {
+        while server.socket.exists() {
+            looks.tick().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_ends_the_connection() {
+    let server = TestServer::start().await;
+    let mut wanted = request(Method::GET, &format!("{PODS}/none/exec?command=sh&stdout=true"), "", Bytes::new());
+    wanted.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+    wanted.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    let answer = server.ask(wanted).await;
+    assert_eq!(answer.code, StatusCode::NOT_FOUND);
+    assert_eq!(answer.headers["connection"], "close");
+}

@@ -1,0 +1,45 @@
+//! The one way from a client's object to one that may be stored.
+
+use serde_json::Value;
+use spec::decode::{strict_decoding_error, unknown_field};
+
+use crate::context::Call;
+use crate::http::status::ApiError;
+use crate::kinds::{Admission, AdmissionError};
+use crate::verbs::metadata;
+use crate::verbs::options::UnknownFields;
+
+/// Decodes, completes and judges `value`; answers with the object and the warnings for the client.
+pub fn admit(
+    call: &Call,
+    value: Value,
+    old: Option<&Value>,
+    unknown: UnknownFields,
+) -> Result<(Value, Vec<String>), ApiError> {
+    let name = metadata::text(&value, "name").to_owned();
+    let admission = Admission { old, node_name: &call.context.node_name };
+    let admitted = (call.kind.admit)(value, &admission).map_err(|error| undecodable(call, &error))?;
+    if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
+        return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));
+    }
+    if !admitted.errors.is_empty() {
+        return Err(ApiError::invalid_object(call.kind, &name, &admitted.errors));
+    }
+    let warnings = match unknown {
+        UnknownFields::Warn => admitted.unknown.iter().map(|field| unknown_field(field)).collect(),
+        UnknownFields::Drop | UnknownFields::Refuse => Vec::new(),
+    };
+    Ok((admitted.object, warnings))
+}
+
+fn undecodable(call: &Call, error: &AdmissionError) -> ApiError {
+    match error {
+        AdmissionError::Decode(error) => cannot_handle(call, &error.to_string()),
+        AdmissionError::Encode(_) => ApiError::internal(error),
+    }
+}
+
+fn cannot_handle(call: &Call, why: &str) -> ApiError {
+    let (kind, version) = (call.kind.kind, call.kind.version);
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+}

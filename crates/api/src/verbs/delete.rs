@@ -1,0 +1,262 @@
+//! delete: an object goes, at once or after its grace period.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use spec::Timestamp;
+use store::{Change, StoredObject};
+
+use crate::context::{Call, Context, refuse};
+use crate::http::body;
+use crate::http::reply::{self, Reply, whole};
+use crate::http::status::{self, ApiError, Details};
+use crate::kinds::{Kind, Removal};
+use crate::verbs::metadata::{self, seconds, text};
+use crate::verbs::{cascade, options};
+
+/// Namespaces that are always there, as upstream.
+const LASTING_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// `metav1.DeleteOptions`, from the body and the parameters. Propagation has no meaning yet: nothing here has owners.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    grace_period_seconds: Option<i64>,
+    preconditions: Option<Preconditions>,
+    dry_run: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+/// What becomes of an object.
+#[derive(Debug, Clone, PartialEq)]
+enum Fate {
+    /// It is removed.
+    Removed,
+    /// It stays for now, as this.
+    Marked(Value),
+    /// It is going already, and sooner than asked for.
+    Unchanged,
+}
+
+impl DeleteOptions {
+    /// Reads the body, which may be empty, and the parameters, which overrule it.
+    pub fn parse(call: &Call, bytes: &Bytes) -> Result<Self, ApiError> {
+        let mut options = Self::default();
+        if !bytes.is_empty() {
+            let value = body::decode(&call.headers, bytes)?;
+            options = serde_json::from_value(value)
+                .map_err(|error| ApiError::bad_request(format!("the body is no DeleteOptions: {error}")))?;
+        }
+        if let Some(seconds) = call.query.number("gracePeriodSeconds")? {
+            options.grace_period_seconds = Some(seconds);
+        }
+        if options::dry_run(&call.query)? {
+            options.dry_run = Some(vec!["All".to_owned()]);
+        }
+        Ok(options)
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.dry_run.as_ref().is_some_and(|dry_run| !dry_run.is_empty())
+    }
+}
+
+/// Deletes the object and answers with it, or with a Status if it is gone.
+pub async fn delete(call: &Call, name: &str, options: &DeleteOptions) -> Result<Reply, ApiError> {
+    let renderer = call.renderer()?;
+    let (object, fate) = remove(call, name, options).await?;
+    if fate == Fate::Removed && call.kind.removal != Removal::Graceful {
+        let details = Details {
+            name: name.to_owned(),
+            group: call.kind.group,
+            kind: call.kind.resource,
+            uid: text(&object.value, "uid").to_owned(),
+            ..Details::default()
+        };
+        return Ok(reply::json(status::success(&details)));
+    }
+    let body = renderer.object(&object.value, &object.json, Context::now());
+    Ok(whole(StatusCode::OK, renderer.content_type(), body))
+}
+
+/// Deletes the object; answers with its last state.
+pub async fn delete_one(call: &Call, name: &str, options: &DeleteOptions) -> Result<StoredObject, ApiError> {
+    remove(call, name, options).await.map(|(object, _fate)| object)
+}
+
+async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(StoredObject, Fate), ApiError> {
+    let (kind, now) = (call.kind, Context::now());
+    if kind.removal == Removal::Cascade && LASTING_NAMESPACES.contains(&name) {
+        return Err(ApiError::forbidden(kind, name, "this namespace may not be deleted"));
+    }
+    let (wanted, object_name) = (options.clone(), name.to_owned());
+    let decide = move |present: Option<&StoredObject>| {
+        let present = present.ok_or_else(|| ApiError::not_found(kind, &object_name))?;
+        check_preconditions(kind, &object_name, &present.value, &wanted)?;
+        let fate = decide_fate(kind, &present.value, &wanted, now)?;
+        let change = match &fate {
+            _ if wanted.is_dry_run() => Change::Keep,
+            Fate::Removed => Change::Delete,
+            Fate::Marked(value) => Change::Put(value.clone()),
+            Fate::Unchanged => Change::Keep,
+        };
+        Ok((change, fate))
+    };
+    let written = call.context.store.write(call.key(name), decide).await.map_err(refuse)?;
+    if kind.removal == Removal::Cascade && !options.is_dry_run() {
+        cascade::empty_namespace(&call.context, name);
+    }
+    let object = written.object.ok_or_else(|| ApiError::not_found(kind, name))?;
+    Ok((object, written.outcome))
+}
+
+fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    let pairs =
+        [("UID", "uid", &preconditions.uid), ("ResourceVersion", "resourceVersion", &preconditions.resource_version)];
+    for (word, field, wanted) in pairs {
+        let found = text(object, field);
+        if let Some(wanted) = wanted
+            && wanted != found
+        {
+            let why = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
+            return Err(ApiError::conflict(kind, name, &why));
+        }
+    }
+    Ok(())
+}
+
+/// apiserver, `rest.BeforeDelete` and the Pod's `CheckGracefulDelete`.
+fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Result<Fate, ApiError> {
+    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let held = finalizers.is_some_and(|finalizers| !finalizers.is_empty());
+    let going = !text(object, "deletionTimestamp").is_empty();
+    let grace = match kind.removal {
+        Removal::AtOnce => 0,
+        Removal::Cascade if going => return Ok(Fate::Unchanged),
+        Removal::Cascade => return mark(kind, object, 0, now).map(terminating).map(Fate::Marked),
+        Removal::Graceful => grace_of(object, options),
+    };
+    let present = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
+    match present.filter(|_| going) {
+        _ if grace == 0 && !held => Ok(Fate::Removed),
+        Some(present) if grace >= present => Ok(Fate::Unchanged),
+        Some(present) => {
+            let begun = text(object, "deletionTimestamp").parse().unwrap_or(now).as_second() - present;
+            mark(kind, object, grace, Timestamp::from_second(begun).unwrap_or(now)).map(Fate::Marked)
+        }
+        None => mark(kind, object, grace, now).map(Fate::Marked),
+    }
+}
+
+/// Seconds. A finished Pod has nothing to end, and one without a node nobody to end it.
+fn grace_of(pod: &Value, options: &DeleteOptions) -> i64 {
+    let text = |pointer| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    if matches!(text("/status/phase"), "Succeeded" | "Failed") || text("/spec/nodeName").is_empty() {
+        return 0;
+    }
+    let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    match options.grace_period_seconds.or(own).unwrap_or(30) {
+        ..0 => 1,
+        grace => grace,
+    }
+}
+
+/// The object with its end written into it: `begun` and `grace` seconds.
+fn mark(kind: &Kind, object: &Value, grace: i64, begun: Timestamp) -> Result<Value, ApiError> {
+    let mut marked = object.clone();
+    let first = text(object, "deletionTimestamp").is_empty();
+    let end = Timestamp::from_second(begun.as_second().saturating_add(grace)).unwrap_or(Timestamp::MAX);
+    let metadata = metadata::of(&mut marked)?;
+    metadata.insert("deletionTimestamp".to_owned(), json!(seconds(end)));
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    if let Some(generation) =
+        metadata.get("generation").and_then(Value::as_i64).filter(|_| kind.counts_generations && first)
+    {
+        metadata.insert("generation".to_owned(), json!(generation + 1));
+    }
+    Ok(marked)
+}
+
+fn terminating(mut namespace: Value) -> Value {
+    if let Some(metadata) = namespace.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("deletionGracePeriodSeconds");
+    }
+    if let Some(object) = namespace.as_object_mut() {
+        let status = object.entry("status").or_insert_with(|| json!({}));
+        if let Some(status) = status.as_object_mut() {
+            status.insert("phase".to_owned(), json!("Terminating"));
+        }
+    }
+    namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::{CONFIG_MAP, NAMESPACE, POD};
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    fn pod(phase: &str) -> Value {
+        json!({
+            "metadata": {"name": "p", "generation": 1},
+            "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 20},
+            "status": {"phase": phase},
+        })
+    }
+
+    fn fate(kind: &Kind, object: &Value, grace: Option<i64>) -> Fate {
+        let options = DeleteOptions { grace_period_seconds: grace, ..DeleteOptions::default() };
+        decide_fate(kind, object, &options, NOW.parse().unwrap()).unwrap()
+    }
+
+    fn marked(fate: Fate) -> (String, i64, i64) {
+        let Fate::Marked(object) = fate else { panic!("{fate:?}") };
+        let metadata = &object["metadata"];
+        let end = metadata["deletionTimestamp"].as_str().unwrap().to_owned();
+        (end, metadata["deletionGracePeriodSeconds"].as_i64().unwrap(), metadata["generation"].as_i64().unwrap())
+    }
+
+    #[test]
+    fn a_pod_gets_its_grace_period() {
+        assert_eq!(marked(fate(&POD, &pod("Running"), None)), ("2026-01-01T00:00:20Z".to_owned(), 20, 2));
+        assert_eq!(marked(fate(&POD, &pod("Running"), Some(5))), ("2026-01-01T00:00:05Z".to_owned(), 5, 2));
+        assert_eq!(marked(fate(&POD, &pod("Pending"), Some(-3))), ("2026-01-01T00:00:01Z".to_owned(), 1, 2));
+        assert_eq!(fate(&POD, &pod("Running"), Some(0)), Fate::Removed);
+        assert_eq!(fate(&POD, &pod("Succeeded"), None), Fate::Removed);
+    }
+
+    #[test]
+    fn a_second_delete_only_shortens() {
+        let mut going = pod("Running");
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:20Z");
+        going["metadata"]["deletionGracePeriodSeconds"] = json!(20);
+        assert_eq!(fate(&POD, &going, Some(60)), Fate::Unchanged);
+        assert_eq!(fate(&POD, &going, None), Fate::Unchanged);
+        assert_eq!(marked(fate(&POD, &going, Some(5))), ("2026-01-01T00:00:05Z".to_owned(), 5, 1));
+        assert_eq!(fate(&POD, &going, Some(0)), Fate::Removed);
+    }
+
+    #[test]
+    fn finalizers_hold_an_object() {
+        let map = json!({"metadata": {"name": "m", "finalizers": ["a/b"]}});
+        let Fate::Marked(object) = fate(&CONFIG_MAP, &map, None) else { panic!() };
+        assert_eq!(object["metadata"]["deletionGracePeriodSeconds"], 0);
+        assert_eq!(fate(&CONFIG_MAP, &json!({"metadata": {"name": "m"}}), None), Fate::Removed);
+    }
+
+    #[test]
+    fn a_namespace_terminates() {
+        let Fate::Marked(object) = fate(&NAMESPACE, &json!({"metadata": {"name": "m"}}), None) else { panic!() };
+        assert_eq!(object["status"]["phase"], "Terminating");
+        assert_eq!(fate(&NAMESPACE, &object, None), Fate::Unchanged);
+    }
+}

@@ -1,0 +1,28 @@
+//! deletecollection: all objects that a selector chooses.
+
+use http::StatusCode;
+
+use crate::context::{Call, Context};
+use crate::http::reply::{Reply, whole};
+use crate::http::status::ApiError;
+use crate::selector::Filter;
+use crate::verbs::delete::{DeleteOptions, delete_one};
+use crate::verbs::list::select;
+
+/// Deletes them one by one and answers with their list.
+pub async fn delete_collection(call: &Call, options: &DeleteOptions) -> Result<Reply, ApiError> {
+    let renderer = call.renderer()?;
+    let filter = Filter::parse(call.kind, call.pod_namespace.as_deref(), &call.query)?;
+    let mut list = select(call, &filter);
+    let mut deleted = Vec::with_capacity(list.objects.len());
+    for object in &list.objects {
+        match delete_one(call, &object.key.name, options).await {
+            Ok(last) => deleted.push(last),
+            // Another client was faster.
+            Err(gone) if gone.code == StatusCode::NOT_FOUND => {}
+            Err(error) => return Err(error),
+        }
+    }
+    list.objects = deleted;
+    Ok(whole(StatusCode::OK, renderer.content_type(), renderer.list(&list, Context::now())))
+}

@@ -1,0 +1,176 @@
+//! update (PUT), and the way every change of a present object goes.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use store::{Change, StoredObject};
+
+use crate::context::{Call, Context, refuse};
+use crate::http::reply::{Reply, warn, whole};
+use crate::http::status::ApiError;
+use crate::render::encode;
+use crate::verbs::admit::admit;
+use crate::verbs::metadata;
+use crate::verbs::options::WriteOptions;
+
+/// How often a change without a lock of the client's is tried again when another write comes between.
+const ATTEMPTS: usize = 8;
+
+/// Which half of an object a door may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All but status.
+    Main,
+    /// Status alone.
+    Status,
+}
+
+/// Replaces the object by the body.
+pub async fn update(call: &Call, name: &str, part: Part, mut object: Value) -> Result<Reply, ApiError> {
+    metadata::check_type(call, &mut object)?;
+    revise(call, name, part, |_present| Ok(object.clone())).await
+}
+
+/// Why a write has to be thought over.
+enum Race {
+    Changed,
+    Gone,
+}
+
+/// Lets `change` make the new object out of the present one, judges it and stores it, provided that nobody else has
+/// written between; then it starts anew. A resourceVersion in the new object is the client's lock.
+pub async fn revise(
+    call: &Call,
+    name: &str,
+    part: Part,
+    change: impl Fn(&Value) -> Result<Value, ApiError>,
+) -> Result<Reply, ApiError> {
+    let renderer = call.renderer()?;
+    let options = WriteOptions::parse(&call.query)?;
+    for _ in 0..ATTEMPTS {
+        let present = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
+        let mut wanted = change(&present.value)?;
+        check_identity(call, name, &present.value, &mut wanted)?;
+        let inherited = inherit(&present.value, wanted, part)?;
+        let (mut next, warnings) = admit(call, inherited, Some(&present.value), options.unknown)?;
+        count_generation(call, &present.value, &mut next)?;
+        let (value, json) = if options.dry_run {
+            (std::sync::Arc::new(next.clone()), encode(&next))
+        } else {
+            match store(call, &present, next).await? {
+                Ok(stored) => (stored.value, stored.json),
+                Err(Race::Gone) => return Err(ApiError::not_found(call.kind, name)),
+                Err(Race::Changed) => continue,
+            }
+        };
+        let body = renderer.object(&value, &json, Context::now());
+        let mut reply = whole(StatusCode::OK, renderer.content_type(), body);
+        warn(&mut reply, &warnings);
+        return Ok(reply);
+    }
+    Err(ApiError::modified(call.kind, name))
+}
+
+fn check_identity(call: &Call, name: &str, present: &Value, wanted: &mut Value) -> Result<(), ApiError> {
+    metadata::check_type(call, wanted)?;
+    metadata::check_namespace(call, wanted)?;
+    let given = metadata::text(wanted, "name");
+    if given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let (uid, present_uid) = (metadata::text(wanted, "uid"), metadata::text(present, "uid"));
+    if !uid.is_empty() && uid != present_uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {present_uid}");
+        return Err(ApiError::conflict(call.kind, name, &why));
+    }
+    let revision = metadata::text(wanted, "resourceVersion");
+    if !revision.is_empty() && revision != metadata::text(present, "resourceVersion") {
+        return Err(ApiError::modified(call.kind, name));
+    }
+    Ok(())
+}
+
+/// Takes over from the present object what this door may not change.
+fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiError> {
+    let old = present.get("metadata");
+    let metadata = metadata::of(&mut wanted)?;
+    for field in ["selfLink", "managedFields"] {
+        metadata.remove(field);
+    }
+    let kept = ["uid", "creationTimestamp", "resourceVersion", "generation"];
+    for field in kept.into_iter().chain(["deletionTimestamp", "deletionGracePeriodSeconds"]) {
+        match old.and_then(|old| old.get(field)) {
+            Some(value) => metadata.insert(field.to_owned(), value.clone()),
+            None => metadata.remove(field),
+        };
+    }
+    let Some(wanted_fields) = wanted.as_object_mut() else { return Ok(wanted) };
+    if part == Part::Status {
+        let status = wanted_fields.remove("status");
+        let metadata = wanted_fields.remove("metadata");
+        let mut next = present.clone();
+        if let Some(next) = next.as_object_mut() {
+            next.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+            next.extend(status.map(|status| ("status".to_owned(), status)));
+        }
+        return Ok(next);
+    }
+    match present.get("status") {
+        Some(status) => wanted_fields.insert("status".to_owned(), status.clone()),
+        None => wanted_fields.remove("status"),
+    };
+    Ok(wanted)
+}
+
+fn count_generation(call: &Call, present: &Value, next: &mut Value) -> Result<(), ApiError> {
+    if !call.kind.counts_generations || present.get("spec") == next.get("spec") {
+        return Ok(());
+    }
+    let generation = present.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default() + 1;
+    metadata::of(next)?.insert("generation".to_owned(), json!(generation));
+    Ok(())
+}
+
+async fn store(call: &Call, present: &StoredObject, next: Value) -> Result<Result<StoredObject, Race>, ApiError> {
+    let revision = present.revision;
+    // The last finalizer of an object that waited for nothing else is gone: so is the object.
+    let released = next.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64) == Some(0)
+        && next.pointer("/metadata/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let change = if released { Change::Delete } else { Change::Put(next) };
+    let decide = move |now: Option<&StoredObject>| match now {
+        Some(now) if now.revision == revision => Ok::<_, ApiError>((change, None)),
+        Some(_) => Ok((Change::Keep, Some(Race::Changed))),
+        None => Ok((Change::Keep, Some(Race::Gone))),
+    };
+    let written = call.context.store.write(present.key.clone(), decide).await.map_err(refuse)?;
+    Ok(match (written.outcome, written.object) {
+        (None, Some(object)) => Ok(object),
+        (Some(race), _) => Err(race),
+        (None, None) => Err(Race::Gone),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_door_changes_its_own_half() {
+        let present = json!({
+            "metadata": {"name": "a", "uid": "1", "resourceVersion": "5", "creationTimestamp": "t"},
+            "spec": {"x": 1}, "status": {"phase": "Running"},
+        });
+        let wanted = json!({"metadata": {"name": "a", "uid": "", "labels": {"l": "v"}, "deletionTimestamp": "now"}, "spec": {"x": 2}, "status": {"phase": "Failed"}});
+        let metadata =
+            json!({"name": "a", "uid": "1", "resourceVersion": "5", "creationTimestamp": "t", "labels": {"l": "v"}});
+        assert_eq!(
+            inherit(&present, wanted.clone(), Part::Main).unwrap(),
+            json!({"metadata": metadata, "spec": {"x": 2}, "status": {"phase": "Running"}})
+        );
+        assert_eq!(
+            inherit(&present, wanted, Part::Status).unwrap(),
+            json!({"metadata": metadata, "spec": {"x": 1}, "status": {"phase": "Failed"}})
+        );
+    }
+}
