@@ -10,10 +10,9 @@ use store::StoreError;
 use tokio::task::spawn_blocking;
 
 use crate::error::{AttachError, DetachError};
-use crate::gateway::HostNetwork;
 use crate::link::host_interface;
 use crate::netlink::RouteSocket;
-use crate::network::{ADDRESSES, AddressRecord, Network, RING, RING_KEY, orphans};
+use crate::network::{ADDRESSES, AddressRecord, Network, RING, RING_KEY};
 use crate::pool::{Grant, Lease};
 
 impl Network {
@@ -108,7 +107,8 @@ impl Network {
         if self.is_held(sandbox, &lease) { self.give_back(sandbox, lease.address).await } else { Ok(()) }
     }
 
-    /// Gives back, at start, what belongs to no sandbox in `live`: addresses, and links that nobody recorded.
+    /// Gives back, at start, the addresses and links of all sandboxes but those in `live`. (Links that nobody recorded
+    /// are gone since [`Network::open`].)
     pub async fn retain(&self, live: &HashSet<SandboxId>) -> Result<(), DetachError> {
         let dead: Vec<_> = self.pool().sandboxes().filter(|sandbox| !live.contains(*sandbox)).cloned().collect();
         let mut tasks = tokio::task::JoinSet::new();
@@ -120,7 +120,6 @@ impl Network {
         while let Some(detached) = tasks.join_next().await {
             errors.extend(detached.unwrap_or(Err(DetachError::Interrupted)).err());
         }
-        errors.extend(self.delete_orphans().await.err());
         match errors.pop() {
             None => Ok(()),
             Some(error) if errors.is_empty() => Err(error),
@@ -139,20 +138,6 @@ impl Network {
         let forgotten = self.shared.store.delete_record(ADDRESSES, sandbox.as_str()).await;
         forgotten.map_err(|cause| DetachError::Record { sandbox: sandbox.clone(), address, cause })?;
         self.pool().free(sandbox);
-        Ok(())
-    }
-
-    async fn delete_orphans(&self) -> Result<(), DetachError> {
-        let network = self.clone();
-        let found = spawn_blocking(move || {
-            let now = RouteSocket::open().and_then(|host| HostNetwork::read(&host))?;
-            let known = network.pool().sandboxes().map(host_interface).collect();
-            Ok(orphans(&now, network.shared.gateway.group, &known))
-        });
-        for interface in found.await.map_err(|_stopped| DetachError::Interrupted)?.map_err(DetachError::Inspect)? {
-            let deleted = self.shared.reaper.delete(interface.clone()).await;
-            deleted.map_err(|cause| DetachError::Link { interface, cause })?;
-        }
         Ok(())
     }
 

@@ -98,8 +98,6 @@ pub enum DetachError {
         #[source]
         cause: StoreError,
     },
-    #[error("cannot see which links Pods have")]
-    Inspect(#[source] NetlinkError),
     #[error("giving networks back was interrupted: the daemon stops")]
     Interrupted,
     /// Several failed; all were tried.

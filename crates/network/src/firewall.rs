@@ -46,7 +46,7 @@ impl Firewall {
         self.change(&format!("add table inet {0}\ndelete table inet {0}\n", self.table))
     }
 
-    /// - `prerouting`: a Pod sends under its own address only, whatever the sysctl `rp_filter` of `all` says.
+    /// - `prerouting`: a Pod sends under its own address only, also where sysctl.d turns `rp_filter` off.
     /// - `forward`: from outside only answers, and what a port mapping led here. `ip_forward` is on, so without this
     ///   any neighbour of the host that adds a route could reach every port of every Pod.
     /// - `postrouting`: to the outside under the host's address; a port that is already taken is chosen anew.

@@ -119,7 +119,7 @@ impl Network {
 }
 
 /// The host ends of this daemon's Pods, which have no record.
-pub(crate) fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<String> {
+fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<String> {
     let ours = host.links.iter().filter(|link| link.group == group || link.group == group ^ 1);
     ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
 }

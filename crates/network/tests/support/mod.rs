@@ -144,7 +144,13 @@ pub fn host_interface(id: &SandboxId) -> String {
 
 /// Answers one connection with the address that it comes from.
 pub fn serve_once(address: SocketAddr) -> thread::JoinHandle<()> {
-    let listener = TcpListener::bind(address).unwrap();
+    // A program that another test starts holds a copy of a former listener until it runs exec(2).
+    let listener = loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => thread::yield_now(),
+            bound => break bound.unwrap(),
+        }
+    };
     thread::spawn(move || {
         let (mut stream, peer) = listener.accept().unwrap();
         stream.write_all(peer.ip().to_string().as_bytes()).unwrap();
@@ -155,6 +161,7 @@ pub fn serve_once(address: SocketAddr) -> thread::JoinHandle<()> {
 /// Connects to port 80, and reads what the server says.
 pub fn ask(server: Ipv4Addr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((server, 80)), Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
     Ok(said)
