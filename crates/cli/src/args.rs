@@ -141,6 +141,7 @@ pub enum Command {
     /// Find out whether this machine can run Pods, and what is in the way
     Check(check::CheckArgs),
     /// Stop everything and remove every trace
+    #[command(after_help = "Examples:\n  monopod reset                              asks before it does anything\n  monopod reset --yes --data-dir /srv/pods --run-dir /run/pods")]
     Reset(reset::ResetArgs),
     /// Print a script that completes commands in the shell
     #[command(after_help = "Examples:\n  \

@@ -23,6 +23,7 @@ mod table;
 mod terminal;
 mod upload;
 mod watch;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -39,8 +40,20 @@ use output::Output;
 const ENDED_BY_SIGPIPE: u8 = 141;
 
 fn main() -> ExitCode {
+    // `monopod infra POD` is started by the daemon for each Pod: one thread, and no more memory than it needs.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == "infra") {
+        return infra_process(&arguments.next().unwrap_or_default().to_string_lossy());
+    }
     let cli = Cli::parse();
     match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_code(&error),
+    }
+}
+
+fn infra_process(pod: &str) -> ExitCode {
+    match infra::run(pod).context("infra") {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::resources::Resource;
+use crate::yaml;
 
 /// Where manifests are read from.
 #[derive(Debug, Args, Default, Clone)]
@@ -92,7 +93,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Value>, Failure> {
                 .because(error)),
         };
     }
-    serde_saphyr::from_multiple::<Value>(text).map_err(|error| yaml_failure(&error, text, origin))
+    yaml::documents(text).map_err(|error| yaml_failure(&error, text, origin))
 }
 
 fn yaml_failure(error: &serde_saphyr::Error, text: &str, origin: &str) -> Failure {
@@ -100,19 +101,12 @@ fn yaml_failure(error: &serde_saphyr::Error, text: &str, origin: &str) -> Failur
         Some(at) if at.line() > 0 => format!("{origin}: line {}, column {}", at.line(), at.column()),
         _ => origin.to_owned(),
     };
-    let failure = Failure::new(format!("{place}: not valid YAML")).because(yaml_message(error));
+    let failure = Failure::new(format!("{place}: not valid YAML")).because(yaml::message(error));
     let line = error.location().and_then(|at| text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?));
     match line {
         Some(line) if line.contains('\t') => failure.hint("YAML is indented with spaces; this line has a tab"),
         _ => failure,
     }
-}
-
-/// What is wrong, without the place, which stands before it, and without advice to programmers.
-fn yaml_message(error: &serde_saphyr::Error) -> String {
-    let message = error.without_snippet().to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _place)| message);
-    message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
 }
 
 fn collect(

@@ -175,6 +175,9 @@ fn show_tables(
         if table.rows.is_empty() {
             continue;
         }
+        if arguments.no_headers {
+            table.headings.clear();
+        }
         if shown {
             context.out.line("")?;
         }

@@ -164,7 +164,7 @@ async fn within(limit: Duration, work: impl Future<Output = Result<()>>) -> Resu
     if limit.is_zero() {
         return work.await;
     }
-    let late = |_| Failure::new(format!("not ready after {}s", limit.as_secs()));
+    let late = |_| Failure::new(format!("not ready after {}", short(limit)));
     tokio::time::timeout(limit, work).await.unwrap_or_else(|elapsed| {
         Err(late(elapsed).hint("it goes on; `monopod get pods` and `monopod events` show how far it is").into())
     })

@@ -1,8 +1,162 @@
-//! `serve`
-use anyhow::Result;
+//! `serve`: wires the crates into the daemon and runs it until it is asked to end; Pods run on.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::{Agent, AgentConfig, SystemClock};
+use anyhow::{Context as _, Result};
+use api::ApiConfig;
 use clap::Args;
+use image::ImageStore;
+use network::{Network, NetworkConfig};
+use runtime::{KernelRuntime, KernelRuntimeConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::Store;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::daemon::Place;
+use crate::errors::Failure;
+
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
-pub struct ServeArgs {}
-/// todo
-pub fn serve(_a: &ServeArgs) -> Result<()> { Ok(()) }
+pub struct ServeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// What is logged, such as `debug` or `info,agent=trace`
+    #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
+    log_level: String,
+}
+
+/// All that the engine consists of, from the ground up.
+pub struct Engine {
+    pub store: Store,
+    pub images: ImageStore,
+    pub network: Network,
+    pub runtime: KernelRuntime,
+}
+
+impl Engine {
+    /// Opens everything in the order of dependence; what an earlier daemon left is taken over.
+    pub async fn open(place: &Place) -> Result<Self> {
+        let names = place.names();
+        let store = Store::open(&place.data_dir.join("store"))?;
+        let images = ImageStore::open(&place.data_dir.join("images"), store.clone())?;
+        let config =
+            NetworkConfig { bridge: names.bridge, nft_table: names.nft_table, pod_cidr: place.pod_cidr.clone() };
+        let network = Network::open(config, store.clone()).await?;
+        let config = KernelRuntimeConfig {
+            data_dir: place.data_dir.clone(),
+            run_dir: place.run_dir.clone(),
+            cgroup_parent: names.cgroup_parent,
+        };
+        let runtime = KernelRuntime::open(config, store.clone(), images.clone(), network.clone()).await?;
+        Ok(Self { store, images, network, runtime })
+    }
+}
+
+/// Runs the daemon.
+pub fn serve(arguments: &ServeArgs) -> Result<()> {
+    start_logging(&arguments.log_level)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new("the daemon needs root: it makes namespaces, mounts and a network")
+            .hint("sudo monopod serve")
+            .into());
+    }
+    raise_descriptor_limit();
+    let place = arguments.place.absolute().context("cannot find the current directory")?;
+    make_directories(&place)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let result = runtime.block_on(run(&place, arguments.node_name.clone()));
+    // What is under way in threads is found and finished by the next start.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(place: &Place, node_name: Option<String>) -> Result<()> {
+    // From the first moment, so that a signal during the start is not lost.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let engine = Engine::open(place).await?;
+    let node_name = node_name.unwrap_or_else(host_name);
+    let config = AgentConfig {
+        node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
+        ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
+    };
+    let version = config.version.clone();
+    let clock = Arc::new(SystemClock);
+    let agent =
+        Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
+    let config =
+        ApiConfig { socket: place.socket(), node_name, version, spool: place.data_dir.join("images").join("tmp") };
+    tracing::info!(socket = %place.socket().display(), pod_cidr = place.pod_cidr, "serving");
+    let served = api::serve(config, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    agent.shutdown().await;
+    tracing::info!("ended; pods run on");
+    Ok(served?)
+}
+
+async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+        _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
+    }
+}
+
+fn start_logging(levels: &str) -> Result<()> {
+    use std::io::IsTerminal as _;
+    let filter = EnvFilter::try_new(levels).map_err(|error| {
+        Failure::new(format!("{levels:?} are not log levels")).because(error).hint("for example `info` or `info,agent=debug`")
+    })?;
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    Ok(())
+}
+
+/// Each Pod needs a few descriptors; the usual 1,024 would end at some hundred Pods. Nothing else depends on it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(error = error.to_string(), "cannot raise the limit of open files");
+    }
+}
+
+/// Objects hold secrets and sockets mean power, so only root looks in; logs are for the collectors of the machine.
+fn make_directories(place: &Place) -> Result<()> {
+    for (path, mode) in [(&place.data_dir, 0o700), (&place.run_dir, 0o700), (&place.log_dir, 0o755)] {
+        make_directory(path, mode)
+            .map_err(|error| Failure::new(format!("cannot make the directory {}", path.display())).because(error))?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
+    DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// The host name as a Kubernetes name: lower-case letters, digits, `-` and `.` between letters and digits.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = name.chars().map(allowed).collect();
+    let name = name.trim_matches(['-', '.']);
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+/// The address with which this machine reaches others. Connecting a UDP socket chooses a route and sends nothing;
+/// 192.0.2.1 is reserved for documentation (RFC 5737).
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
+}
