@@ -17,7 +17,7 @@ const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list",
 /// `/api`: the versions of the core group.
 pub fn core_versions(headers: &HeaderMap) -> Reply {
     if wants_aggregated(headers) {
-        return aggregated(|group| group.is_empty());
+        return aggregated(str::is_empty);
     }
     json_reply(encode(&json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})))
 }

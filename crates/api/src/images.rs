@@ -22,7 +22,7 @@ use crate::render::encode;
 use crate::route::ImageDoor;
 
 /// An upload that brings nothing for so long is given up.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Bytes of the disk that an upload leaves to the rest of the machine.
 const RESERVE: u64 = 256 << 20;

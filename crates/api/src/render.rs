@@ -70,7 +70,7 @@ impl Renderer {
         match self.form {
             Form::Object => json.clone(),
             Form::Metadata => encode(&metadata_only(value)),
-            Form::Table => self.table(revision_text(value), self.kind.columns, vec![self.row(value, now)]),
+            Form::Table => table(revision_text(value), self.kind.columns, vec![self.row(value, now)]),
         }
     }
 
@@ -80,7 +80,7 @@ impl Renderer {
         match self.form {
             Form::Table => {
                 let rows = list.objects.iter().map(|object| self.row(&object.value, now)).collect();
-                self.table(&revision, self.kind.columns, rows)
+                table(&revision, self.kind.columns, rows)
             }
             Form::Object => {
                 let head = (format!("{}List", self.kind.kind), self.kind.api_version());
@@ -100,7 +100,7 @@ impl Renderer {
             Form::Metadata => encode(&metadata_only(&object.value)),
             Form::Table => {
                 let columns = if first { self.kind.columns } else { &[] };
-                self.table(revision_text(&object.value), columns, vec![self.row(&object.value, now)])
+                table(revision_text(&object.value), columns, vec![self.row(&object.value, now)])
             }
         };
         line(change, &written)
@@ -126,16 +126,6 @@ impl Renderer {
             "columnDefinitions": [], "rows": [row],
         });
         line("BOOKMARK", &encode(&table))
-    }
-
-    fn table(&self, revision: &str, columns: &'static [Column], rows: Vec<Row>) -> Bytes {
-        encode(&Table {
-            kind: "Table",
-            api_version: "meta.k8s.io/v1",
-            metadata: TableMeta { resource_version: revision },
-            columns,
-            rows,
-        })
     }
 
     fn row(&self, value: &Value, now: Timestamp) -> Row {
@@ -183,6 +173,11 @@ fn envelope((kind, api_version): (&str, &str), revision: &str, items: impl Itera
     }
     body.extend_from_slice(b"]}");
     body.into()
+}
+
+fn table(revision: &str, columns: &'static [Column], rows: Vec<Row>) -> Bytes {
+    let metadata = TableMeta { resource_version: revision };
+    encode(&Table { kind: "Table", api_version: "meta.k8s.io/v1", metadata, columns, rows })
 }
 
 fn metadata_only(value: &Value) -> Value {

@@ -21,7 +21,7 @@ use crate::dispatch::answer;
 use crate::verbs::resume_terminating_namespaces;
 
 /// A head that takes longer, or a connection that asks for nothing for so long, is closed.
-const HEAD_TIME: Duration = Duration::from_secs(60);
+const HEAD_TIME: Duration = Duration::from_mins(1);
 
 /// How long answers that are under way may take when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use crate::http::status::{ApiError, chain};
 pub const LIMIT: usize = 3 * 1024 * 1024;
 
 /// A body that takes longer is given up.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_mins(1);
 
 /// What objects may be written in.
 pub const OBJECT_TYPES: &str = "application/json, application/yaml";
@@ -70,18 +70,18 @@ mod tests {
 
     #[test]
     fn yaml_anchors_that_multiply_are_refused() {
+        use std::fmt::Write as _;
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for level in 1..10 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(",");
-            bomb.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
+            writeln!(bomb, "a{level}: &a{level} [{aliases}]").unwrap();
         }
         assert!(yaml(bomb.as_bytes()).is_err());
     }
 
     #[test]
     fn yaml_becomes_the_same_value_as_json() {
-        let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {b: \"1\", c: |\n  x\n  }\n";
-        let text = text.replace(", c: |\n  x\n  }", "}");
+        let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {b: \"1\"}\n";
         assert_eq!(
             yaml(text.as_bytes()).unwrap(),
             json(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"b":"1"}}"#).unwrap()

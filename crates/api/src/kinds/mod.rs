@@ -29,6 +29,7 @@ pub static KINDS: [&Kind; 6] = [&CONFIG_MAP, &EVENT, &NAMESPACE, &NODE, &POD, &S
 
 /// What the verbs must know of a kind.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "`kind` is Kubernetes' word for the field of that name")]
 pub struct Kind {
     /// API group; empty for the core group.
     pub group: &'static str,

@@ -50,7 +50,7 @@ impl Progress {
         if !initializing || is_true(pod, "Initialized") {
             progress.walk_containers(pod, &sidecars);
         }
-        if str_at(pod, "/metadata/deletionTimestamp") != "" {
+        if !str_at(pod, "/metadata/deletionTimestamp").is_empty() {
             if str_at(pod, "/status/reason") == "NodeLost" {
                 "Unknown".clone_into(&mut progress.status);
             } else if !matches!(str_at(pod, "/status/phase"), "Succeeded" | "Failed") {
@@ -202,133 +202,111 @@ fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    fn running(ready: bool) -> Value {
-        json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}, "ready": ready})
-    }
-
-    fn status_of(name: &str, state: &Value, ready: bool, restarts: i64) -> Value {
+    /// A status of a container: its name, its state, whether it is ready, how often it was started again.
+    fn container(name: &str, state: &Value, ready: bool, restarts: i64) -> Value {
         json!({"name": name, "state": state, "ready": ready, "started": ready, "restartCount": restarts})
     }
 
-    fn cells(spec: Value, status: Value, deleted: bool) -> (String, String, String) {
+    fn running() -> Value {
+        json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})
+    }
+
+    fn waiting(reason: &str) -> Value {
+        json!({"waiting": {"reason": reason}})
+    }
+
+    fn ended(code: i64, reason: &str) -> Value {
+        json!({"terminated": {"exitCode": code, "reason": reason}})
+    }
+
+    /// READY, STATUS and RESTARTS.
+    fn cells(spec: &Value, status: &Value, deleted: bool) -> [String; 3] {
         let mut pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
         if deleted {
             pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
         let cells = row(&pod, "2026-01-01T00:10:00Z".parse().unwrap()).cells;
-        let text = |index: usize| cells[index].as_str().unwrap().to_owned();
-        (text(1), text(2), text(3))
+        [1, 2, 3].map(|index| cells[index].as_str().unwrap().to_owned())
     }
 
     #[test]
-    fn the_status_of_a_pod_is_told_in_kubectls_words() {
-        let one = json!({"containers": [{"name": "a"}]});
-        let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
-        let with_init = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});
-        let sidecar =
-            json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
-        let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
-        let ended = |code: i64, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason}});
-        let run = running(true);
-        let ready = json!([{"type": "Ready", "status": "True"}]);
-        let cases: Vec<(Value, Value, bool, (&str, &str, &str))> = vec![
-            (one.clone(), json!({"phase": "Pending"}), false, ("0/1", "Pending", "0")),
-            (one.clone(), json!({"phase": "Failed", "reason": "Evicted"}), false, ("0/1", "Evicted", "0")),
-            (
-                one.clone(),
-                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "reason": "SchedulingGated"}]}),
-                false,
-                ("0/1", "SchedulingGated", "0"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Pending", "containerStatuses": [status_of("a", &waiting("ContainerCreating"), false, 0)]}),
-                false,
-                ("0/1", "ContainerCreating", "0"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Running", "containerStatuses": [status_of("a", &run, true, 2)]}),
-                false,
-                ("1/1", "Running", "2"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Running", "containerStatuses": [status_of("a", &run, true, 0)]}),
-                true,
-                ("1/1", "Terminating", "0"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Succeeded", "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0)]}),
-                true,
-                ("0/1", "Completed", "0"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Failed", "containerStatuses": [status_of("a", &ended(3, ""), false, 0)]}),
-                false,
-                ("0/1", "ExitCode:3", "0"),
-            ),
-            (
-                one.clone(),
-                json!({"phase": "Failed", "containerStatuses": [status_of("a", &json!({"terminated": {"exitCode": 137, "signal": 9}}), false, 0)]}),
-                false,
-                ("0/1", "Signal:9", "0"),
-            ),
-            (
-                two.clone(),
-                json!({"phase": "Running", "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0), status_of("b", &run, true, 0)]}),
-                false,
-                ("1/2", "NotReady", "0"),
-            ),
-            (
-                two.clone(),
-                json!({"phase": "Running", "conditions": ready, "containerStatuses": [status_of("a", &ended(0, "Completed"), false, 0), status_of("b", &run, true, 0)]}),
-                false,
-                ("1/2", "Running", "0"),
-            ),
-            (
-                two,
-                json!({"phase": "Running", "containerStatuses": [status_of("a", &waiting("CrashLoopBackOff"), false, 4), status_of("b", &ended(1, "Error"), false, 1)]}),
-                false,
-                ("0/2", "CrashLoopBackOff", "5"),
-            ),
-            (
-                with_init.clone(),
-                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &run, false, 1), status_of("j", &waiting("PodInitializing"), false, 0)]}),
-                false,
-                ("0/1", "Init:0/2", "1"),
-            ),
-            (
-                with_init.clone(),
-                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &ended(0, "Completed"), true, 0), status_of("j", &waiting("PodInitializing"), false, 0)]}),
-                false,
-                ("0/1", "Init:1/2", "0"),
-            ),
-            (
-                with_init.clone(),
-                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &waiting("CrashLoopBackOff"), false, 3)]}),
-                false,
-                ("0/1", "Init:CrashLoopBackOff", "3"),
-            ),
-            (
-                with_init,
-                json!({"phase": "Pending", "initContainerStatuses": [status_of("i", &ended(2, "Error"), false, 0)]}),
-                false,
-                ("0/1", "Init:Error", "0"),
-            ),
-            (
-                sidecar,
-                json!({"phase": "Running", "initContainerStatuses": [status_of("s", &run, true, 1)], "containerStatuses": [status_of("a", &run, true, 1)]}),
-                false,
-                ("2/2", "Running", "2"),
-            ),
+    fn a_pod_of_one_container_is_told_in_kubectls_words() {
+        let spec = json!({"containers": [{"name": "a"}]});
+        let gated = json!([{"type": "PodScheduled", "reason": "SchedulingGated"}]);
+        let killed = json!({"terminated": {"exitCode": 137, "signal": 9}});
+        let with = |phase: &str, state: &Value, ready: bool| json!({"phase": phase, "containerStatuses": [container("a", state, ready, 2)]});
+        let table = [
+            (json!({"phase": "Pending"}), false, ["0/1", "Pending", "0"]),
+            (json!({"phase": "Failed", "reason": "Evicted"}), false, ["0/1", "Evicted", "0"]),
+            (json!({"phase": "Pending", "conditions": gated}), false, ["0/1", "SchedulingGated", "0"]),
+            (with("Pending", &waiting("ContainerCreating"), false), false, ["0/1", "ContainerCreating", "2"]),
+            (with("Running", &running(), true), false, ["1/1", "Running", "2"]),
+            (with("Running", &running(), false), false, ["0/1", "Running", "2"]),
+            (with("Running", &running(), true), true, ["1/1", "Terminating", "2"]),
+            (with("Succeeded", &ended(0, "Completed"), false), true, ["0/1", "Completed", "2"]),
+            (with("Failed", &ended(3, ""), false), false, ["0/1", "ExitCode:3", "2"]),
+            (with("Failed", &killed, false), false, ["0/1", "Signal:9", "2"]),
+            (json!({"phase": "Running", "reason": "NodeLost"}), true, ["0/1", "Unknown", "0"]),
         ];
-        for (spec, status, deleted, (ready, word, restarts)) in cases {
-            let found = cells(spec, status.clone(), deleted);
-            assert_eq!(found, (ready.to_owned(), word.to_owned(), restarts.to_owned()), "{status}");
+        for (status, deleted, want) in table {
+            assert_eq!(cells(&spec, &status, deleted), want, "{status}");
         }
+    }
+
+    #[test]
+    fn the_first_of_several_containers_has_the_last_word() {
+        let spec = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let done = json!([container("a", &ended(0, "Completed"), false, 0), container("b", &running(), true, 0)]);
+        let loops = json!([
+            container("a", &waiting("CrashLoopBackOff"), false, 4),
+            container("b", &ended(1, "Error"), false, 1)
+        ]);
+        let table = [
+            (json!({"phase": "Running", "containerStatuses": done}), ["1/2", "NotReady", "0"]),
+            (json!({"phase": "Running", "containerStatuses": done, "conditions": ready}), ["1/2", "Running", "0"]),
+            (json!({"phase": "Running", "containerStatuses": loops}), ["0/2", "CrashLoopBackOff", "5"]),
+        ];
+        for (status, want) in table {
+            assert_eq!(cells(&spec, &status, false), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn init_containers_are_told_until_they_are_done() {
+        let two = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});
+        let sidecar =
+            json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i", "restartPolicy": "Always"}]});
+        let initializing = waiting("PodInitializing");
+        let table = [
+            (
+                &two,
+                json!([container("i", &running(), false, 1), container("j", &initializing, false, 0)]),
+                ["0/1", "Init:0/2", "1"],
+            ),
+            (
+                &two,
+                json!([container("i", &ended(0, "Completed"), true, 0), container("j", &initializing, false, 0)]),
+                ["0/1", "Init:1/2", "0"],
+            ),
+            (
+                &two,
+                json!([container("i", &waiting("CrashLoopBackOff"), false, 3)]),
+                ["0/1", "Init:CrashLoopBackOff", "3"],
+            ),
+            (&two, json!([container("i", &ended(2, "Error"), false, 0)]), ["0/1", "Init:Error", "0"]),
+            (&two, json!([container("i", &ended(2, ""), false, 0)]), ["0/1", "Init:ExitCode:2", "0"]),
+            (&sidecar, json!([container("i", &running(), true, 1)]), ["1/2", "Pending", "1"]),
+        ];
+        for (spec, statuses, want) in table {
+            let status = json!({"phase": "Pending", "initContainerStatuses": statuses});
+            assert_eq!(cells(spec, &status, false), want, "{status}");
+        }
+        let up = json!({
+            "phase": "Running", "initContainerStatuses": [container("i", &running(), true, 1)],
+            "containerStatuses": [container("a", &running(), true, 1)],
+        });
+        assert_eq!(cells(&sidecar, &up, false), ["2/2", "Running", "2"]);
     }
 
     #[test]

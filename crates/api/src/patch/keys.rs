@@ -47,17 +47,14 @@ impl Type {
             (Self::PodSpec, "containers" | "initContainers" | "ephemeralContainers") => {
                 (ByKey("name"), Self::Container)
             }
-            (Self::PodSpec, "volumes" | "imagePullSecrets" | "schedulingGates" | "resourceClaims") => {
-                (ByKey("name"), Self::Plain)
-            }
-            (Self::PodSpec, "hostAliases") => (ByKey("ip"), Self::Plain),
+            (Self::PodSpec, "volumes" | "imagePullSecrets" | "schedulingGates" | "resourceClaims")
+            | (Self::Container, "env")
+            | (Self::PodStatus, "resourceClaimStatuses") => (ByKey("name"), Self::Plain),
+            (Self::PodSpec, "hostAliases") | (Self::PodStatus, "podIPs" | "hostIPs") => (ByKey("ip"), Self::Plain),
             (Self::PodSpec, "topologySpreadConstraints") => (ByKey("topologyKey"), Self::Plain),
-            (Self::Container, "env") => (ByKey("name"), Self::Plain),
             (Self::Container, "ports") => (ByKey("containerPort"), Self::Plain),
             (Self::Container, "volumeMounts") => (ByKey("mountPath"), Self::Plain),
             (Self::Container, "volumeDevices") => (ByKey("devicePath"), Self::Plain),
-            (Self::PodStatus, "podIPs" | "hostIPs") => (ByKey("ip"), Self::Plain),
-            (Self::PodStatus, "resourceClaimStatuses") => (ByKey("name"), Self::Plain),
             (Self::NodeStatus, "addresses") | (Self::NodeStatus | Self::PodStatus | Self::Status, "conditions") => {
                 (ByKey("type"), Self::Plain)
             }

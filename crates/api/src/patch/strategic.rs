@@ -141,7 +141,10 @@ fn merge_list(
         let element = element.ok_or_else(missing)?;
         let Some(wanted) = element.get(key) else {
             // `{"$patch": "replace"}` alone was obeyed above; `delete` without a key says of nothing that it shall go.
-            if directive(element)? == Directive::Replace { continue } else { return Err(missing()) }
+            if directive(element)? == Directive::Replace {
+                continue;
+            }
+            return Err(missing());
         };
         let present = target.iter().position(|other| identity(other, rule) == Some(wanted));
         match (directive(element)?, present) {

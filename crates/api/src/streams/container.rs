@@ -27,7 +27,9 @@ fn choose(pod: &Value, name: &str, wanted: Option<&str>) -> Result<ContainerName
             let mut message =
                 format!("a container name must be specified for pod {name}, choose one of: [{}]", containers.join(" "));
             if !init.is_empty() {
-                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                message += " or one of the init containers: [";
+                message += &init.join(" ");
+                message += "]";
             }
             Err(message)
         }

@@ -42,7 +42,7 @@ struct WireSize {
 }
 
 /// Understands a message. An empty one on stdin is not its end.
-pub fn read(protocol: Protocol, message: Bytes) -> Incoming {
+pub fn read(protocol: Protocol, message: &Bytes) -> Incoming {
     let Some(channel) = message.first().copied() else { return Incoming::Nothing };
     let data = message.slice(1..);
     match channel {
@@ -112,7 +112,7 @@ mod tests {
             (Protocol::V5, b"\x01output", Incoming::Nothing),
         ];
         for (protocol, message, want) in table {
-            assert_eq!(read(protocol, Bytes::from_static(message)), want, "{message:?}");
+            assert_eq!(read(protocol, &Bytes::from_static(message)), want, "{message:?}");
         }
     }
 

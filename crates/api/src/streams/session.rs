@@ -177,7 +177,7 @@ where
                 Message::Close(_) => return Ok(()),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
-            match frame::read(protocol, data) {
+            match frame::read(protocol, &data) {
                 Incoming::Stdin(data) => {
                     if let Some(sender) = &input
                         && !deliver(sender, data, &frames).await

@@ -65,8 +65,8 @@ async fn a_finalizer_holds_an_object_until_it_is_removed() {
     server.post(MAPS, &map).await;
     let held = server.delete(&path).await.json();
     assert!(held["metadata"]["deletionTimestamp"].is_string());
-    let patch = json!({"metadata": {"finalizers": null}});
-    assert_eq!(server.patch(&path, "merge-patch", &patch).await.code, StatusCode::OK);
+    let release = json!({"metadata": {"finalizers": null}});
+    assert_eq!(server.patch(&path, "merge-patch", &release).await.code, StatusCode::OK);
     assert_eq!(server.get(&path).await.code, StatusCode::NOT_FOUND);
 }
 

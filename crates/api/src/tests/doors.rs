@@ -29,6 +29,14 @@ async fn with_running_pod() -> (TestServer, FakeRuntime) {
     (server, runtime)
 }
 
+/// Writes what infra would have written of the Pod `p`.
+async fn write_log(server: &TestServer, lines: &str) {
+    let uid = server.get(&format!("{PODS}/p")).await.json()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let directory = server.path(&format!("logs/default_p_{uid}/main"));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("0.log"), lines).unwrap();
+}
+
 fn upgrade(path: &str, protocols: &str) -> Request<Full<Bytes>> {
     let mut request = request(Method::GET, path, "", Bytes::new());
     let headers = request.headers_mut();
@@ -124,11 +132,11 @@ async fn a_process_that_cannot_start_is_told_on_the_status_channel() {
 #[tokio::test]
 async fn logs_are_plain_text() {
     let (server, _runtime) = with_running_pod().await;
-    let uid = server.get(&format!("{PODS}/p")).await.json()["metadata"]["uid"].as_str().unwrap().to_owned();
-    let directory = server.path(&format!("logs/default_p_{uid}/main"));
-    std::fs::create_dir_all(&directory).unwrap();
-    let lines = "2026-01-01T00:00:00.000000001Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n2026-01-01T00:00:01Z stderr F o\n";
-    std::fs::write(directory.join("0.log"), lines).unwrap();
+    write_log(
+        &server,
+        "2026-01-01T00:00:00.000000001Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n2026-01-01T00:00:01Z stderr F o\n",
+    )
+    .await;
     let answer = server.get(&format!("{PODS}/p/log")).await;
     assert_eq!((answer.code, &answer.headers["content-type"]), (StatusCode::OK, &"text/plain".parse().unwrap()));
     assert_eq!(answer.body, "one\ntwo\n");
@@ -141,10 +149,15 @@ async fn logs_are_plain_text() {
 }
 
 #[tokio::test]
-async fn a_followed_log_ends_with_the_daemon() {
+async fn a_followed_log_is_flushed_and_ends_with_the_daemon() {
     let (server, _runtime) = with_running_pod().await;
+    write_log(&server, "2026-01-01T00:00:00Z stdout F one\n").await;
     let response = server.send(request(Method::GET, &format!("{PODS}/p/log?follow=true"), "", Bytes::new())).await;
     assert_eq!(response.status(), StatusCode::OK);
+    let mut body = response.into_body();
+    let first = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "one\n");
     server.context.shutdown.cancel();
-    tokio::time::timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+    let rest = tokio::time::timeout(PATIENCE, body.collect()).await.unwrap();
+    assert_eq!(rest.unwrap().to_bytes(), "", "a clean end");
 }

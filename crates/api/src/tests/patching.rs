@@ -58,9 +58,9 @@ async fn concurrent_patches_all_arrive() {
     server.post(MAPS, &config_map("m")).await;
     let path = format!("{MAPS}/m");
     let patches = (0..6).map(|index| {
-        let patch = json!({"data": {format!("key-{index}"): "x"}});
+        let one_key = json!({"data": {format!("key-{index}"): "x"}});
         let (server, path) = (&server, &path);
-        async move { server.patch(path, "merge-patch", &patch).await.code }
+        async move { server.patch(path, "merge-patch", &one_key).await.code }
     });
     for code in futures::future::join_all(patches).await {
         assert_eq!(code, StatusCode::OK);

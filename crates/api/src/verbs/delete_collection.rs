@@ -14,15 +14,15 @@ pub async fn delete_collection(call: &Call, options: &DeleteOptions) -> Result<R
     let renderer = call.renderer()?;
     let filter = Filter::parse(call.kind, call.pod_namespace.as_deref(), &call.query)?;
     let mut list = select(call, &filter);
-    let mut deleted = Vec::with_capacity(list.objects.len());
-    for object in &list.objects {
-        match delete_one(call, &object.key.name, options).await {
-            Ok(last) => deleted.push(last),
+    let mut removed = Vec::with_capacity(list.objects.len());
+    for present in &list.objects {
+        match delete_one(call, &present.key.name, options).await {
+            Ok(object) => removed.push(object),
             // Another client was faster.
             Err(gone) if gone.code == StatusCode::NOT_FOUND => {}
             Err(error) => return Err(error),
         }
     }
-    list.objects = deleted;
+    list.objects = removed;
     Ok(whole(StatusCode::OK, renderer.content_type(), renderer.list(&list, Context::now())))
 }
