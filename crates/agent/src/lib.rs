@@ -19,12 +19,16 @@ mod directories;
 mod environment;
 mod events;
 mod images;
+#[cfg(test)]
+mod life_tests;
 mod logs;
 mod node;
 mod observation;
 mod pod_files;
 mod publish;
 mod records;
+#[cfg(test)]
+mod restart_tests;
 mod start;
 mod status;
 mod streams;

@@ -78,7 +78,8 @@ impl PodObservation {
         let mut sandboxes: Vec<_> = sandboxes.into_iter().filter(|sandbox| &sandbox.uid == uid).collect();
         sandboxes.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
         let mut containers: Vec<_> = containers.into_iter().filter(|container| &container.pod_uid == uid).collect();
-        containers.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+        // The name last, so that equal observations lead to equal actions.
+        containers.sort_by(|a, b| (b.attempt, b.created_at, &a.name).cmp(&(a.attempt, a.created_at, &b.name)));
         Self { sandboxes, containers, ..Self::default() }
     }
 

@@ -1,9 +1,20 @@
-//! What the tests of this crate share.
+//! What the tests of this crate share: a machine with a store, images, a fake runtime, and time that stands still.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
-use store::{ObjectKey, StoredObject};
+use std::time::Duration;
 
+use image::{ImageStore, ImportConfig};
+use runtime::fake::FakeRuntime;
+use serde_json::{Value, json};
+use spec::PodUid;
+use spec::k8s_openapi::api::core::v1::Pod;
+use store::{Change, ObjectKey, Store, StoredObject};
+
+use crate::agent::Agent;
+use crate::clock::{Clock, TokioClock};
+use crate::config::AgentConfig;
 use crate::desired::DesiredPod;
 
 /// Reads a pod as if it came from the store.
@@ -16,4 +27,314 @@ pub fn desired_pod(pod: &Value) -> DesiredPod {
         json: serde_json::to_vec(pod).unwrap().into(),
     };
     DesiredPod::read(&stored).unwrap()
+}
+
+/// A pod named `web` in `default`, defaulted as the API does it.
+pub fn pod(spec: &Value) -> Value {
+    named_pod("web", "u-web", spec)
+}
+
+/// A pod in `default`, defaulted as the API does it.
+pub fn named_pod(name: &str, uid: &str, spec: &Value) -> Value {
+    let value = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "default", "uid": uid, "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": spec,
+    });
+    let mut pod: Pod = serde_json::from_value(value).unwrap();
+    spec::defaults::default_pod(&mut pod);
+    serde_json::to_value(pod).unwrap()
+}
+
+/// One machine; its agent may be dropped and started anew.
+pub struct TestNode {
+    pub directory: tempfile::TempDir,
+    pub store: Store,
+    pub images: ImageStore,
+    pub runtime: FakeRuntime,
+    pub clock: Arc<TokioClock>,
+    agent: Option<Agent>,
+    // While a blocking task runs, tokio does not move paused time by itself.
+    _hold_time: std::sync::mpsc::Sender<()>,
+    _watchdog: std::sync::mpsc::Sender<()>,
+}
+
+impl TestNode {
+    /// A machine with an image `app:1` and a running agent. Time stands still: the test moves it.
+    pub async fn start() -> Self {
+        let mut node = Self::without_agent().await;
+        node.start_agent().await;
+        node
+    }
+
+    pub async fn without_agent() -> Self {
+        let (hold_time, held) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || held.recv());
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store")).unwrap();
+        let images = ImageStore::open(&directory.path().join("images"), store.clone()).unwrap();
+        let clock = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z"));
+        let wall = Arc::clone(&clock);
+        let runtime = FakeRuntime::new(directory.path().join("tmpfs"), move || wall.wall());
+        let node = Self {
+            directory,
+            store,
+            images,
+            runtime,
+            clock,
+            agent: None,
+            _hold_time: hold_time,
+            _watchdog: watchdog(),
+        };
+        node.load_image("app:1").await;
+        node
+    }
+
+    pub async fn load_image(&self, reference: &str) {
+        let rootfs = self.directory.path().join("rootfs");
+        fs::create_dir_all(&rootfs).unwrap();
+        fs::write(rootfs.join("program"), reference).unwrap();
+        let config = ImportConfig {
+            entrypoint: vec!["/program".to_owned()],
+            cmd: vec!["--serve".to_owned()],
+            env: vec!["FROM_IMAGE=yes".to_owned()],
+            ..ImportConfig::default()
+        };
+        self.images.import_rootfs(&rootfs, reference, config).await.unwrap();
+    }
+
+    pub fn config(&self) -> AgentConfig {
+        let base = self.directory.path();
+        let resolv_conf = base.join("resolv.conf");
+        fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch example.org\n").unwrap();
+        AgentConfig {
+            host_resolv_conf: resolv_conf,
+            node_addresses: vec!["192.0.2.1".parse().unwrap()],
+            ..AgentConfig::new("edge", base.join("data"), base.join("logs"))
+        }
+    }
+
+    pub async fn start_agent(&mut self) {
+        let runtime = Arc::new(self.runtime.clone());
+        let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
+        let agent = Agent::start(self.config(), self.store.clone(), self.images.clone(), runtime, clock).await;
+        self.agent = Some(agent.unwrap());
+    }
+
+    /// The daemon dies wherever it is.
+    pub async fn kill_agent(&mut self) {
+        self.agent.take().unwrap().shutdown().await;
+    }
+
+    pub fn agent(&self) -> &Agent {
+        self.agent.as_ref().unwrap()
+    }
+
+    pub async fn put(&self, resource: &str, object: Value) {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+        let key = ObjectKey::namespaced(resource, text("/metadata/namespace"), text("/metadata/name"));
+        let write = self.store.write(key, move |_| Ok::<_, std::convert::Infallible>((Change::Put(object), ())));
+        write.await.unwrap();
+    }
+
+    pub async fn create(&self, pod: &Value) {
+        self.put("pods", pod.clone()).await;
+    }
+
+    pub async fn edit(&self, name: &str, edit: impl FnOnce(&mut Value) + Send + 'static) {
+        let write = self.store.write(ObjectKey::namespaced("pods", "default", name), move |present| {
+            let mut next = (*present.unwrap().value).clone();
+            edit(&mut next);
+            Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
+        });
+        write.await.unwrap();
+    }
+
+    /// As the API deletes a pod: it says until when.
+    pub async fn delete(&self, name: &str, grace: u32) {
+        let at = self.clock.wall() + Duration::from_secs(grace.into());
+        let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.edit(name, move |pod| {
+            pod["metadata"]["deletionTimestamp"] = at.into();
+            pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        })
+        .await;
+    }
+
+    /// As the API forces it: the object is gone at once.
+    pub async fn remove(&self, resource: &str, name: &str) {
+        let key = ObjectKey::namespaced(resource, "default", name);
+        self.store.write(key, |_| Ok::<_, std::convert::Infallible>((Change::Delete, ()))).await.unwrap();
+    }
+
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.store.get(&ObjectKey::namespaced("pods", "default", name)).map(|stored| (*stored.value).clone())
+    }
+
+    /// Waits until the pod (null once it is gone) is as wanted.
+    pub async fn wait_for(&self, name: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        let mut watch = self.store.watch("pods", None).unwrap();
+        loop {
+            let pod = self.get(name).unwrap_or_default();
+            if wanted(&pod) {
+                return pod;
+            }
+            watch.next().await.unwrap();
+        }
+    }
+
+    pub async fn wait_for_phase(&self, name: &str, phase: &str) -> Value {
+        self.wait_for(name, |pod| pod["status"]["phase"] == phase).await
+    }
+
+    /// Waits until a container waits for this reason.
+    pub async fn wait_for_reason(&self, name: &str, container: &str, reason: &str) -> Value {
+        self.wait_for(name, |pod| status_of(pod, container)["state"]["waiting"]["reason"] == reason).await
+    }
+
+    /// Waits until a container runs for the `count`th time after its first.
+    pub async fn wait_for_restart(&self, name: &str, container: &str, count: u32) -> Value {
+        self.wait_for(name, |pod| {
+            let status = status_of(pod, container);
+            status["restartCount"] == count && status["state"]["running"].is_object()
+        })
+        .await
+    }
+
+    pub async fn wait_until_gone(&self, name: &str) {
+        self.wait_for(name, Value::is_null).await;
+    }
+
+    pub async fn advance(&self, seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    /// Reasons and messages of the events of a pod, oldest first; those that repeat once.
+    pub async fn wait_for_event(&self, reason: &str) -> String {
+        let mut watch = self.store.watch("events", None).unwrap();
+        loop {
+            let events = self.store.list("events", None).objects;
+            if let Some(event) = events.iter().find(|event| event.value["reason"] == reason) {
+                return event.value["message"].as_str().unwrap().to_owned();
+            }
+            watch.next().await.unwrap();
+        }
+    }
+
+    /// `<volume-plugin>/<volume>` of a pod on the disk.
+    pub fn volume(&self, uid: &str, plugin: &str, name: &str) -> std::path::PathBuf {
+        self.directory.path().join("data/pods").join(uid).join("volumes").join(plugin).join(name)
+    }
+
+    /// When each run of a container started and ended, in seconds since the beginning of the test.
+    pub fn starts(&self, container: &str) -> Vec<i64> {
+        let beginning: spec::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let history = self.runtime.history();
+        let starts = history
+            .iter()
+            .filter(|happened| happened.verb == runtime::fake::Verb::StartContainer && happened.subject == container);
+        starts.map(|happened| happened.at.as_second() - beginning.as_second()).collect()
+    }
+
+    /// Each verb with its subject and number, such as `StartContainer app 0`.
+    pub fn verbs(&self) -> Vec<String> {
+        let history = self.runtime.history();
+        history
+            .iter()
+            .map(|happened| format!("{:?} {} {}", happened.verb, happened.subject, happened.attempt))
+            .collect()
+    }
+
+    /// Everything that the agent left on this machine for no pod.
+    pub fn leftovers(&self) -> Vec<String> {
+        let base = self.directory.path();
+        let mut left = Vec::new();
+        for directory in ["data/pods", "logs"] {
+            let entries = crate::directories::entries(&base.join(directory)).unwrap();
+            left.extend(entries.into_iter().map(|entry| format!("{directory}/{entry}")));
+        }
+        let records: Vec<(String, Value)> = self.store.records("agent-pods").unwrap();
+        left.extend(records.into_iter().map(|(uid, _)| format!("record {uid}")));
+        if !self.runtime.is_empty() {
+            left.push("sandbox or container".to_owned());
+        }
+        left
+    }
+}
+
+/// `status.containerStatuses[]` or `initContainerStatuses[]` of that name, or null.
+pub fn status_of(pod: &Value, container: &str) -> Value {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    lists
+        .iter()
+        .filter_map(|list| pod["status"][list].as_array())
+        .flatten()
+        .find(|status| status["name"] == container)
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// `status.conditions[]` of that type.
+pub fn condition(pod: &Value, type_: &str) -> Value {
+    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
+}
+
+pub fn uid(text: &str) -> PodUid {
+    PodUid::new(text)
+}
+
+/// An environment as a map, for looking things up.
+pub fn env_map(env: &[(String, String)]) -> BTreeMap<&str, &str> {
+    env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Paused time has no time-outs, so a test that waits for ever is ended by a thread outside of it.
+fn watchdog() -> std::sync::mpsc::Sender<()> {
+    let (alive, ended) = std::sync::mpsc::channel::<()>();
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(Duration::from_secs(90)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{test} waits for something that does not come");
+            std::process::abort();
+        }
+    });
+    alive
+}
+
+impl TestNode {
+    /// Waits until something that no watch tells of has come true. Looks again after each change in the runtime or the
+    /// store, and lets the tasks of the agent run in between.
+    pub async fn wait_until_clean(&self, mut done: impl FnMut() -> bool) {
+        while !done() {
+            // A thread of its own lets the blocking work of the agent go on meanwhile.
+            tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+        }
+    }
+
+    pub async fn wait_for_stop(&self, container: &str) {
+        self.wait_until_clean(|| {
+            self.runtime
+                .history()
+                .iter()
+                .any(|happened| happened.verb == runtime::fake::Verb::StopContainer && happened.subject == container)
+        })
+        .await;
+    }
+
+    /// Waits until a container of the pod was asked to stop and has its time.
+    pub async fn wait_for_stop_request(&self, uid: &str) {
+        self.wait_until_clean(|| self.runtime.is_stopping(&PodUid::new(uid))).await;
+    }
+
+    /// Where the files of the pod's Secret volume are.
+    pub async fn secret_directory(&self, volume: &str) -> std::path::PathBuf {
+        use runtime::Runtime as _;
+        let sandbox = self.runtime.list_pod_sandboxes().await.into_iter().next().unwrap();
+        self.runtime.tmpfs_path(&sandbox.id, &spec::VolumeName::new(volume))
+    }
 }

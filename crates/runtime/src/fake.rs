@@ -83,6 +83,8 @@ struct State {
     on_signal: BTreeMap<ContainerName, OnSignal>,
     exits_at_once: BTreeMap<ContainerName, i32>,
     history: Vec<Happened>,
+    halt_at: Option<usize>,
+    halted: bool,
     addresses: u8,
 }
 
@@ -158,6 +160,40 @@ impl FakeRuntime {
         self.tell(uid);
     }
 
+    /// The daemon dies when `verbs` more verbs have succeeded: that one and all later ones do what they should, or nothing
+    /// at all, and their callers never hear of it.
+    pub fn halt_after(&self, verbs: usize) {
+        let mut state = self.lock();
+        state.halt_at = Some(state.history.len() + verbs);
+    }
+
+    /// Returns once the daemon has died of [`Self::halt_after`].
+    pub async fn halted(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.lock().halted {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The next daemon lives on.
+    pub fn resume(&self) {
+        let mut state = self.lock();
+        state.halt_at = None;
+        state.halted = false;
+    }
+
+    /// The machine loses all sandboxes and containers, and all records of them.
+    pub fn forget_everything(&self) {
+        let mut state = self.lock();
+        state.sandboxes.clear();
+        state.containers.clear();
+    }
+
     /// What happened so far.
     pub fn history(&self) -> Vec<Happened> {
         self.lock().history.clone()
@@ -177,6 +213,20 @@ impl FakeRuntime {
         sandboxes.max_by_key(|sandbox| sandbox.status.attempt).map(|sandbox| sandbox.config.clone())
     }
 
+    /// How many of the failures that a test asked for are still to come.
+    pub fn failures_left(&self, verb: Verb) -> u32 {
+        self.lock().failures.get(&verb).copied().unwrap_or_default()
+    }
+
+    /// Whether a container of the pod was asked to stop and still runs.
+    pub fn is_stopping(&self, uid: &PodUid) -> bool {
+        let state = self.lock();
+        let running = state.containers.values().filter(|container| {
+            &container.status.pod_uid == uid && matches!(container.status.state, ContainerState::Running { .. })
+        });
+        running.into_iter().any(|container| container.deadline.is_some())
+    }
+
     /// Whether nothing is left of any pod.
     pub fn is_empty(&self) -> bool {
         let state = self.lock();
@@ -190,6 +240,19 @@ impl FakeRuntime {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a caller stays for ever if its daemon has died.
+    async fn gate(&self) {
+        let halted = {
+            let mut state = self.lock();
+            state.halted |= state.halt_at.is_some_and(|halt_at| state.history.len() >= halt_at);
+            state.halted
+        };
+        if halted {
+            self.changed.notify_waiters();
+            std::future::pending::<()>().await;
+        }
     }
 
     fn tell(&self, uid: &PodUid) {
@@ -260,62 +323,24 @@ fn injected() -> Box<dyn std::error::Error + Send + Sync> {
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RunPodSandbox) {
-            return Err(RuntimeError::RunSandbox {
-                pod: config.pod,
-                step: "make its network".to_owned(),
-                source: injected(),
-            });
-        }
-        state.addresses = state.addresses.wrapping_add(1);
-        let address = IpAddr::V4(Ipv4Addr::new(10, 85, 0, state.addresses));
-        let status = PodSandboxStatus {
-            id: SandboxId::random(),
-            pod: config.pod.clone(),
-            uid: config.uid.clone(),
-            attempt: config.attempt,
-            state: PodSandboxState::Ready,
-            addresses: vec![address],
-            created_at: now,
-        };
-        state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
-        let sandbox = FakeSandbox { status: status.clone(), config };
-        state.sandboxes.insert(status.id.clone(), sandbox);
-        drop(state);
-        self.tell(&status.uid);
-        Ok(status)
+        self.gate().await;
+        let result = self.run_pod_sandbox_now(config);
+        self.gate().await;
+        result
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::StopPodSandbox) {
-            return Err(RuntimeError::Remove { step: format!("stop sandbox {id}"), source: injected() });
-        }
-        let Some(sandbox) = state.sandboxes.get(id) else { return Ok(()) };
-        let (uid, pod, attempt) = (sandbox.status.uid.clone(), sandbox.status.pod.to_string(), sandbox.status.attempt);
-        state.stop_sandbox(id, now);
-        state.happened(Verb::StopPodSandbox, pod, attempt, now);
-        drop(state);
-        self.tell(&uid);
-        Ok(())
+        self.gate().await;
+        let result = self.stop_pod_sandbox_now(id);
+        self.gate().await;
+        result
     }
 
     async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RemovePodSandbox) {
-            return Err(RuntimeError::Remove { step: format!("remove sandbox {id}"), source: injected() });
-        }
-        state.stop_sandbox(id, now);
-        let Some(sandbox) = state.sandboxes.remove(id) else { return Ok(()) };
-        state.containers.retain(|_, container| &container.status.sandbox_id != id);
-        state.happened(Verb::RemovePodSandbox, sandbox.status.pod.to_string(), sandbox.status.attempt, now);
-        drop(state);
-        self.tell(&sandbox.status.uid);
-        Ok(())
+        self.gate().await;
+        let result = self.remove_pod_sandbox_now(id);
+        self.gate().await;
+        result
     }
 
     async fn list_pod_sandboxes(&self) -> Vec<PodSandboxStatus> {
@@ -327,81 +352,17 @@ impl Runtime for FakeRuntime {
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId, RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::CreateContainer) {
-            let step = "assemble its root".to_owned();
-            return Err(RuntimeError::CreateContainer { name: config.name, step, source: injected() });
-        }
-        let Some(owner) = state.sandboxes.get(sandbox) else {
-            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
-        };
-        if owner.status.state != PodSandboxState::Ready {
-            return Err(RuntimeError::SandboxNotReady { pod: owner.status.pod.clone() });
-        }
-        let id = ContainerId::random();
-        let log_path = owner.config.log_directory.join(config.name.as_str()).join(format!("{}.log", config.attempt));
-        let status = ContainerStatus {
-            id: id.clone(),
-            sandbox_id: sandbox.clone(),
-            pod_uid: owner.status.uid.clone(),
-            name: config.name.clone(),
-            attempt: config.attempt,
-            image_ref: config.image_ref.clone(),
-            image_id: config.image_id.clone(),
-            labels: config.labels.clone(),
-            created_at: now,
-            log_path,
-            user: None,
-            state: ContainerState::Created,
-        };
-        let uid = status.pod_uid.clone();
-        state.happened(Verb::CreateContainer, config.name.as_str(), config.attempt, now);
-        state.containers.insert(id.clone(), FakeContainer { status, config, deadline: None });
-        drop(state);
-        self.tell(&uid);
-        Ok(id)
+        self.gate().await;
+        let result = self.create_container_now(sandbox, config);
+        self.gate().await;
+        result
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        let cannot = state.must_fail(Verb::StartContainer);
-        let Some(container) = state.containers.get(id) else {
-            return Err(RuntimeError::NoSuchContainer(id.clone()));
-        };
-        let (name, attempt, uid) =
-            (container.status.name.clone(), container.status.attempt, container.status.pod_uid.clone());
-        let cannot = cannot || state.failing_starts.contains(&name);
-        let at_once = state.exits_at_once.get(&name).copied();
-        let Some(container) = state.containers.get_mut(id) else {
-            return Err(RuntimeError::NoSuchContainer(id.clone()));
-        };
-        if cannot {
-            let error = RuntimeError::StartContainer {
-                name,
-                step: "execute".to_owned(),
-                path: Some(PathBuf::from("/no/such/program")),
-                source: std::io::Error::from_raw_os_error(2),
-            };
-            let message = format!("{error}: No such file or directory (os error 2)");
-            container.end(128, ExitReason::StartFailed { message }, now);
-            if let ContainerState::Exited(exit) = &mut container.status.state {
-                exit.signal = None;
-            }
-            drop(state);
-            self.tell(&uid);
-            return Err(error);
-        }
-        container.status.state = ContainerState::Running { started_at: now };
-        container.status.user = Some(ResolvedUser { uid: 0, gid: 0, groups: vec![0] });
-        if let Some(code) = at_once {
-            container.end(code, ExitReason::Exited, now);
-        }
-        state.happened(Verb::StartContainer, name.as_str(), attempt, now);
-        drop(state);
-        self.tell(&uid);
-        Ok(())
+        self.gate().await;
+        let result = self.start_container_now(id);
+        self.gate().await;
+        result
     }
 
     async fn stop_container(
@@ -410,12 +371,16 @@ impl Runtime for FakeRuntime {
         _signal: Option<i32>,
         grace: Duration,
     ) -> Result<(), RuntimeError> {
+        self.gate().await;
         let asked = tokio::time::Instant::now() + grace;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let Some(deadline) = self.try_stop(id, asked)? else { return Ok(()) };
+            let Some(deadline) = self.try_stop(id, asked)? else {
+                self.gate().await;
+                return Ok(());
+            };
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep_until(deadline) => {}
@@ -424,16 +389,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RemoveContainer) {
-            return Err(RuntimeError::Remove { step: format!("remove container {id}"), source: injected() });
-        }
-        let Some(container) = state.containers.remove(id) else { return Ok(()) };
-        state.happened(Verb::RemoveContainer, container.status.name.as_str(), container.status.attempt, now);
-        drop(state);
-        self.tell(&container.status.pod_uid);
-        Ok(())
+        self.gate().await;
+        let result = self.remove_container_now(id);
+        self.gate().await;
+        result
     }
 
     async fn list_containers(&self) -> Vec<ContainerStatus> {
@@ -524,6 +483,156 @@ impl Runtime for FakeRuntime {
 }
 
 impl FakeRuntime {
+    fn run_pod_sandbox_now(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RunPodSandbox) {
+            return Err(RuntimeError::RunSandbox {
+                pod: config.pod,
+                step: "make its network".to_owned(),
+                source: injected(),
+            });
+        }
+        state.addresses = state.addresses.wrapping_add(1);
+        let address = IpAddr::V4(Ipv4Addr::new(10, 85, 0, state.addresses));
+        let status = PodSandboxStatus {
+            id: SandboxId::random(),
+            pod: config.pod.clone(),
+            uid: config.uid.clone(),
+            attempt: config.attempt,
+            state: PodSandboxState::Ready,
+            addresses: vec![address],
+            created_at: now,
+        };
+        state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
+        let sandbox = FakeSandbox { status: status.clone(), config };
+        state.sandboxes.insert(status.id.clone(), sandbox);
+        drop(state);
+        self.tell(&status.uid);
+        Ok(status)
+    }
+
+    fn stop_pod_sandbox_now(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::StopPodSandbox) {
+            return Err(RuntimeError::Remove { step: format!("stop sandbox {id}"), source: injected() });
+        }
+        let Some(sandbox) = state.sandboxes.get(id) else { return Ok(()) };
+        let (uid, pod, attempt) = (sandbox.status.uid.clone(), sandbox.status.pod.to_string(), sandbox.status.attempt);
+        state.stop_sandbox(id, now);
+        state.happened(Verb::StopPodSandbox, pod, attempt, now);
+        drop(state);
+        self.tell(&uid);
+        Ok(())
+    }
+
+    fn remove_pod_sandbox_now(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RemovePodSandbox) {
+            return Err(RuntimeError::Remove { step: format!("remove sandbox {id}"), source: injected() });
+        }
+        state.stop_sandbox(id, now);
+        let Some(sandbox) = state.sandboxes.remove(id) else { return Ok(()) };
+        state.containers.retain(|_, container| &container.status.sandbox_id != id);
+        state.happened(Verb::RemovePodSandbox, sandbox.status.pod.to_string(), sandbox.status.attempt, now);
+        drop(state);
+        self.tell(&sandbox.status.uid);
+        Ok(())
+    }
+
+    fn create_container_now(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::CreateContainer) {
+            let step = "assemble its root".to_owned();
+            return Err(RuntimeError::CreateContainer { name: config.name, step, source: injected() });
+        }
+        let Some(owner) = state.sandboxes.get(sandbox) else {
+            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
+        };
+        if owner.status.state != PodSandboxState::Ready {
+            return Err(RuntimeError::SandboxNotReady { pod: owner.status.pod.clone() });
+        }
+        let id = ContainerId::random();
+        let log_path = owner.config.log_directory.join(config.name.as_str()).join(format!("{}.log", config.attempt));
+        let status = ContainerStatus {
+            id: id.clone(),
+            sandbox_id: sandbox.clone(),
+            pod_uid: owner.status.uid.clone(),
+            name: config.name.clone(),
+            attempt: config.attempt,
+            image_ref: config.image_ref.clone(),
+            image_id: config.image_id.clone(),
+            labels: config.labels.clone(),
+            created_at: now,
+            log_path,
+            user: None,
+            state: ContainerState::Created,
+        };
+        let uid = status.pod_uid.clone();
+        state.happened(Verb::CreateContainer, config.name.as_str(), config.attempt, now);
+        state.containers.insert(id.clone(), FakeContainer { status, config, deadline: None });
+        drop(state);
+        self.tell(&uid);
+        Ok(id)
+    }
+
+    fn start_container_now(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        let cannot = state.must_fail(Verb::StartContainer);
+        let Some(container) = state.containers.get(id) else {
+            return Err(RuntimeError::NoSuchContainer(id.clone()));
+        };
+        let (name, attempt, uid) =
+            (container.status.name.clone(), container.status.attempt, container.status.pod_uid.clone());
+        let cannot = cannot || state.failing_starts.contains(&name);
+        let at_once = state.exits_at_once.get(&name).copied();
+        let Some(container) = state.containers.get_mut(id) else {
+            return Err(RuntimeError::NoSuchContainer(id.clone()));
+        };
+        if cannot {
+            let error = RuntimeError::StartContainer {
+                name,
+                step: "execute".to_owned(),
+                path: Some(PathBuf::from("/no/such/program")),
+                source: std::io::Error::from_raw_os_error(2),
+            };
+            let message = format!("{error}: No such file or directory (os error 2)");
+            container.end(128, ExitReason::StartFailed { message }, now);
+            if let ContainerState::Exited(exit) = &mut container.status.state {
+                exit.signal = None;
+            }
+            drop(state);
+            self.tell(&uid);
+            return Err(error);
+        }
+        container.status.state = ContainerState::Running { started_at: now };
+        container.status.user = Some(ResolvedUser { uid: 0, gid: 0, groups: vec![0] });
+        if let Some(code) = at_once {
+            container.end(code, ExitReason::Exited, now);
+        }
+        state.happened(Verb::StartContainer, name.as_str(), attempt, now);
+        drop(state);
+        self.tell(&uid);
+        Ok(())
+    }
+
+    fn remove_container_now(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let now = (self.now)();
+        let mut state = self.lock();
+        if state.must_fail(Verb::RemoveContainer) {
+            return Err(RuntimeError::Remove { step: format!("remove container {id}"), source: injected() });
+        }
+        let Some(container) = state.containers.remove(id) else { return Ok(()) };
+        state.happened(Verb::RemoveContainer, container.status.name.as_str(), container.status.attempt, now);
+        drop(state);
+        self.tell(&container.status.pod_uid);
+        Ok(())
+    }
+
     /// Sends the signal; `None` once the container has ended, else until when it may go on.
     fn try_stop(
         &self,

@@ -1,0 +1,585 @@
+//! The life of pods, rule by rule, on a fake runtime and with time that the test moves.
+
+use runtime::MountSource;
+use runtime::fake::{OnSignal, Verb};
+use serde_json::{Value, json};
+
+use crate::testing::{TestNode, condition, env_map, named_pod, pod, status_of, uid};
+
+fn one_container() -> Value {
+    json!({ "containers": [{ "name": "app", "image": "app:1" }] })
+}
+
+fn with_policy(policy: &str) -> Value {
+    json!({ "restartPolicy": policy, "containers": [{ "name": "app", "image": "app:1" }] })
+}
+
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready")["status"] == "True"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_runs_and_says_so() {
+    let node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    let pod = node.wait_for("web", is_ready).await;
+    let status = &pod["status"];
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(status["podIP"], "10.85.0.1");
+    assert_eq!(status["podIPs"], json!([{ "ip": "10.85.0.1" }]));
+    assert_eq!(status["hostIP"], "192.0.2.1");
+    assert_eq!(status["qosClass"], "BestEffort");
+    assert_eq!(status["observedGeneration"], 1);
+    assert_eq!(status["startTime"], "2026-01-01T00:00:00Z");
+    assert_eq!(pod["spec"]["nodeName"], "edge");
+    for type_ in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(condition(&pod, type_)["status"], "True", "{type_}");
+    }
+    let app = status_of(&pod, "app");
+    assert_eq!((&app["ready"], &app["started"], &app["restartCount"]), (&json!(true), &json!(true), &json!(0)));
+    assert_eq!(app["state"]["running"]["startedAt"], "2026-01-01T00:00:00Z");
+    assert!(app["containerID"].as_str().unwrap().starts_with("monopod://"));
+    assert!(app["imageID"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(app["user"]["linux"]["uid"], 0);
+    for (reason, message) in [
+        ("Scheduled", "Successfully assigned default/web to edge"),
+        ("Pulled", "Container image \"app:1\" already present on machine and can be accessed by the pod"),
+        ("Created", "Container created"),
+        ("Started", "Container started"),
+    ] {
+        assert_eq!(node.wait_for_event(reason).await, message);
+    }
+    assert_eq!(
+        node.verbs(),
+        ["RunPodSandbox default/web 0", "CreateContainer app 0", "StartContainer app 0"],
+        "each step is done once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_gets_its_command_environment_and_files() {
+    let node = TestNode::start().await;
+    let spec = json!({ "containers": [{
+        "name": "app", "image": "app:1", "args": ["$(GREETING)", "$$(GREETING)"],
+        "env": [
+            { "name": "GREETING", "value": "hello" },
+            { "name": "IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } },
+        ],
+    }] });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    let config = node.runtime.container_config("app").unwrap();
+    assert_eq!(config.command, ["/program", "hello", "$(GREETING)"]);
+    let env = env_map(&config.env);
+    assert_eq!(env["IP"], "10.85.0.1");
+    assert_eq!(env["HOSTNAME"], "web");
+    assert_eq!(env["FROM_IMAGE"], "yes");
+    let file = |target: &str| {
+        let mount = config.mounts.iter().find(|mount| mount.target.as_os_str() == target).unwrap();
+        let MountSource::HostPath(path) = &mount.source else { panic!("{target} is a file of the machine") };
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert!(file("/etc/hosts").contains("10.85.0.1\tweb\n"));
+    assert_eq!(file("/etc/hostname"), "web\n");
+    assert_eq!(file("/etc/resolv.conf"), "search example.org\nnameserver 192.0.2.53\n");
+    assert_eq!(file("/dev/termination-log"), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_containers_run_in_order_before_the_app() {
+    let node = TestNode::start().await;
+    let spec = json!({
+        "initContainers": [{ "name": "one", "image": "app:1" }, { "name": "two", "image": "app:1" }],
+        "containers": [{ "name": "app", "image": "app:1" }, { "name": "side", "image": "app:1" }],
+    });
+    node.create(&pod(&spec)).await;
+    let waiting = node.wait_for("web", |pod| status_of(pod, "one")["state"]["running"].is_object()).await;
+    assert_eq!(waiting["status"]["phase"], "Pending");
+    assert_eq!(status_of(&waiting, "app")["state"]["waiting"]["reason"], "PodInitializing");
+    let initialized = condition(&waiting, "Initialized");
+    assert_eq!(initialized["reason"], "ContainersNotInitialized");
+    assert_eq!(initialized["message"], "containers with incomplete status: [one two]");
+    assert_eq!(condition(&waiting, "Ready")["message"], "containers with unready status: [app side]");
+    assert!(node.runtime.exit("one", 0));
+    node.wait_for("web", |pod| status_of(pod, "two")["state"]["running"].is_object()).await;
+    assert!(node.runtime.exit("two", 0));
+    let running = node.wait_for("web", is_ready).await;
+    assert_eq!(status_of(&running, "one")["state"]["terminated"]["reason"], "Completed");
+    assert_eq!(status_of(&running, "two")["ready"], true);
+    let starts: Vec<_> = node.verbs().into_iter().filter(|verb| verb.starts_with("Start")).collect();
+    assert_eq!(
+        starts,
+        ["StartContainer one 0", "StartContainer two 0", "StartContainer app 0", "StartContainer side 0"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_init_container_is_retried_with_back_off() {
+    let node = TestNode::start().await;
+    node.runtime.exits_at_once("init", Some(3));
+    let spec = json!({
+        "initContainers": [{ "name": "init", "image": "app:1" }],
+        "containers": [{ "name": "app", "image": "app:1" }],
+    });
+    node.create(&pod(&spec)).await;
+    let pod = node.wait_for_reason("web", "init", "CrashLoopBackOff").await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    assert_eq!(status_of(&pod, "app")["state"]["waiting"]["reason"], "PodInitializing");
+    assert_eq!(status_of(&pod, "init")["lastState"]["terminated"]["exitCode"], 3);
+    node.runtime.exits_at_once("init", Some(0));
+    node.advance(10).await;
+    node.wait_for("web", is_ready).await;
+    assert_eq!(node.starts("init"), [0, 0, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_init_container_ends_a_pod_that_never_restarts() {
+    let node = TestNode::start().await;
+    node.runtime.exits_at_once("init", Some(3));
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [{ "name": "init", "image": "app:1" }],
+        "containers": [{ "name": "app", "image": "app:1" }],
+    });
+    node.create(&pod(&spec)).await;
+    let pod = node.wait_for_phase("web", "Failed").await;
+    assert_eq!(status_of(&pod, "init")["state"]["terminated"]["exitCode"], 3);
+    assert_eq!(node.starts("app"), [] as [i64; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_backs_off_and_a_restart_of_the_daemon_does_not_forgive_it() {
+    let mut node = TestNode::start().await;
+    node.runtime.exits_at_once("app", Some(1));
+    node.create(&pod(&one_container())).await;
+    let pod = node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+    let app = status_of(&pod, "app");
+    assert_eq!(
+        app["state"]["waiting"]["message"],
+        "back-off 10s restarting failed container=app pod=web_default(u-web)"
+    );
+    assert_eq!(app["restartCount"], 1, "the first restart comes at once");
+    assert_eq!(app["lastState"]["terminated"]["exitCode"], 1);
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(
+        node.wait_for_event("BackOff").await,
+        "Back-off restarting failed container app in pod web_default(u-web)"
+    );
+    node.advance(9).await;
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.advance(1).await;
+    node.wait_for("web", |pod| {
+        status_of(pod, "app")["state"]["waiting"]["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("back-off 20s"))
+    })
+    .await;
+    node.runtime.exits_at_once("app", None);
+    node.advance(20).await;
+    node.wait_for_restart("web", "app", 3).await;
+    assert_eq!(node.starts("app"), [0, 0, 10, 30]);
+    node.advance(601).await;
+    node.runtime.exit("app", 1);
+    node.wait_for_restart("web", "app", 4).await;
+    assert_eq!(node.starts("app").last(), Some(&631), "a long run is forgiven");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_restart_policy_decides_what_an_exit_means() {
+    for (policy, code, phase) in [("Never", 0, "Succeeded"), ("Never", 7, "Failed"), ("OnFailure", 0, "Succeeded")] {
+        let node = TestNode::start().await;
+        node.create(&pod(&with_policy(policy))).await;
+        node.wait_for("web", is_ready).await;
+        node.runtime.exit("app", code);
+        let pod = node.wait_for_phase("web", phase).await;
+        assert_eq!(status_of(&pod, "app")["state"]["terminated"]["exitCode"], code, "{policy} {code}");
+        let reason = if phase == "Succeeded" { "PodCompleted" } else { "PodFailed" };
+        assert_eq!(condition(&pod, "Ready")["reason"], reason);
+        assert_eq!(pod["status"]["podIP"], Value::Null);
+        assert_eq!(node.starts("app"), [0], "{policy} {code}");
+    }
+    for (policy, code) in [("Always", 0), ("Always", 7), ("OnFailure", 7)] {
+        let node = TestNode::start().await;
+        node.create(&pod(&with_policy(policy))).await;
+        node.wait_for("web", is_ready).await;
+        node.runtime.exit("app", code);
+        let pod = node.wait_for_restart("web", "app", 1).await;
+        assert_eq!(status_of(&pod, "app")["lastState"]["terminated"]["exitCode"], code, "{policy} {code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_phase_waits_for_all_containers() {
+    let node = TestNode::start().await;
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [{ "name": "app", "image": "app:1" }, { "name": "other", "image": "app:1" }],
+    });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.exit("app", 1);
+    let half = node.wait_for("web", |pod| status_of(pod, "app")["state"]["terminated"].is_object()).await;
+    assert_eq!(half["status"]["phase"], "Running");
+    assert_eq!(condition(&half, "Ready")["message"], "containers with unready status: [app]");
+    node.runtime.exit("other", 0);
+    node.wait_for_phase("web", "Failed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_pod_keeps_object_status_and_logs_but_no_sandbox_or_volume() {
+    let mut node = TestNode::start().await;
+    let spec = json!({
+        "restartPolicy": "Never",
+        "volumes": [{ "name": "data", "emptyDir": {} }],
+        "containers": [{ "name": "app", "image": "app:1", "volumeMounts": [{ "name": "data", "mountPath": "/data" }] }],
+    });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    let volume = node.volume("u-web", "kubernetes.io~empty-dir", "data");
+    assert!(volume.is_dir());
+    let logs = node.directory.path().join("logs/default_web_u-web/app");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("0.log"), "2026-01-01T00:00:00Z stdout F done\n").unwrap();
+    node.runtime.exit("app", 0);
+    let finished = node.wait_for_phase("web", "Succeeded").await;
+    node.wait_until_clean(|| !volume.exists()).await;
+    assert!(logs.join("0.log").exists());
+    // A restart changes nothing of it and starts nothing.
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.delete("web", 0).await;
+    node.wait_until_gone("web").await;
+    assert_eq!(finished["status"]["phase"], "Succeeded");
+    assert_eq!(node.starts("app"), [0]);
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_gets_its_grace_period_and_leaves_nothing() {
+    let node = TestNode::start().await;
+    node.runtime.on_signal("app", OnSignal::Ignores);
+    let spec = json!({ "containers": [{ "name": "app", "image": "app:1" }, { "name": "quick", "image": "app:1" }] });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    node.delete("web", 30).await;
+    // Both were asked at once; the quick one ends, the other has its time.
+    node.wait_for_stop("quick").await;
+    assert_eq!(node.wait_for_event("Killing").await, "Stopping container app");
+    node.advance(29).await;
+    assert!(node.get("web").is_some());
+    node.advance(1).await;
+    node.wait_until_gone("web").await;
+    assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+    let stops: Vec<_> = node.runtime.history().into_iter().filter(|h| h.verb == Verb::StopContainer).collect();
+    assert_eq!(stops.iter().map(|stop| stop.at.as_second() % 86400).collect::<Vec<_>>(), [0, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_delete_shortens_the_grace_period_and_never_lengthens_it() {
+    let node = TestNode::start().await;
+    node.runtime.on_signal("app", OnSignal::Ignores);
+    node.create(&pod(&one_container())).await;
+    node.wait_for("web", is_ready).await;
+    node.delete("web", 300).await;
+    node.wait_for_event("Killing").await;
+    node.advance(5).await;
+    node.delete("web", 10).await;
+    node.delete("web", 500).await;
+    node.advance(10).await;
+    node.wait_until_gone("web").await;
+    let stop = node.runtime.history().into_iter().find(|h| h.verb == Verb::StopContainer).unwrap();
+    assert_eq!(stop.at.as_second() % 86400, 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_that_never_ran_goes_as_failed() {
+    let node = TestNode::start().await;
+    node.create(&pod(&json!({ "containers": [{ "name": "app", "image": "absent:1" }] }))).await;
+    node.wait_for_reason("web", "app", "ErrImagePull").await;
+    let mut phases = Vec::new();
+    let mut watch = node.store.watch("pods", None).unwrap();
+    node.delete("web", 30).await;
+    while node.get("web").is_some() || phases.is_empty() {
+        let event = watch.next().await.unwrap();
+        phases.push(event.object.value["status"]["phase"].clone());
+        if event.kind == store::WatchKind::Deleted {
+            break;
+        }
+    }
+    assert_eq!(phases.last().unwrap(), "Failed");
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_delete_still_cleans_up_while_the_name_comes_again() {
+    let node = TestNode::start().await;
+    node.runtime.on_signal("app", OnSignal::Ignores);
+    node.create(&named_pod("web", "u-old", &one_container())).await;
+    node.wait_for("web", is_ready).await;
+    node.remove("pods", "web").await;
+    node.create(&named_pod("web", "u-new", &one_container())).await;
+    let new = node.wait_for("web", is_ready).await;
+    assert_eq!(new["status"]["podIP"], "10.85.0.2", "the old one still holds its address");
+    node.wait_for_stop_request("u-old").await;
+    node.advance(1).await;
+    node.wait_until_clean(|| node.runtime.sandbox_config(&uid("u-old")).is_none()).await;
+    node.wait_until_clean(|| !node.directory.path().join("data/pods/u-old").exists()).await;
+    assert!(node.runtime.sandbox_config(&uid("u-new")).is_some());
+    assert!(node.directory.path().join("data/pods/u-new").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_belongs_to_no_pod_is_cleaned_up_at_start_and_foreign_logs_stay() {
+    let mut node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    node.wait_for("web", is_ready).await;
+    let base = node.directory.path().to_owned();
+    let logs = base.join("logs/default_web_u-web/app");
+    std::fs::create_dir_all(&logs).unwrap();
+    let foreign = base.join("logs/kube-system_other_u-other");
+    std::fs::create_dir_all(&foreign).unwrap();
+    std::fs::create_dir_all(base.join("data/pods/u-stray/volumes")).unwrap();
+    node.kill_agent().await;
+    node.remove("pods", "web").await;
+    node.start_agent().await;
+    node.wait_until_clean(|| node.leftovers() == ["logs/kube-system_other_u-other"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_sandbox_is_replaced_and_init_containers_run_again() {
+    let node = TestNode::start().await;
+    let spec = json!({
+        "initContainers": [{ "name": "init", "image": "app:1" }],
+        "containers": [{ "name": "app", "image": "app:1" }],
+    });
+    node.runtime.exits_at_once("init", Some(0));
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.kill_sandboxes(&uid("u-web"));
+    let pod = node.wait_for_restart("web", "app", 1).await;
+    assert_eq!(pod["status"]["podIP"], "10.85.0.2");
+    let app = status_of(&pod, "app");
+    assert_eq!(app["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(app["lastState"]["terminated"]["exitCode"], 137);
+    assert_eq!(status_of(&pod, "init")["restartCount"], 1);
+    assert_eq!(node.wait_for_event("SandboxChanged").await, "Pod sandbox changed, it will be killed and re-created.");
+    assert!(node.verbs().contains(&"RunPodSandbox default/web 1".to_owned()));
+    assert!(node.verbs().contains(&"RemovePodSandbox default/web 0".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_never_restarts_ends_with_its_sandbox() {
+    let node = TestNode::start().await;
+    node.create(&pod(&with_policy("Never"))).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.kill_sandboxes(&uid("u-web"));
+    let pod = node.wait_for_phase("web", "Failed").await;
+    assert_eq!(status_of(&pod, "app")["state"]["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(node.starts("app"), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_image_waits_and_heals_when_it_is_loaded() {
+    let node = TestNode::start().await;
+    node.create(&pod(&json!({ "containers": [{ "name": "app", "image": "late:1" }] }))).await;
+    let pod = node.wait_for_reason("web", "app", "ErrImagePull").await;
+    let message = status_of(&pod, "app")["state"]["waiting"]["message"].clone();
+    assert!(message.as_str().unwrap().contains("monopod image load"), "{message}");
+    node.advance(5).await;
+    let pod = node.wait_for_reason("web", "app", "ImagePullBackOff").await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    assert_eq!(node.wait_for_event("BackOff").await, "Back-off pulling image \"late:1\"");
+    node.advance(5).await;
+    node.wait_for_reason("web", "app", "ErrImagePull").await;
+    node.load_image("late:1").await;
+    node.agent().images_changed();
+    node.wait_for("web", is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_that_can_never_come_say_why() {
+    for (image, policy, reason, message) in [
+        ("late:1", "Never", "ErrImageNeverPull", "Container image \"late:1\" is not present with pull policy of Never"),
+        ("UPPER:1", "IfNotPresent", "InvalidImageName", "Failed to apply default image tag \"UPPER:1\""),
+    ] {
+        let node = TestNode::start().await;
+        let spec = json!({ "containers": [{ "name": "app", "image": image, "imagePullPolicy": policy }] });
+        node.create(&pod(&spec)).await;
+        let pod = node.wait_for_reason("web", "app", reason).await;
+        let said = status_of(&pod, "app")["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+        assert!(said.starts_with(message), "{said}");
+        node.wait_for_event("Failed").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_image_restarts_that_container_alone_whatever_the_policy() {
+    let mut node = TestNode::start().await;
+    node.load_image("app:2").await;
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [{ "name": "app", "image": "app:1" }, { "name": "other", "image": "app:1" }],
+    });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.on_signal("app", OnSignal::Ignores);
+    node.edit("web", |pod| pod["spec"]["containers"][0]["image"] = "app:2".into()).await;
+    assert_eq!(node.wait_for_event("Killing").await, "Container app definition changed, will be restarted");
+    // Also where the daemon dies while the container stops.
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.wait_for_stop_request("u-web").await;
+    node.advance(60).await;
+    let pod = node.wait_for_restart("web", "app", 1).await;
+    assert_eq!(status_of(&pod, "app")["image"], "app:2");
+    assert_eq!(status_of(&pod, "other")["restartCount"], 0);
+    assert_eq!(node.starts("other"), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_object_of_the_environment_heals() {
+    let node = TestNode::start().await;
+    let spec = json!({ "containers": [{ "name": "app", "image": "app:1", "env": [
+        { "name": "A", "valueFrom": { "configMapKeyRef": { "name": "settings", "key": "a" } } },
+    ] }] });
+    node.create(&pod(&spec)).await;
+    let waiting = |message: &'static str| {
+        move |pod: &Value| {
+            let waiting = &status_of(pod, "app")["state"]["waiting"];
+            waiting["reason"] == "CreateContainerConfigError" && waiting["message"] == message
+        }
+    };
+    node.wait_for("web", waiting("configmap \"settings\" not found")).await;
+    assert_eq!(node.wait_for_event("Failed").await, "Error: configmap \"settings\" not found");
+    let map = |data: Value| json!({ "metadata": { "name": "settings", "namespace": "default" }, "data": data });
+    node.put("configmaps", map(json!({ "b": "1" }))).await;
+    node.advance(10).await;
+    node.wait_for("web", waiting("couldn't find key a in ConfigMap default/settings")).await;
+    node.put("configmaps", map(json!({ "a": "1" }))).await;
+    node.wait_for("web", is_ready).await;
+    assert_eq!(env_map(&node.runtime.container_config("app").unwrap().env)["A"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_object_of_a_volume_heals_and_updates_reach_running_containers() {
+    let node = TestNode::start().await;
+    let spec = json!({
+        "volumes": [
+            { "name": "settings", "configMap": { "name": "settings" } },
+            { "name": "keys", "secret": { "secretName": "keys", "defaultMode": 0o400 } },
+        ],
+        "containers": [{ "name": "app", "image": "app:1", "volumeMounts": [
+            { "name": "settings", "mountPath": "/settings" }, { "name": "keys", "mountPath": "/keys" },
+        ] }],
+    });
+    node.create(&pod(&spec)).await;
+    let pod = node.wait_for_reason("web", "app", "ContainerCreating").await;
+    assert_eq!(condition(&pod, "PodReadyToStartContainers")["status"], "False");
+    assert_eq!(
+        node.wait_for_event("FailedMount").await,
+        "MountVolume.SetUp failed for volume \"settings\" : configmap \"settings\" not found"
+    );
+    let map =
+        |value: &str| json!({ "metadata": { "name": "settings", "namespace": "default" }, "data": { "a": value } });
+    node.put("configmaps", map("1")).await;
+    let secret = json!({ "metadata": { "name": "keys", "namespace": "default" }, "data": { "k": "c2VjcmV0" } });
+    node.put("secrets", secret).await;
+    node.wait_for("web", is_ready).await;
+    let settings = node.volume("u-web", "kubernetes.io~configmap", "settings");
+    assert_eq!(std::fs::read_to_string(settings.join("a")).unwrap(), "1");
+    let config = node.runtime.container_config("app").unwrap();
+    let keys = config.mounts.iter().find(|mount| mount.target.as_os_str() == "/keys").unwrap();
+    assert!(keys.read_only && matches!(&keys.source, MountSource::PodTmpfs(name) if name.as_str() == "keys"));
+    let memory = node.secret_directory("keys").await;
+    assert_eq!(std::fs::read_to_string(memory.join("k")).unwrap(), "secret");
+    node.put("configmaps", map("2")).await;
+    let file = settings.join("a");
+    node.wait_until_clean(|| std::fs::read_to_string(&file).is_ok_and(|text| text == "2")).await;
+    let secret = json!({ "metadata": { "name": "keys", "namespace": "default" }, "data": { "k": "bmV3" } });
+    node.put("secrets", secret).await;
+    let file = memory.join("k");
+    node.wait_until_clean(|| std::fs::read_to_string(&file).is_ok_and(|text| text == "new")).await;
+    assert_eq!(node.starts("app"), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_cannot_be_made_is_tried_again() {
+    let node = TestNode::start().await;
+    node.runtime.fail(Verb::RunPodSandbox, 2);
+    node.create(&pod(&one_container())).await;
+    assert_eq!(
+        node.wait_for_event("FailedCreatePodSandBox").await,
+        "Failed to create pod sandbox: pod default/web: cannot make its network: the test wants it to fail"
+    );
+    node.wait_for_reason("web", "app", "ContainerCreating").await;
+    node.advance(1).await;
+    node.wait_until_clean(|| node.runtime.failures_left(Verb::RunPodSandbox) == 0).await;
+    node.advance(2).await;
+    node.wait_for("web", is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_cannot_start_is_a_crash() {
+    let node = TestNode::start().await;
+    node.runtime.fail_starts_of("app");
+    node.create(&pod(&one_container())).await;
+    let pod = node.wait_for_reason("web", "app", "RunContainerError").await;
+    let last = status_of(&pod, "app")["lastState"]["terminated"].clone();
+    assert_eq!((&last["reason"], &last["exitCode"]), (&json!("StartError"), &json!(128)));
+    node.advance(1).await;
+    node.wait_for("web", |pod| status_of(pod, "app")["restartCount"] == 1).await;
+    node.advance(1).await;
+    node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_made_is_tried_again() {
+    let node = TestNode::start().await;
+    node.runtime.fail(Verb::CreateContainer, 1);
+    node.create(&pod(&one_container())).await;
+    let pod = node.wait_for_reason("web", "app", "CreateContainerError").await;
+    assert_eq!(status_of(&pod, "app")["restartCount"], 0);
+    node.advance(10).await;
+    let pod = node.wait_for("web", is_ready).await;
+    assert_eq!(status_of(&pod, "app")["restartCount"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_container_leaves_its_message() {
+    let node = TestNode::start().await;
+    let spec = json!({ "restartPolicy": "Never", "containers": [
+        { "name": "app", "image": "app:1" },
+        { "name": "logs", "image": "app:1", "terminationMessagePolicy": "FallbackToLogsOnError" },
+    ] });
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    let pod_dir = node.directory.path().join("data/pods/u-web");
+    std::fs::write(pod_dir.join("containers/app/0"), "the end").unwrap();
+    let logs = node.directory.path().join("logs/default_web_u-web/logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::fs::write(logs.join("0.log"), "2026-01-01T00:00:00Z stderr F panic!\n").unwrap();
+    node.runtime.kill_for_memory("app");
+    node.runtime.exit("logs", 1);
+    let pod = node.wait_for_phase("web", "Failed").await;
+    let app = status_of(&pod, "app")["state"]["terminated"].clone();
+    assert_eq!((&app["reason"], &app["message"]), (&json!("OOMKilled"), &json!("the end")));
+    assert_eq!(status_of(&pod, "logs")["state"]["terminated"]["message"], "panic!\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_newest_dead_run_is_kept() {
+    let node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    node.wait_for("web", is_ready).await;
+    for (count, wait) in [(1, 0), (2, 10), (3, 20)] {
+        node.runtime.exit("app", 1);
+        if wait > 0 {
+            node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+            node.advance(wait).await;
+        }
+        node.wait_for_restart("web", "app", count).await;
+    }
+    let removed: Vec<_> = node.verbs().into_iter().filter(|verb| verb.starts_with("RemoveContainer")).collect();
+    assert_eq!(removed, ["RemoveContainer app 0", "RemoveContainer app 1"]);
+}
