@@ -306,3 +306,7 @@ pub fn field_path(desired: &DesiredPod, name: &ContainerName) -> String {
         Some(ContainerKind::App) | None => format!("spec.containers{{{name}}}"),
     }
 }
+
+#[cfg(test)]
+#[path = "actions_tests.rs"]
+mod tests;

@@ -31,6 +31,8 @@ mod records;
 mod restart_tests;
 mod start;
 mod status;
+#[cfg(test)]
+mod stream_tests;
 mod streams;
 mod terminate;
 #[cfg(test)]

@@ -1,1 +1,206 @@
+//! Tests of what volumes are and how they are set up on the disk.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+
+use serde_json::{Value, json};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use super::*;
+use crate::testing::{desired_pod, pod};
+
+struct Objects;
+
+impl ConfigObjects for Objects {
+    fn config_map(&self, name: &str) -> Option<ConfigMap> {
+        let map = json!({ "metadata": {}, "data": { "a": "1", "b": "2" }, "binaryData": { "c": "AAH/" } });
+        (name == "map").then(|| serde_json::from_value(map).unwrap())
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        (name == "keys")
+            .then(|| serde_json::from_value(json!({ "metadata": {}, "data": { "k": "c2VjcmV0" } })).unwrap())
+    }
+}
+
+fn plan_one(volume: Value) -> Result<VolumeKind, String> {
+    let mut volume = volume;
+    volume["name"] = "v".into();
+    let spec = json!({
+        "volumes": [volume],
+        "containers": [{ "name": "app", "image": "app:1", "resources": { "limits": { "memory": "32Mi" } } }],
+    });
+    let desired = desired_pod(&pod(&spec));
+    let planned = plan_volumes(&desired, &Objects).map_err(|error| error.to_string())?;
+    Ok(planned.into_iter().next().unwrap().kind)
+}
+
+fn files(payload: &Payload) -> String {
+    let show = |(path, file): (&PathBuf, &crate::atomic_writer::PayloadFile)| {
+        format!("{}:{:o}:{}", path.display(), file.mode, String::from_utf8_lossy(&file.content))
+    };
+    payload.iter().map(show).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn objects_become_files() {
+    let map = |source: Value| json!({ "configMap": source });
+    let cases = [
+        (map(json!({ "name": "map" })), Ok("a:644:1 b:644:2 c:644:\0\u{1}\u{fffd}")),
+        (
+            map(json!({ "name": "map", "defaultMode": 0o600, "items": [
+                { "key": "a", "path": "sub/x" }, { "key": "b", "path": "y", "mode": 0o400 },
+            ] })),
+            Ok("sub/x:600:1 y:400:2"),
+        ),
+        (
+            map(json!({ "name": "map", "items": [{ "key": "z", "path": "x" }] })),
+            Err("MountVolume.SetUp failed for volume \"v\" : configmap references non-existent config key: z"),
+        ),
+        (map(json!({ "name": "map", "optional": true, "items": [{ "key": "z", "path": "x" }] })), Ok("")),
+        (
+            map(json!({ "name": "none" })),
+            Err("MountVolume.SetUp failed for volume \"v\" : configmap \"none\" not found"),
+        ),
+        (map(json!({ "name": "none", "optional": true })), Ok("")),
+        (json!({ "secret": { "secretName": "keys" } }), Ok("k:644:secret")),
+        (
+            json!({ "secret": { "secretName": "none" } }),
+            Err("MountVolume.SetUp failed for volume \"v\" : secret \"none\" not found"),
+        ),
+        (
+            json!({ "secret": { "secretName": "keys", "items": [{ "key": "z", "path": "x" }] } }),
+            Err("MountVolume.SetUp failed for volume \"v\" : references non-existent secret key: z"),
+        ),
+    ];
+    for (volume, wanted) in cases {
+        let got = plan_one(volume.clone()).map(|kind| match kind {
+            VolumeKind::ConfigMap(payload) | VolumeKind::Secret(payload) => files(&payload),
+            VolumeKind::EmptyDir | VolumeKind::Memory { .. } | VolumeKind::HostPath { .. } => panic!("no files"),
+        });
+        assert_eq!(got, wanted.map(str::to_owned).map_err(str::to_owned), "{volume}");
+    }
+}
+
+#[test]
+fn memory_is_as_large_as_the_smaller_limit() {
+    for (source, size) in [
+        (json!({ "medium": "Memory" }), 32 << 20),
+        (json!({ "medium": "Memory", "sizeLimit": "1Mi" }), 1 << 20),
+        (json!({ "medium": "Memory", "sizeLimit": "1Gi" }), 32 << 20),
+    ] {
+        let kind = plan_one(json!({ "emptyDir": source })).unwrap();
+        assert_eq!(kind, VolumeKind::Memory { size: Some(size) }, "{source}");
+    }
+    assert_eq!(plan_one(json!({ "emptyDir": {} })).unwrap(), VolumeKind::EmptyDir);
+}
+
+#[test]
+fn host_paths_are_what_they_are_said_to_be() {
+    let base = tempfile::tempdir().unwrap();
+    let path = |name: &str| base.path().join(name);
+    fs::create_dir(path("dir")).unwrap();
+    fs::write(path("file"), "").unwrap();
+    let _socket = UnixListener::bind(path("socket")).unwrap();
+    std::os::unix::fs::symlink(path("dir"), path("link")).unwrap();
+    let cases = [
+        ("dir", "", ""),
+        ("file", "", ""),
+        ("made-untyped", "", ""),
+        ("dir", "Directory", ""),
+        ("link", "Directory", ""),
+        ("file", "Directory", "is not a directory"),
+        ("none", "Directory", "is not a directory"),
+        ("made", "DirectoryOrCreate", ""),
+        ("file", "DirectoryOrCreate", "is not a directory"),
+        ("file", "File", ""),
+        ("dir", "File", "is not a file"),
+        ("none", "File", "is not a file"),
+        ("made-file", "FileOrCreate", ""),
+        ("dir", "FileOrCreate", "is not a file"),
+        ("socket", "Socket", ""),
+        ("file", "Socket", "is not a socket file"),
+        ("file", "CharDevice", "is not a character device"),
+        ("file", "BlockDevice", "is not a block device"),
+    ];
+    for (name, type_, wanted) in cases {
+        let planned = [PlannedVolume {
+            name: VolumeName::new("v"),
+            kind: VolumeKind::HostPath { path: path(name), type_: type_.into() },
+        }];
+        let result = set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH);
+        let wanted = match wanted {
+            "" => Ok(()),
+            what => Err(format!(
+                "MountVolume.SetUp failed for volume \"v\" : hostPath type check failed: {} {what}",
+                path(name).display()
+            )),
+        };
+        assert_eq!(result.map_err(|error| error.to_string()), wanted, "{name} as {type_:?}");
+    }
+    assert!(path("made").is_dir() && path("made-untyped").is_dir() && path("made-file").is_file());
+    assert!(!path("none").exists());
+    let null = [PlannedVolume {
+        name: VolumeName::new("v"),
+        kind: VolumeKind::HostPath { path: "/dev/null".into(), type_: "CharDevice".into() },
+    }];
+    set_up_on_disk(&null, base.path(), Timestamp::UNIX_EPOCH).unwrap();
+    // The parent of a file is not made.
+    let orphan = [PlannedVolume {
+        name: VolumeName::new("v"),
+        kind: VolumeKind::HostPath { path: path("none/file"), type_: "FileOrCreate".into() },
+    }];
+    assert!(set_up_on_disk(&orphan, base.path(), Timestamp::UNIX_EPOCH).is_err());
+}
+
+#[test]
+fn an_empty_dir_is_open_to_all_and_keeps_what_is_in_it() {
+    let base = tempfile::tempdir().unwrap();
+    let planned = [PlannedVolume { name: VolumeName::new("v"), kind: VolumeKind::EmptyDir }];
+    set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();
+    let directory = base.path().join("volumes/kubernetes.io~empty-dir/v");
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o7777, 0o777);
+    fs::write(directory.join("kept"), "").unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
+    set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();
+    assert!(directory.join("kept").exists());
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o7777, 0o1777, "a container's chmod stays");
+    assert_eq!(fs::metadata(directory.parent().unwrap()).unwrap().permissions().mode() & 0o7777, 0o700);
+}
+
+#[test]
+fn config_and_secrets_are_mounted_read_only() {
+    let container: Container = serde_json::from_value(json!({ "name": "app", "volumeMounts": [
+        { "name": "d", "mountPath": "/d", "mountPropagation": "HostToContainer" },
+        { "name": "d", "mountPath": "/ro", "readOnly": true },
+        { "name": "c", "mountPath": "/c" },
+        { "name": "s", "mountPath": "/s" },
+    ] }))
+    .unwrap();
+    let planned = [
+        PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir },
+        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::ConfigMap(Payload::new()) },
+        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::Secret(Payload::new()) },
+    ];
+    let mounts = volume_mounts(&container, &planned, Path::new("/pod"));
+    let shown: Vec<_> = mounts
+        .iter()
+        .map(|mount| {
+            let source = match &mount.source {
+                MountSource::HostPath(path) => path.display().to_string(),
+                MountSource::PodTmpfs(name) => format!("memory {name}"),
+            };
+            format!("{source} {} {} {:?}", mount.target.display(), mount.read_only, mount.propagation)
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "/pod/volumes/kubernetes.io~empty-dir/d /d false HostToContainer",
+            "/pod/volumes/kubernetes.io~empty-dir/d /ro true Private",
+            "/pod/volumes/kubernetes.io~configmap/c /c true Private",
+            "memory s /s true Private",
+        ]
+    );
+}

@@ -1,0 +1,247 @@
+//! Tables of what is decided for what is there.
+
+use runtime::{ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus};
+use serde_json::{Value, json};
+use spec::{Digest, PodRef, PodUid, Timestamp};
+
+use super::*;
+use crate::observation::{RememberedExit, RememberedRun};
+use crate::testing::{desired_pod, pod};
+
+fn now() -> Now {
+    Now { wall: time(1000), boot: BootTime::since_boot(Duration::from_secs(1000)) }
+}
+
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn sandbox(attempt: u32, state: PodSandboxState) -> PodSandboxStatus {
+    PodSandboxStatus {
+        id: SandboxId::new(format!("s{attempt}")),
+        pod: PodRef::new("default", "web"),
+        uid: PodUid::new("u-web"),
+        attempt,
+        state,
+        addresses: Vec::new(),
+        created_at: time(i64::from(attempt)),
+    }
+}
+
+/// `app/0@s0 running`, `app/0@s0 exit 1`, `app/1@s1 created`.
+fn run(text: &str) -> ContainerStatus {
+    let (who, state) = text.split_once(' ').unwrap();
+    let (name, rest) = who.split_once('/').unwrap();
+    let (attempt, sandbox) = rest.split_once('@').unwrap();
+    let state = match state.split_once(' ') {
+        None if state == "running" => ContainerState::Running { started_at: time(900) },
+        None => ContainerState::Created,
+        Some((_, code)) => ContainerState::Exited(ContainerExit {
+            started_at: Some(time(900)),
+            finished_at: time(995),
+            exit_code: code.parse().unwrap(),
+            signal: None,
+            reason: ExitReason::Exited,
+        }),
+    };
+    ContainerStatus {
+        id: ContainerId::new(who),
+        sandbox_id: SandboxId::new(sandbox),
+        pod_uid: PodUid::new("u-web"),
+        name: ContainerName::new(name),
+        attempt: attempt.parse().unwrap(),
+        image_ref: "app:1".to_owned(),
+        image_id: Digest::sha256([0; 32]),
+        labels: BTreeMap::new(),
+        created_at: time(900),
+        log_path: "/".into(),
+        user: None,
+        state,
+    }
+}
+
+fn observe(sandboxes: Vec<PodSandboxStatus>, runs: &[&str]) -> PodObservation {
+    let containers = runs.iter().map(|text| run(text)).collect();
+    let mut observed = PodObservation::new(&PodUid::new("u-web"), sandboxes, containers);
+    let exit = BootTime::since_boot(Duration::from_secs(995));
+    observed.exits = observed.containers.iter().map(|run| (run.id.clone(), exit)).collect();
+    observed
+}
+
+fn show(actions: &PodActions) -> String {
+    let mut words = Vec::new();
+    words.extend(actions.stop.iter().map(|stop| format!("stop {}", stop.id)));
+    words.extend(actions.discard.iter().map(|discard| format!("discard {}", discard.id)));
+    words.extend(actions.discard_sandboxes.iter().map(|id| format!("discard {id}")));
+    words.extend(actions.run_sandbox.iter().map(|run| format!("sandbox {} dead {}", run.attempt, run.dead.len())));
+    words.extend(actions.start.iter().map(|start| {
+        let again = if start.unstarted.is_some() { " again" } else { "" };
+        format!("start {}/{}{again}", start.name, start.attempt)
+    }));
+    words.extend(actions.backing_off.iter().map(|(name, delay)| format!("{name} waits {}s", delay.as_secs())));
+    if actions.ended {
+        words.push("ended".to_owned());
+    }
+    words.join(", ")
+}
+
+fn spec(policy: &str, init: &[&str], apps: &[&str]) -> Value {
+    let list = |names: &[&str]| Value::from_iter(names.iter().map(|name| json!({ "name": name, "image": "app:1" })));
+    json!({ "restartPolicy": policy, "initContainers": list(init), "containers": list(apps) })
+}
+
+fn ready(attempt: u32) -> PodSandboxStatus {
+    sandbox(attempt, PodSandboxState::Ready)
+}
+
+fn dead(attempt: u32) -> PodSandboxStatus {
+    sandbox(attempt, PodSandboxState::NotReady)
+}
+
+#[test]
+fn a_pod_that_syncs_does_the_next_thing() {
+    let cases: &[(&str, &[&str], &[&str], Vec<PodSandboxStatus>, &[&str], &str)] = &[
+        ("Always", &[], &["a", "b"], vec![], &[], "sandbox 0 dead 0, start a/0, start b/0"),
+        ("Always", &["i", "j"], &["a"], vec![], &[], "sandbox 0 dead 0, start i/0"),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &[], "start i/0"),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 running"], ""),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 created"], "start i/0 again"),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 exit 0"], "start j/0"),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 exit 1"], "start i/1"),
+        ("Never", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 exit 1"], "ended"),
+        ("Always", &["i", "j"], &["a"], vec![ready(0)], &["i/0@s0 exit 0", "j/0@s0 exit 0"], "start a/0"),
+        // Once an app container was made, init containers are done, whatever is left of them.
+        ("Always", &["i"], &["a", "b"], vec![ready(0)], &["a/0@s0 running"], "start b/0"),
+        ("Always", &[], &["a"], vec![ready(0)], &["a/0@s0 running"], ""),
+        ("Always", &[], &["a"], vec![ready(0)], &["a/0@s0 exit 0"], "start a/1"),
+        ("OnFailure", &[], &["a"], vec![ready(0)], &["a/0@s0 exit 1"], "start a/1"),
+        ("OnFailure", &[], &["a"], vec![ready(0)], &["a/0@s0 exit 0"], "ended"),
+        ("OnFailure", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 0", "b/0@s0 running"], ""),
+        ("Never", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 1", "b/0@s0 running"], ""),
+        ("Never", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 1", "b/0@s0 exit 0"], "ended"),
+        // A crash between create and start does not count as a restart.
+        ("Never", &[], &["a"], vec![ready(0)], &["a/0@s0 created"], "start a/0 again"),
+        ("Always", &[], &["a"], vec![ready(0)], &["a/1@s0 created", "a/0@s0 exit 1"], "start a/1 again"),
+        (
+            "Always",
+            &[],
+            &["a"],
+            vec![ready(0)],
+            &["a/2@s0 exit 1", "a/1@s0 exit 1", "a/0@s0 exit 1"],
+            "discard a/1@s0, discard a/0@s0, start a/3",
+        ),
+        (
+            "Always",
+            &[],
+            &["a"],
+            vec![ready(0)],
+            &["a/2@s0 running", "a/1@s0 exit 1", "a/0@s0 exit 1"],
+            "discard a/0@s0",
+        ),
+        // A dead sandbox: all again, in a new one.
+        ("Always", &[], &["a"], vec![dead(0)], &["a/0@s0 exit 137"], "sandbox 1 dead 1, start a/1"),
+        ("Always", &["i"], &["a"], vec![dead(0)], &["i/0@s0 exit 0", "a/0@s0 exit 137"], "sandbox 1 dead 1, start i/1"),
+        (
+            "Always",
+            &["i"],
+            &["a"],
+            vec![ready(1), dead(0)],
+            &["i/0@s0 exit 0", "a/0@s0 exit 137"],
+            "discard s0, start i/1",
+        ),
+        ("Always", &[], &["a"], vec![dead(0)], &[], "sandbox 1 dead 1, start a/0"),
+        (
+            "OnFailure",
+            &[],
+            &["a", "b"],
+            vec![dead(0)],
+            &["a/0@s0 exit 0", "b/0@s0 exit 137"],
+            "sandbox 1 dead 1, start b/1",
+        ),
+        ("OnFailure", &[], &["a"], vec![dead(0)], &["a/0@s0 exit 0"], "ended"),
+        ("Never", &[], &["a"], vec![dead(0)], &["a/0@s0 exit 137"], "ended"),
+        ("Never", &["i"], &["a"], vec![dead(0)], &["i/0@s0 exit 0"], "ended"),
+        ("Never", &[], &["a"], vec![dead(0)], &[], "sandbox 1 dead 1, start a/0"),
+    ];
+    for (policy, init, apps, sandboxes, runs, wanted) in cases {
+        let desired = desired_pod(&pod(&spec(policy, init, apps)));
+        let observed = observe(sandboxes.clone(), runs);
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), *wanted, "{policy} {init:?} {apps:?} with {runs:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_ends_starts_nothing() {
+    let desired = desired_pod(&pod(&spec("Always", &["i"], &["a", "b"])));
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "ended"),
+        (&["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0, stop b/0@s0"),
+        (&["a/0@s0 exit 1", "b/0@s0 running"], "stop b/0@s0"),
+        (&["i/0@s0 running"], "stop i/0@s0"),
+        (&["a/0@s0 created", "b/0@s0 exit 1"], "ended"),
+    ];
+    for (runs, wanted) in cases {
+        let observed = observe(vec![ready(0)], runs);
+        let ending = PodLifecycle::Terminating { deadline: now().boot };
+        assert_eq!(show(&compute_pod_actions(&desired, ending, &observed, now())), *wanted, "{runs:?}");
+        let ended = compute_pod_actions(&desired, PodLifecycle::Terminated, &observed, now());
+        assert_eq!(show(&ended), "ended", "{runs:?}");
+    }
+}
+
+#[test]
+fn a_changed_image_replaces_the_container_even_where_nothing_restarts() {
+    let mut spec = spec("Never", &[], &["a", "b"]);
+    spec["containers"][0]["image"] = "app:2".into();
+    let desired = desired_pod(&pod(&spec));
+    let decide = |runs: &[&str], replaced: &[&str]| {
+        let mut observed = observe(vec![ready(0)], runs);
+        observed.replaced = replaced.iter().map(|id| ContainerId::new(*id)).collect();
+        show(&compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now()))
+    };
+    assert_eq!(decide(&["a/0@s0 running", "b/0@s0 running"], &[]), "stop a/0@s0");
+    assert_eq!(decide(&["a/0@s0 exit 143", "b/0@s0 running"], &["a/0@s0"]), "start a/1");
+    assert_eq!(decide(&["a/0@s0 exit 143", "b/0@s0 running"], &[]), "", "it ended by itself");
+}
+
+#[test]
+fn what_waits_is_looked_at_again_when_its_wait_is_over() {
+    let desired = desired_pod(&pod(&spec("Always", &[], &["a", "b"])));
+    let mut observed = observe(vec![ready(0)], &["a/1@s0 exit 1"]);
+    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900) };
+    observed.back_offs.insert(ContainerName::new("a"), crashed);
+    let at = |second| BootTime::since_boot(Duration::from_secs(second));
+    observed.not_before.insert(ContainerName::new("b"), at(1003));
+    let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+    assert_eq!(show(&actions), "a waits 20s");
+    assert_eq!(actions.look_again, Some(at(1003)));
+    let later = Now { boot: at(1015), ..now() };
+    let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, later);
+    assert_eq!(show(&actions), "start a/2, start b/0");
+    let doubled = actions.start.first().and_then(|start| start.back_off.clone()).unwrap();
+    assert_eq!(doubled.delay_ms, 40_000);
+}
+
+#[test]
+fn what_only_the_status_remembers_counts_as_run() {
+    let remember = |exit_code: Option<i32>| {
+        let exit = exit_code.map(|exit_code| RememberedExit { exit_code, finished_at: Some(time(995)) });
+        let run = RememberedRun { id: ContainerId::new("gone"), attempt: 4, exit };
+        BTreeMap::from([(ContainerName::new("a"), run)])
+    };
+    for (policy, exit, wanted) in [
+        ("Always", Some(0), "sandbox 0 dead 0, start a/5"),
+        ("Always", None, "sandbox 0 dead 0, start a/5"),
+        ("OnFailure", Some(0), "ended"),
+        ("OnFailure", None, "sandbox 0 dead 0, start a/5"),
+        ("Never", Some(0), "ended"),
+        ("Never", None, "ended"),
+    ] {
+        let desired = desired_pod(&pod(&spec(policy, &[], &["a"])));
+        let mut observed = observe(vec![], &[]);
+        observed.remembered = remember(exit);
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), wanted, "{policy} {exit:?}");
+    }
+}
