@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 /// Network, mount, PID, IPC and UTS namespaces. Dropping kills every process in them.
@@ -33,6 +33,7 @@ pub struct NodeProcess {
 impl Namespaces {
     /// Makes them. `boot_id` becomes the machine's boot id as the inside sees it (random(4)).
     pub fn create(boot_id: &Path) -> Self {
+        let log = boot_id.with_extension("log");
         let mut unshare = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--ipc", "--uts", "--kill-child=SIGKILL", "--mount-proc"])
             .arg(std::env::current_exe().unwrap())
@@ -40,12 +41,14 @@ impl Namespaces {
             .arg(boot_id)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .expect("unshare(1) of util-linux starts");
         let alive = unshare.stdin.take().unwrap();
         let mut ready = String::new();
         BufReader::new(unshare.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n", "the node's init could not set up its namespaces");
+        let complaint = fs::read_to_string(&log).unwrap();
+        assert_eq!(ready, "ready\n", "the node's init could not set up its namespaces: {complaint}");
         let init = children_of(unshare.id()).first().copied().expect("unshare has forked");
         Self { unshare, _alive: alive, init }
     }
@@ -176,6 +179,8 @@ fn own_sysfs() -> anyhow::Result<()> {
     let cgroups = PathBuf::from("/sys/fs/cgroup");
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(rustix::fs::CWD, &cgroups, flags)?;
+    // Hidden mounts would still stand in the mount table, and each cgroup hierarchy twice.
+    rustix::mount::unmount("/sys", UnmountFlags::DETACH)?;
     rustix::mount::mount("sysfs", "/sys", "sysfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     rustix::mount::move_mount(tree, "", rustix::fs::CWD, &cgroups, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())

@@ -435,7 +435,7 @@ pub fn kill(pid: u32, signal: Signal) {
 fn new_boot_id(directory: &Path) -> PathBuf {
     static BOOTS: AtomicU64 = AtomicU64::new(0);
     let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
-    let path = directory.join(format!("boot_id.{boot}"));
+    let path = directory.join(format!("boot-{boot}.id"));
     fs::write(&path, format!("{:08x}-0000-4000-8000-{:012x}\n", std::process::id(), boot)).unwrap();
     path
 }
