@@ -19,6 +19,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const WRITERS: usize = 64;
 const CREATES: usize = 6400;
+const MANY: usize = 10_000;
 const RUNS: usize = 9;
 /// Set in the process that is killed: the directory it writes to.
 const VICTIM: &str = "STORE_BENCH_VICTIM";
@@ -28,16 +29,28 @@ fn main() -> Outcome<()> {
     if let Some(directory) = std::env::var_os(VICTIM) {
         return runtime.block_on(write_until_killed(Path::new(&directory)));
     }
+    let kib = runtime.block_on(measure_memory())?;
+    println!("resident memory: {kib} KiB for {MANY} objects of {} bytes of JSON", pod("pod-1234").to_string().len());
     println!("{:<58} {:>10} {:>10} {:>10}", "", "min", "median", "p95");
     report("fdatasync of 4 KiB appended (floor of one fsync)", measure_fdatasync()?);
     report("one write at a time, durable", runtime.block_on(measure_single())?);
     report(&format!("{CREATES} creates by {WRITERS} writers"), runtime.block_on(measure_creates())?);
     report("list of 1,000 objects", runtime.block_on(measure_list())?);
-    for objects in [0, 1_000, 10_000] {
+    for objects in [0, 1_000, MANY] {
         let times = (0..RUNS).map(|_| measure_open(objects)).collect::<Outcome<Vec<_>>>()?;
         report(&format!("open after kill -9 with {objects} objects"), times);
     }
     Ok(())
+}
+
+/// How much the process grows by opening a store with many objects.
+async fn measure_memory() -> Outcome<usize> {
+    let directory = tempfile::tempdir()?;
+    create_many(&Store::open(directory.path())?, MANY).await?;
+    let _store = Store::open(directory.path())?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(resident.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn measure_fdatasync() -> Outcome<Vec<Duration>> {
@@ -72,7 +85,8 @@ async fn measure_creates() -> Outcome<Vec<Duration>> {
         let start = Instant::now();
         create_many(&store, CREATES).await?;
         let took = start.elapsed();
-        println!("  {:.0} creates/s, {} commits", CREATES as f64 / took.as_secs_f64(), store.commits());
+        let a_second = CREATES * 1_000_000 / usize::try_from(took.as_micros())?;
+        println!("  {a_second} creates/s, {} commits", store.commits());
         times.push(took);
     }
     Ok(times)

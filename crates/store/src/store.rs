@@ -81,6 +81,7 @@ impl Store {
     /// write comes between. Answers when the change is durable and visible.
     ///
     /// `decide` runs on the writer thread, where every write waits for it: it must not block. Its panic is raised here.
+    /// A caller that goes away while it waits does not take the write back.
     pub async fn write<T, E>(
         &self,
         key: ObjectKey,

@@ -53,8 +53,10 @@ async fn nobody_else_may_read_the_files() {
     }
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 /// Ways in which a file can be spoilt.
-fn damages() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
+fn damages() -> Vec<(&'static str, Damage)> {
     vec![
         ("empty", |bytes| bytes.clear()),
         ("cut to half", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -67,7 +69,9 @@ fn damages() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
             let needle = b"the content of it";
             let found: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
             assert!(!found.is_empty());
-            found.iter().for_each(|at| bytes[*at] = b'T');
+            for at in found {
+                bytes[at] = b'T';
+            }
         }),
     ]
 }

@@ -96,12 +96,12 @@ async fn what_a_watch_tells_adds_up_to_the_list() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let last = put(&store, &pod("last"), "last").await.revision;
+    let newest = put(&store, &pod("last"), "last").await.revision;
     let expected = by_name(store.list("pods", None).objects);
     for watch in &mut watches {
         let mut replayed = by_name(list.objects.clone());
         let mut before = list.revision;
-        while before < last {
+        while before < newest {
             let event = watch.next().await.unwrap();
             assert!(event.object.revision > before, "out of order");
             before = event.object.revision;
