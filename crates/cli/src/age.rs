@@ -64,7 +64,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(invalid()) } else { Ok(total) }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,13 +108,23 @@ mod tests {
         for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
             let mut entry = entry.unwrap();
             let marked = entry.pax_extensions().unwrap().is_some_and(|records| {
-                records.flatten().any(|record| record.key() == Ok("SCHILY.xattr.user.mark") && record.value() == Ok("yes"))
+                records
+                    .flatten()
+                    .any(|record| record.key() == Ok("SCHILY.xattr.user.mark") && record.value() == Ok("yes"))
             });
             let link = entry.link_name().unwrap().map(|link| format!(" -> {}", link.display())).unwrap_or_default();
-            shown.push(format!("{:?} {}{link}{}", entry.header().entry_type(), entry.path().unwrap().display(), if marked { " marked" } else { "" }));
+            shown.push(format!(
+                "{:?} {}{link}{}",
+                entry.header().entry_type(),
+                entry.path().unwrap().display(),
+                if marked { " marked" } else { "" }
+            ));
         }
         let marked = if set.is_ok() { " marked" } else { "" };
         let directory = format!("Directory bin{marked}");
-        assert_eq!(shown, [&directory, "Regular bin/tool", "Link bin/zweit -> bin/tool", "Symlink link -> /absolute/elsewhere"]);
+        assert_eq!(
+            shown,
+            [&directory, "Regular bin/tool", "Link bin/zweit -> bin/tool", "Symlink link -> /absolute/elsewhere"]
+        );
     }
 }

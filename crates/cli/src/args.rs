@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{apply, check, delete, describe, events, exec, get, image, logs, reset, run, serve, version, wait};
+use crate::commands::{
+    apply, check, delete, describe, events, exec, get, image, logs, reset, run, serve, version, wait,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -42,7 +44,13 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct Global {
     /// The daemon's socket
-    #[arg(long, global = true, env = "MONOPOD_SOCKET", default_value = "/run/monopod/monopod.sock", value_name = "PATH")]
+    #[arg(
+        long,
+        global = true,
+        env = "MONOPOD_SOCKET",
+        default_value = "/run/monopod/monopod.sock",
+        value_name = "PATH"
+    )]
     #[arg(help_heading = "Global options", hide_env_values = true)]
     pub socket: PathBuf,
     /// The Kubernetes namespace to act in [default: default]
@@ -52,7 +60,6 @@ pub struct Global {
 
 /// The commands, in the order in which a person meets them.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one value of it, for the life of the process")]
 pub enum Command {
     /// Start Pods and see them become ready
     #[command(
@@ -141,7 +148,9 @@ pub enum Command {
     /// Find out whether this machine can run Pods, and what is in the way
     Check(check::CheckArgs),
     /// Stop everything and remove every trace
-    #[command(after_help = "Examples:\n  monopod reset                              asks before it does anything\n  monopod reset --yes --data-dir /srv/pods --run-dir /run/pods")]
+    #[command(
+        after_help = "Examples:\n  monopod reset                              asks before it does anything\n  monopod reset --yes --data-dir /srv/pods --run-dir /run/pods"
+    )]
     Reset(reset::ResetArgs),
     /// Print a script that completes commands in the shell
     #[command(after_help = "Examples:\n  \

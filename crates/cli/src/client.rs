@@ -117,9 +117,9 @@ impl Client {
     async fn events(&self, request: Request<Body>) -> Result<impl Stream<Item = Result<Event>> + use<>> {
         let body = self.send(request).await?.into_body().into_data_stream().map_err(io::Error::other).into_async_read();
         let lines = futures::AsyncBufReadExt::lines(body);
-        Ok(lines.map_err(|error| anyhow::Error::new(error).context("the watch broke off")).and_then(async |line| {
-            event(&line)
-        }))
+        Ok(lines
+            .map_err(|error| anyhow::Error::new(error).context("the watch broke off"))
+            .and_then(async |line| event(&line)))
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
@@ -147,9 +147,8 @@ impl Client {
 
 /// A refused answer's status; servers and proxies may also answer in plain text.
 pub fn status_of(body: &Bytes, code: u16) -> Status {
-    serde_json::from_slice(body).unwrap_or_else(|_| {
-        Status::failure(String::from_utf8_lossy(body).trim(), "").with_code(code)
-    })
+    serde_json::from_slice(body)
+        .unwrap_or_else(|_| Status::failure(String::from_utf8_lossy(body).trim(), "").with_code(code))
 }
 
 /// Why the daemon cannot be reached, and what to do.

@@ -58,7 +58,8 @@ impl Place {
             return Names { bridge: "mono0".into(), nft_table: "monopod".into(), cgroup_parent: "monopod".into() };
         }
         let hash = Sha256::digest(real.as_os_str().as_encoded_bytes());
-        let digits: String = hash.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+        let digits = hash.iter().take(3).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let digits = format!("{digits:06x}");
         Names {
             bridge: format!("mono-{digits}"),
             nft_table: format!("monopod_{digits}"),

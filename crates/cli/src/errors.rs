@@ -74,6 +74,17 @@ pub fn is_conflict(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status.is_conflict())
 }
 
+/// One error is returned; of several, each is shown, and the exit status tells that something failed.
+pub fn joined(mut errors: Vec<anyhow::Error>) -> anyhow::Result<()> {
+    if errors.len() < 2 {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    for error in &errors {
+        crate::output::note(&render(error));
+    }
+    Err(ExitStatus(1).into())
+}
+
 /// The whole error as it is shown on standard error.
 pub fn render(error: &anyhow::Error) -> String {
     let mut lines = String::new();
@@ -129,9 +140,12 @@ fn field_causes(status: &Status) -> Vec<String> {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     let with_field = causes.filter(|cause| !cause.field.is_empty());
     with_field
-        .map(|cause| match cause.message.starts_with(&cause.field) {
-            true => cause.message.clone(),
-            false => format!("{}: {}", cause.field, cause.message),
+        .map(|cause| {
+            if cause.message.starts_with(&cause.field) {
+                cause.message.clone()
+            } else {
+                format!("{}: {}", cause.field, cause.message)
+            }
         })
         .collect()
 }
@@ -177,8 +191,9 @@ mod tests {
 
     #[test]
     fn causes_stand_once_and_foreign_text_is_harmless() {
-        let error = anyhow::Error::new(Failure::new("cannot read \u{1b}[31mfile").because(io::Error::other("disk on fire")))
-            .context("cannot apply");
+        let error =
+            anyhow::Error::new(Failure::new("cannot read \u{1b}[31mfile").because(io::Error::other("disk on fire")))
+                .context("cannot apply");
         insta::assert_snapshot!(render(&error), @r"
         error: cannot apply
           caused by: cannot read \x1b[31mfile

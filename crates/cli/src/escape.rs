@@ -86,8 +86,12 @@ fn push_escape(output: &mut String, code: u32, byte: bool) {
         0x0a => output.push_str("\\n"),
         0x0d => output.push_str("\\r"),
         0x09 => output.push_str("\\t"),
-        _ if byte || code < 0x80 => { let _infallible = write!(output, "\\x{code:02x}"); }
-        _ => { let _infallible = write!(output, "\\u{{{code:x}}}"); }
+        _ if byte || code < 0x80 => {
+            let _infallible = write!(output, "\\x{code:02x}");
+        }
+        _ => {
+            let _infallible = write!(output, "\\u{{{code:x}}}");
+        }
     }
 }
 

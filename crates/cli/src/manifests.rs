@@ -75,9 +75,10 @@ impl Files {
             }
         }
         if manifests.is_empty() {
-            return Err(match self.filename.is_empty() {
-                true => Failure::new("no manifest is named").hint("name one with `-f FILE`, or `-f -` for standard input"),
-                false => Failure::new("there is no object in what -f names"),
+            return Err(if self.filename.is_empty() {
+                Failure::new("no manifest is named").hint("name one with `-f FILE`, or `-f -` for standard input")
+            } else {
+                Failure::new("there is no object in what -f names")
             });
         }
         Ok(manifests)
@@ -89,8 +90,10 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Value>, Failure> {
     if text.trim_start().starts_with('{') && !text.contains("\n---") {
         return match serde_json::Deserializer::from_str(text).into_iter::<Value>().collect() {
             Ok(documents) => Ok(documents),
-            Err(error) => Err(Failure::new(format!("{origin}: line {}, column {}: not valid JSON", error.line(), error.column()))
-                .because(error)),
+            Err(error) => {
+                Err(Failure::new(format!("{origin}: line {}, column {}: not valid JSON", error.line(), error.column()))
+                    .because(error))
+            }
         };
     }
     yaml::documents(text).map_err(|error| yaml_failure(&error, text, origin))
@@ -131,7 +134,9 @@ fn collect(
 
 fn manifest(mut object: Value, origin: &str, namespace: Option<&str>) -> Result<Manifest, Failure> {
     if !object.is_object() {
-        return Err(Failure::new(format!("{origin}: a manifest is a mapping with `apiVersion`, `kind` and `metadata`")));
+        return Err(Failure::new(format!(
+            "{origin}: a manifest is a mapping with `apiVersion`, `kind` and `metadata`"
+        )));
     }
     for field in ["/apiVersion", "/kind", "/metadata/name"] {
         if object.text(field).is_empty() {
@@ -151,10 +156,10 @@ fn manifest(mut object: Value, origin: &str, namespace: Option<&str>) -> Result<
 fn set_namespace(object: &mut Value, origin: &str, namespace: Option<&str>) -> Result<(), Failure> {
     let own = object.namespace();
     match namespace {
-        Some(asked) if !own.is_empty() && own != asked => Err(Failure::new(format!(
-            "{origin}: the object's namespace {own:?} does not match --namespace {asked}"
-        ))
-        .hint("leave out -n, or take the namespace out of the manifest")),
+        Some(asked) if !own.is_empty() && own != asked => {
+            Err(Failure::new(format!("{origin}: the object's namespace {own:?} does not match --namespace {asked}"))
+                .hint("leave out -n, or take the namespace out of the manifest"))
+        }
         _ => {
             if own.is_empty()
                 && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
@@ -191,9 +196,7 @@ fn texts(given: &Path, recursive: bool) -> Result<Vec<(String, String)>, Failure
     let mut texts = Vec::new();
     for path in entries {
         let is_manifest = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-        if path.is_dir() && recursive {
-            texts.extend(self::texts(&path, recursive)?);
-        } else if is_manifest && path.is_file() {
+        if (path.is_dir() && recursive) || (is_manifest && path.is_file()) {
             texts.extend(self::texts(&path, recursive)?);
         }
     }
@@ -221,7 +224,10 @@ mod tests {
         let text = "# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
             apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\n---\n---\n\
             {\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"c\"}}\n";
-        assert_eq!(read(text, None).unwrap(), ["namespace/shop in \"\"", "pod/web in \"shop\"", "configmap/c in \"default\""]);
+        assert_eq!(
+            read(text, None).unwrap(),
+            ["namespace/shop in \"\"", "pod/web in \"shop\"", "configmap/c in \"default\""]
+        );
         let list = r#"{"kind": "List", "apiVersion": "v1", "items": [
             {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}},
             {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "b"}}]}"#;

@@ -36,12 +36,13 @@ pub fn merged(live: &Value, manifest: &Value) -> Value {
     if unchanged && last_applied_equals(&last, manifest) {
         return live.clone();
     }
-    if let Some(annotation) = with_last_applied(manifest).pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED)) {
-        if let Some(metadata) = result.get_mut("metadata").and_then(Value::as_object_mut) {
-            let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-            if let Some(annotations) = annotations.as_object_mut() {
-                annotations.insert(LAST_APPLIED.to_owned(), annotation.clone());
-            }
+    if let Some(annotation) =
+        with_last_applied(manifest).pointer("/metadata/annotations").and_then(|a| a.get(LAST_APPLIED))
+        && let Some(metadata) = result.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(LAST_APPLIED.to_owned(), annotation.clone());
         }
     }
     result
@@ -163,7 +164,7 @@ fn merge_key(field: &str, live: &[Value], wanted: &[Value]) -> Option<&'static s
 mod tests {
     use super::*;
 
-    fn pod(spec: Value) -> Value {
+    fn pod(spec: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "default"}, "spec": spec})
     }
 
@@ -184,7 +185,8 @@ mod tests {
     fn without_unset(value: &Value) -> Value {
         match value {
             Value::Object(fields) => {
-                let set = fields.iter().filter(|(_, value)| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
+                let set =
+                    fields.iter().filter(|(_, value)| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
                 Value::Object(set.map(|(key, value)| (key.clone(), without_unset(value))).collect())
             }
             Value::Array(items) => items.iter().map(without_unset).collect(),
@@ -194,20 +196,25 @@ mod tests {
 
     #[test]
     fn the_same_manifest_changes_nothing() {
-        let manifest = pod(json!({"containers": [{"name": "a", "image": "x", "env": null, "args": []}], "volumes": []}));
+        let manifest =
+            pod(&json!({"containers": [{"name": "a", "image": "x", "env": null, "args": []}], "volumes": []}));
         let live = live(&manifest);
         assert_eq!(merged(&live, &manifest), live);
     }
 
     #[test]
     fn changed_added_and_removed_fields_are_merged() {
-        let before = pod(json!({"containers": [{"name": "a", "image": "x", "tty": true}, {"name": "b", "image": "y"}],
+        let before =
+            pod(&json!({"containers": [{"name": "a", "image": "x", "tty": true}, {"name": "b", "image": "y"}],
             "activeDeadlineSeconds": 5}));
-        let after = pod(json!({"containers": [{"name": "b", "image": "z"}, {"name": "a", "image": "x"}]}));
+        let after = pod(&json!({"containers": [{"name": "b", "image": "z"}, {"name": "a", "image": "x"}]}));
         let result = merged(&live(&before), &after);
-        assert_eq!(result["spec"], json!({"restartPolicy": "Always", "containers": [
+        assert_eq!(
+            result["spec"],
+            json!({"restartPolicy": "Always", "containers": [
             {"name": "b", "image": "z", "imagePullPolicy": "IfNotPresent"},
-            {"name": "a", "image": "x", "imagePullPolicy": "IfNotPresent"}]}));
+            {"name": "a", "image": "x", "imagePullPolicy": "IfNotPresent"}]})
+        );
         assert_eq!(result["metadata"]["uid"], "u1");
         let remembered = result["metadata"]["annotations"][LAST_APPLIED].as_str().unwrap();
         assert_eq!(serde_json::from_str::<Value>(remembered).unwrap(), after);
@@ -216,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_others_added_stays() {
-        let manifest = pod(json!({"containers": [{"name": "a", "image": "x", "args": ["1"]}]}));
+        let manifest = pod(&json!({"containers": [{"name": "a", "image": "x", "args": ["1"]}]}));
         let mut live = live(&manifest);
         live["metadata"]["labels"] = json!({"theirs": "1"});
         live["spec"]["containers"][0]["env"] = json!([{"name": "INJECTED", "value": "1"}]);
@@ -231,18 +238,20 @@ mod tests {
 
     #[test]
     fn a_secret_of_texts_equals_its_encoded_form() {
-        let manifest = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "hi"}});
+        let manifest =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "hi"}});
         let mut live = with_last_applied(&manifest);
         live.as_object_mut().unwrap().remove("stringData");
         live["data"] = json!({"a": "aGk="});
         assert_eq!(merged(&live, &manifest), live);
-        let emptied = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"b": "yo"}});
+        let emptied =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"b": "yo"}});
         assert_eq!(merged(&live, &emptied)["data"], json!({"b": "eW8="}));
     }
 
     #[test]
     fn an_object_that_was_created_otherwise_can_be_adopted() {
-        let manifest = pod(json!({"containers": [{"name": "a", "image": "x"}]}));
+        let manifest = pod(&json!({"containers": [{"name": "a", "image": "x"}]}));
         let mut live = live(&manifest);
         live["metadata"].as_object_mut().unwrap().remove("annotations");
         assert_eq!(merged(&live, &manifest), live);

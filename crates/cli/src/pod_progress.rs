@@ -50,10 +50,8 @@ const PATIENCE: i64 = 3;
 
 /// The containers in the order in which they start.
 pub fn containers(pod: &Value) -> Vec<ContainerProgress> {
-    let lists = [
-        ("/spec/initContainers", "/status/initContainerStatuses"),
-        ("/spec/containers", "/status/containerStatuses"),
-    ];
+    let lists =
+        [("/spec/initContainers", "/status/initContainerStatuses"), ("/spec/containers", "/status/containerStatuses")];
     let mut all = Vec::new();
     for (specs, statuses) in lists {
         for spec in pod.items(specs) {
@@ -166,15 +164,14 @@ fn failed_pod(pod: &Value) -> Verdict {
         (terminated.integer("/exitCode").unwrap_or_default() != 0)
             .then(|| (status.text("/name").to_owned(), exit_text(terminated)))
     };
-    match statuses(pod).find_map(of_container) {
-        Some((container, exit)) => Verdict::Failed {
+    if let Some((container, exit)) = statuses(pod).find_map(of_container) {
+        Verdict::Failed {
             message: format!("pod {name:?} failed: container {container:?}: {exit}"),
             hint: Some(format!("its output: `monopod logs {}{name} -c {container}`", namespace_flag(pod))),
-        },
-        None => {
-            let reason = with_message(pod.text("/status/reason"), pod.text("/status/message"));
-            Verdict::Failed { message: format!("pod {name:?} failed: {reason}"), hint: Some(describe_hint(pod)) }
         }
+    } else {
+        let reason = with_message(pod.text("/status/reason"), pod.text("/status/message"));
+        Verdict::Failed { message: format!("pod {name:?} failed: {reason}"), hint: Some(describe_hint(pod)) }
     }
 }
 
@@ -189,7 +186,9 @@ fn stuck(pod: &Value, status: &Value) -> Option<Verdict> {
         Some(Verdict::Failed { message, hint: Some(hint) })
     };
     match reason {
-        "InvalidImageName" => failure(with_message(reason, waiting.text("/message")), "correct `image` in the manifest".to_owned()),
+        "InvalidImageName" => {
+            failure(with_message(reason, waiting.text("/message")), "correct `image` in the manifest".to_owned())
+        }
         "ErrImageNeverPull" | "ErrImagePull" | "ImagePullBackOff" => failure(
             with_message(reason, waiting.text("/message")),
             "`monopod image list` shows what is here; `monopod image load FILE` brings an image".to_owned(),
@@ -246,7 +245,10 @@ mod tests {
                     "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]}),
                 ["killed by signal 9 (OOMKilled)", "ErrImagePull: no image"],
             ),
-            (json!({"containerStatuses": 3, "initContainerStatuses": [{"name": 1}]}), ["waiting for the Pod's sandbox"; 2]),
+            (
+                json!({"containerStatuses": 3, "initContainerStatuses": [{"name": 1}]}),
+                ["waiting for the Pod's sandbox"; 2],
+            ),
         ];
         for (status, texts) in cases {
             let shown: Vec<_> = containers(&pod(&status)).into_iter().map(|c| c.text).collect();
@@ -267,7 +269,10 @@ mod tests {
         for (status, expected) in [
             (waiting("ContainerCreating", 0), "Waiting"),
             (waiting("CrashLoopBackOff", 1), "Waiting"),
-            (waiting("CrashLoopBackOff", 3), r#"pod "web": container "app": it ends again and again, last with exit code 3"#),
+            (
+                waiting("CrashLoopBackOff", 3),
+                r#"pod "web": container "app": it ends again and again, last with exit code 3"#,
+            ),
             (waiting("ErrImageNeverPull", 0), r#"pod "web": container "app": ErrImageNeverPull: why"#),
             (json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}), "Ready"),
             (json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}), "Waiting"),

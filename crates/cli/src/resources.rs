@@ -64,11 +64,11 @@ impl Resource {
     pub fn by_name(name: &str) -> Result<&'static Self, Failure> {
         let lower = name.to_lowercase();
         let core = lower.trim_end_matches(".v1").trim_end_matches('.');
-        let matches = |resource: &&Self| {
-            core == resource.plural || core == resource.singular || resource.short.contains(&core)
-        };
+        let matches =
+            |resource: &&Self| core == resource.plural || core == resource.singular || resource.short.contains(&core);
         RESOURCES.iter().find(matches).ok_or_else(|| {
-            Failure::new(format!("the server doesn't have a resource type {name:?}")).hint(format!("it has {}", all_names()))
+            Failure::new(format!("the server doesn't have a resource type {name:?}"))
+                .hint(format!("it has {}", all_names()))
         })
     }
 
@@ -122,7 +122,9 @@ pub fn encoded(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut output, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => output.push(char::from(byte)),
-            _ => { let _infallible = write!(output, "%{byte:02X}"); }
+            _ => {
+                let _infallible = write!(output, "%{byte:02X}");
+            }
         }
         output
     })

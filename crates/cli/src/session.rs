@@ -88,7 +88,12 @@ async fn receive(mut stream: SplitStream<Socket>) -> Result<()> {
     }
 }
 
-async fn receive_data(message: &[u8], stdout: &mut Stdout, stderr: &mut Stderr, status: &mut Option<Value>) -> Result<()> {
+async fn receive_data(
+    message: &[u8],
+    stdout: &mut Stdout,
+    stderr: &mut Stderr,
+    status: &mut Option<Value>,
+) -> Result<()> {
     let Some((channel, data)) = message.split_first() else { return Ok(()) };
     if data.is_empty() {
         return Ok(());
@@ -134,9 +139,17 @@ async fn send(mut sink: SplitSink<Socket, Message>, ends: Ends, half_close: bool
     }
 }
 
-async fn send_all(sink: &mut SplitSink<Socket, Message>, ends: Ends, half_close: bool) -> Result<std::convert::Infallible> {
+async fn send_all(
+    sink: &mut SplitSink<Socket, Message>,
+    ends: Ends,
+    half_close: bool,
+) -> Result<std::convert::Infallible> {
     let mut input = ends.stdin.then(read_stdin);
-    let mut resized = ends.tty.then(|| signal(SignalKind::window_change())).transpose().context("cannot watch the terminal's size")?;
+    let mut resized = ends
+        .tty
+        .then(|| signal(SignalKind::window_change()))
+        .transpose()
+        .context("cannot watch the terminal's size")?;
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING, PING);
     if let Some((columns, rows)) = terminal::size().filter(|_| ends.tty) {
         if ends.redraw {
@@ -146,13 +159,10 @@ async fn send_all(sink: &mut SplitSink<Socket, Message>, ends: Ends, half_close:
     }
     loop {
         tokio::select! {
-            chunk = next_chunk(&mut input) => match chunk {
-                Some(chunk) => sink.send(data_message(STDIN, &chunk)).await?,
-                None => {
-                    input = None;
-                    if half_close {
-                        sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await?;
-                    }
+            chunk = next_chunk(&mut input) => if let Some(chunk) = chunk { sink.send(data_message(STDIN, &chunk)).await? } else {
+                input = None;
+                if half_close {
+                    sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await?;
                 }
             },
             () = changed(&mut resized) => {
@@ -253,7 +263,8 @@ mod tests {
         assert_eq!(shown(&json!({"metadata": {}, "status": "Success"})), Ok(()));
         assert_eq!(shown(&exited("3")), Err("exit status 3".into()));
         assert_eq!(shown(&exited("255")), Err("exit status 255".into()));
-        let failed = json!({"status": "Failure", "code": 500, "message": "error executing command in container: no such file"});
+        let failed =
+            json!({"status": "Failure", "code": 500, "message": "error executing command in container: no such file"});
         assert_eq!(shown(&failed), Err("error executing command in container: no such file".into()));
         assert!(shown(&exited("many")).is_err());
     }

@@ -48,7 +48,8 @@ impl Table {
             .enumerate()
             .filter(|(_, definition)| columns.wide || definition.integer("/priority").unwrap_or_default() == 0)
             .collect();
-        let mut headings: Vec<_> = shown.iter().map(|(_, definition)| definition.text("/name").to_uppercase()).collect();
+        let mut headings: Vec<_> =
+            shown.iter().map(|(_, definition)| definition.text("/name").to_uppercase()).collect();
         if columns.namespace {
             headings.insert(0, "NAMESPACE".to_owned());
         }
@@ -129,7 +130,8 @@ fn server_row(row: &Value, shown: &[(usize, &Value)], columns: Columns) -> Vec<S
 
 /// Labels as `a=b,c=d`, or `<none>`.
 pub fn labels(object: &Value) -> String {
-    let pairs: Vec<_> = object.entries("/metadata/labels").map(|(key, value)| format!("{key}={}", plain(value))).collect();
+    let pairs: Vec<_> =
+        object.entries("/metadata/labels").map(|(key, value)| format!("{key}={}", plain(value))).collect();
     if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
 }
 
@@ -180,10 +182,14 @@ mod tests {
     #[test]
     fn the_rows_of_a_watch_stay_below_their_headings() {
         let mut layout = Layout::default();
-        let first = Table { headings: vec!["NAME".into(), "AGE".into()], rows: vec![vec!["longer".into(), "1s".into()]] };
+        let first =
+            Table { headings: vec!["NAME".into(), "AGE".into()], rows: vec![vec!["longer".into(), "1s".into()]] };
         layout.widen(&first);
         let later = Table { headings: first.headings.clone(), rows: vec![vec!["web".into(), "2s".into()]] };
         layout.widen(&later);
-        assert_eq!(layout.headings(&first) + &layout.rows(&first) + &layout.rows(&later), "NAME     AGE\nlonger   1s\nweb      2s\n");
+        assert_eq!(
+            layout.headings(&first) + &layout.rows(&first) + &layout.rows(&later),
+            "NAME     AGE\nlonger   1s\nweb      2s\n"
+        );
     }
 }

@@ -92,7 +92,8 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let before = format!("*a{}, ", level - 1).repeat(9);
-            text.push_str(&format!("a{level}: &a{level} [{}]\n", before.trim_end_matches(", ")));
+            let level = level.to_string();
+            text.extend(["a", &level, ": &a", &level, " [", before.trim_end_matches(", "), "]\n"]);
         }
         assert!(documents(&text).is_err());
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::age::parse_duration;
 use crate::client::Client;
 use crate::context::Context;
-use crate::errors::{ExitStatus, Failure, is_not_found, render};
+use crate::errors::{Failure, is_not_found, joined};
 use crate::fields::Fields as _;
 use crate::manifests::Files;
 use crate::output::note;
@@ -102,19 +102,14 @@ pub async fn delete_all(
         context.out.line(&format!("{label} {}", if wait.is_some() { "deleted" } else { "is being deleted" }))?;
         context.out.flush()?;
     }
-    if errors.len() < 2 {
-        return errors.pop().map_or(Ok(()), Err);
-    }
-    errors.iter().for_each(|error| note(&render(error)));
-    Err(ExitStatus(1).into())
+    joined(errors)
 }
 
 fn grace(arguments: &DeleteArgs) -> Option<u32> {
     match (arguments.force, arguments.now, arguments.grace_period) {
         (true, _, grace) => Some(grace.unwrap_or(0)),
-        (false, true, _) => Some(1),
         // Killing at once loses data, so it has to be asked for by its name (as kubectl).
-        (false, false, Some(0)) => Some(1),
+        (false, true, _) | (false, false, Some(0)) => Some(1),
         (false, false, grace) => grace,
     }
 }
@@ -163,16 +158,26 @@ async fn doomed(arguments: &DeleteArgs, context: &Context) -> Result<Vec<Doomed>
 async fn selected(arguments: &DeleteArgs, context: &Context, resource: &'static Resource) -> Result<Vec<Doomed>> {
     if !arguments.all && arguments.selector.is_none() {
         return Err(Failure::new(format!("no {} is named", resource.singular))
-            .hint(format!("name it, choose with -l LABELS, or delete all of them with `--all`: `monopod get {}` lists them", resource.plural))
+            .hint(format!(
+                "name it, choose with -l LABELS, or delete all of them with `--all`: `monopod get {}` lists them",
+                resource.plural
+            ))
             .into());
     }
     let query: Vec<_> = arguments.selector.as_deref().map(|labels| ("labelSelector", labels)).into_iter().collect();
     let list = context.client.get(&with_query(&resource.collection(Some(context.namespace())), &query)).await?;
-    let one = |object: &Value| Doomed { resource, namespace: context.namespace().to_owned(), name: object.name().to_owned() };
+    let one =
+        |object: &Value| Doomed { resource, namespace: context.namespace().to_owned(), name: object.name().to_owned() };
     Ok(list.items("/items").iter().map(one).collect())
 }
 
-async fn wait_until_gone(client: &Client, one: &Doomed, uid: &str, limit: Duration, progress: &mut Progress) -> Result<()> {
+async fn wait_until_gone(
+    client: &Client,
+    one: &Doomed,
+    uid: &str,
+    limit: Duration,
+    progress: &mut Progress,
+) -> Result<()> {
     let watched = Watched { resource: one.resource, namespace: one.namespace.clone(), name: one.name.clone() };
     let key = format!("{}/{}", one.resource.singular, one.name);
     let gone = until(client, &watched, |object| {
@@ -188,18 +193,23 @@ async fn wait_until_gone(client: &Client, one: &Doomed, uid: &str, limit: Durati
     }
     tokio::time::timeout(limit, gone).await.unwrap_or_else(|_| {
         Err(Failure::new(format!("{key} is still there after {}s", limit.as_secs()))
-            .hint(format!("it goes on ending; `monopod describe {} {}` shows how far it is", one.resource.singular, one.name))
+            .hint(format!(
+                "it goes on ending; `monopod describe {} {}` shows how far it is",
+                one.resource.singular, one.name
+            ))
             .into())
     })
 }
 
 fn leaving_text(object: &Value) -> String {
-    let running = object.items("/status/containerStatuses").iter().filter(|status| status.at("/state/running").is_object());
+    let running =
+        object.items("/status/containerStatuses").iter().filter(|status| status.at("/state/running").is_object());
     let names: Vec<_> = running.map(|status| status.text("/name")).collect();
     let grace = object.integer("/metadata/deletionGracePeriodSeconds").unwrap_or_default();
-    match names.is_empty() {
-        true => "cleaning up".to_owned(),
-        false => format!("stopping {} (killed after {grace}s)", names.join(", ")),
+    if names.is_empty() {
+        "cleaning up".to_owned()
+    } else {
+        format!("stopping {} (killed after {grace}s)", names.join(", "))
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn events(arguments: &EventsArgs, context: &mut Context) -> Result<()>
     let query: Vec<_> = selector.as_deref().map(|fields| ("fieldSelector", fields)).into_iter().collect();
     let list = context.client.get(&with_query(&path, &query)).await?;
     let mut found: Vec<&Value> = list.items("/items").iter().collect();
-    found.sort_by_key(|event| time_of(event).to_owned());
+    found.sort_by_key(|event| order_of(event));
     if found.is_empty() && !arguments.watch {
         note("No events found");
     }
@@ -59,14 +59,19 @@ pub async fn events(arguments: &EventsArgs, context: &mut Context) -> Result<()>
         "DELETED" => Ok(()),
         _ => view.show(out, &[&change.object]),
     })
-    .await?
-    {}
+    .await? {}
 }
 
 /// The time at which an event was last seen (events.k8s.io and core events keep it in different places).
 pub fn time_of(event: &Value) -> &str {
-    let places = ["/series/lastObservedTime", "/lastTimestamp", "/firstTimestamp", "/eventTime", "/metadata/creationTimestamp"];
+    let places =
+        ["/series/lastObservedTime", "/lastTimestamp", "/firstTimestamp", "/eventTime", "/metadata/creationTimestamp"];
     places.into_iter().map(|place| event.text(place)).find(|time| !time.is_empty()).unwrap_or_default()
+}
+
+/// Oldest first; within a second, which is all that most events tell, by their number in the store.
+pub fn order_of(event: &Value) -> (String, u64) {
+    (time_of(event).to_owned(), event.text("/metadata/resourceVersion").parse().unwrap_or_default())
 }
 
 fn selector(arguments: &EventsArgs) -> Result<Option<String>> {
@@ -77,7 +82,9 @@ fn selector(arguments: &EventsArgs) -> Result<Option<String>> {
             let name = target.name.as_deref().unwrap_or_default();
             Ok(Some(format!("involvedObject.kind={},involvedObject.name={name}", target.resource.kind)))
         }
-        _ => Err(Failure::new(format!("--for {object:?} is not of the form KIND/NAME")).hint("for example --for pod/web").into()),
+        _ => Err(Failure::new(format!("--for {object:?} is not of the form KIND/NAME"))
+            .hint("for example --for pod/web")
+            .into()),
     }
 }
 

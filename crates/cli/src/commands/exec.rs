@@ -57,12 +57,11 @@ pub struct AttachArgs {
 /// Runs a program in a container; its exit status is ours.
 pub async fn exec(arguments: &ExecArgs, context: &mut Context) -> Result<()> {
     let pod = parse_pod(&arguments.pod)?;
-    let container = match &arguments.container {
-        Some(container) => container.clone(),
-        None => {
-            let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
-            choose_container(&object, arguments.quiet)?
-        }
+    let container = if let Some(container) = &arguments.container {
+        container.clone()
+    } else {
+        let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
+        choose_container(&object, arguments.quiet)?
     };
     let tty = usable_terminal(arguments.tty, arguments.stdin);
     let mut query: Vec<(&str, &str)> = arguments.command.iter().map(|word| ("command", word.as_str())).collect();

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::errors::{ExitStatus, Failure, is_not_found, render};
+use crate::errors::{Failure, is_not_found, joined};
 use crate::fields::Fields as _;
 use crate::manifests::Files;
 use crate::output::{Document, note};
@@ -102,16 +102,7 @@ pub async fn get(arguments: &GetArgs, context: &mut Context) -> Result<()> {
         Some(Form::Json) => show_documents(arguments, context, answers, Document::Json)?,
     }
     context.out.flush()?;
-    all_errors(errors)
-}
-
-/// One error is returned; of several, each is shown.
-fn all_errors(mut errors: Vec<anyhow::Error>) -> Result<()> {
-    if errors.len() < 2 {
-        return errors.pop().map_or(Ok(()), Err);
-    }
-    errors.iter().for_each(|error| note(&render(error)));
-    Err(ExitStatus(1).into())
+    joined(errors)
 }
 
 fn requests(arguments: &GetArgs, context: &Context) -> Result<Vec<Request>> {
@@ -162,7 +153,8 @@ fn show_tables(
     answers: &[(&Request, Value)],
     say_if_empty: bool,
 ) -> Result<()> {
-    let several_kinds = answers.iter().any(|(request, _)| answers.first().is_some_and(|(first, _)| first.resource != request.resource));
+    let several_kinds =
+        answers.iter().any(|(request, _)| answers.first().is_some_and(|(first, _)| first.resource != request.resource));
     let mut shown = false;
     for group in answers.chunk_by(|(one, _), (other, _)| one.resource == other.resource) {
         let Some((request, first)) = group.first() else { continue };
@@ -233,9 +225,10 @@ fn show_documents(
     }
     match (single, objects.pop()) {
         (true, Some(object)) => context.out.document(&object, form),
-        (_, last) => {
-            objects.extend(last);
-            let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": objects});
+        (_, popped) => {
+            objects.extend(popped);
+            let list =
+                json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": objects});
             context.out.document(&list, form)
         }
     }
@@ -259,21 +252,24 @@ async fn watch(arguments: &GetArgs, context: &mut Context, request: &Request) ->
     let as_table = matches!(arguments.output, None | Some(Form::Wide));
     let only = request.name.as_ref().map(|name| format!("metadata.name={name}"));
     let collection = request.resource.collection(request.namespace.as_deref());
-    let mut view = View { arguments, resource: request.resource, definitions: Vec::new(), layout: Layout::default(), shown: 0 };
+    let mut view =
+        View { arguments, resource: request.resource, definitions: Vec::new(), layout: Layout::default(), shown: 0 };
     let mut revision = String::new();
     loop {
         let mut query = selectors(arguments, only.as_deref());
         if revision.is_empty() {
             let path = with_query(&collection, &query);
-            let list = if as_table { context.client.get_table(&path).await? } else { context.client.get(&path).await? };
-            list.text("/metadata/resourceVersion").clone_into(&mut revision);
-            view.show_list(context, list)?;
+            let found =
+                if as_table { context.client.get_table(&path).await? } else { context.client.get(&path).await? };
+            found.text("/metadata/resourceVersion").clone_into(&mut revision);
+            view.show_list(context, found)?;
         }
         query.extend([("watch", "true"), ("resourceVersion", revision.as_str())]);
         let path = with_query(&collection, &query);
-        let events = match as_table {
-            true => context.client.watch_table(&path).await?.left_stream(),
-            false => context.client.watch(&path).await?.right_stream(),
+        let events = if as_table {
+            context.client.watch_table(&path).await?.left_stream()
+        } else {
+            context.client.watch(&path).await?.right_stream()
         };
         let mut next = revision.clone();
         let mut events = pin!(events);
@@ -333,7 +329,9 @@ impl View<'_> {
                 }
                 context.out.document(&complete(self.arguments, self.resource, object), Document::Yaml)?;
             }
-            Some(Form::Json) => context.out.document(&complete(self.arguments, self.resource, object), Document::Json)?,
+            Some(Form::Json) => {
+                context.out.document(&complete(self.arguments, self.resource, object), Document::Json)?;
+            }
         }
         self.shown += 1;
         context.out.flush()

@@ -26,7 +26,9 @@ pub struct ImageArgs {
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
     /// Load images from an archive (`docker save`, `podman save`, `skopeo copy`) or an OCI layout directory
-    #[command(after_help = "Examples:\n  monopod image load nginx.tar\n  docker save nginx:1.27 | monopod image load -")]
+    #[command(
+        after_help = "Examples:\n  monopod image load nginx.tar\n  docker save nginx:1.27 | monopod image load -"
+    )]
     Load(LoadArgs),
     /// Make an image from a root filesystem: a directory or a tar archive of it
     #[command(
@@ -169,9 +171,10 @@ async fn list(arguments: &ListArgs, context: &mut Context) -> Result<()> {
         return context.out.flush();
     }
     let table = image_table(&answer, Timestamp::now());
-    match table.rows.is_empty() {
-        true => note("No images found; `monopod image load FILE` brings one"),
-        false => context.out.text(&table.render())?,
+    if table.rows.is_empty() {
+        note("No images found; `monopod image load FILE` brings one");
+    } else {
+        context.out.text(&table.render())?;
     }
     context.out.flush()
 }
@@ -191,7 +194,12 @@ fn image_table(answer: &Value, now: Timestamp) -> Table {
             time => format!("{} ago", age::since(time, now)),
         };
         for name in names {
-            table.rows.push(vec![name, short_id(image), indicatif::DecimalBytes(size_of(image)).to_string(), created.clone()]);
+            table.rows.push(vec![
+                name,
+                short_id(image),
+                indicatif::DecimalBytes(size_of(image)).to_string(),
+                created.clone(),
+            ]);
         }
     }
     table.rows.sort();

@@ -85,7 +85,9 @@ const SELECTED_TAIL: i64 = 10;
 pub async fn logs(arguments: &LogsArgs, context: &mut Context) -> Result<()> {
     let sources = sources(arguments, context).await?;
     match sources.as_slice() {
-        [source] if source.prefix.is_empty() => copy(&context.client, &source.path, &mut context.out, arguments.follow).await,
+        [source] if source.prefix.is_empty() => {
+            copy(&context.client, &source.path, &mut context.out, arguments.follow).await
+        }
         _ if arguments.follow => merge(&context.client, sources, &mut context.out).await,
         _ => one_after_another(context, &sources).await,
     }
@@ -133,12 +135,11 @@ async fn sources(arguments: &LogsArgs, context: &Context) -> Result<Vec<Source>>
     } else {
         let name = parse_pod(arguments.pod.as_deref().unwrap_or_default())?;
         let named = arguments.container.as_ref().or(arguments.second.as_ref());
-        match named.filter(|_| !arguments.all_containers) {
-            Some(container) => sources.push(source(arguments, context.namespace(), &name, container)),
-            None => {
-                let pod = context.client.get(&PODS.object(context.namespace(), &name)).await?;
-                add_sources(arguments, context, &pod, &mut sources)?;
-            }
+        if let Some(container) = named.filter(|_| !arguments.all_containers) {
+            sources.push(source(arguments, context.namespace(), &name, container));
+        } else {
+            let pod = context.client.get(&PODS.object(context.namespace(), &name)).await?;
+            add_sources(arguments, context, &pod, &mut sources)?;
         }
     }
     if arguments.follow && sources.len() > MANY {
@@ -246,7 +247,8 @@ async fn has_output(client: &Client, watched: &Watched, container: &str) -> Resu
     until(client, watched, |pod| {
         let Some(pod) = pod else { return Ok(ControlFlow::Break(false)) };
         let lists = ["/status/initContainerStatuses", "/status/containerStatuses"];
-        let status = lists.into_iter().flat_map(|list| pod.items(list)).find(|status| status.text("/name") == container);
+        let status =
+            lists.into_iter().flat_map(|list| pod.items(list)).find(|status| status.text("/name") == container);
         let started = ["/state/running", "/state/terminated", "/lastState/terminated"];
         if status.is_some_and(|status| started.into_iter().any(|place| status.at(place).is_object())) {
             return Ok(ControlFlow::Break(true));

@@ -52,7 +52,12 @@ pub async fn reset(arguments: &ResetArgs, context: &mut Context) -> Result<()> {
     }
     end_daemon(&place, context).await?;
     let logs = remove_engine(&place).await?;
-    for path in logs.iter().cloned().chain(DATA.map(|name| place.data_dir.join(name))).chain(RUN.map(|name| place.run_dir.join(name))) {
+    for path in logs
+        .iter()
+        .cloned()
+        .chain(DATA.map(|name| place.data_dir.join(name)))
+        .chain(RUN.map(|name| place.run_dir.join(name)))
+    {
         remove(&path)?;
     }
     for directory in [&place.data_dir, &place.run_dir, &place.log_dir] {
@@ -99,9 +104,10 @@ async fn end_daemon(place: &Place, context: &mut Context) -> Result<()> {
     drop(stream);
     pidfd_send_signal(&daemon, Signal::TERM).context("cannot end the daemon")?;
     let ended = tokio::task::spawn_blocking(move || has_ended(&daemon)).await.context("cannot wait for the daemon")?;
-    match ended.context("cannot wait for the daemon")? {
-        true => Ok(()),
-        false => Err(Failure::new("the daemon does not end").hint("see its log; then `monopod reset` again").into()),
+    if ended.context("cannot wait for the daemon")? {
+        Ok(())
+    } else {
+        Err(Failure::new("the daemon does not end").hint("see its log; then `monopod reset` again").into())
     }
 }
 

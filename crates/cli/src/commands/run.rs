@@ -15,7 +15,7 @@ use crate::commands::delete::{Doomed, delete_all};
 use crate::commands::exec::{attach_to, choose_container};
 use crate::commands::logs::{self, Source};
 use crate::context::Context;
-use crate::errors::{ExitStatus, Failure};
+use crate::errors::{ExitStatus, Failure, joined};
 use crate::fields::Fields as _;
 use crate::manifests::{Files, Manifest};
 use crate::output::note;
@@ -87,7 +87,8 @@ pub async fn run(arguments: &RunArgs, context: &mut Context) -> Result<()> {
     let stays = arguments.attach || arguments.stdin || arguments.rm;
     let mut pods = Vec::new();
     for manifest in &manifests {
-        let applied = apply_one(&context.client, manifest).await.map_err(|error| error.context(manifest.origin.clone()))?;
+        let applied =
+            apply_one(&context.client, manifest).await.map_err(|error| error.context(manifest.origin.clone()))?;
         context.out.line(&format!("{} {}", manifest.label(), applied.verb))?;
         context.out.flush()?;
         if manifest.resource.kind == "Pod" {
@@ -184,12 +185,7 @@ async fn become_ready(client: &Client, pods: &[Value], running: bool) -> Result<
     });
     let results = futures::future::join_all(waits).await;
     progress.borrow_mut().close();
-    let mut failures: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    if failures.len() < 2 {
-        return failures.pop().map_or(Ok(()), Err);
-    }
-    failures.iter().for_each(|error| note(&crate::errors::render(error)));
-    Err(ExitStatus(1).into())
+    joined(results.into_iter().filter_map(Result::err).collect())
 }
 
 async fn pod_becomes_ready(client: &Client, pod: &Value, running: bool, progress: &RefCell<Progress>) -> Result<()> {
@@ -236,7 +232,8 @@ async fn pod_becomes_ready(client: &Client, pod: &Value, running: bool, progress
 
 /// Whether an app container runs or has run.
 fn has_started(pod: &Value) -> bool {
-    let is_started = |status: &Value| status.at("/state/running").is_object() || status.at("/state/terminated").is_object();
+    let is_started =
+        |status: &Value| status.at("/state/running").is_object() || status.at("/state/terminated").is_object();
     pod.items("/status/containerStatuses").iter().any(is_started)
 }
 
@@ -258,7 +255,8 @@ async fn narrate(client: &Client, pod: &Value, progress: &RefCell<Progress>) -> 
     let list = client.get(&with_query(&path, &query)).await?;
     let tell = |event: &Value| {
         let (kind, reason) = (event.text("/type"), event.text("/reason"));
-        if kind == "Warning" || reason == "Pulling" {
+        // What a container's own line says already is not repeated.
+        if reason == "Pulling" || (kind == "Warning" && !matches!(reason, "Failed" | "BackOff")) {
             let message = event.text("/message").trim();
             progress.borrow().say(&format!("pod/{}: {reason}: {message}", pod.name()));
         }
@@ -271,8 +269,7 @@ async fn narrate(client: &Client, pod: &Value, progress: &RefCell<Progress>) -> 
         }
         Ok(())
     })
-    .await?
-    {}
+    .await? {}
 }
 
 /// Waits for the phase that follows the last container's end; a failed Pod's exit code becomes ours.
@@ -283,7 +280,8 @@ async fn has_ended(client: &Client, pod: &Value) -> Result<()> {
             "Succeeded" => Ok(ControlFlow::Break(())),
             "Failed" => {
                 let codes = pod.items("/status/containerStatuses").iter();
-                let code = codes.filter_map(|status| status.integer("/state/terminated/exitCode")).find(|code| *code != 0);
+                let code =
+                    codes.filter_map(|status| status.integer("/state/terminated/exitCode")).find(|code| *code != 0);
                 Err(ExitStatus(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)).into())
             }
             _ => Ok(ControlFlow::Continue(())),
@@ -371,18 +369,26 @@ mod tests {
     #[test]
     fn a_pod_is_made_from_the_command_line() {
         let made = pod("web --image nginx:1 -e A=b=c -p 8080:80 -p 443 -l tier=front --restart Never -- -g daemon");
-        assert_eq!(made["spec"], json!({"restartPolicy": "Never", "containers": [{"name": "web", "image": "nginx:1",
+        assert_eq!(
+            made["spec"],
+            json!({"restartPolicy": "Never", "containers": [{"name": "web", "image": "nginx:1",
             "args": ["-g", "daemon"], "env": [{"name": "A", "value": "b=c"}],
-            "ports": [{"hostPort": 8080, "containerPort": 80}, {"containerPort": 443}]}]}));
+            "ports": [{"hostPort": 8080, "containerPort": 80}, {"containerPort": 443}]}]})
+        );
         assert_eq!(made["metadata"]["labels"], json!({"run": "web", "tier": "front"}));
         let made = pod("shell --image debian -it --rm --command -- sh");
-        assert_eq!(made["spec"], json!({"restartPolicy": "Never", "containers": [{"name": "shell", "image": "debian",
-            "command": ["sh"], "stdin": true, "stdinOnce": true, "tty": true}]}));
+        assert_eq!(
+            made["spec"],
+            json!({"restartPolicy": "Never", "containers": [{"name": "shell", "image": "debian",
+            "command": ["sh"], "stdin": true, "stdinOnce": true, "tty": true}]})
+        );
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "web", "web --image a -f b", "-f a -p 80", "web --image a -p 0", "web --image a -t", "-f a --image b"] {
+        for line in
+            ["", "web", "web --image a -f b", "-f a -p 80", "web --image a -p 0", "web --image a -t", "-f a --image b"]
+        {
             assert!(Line::try_parse_from(std::iter::once("run").chain(line.split_whitespace())).is_err(), "{line}");
         }
     }

@@ -92,8 +92,7 @@ async fn run(place: &Place, node_name: Option<String>) -> Result<()> {
     };
     let version = config.version.clone();
     let clock = Arc::new(SystemClock);
-    let agent =
-        Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
+    let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let config =
         ApiConfig { socket: place.socket(), node_name, version, spool: place.data_dir.join("images").join("tmp") };
     tracing::info!(socket = %place.socket().display(), pod_cidr = place.pod_cidr, "serving");
@@ -113,7 +112,9 @@ async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
 fn start_logging(levels: &str) -> Result<()> {
     use std::io::IsTerminal as _;
     let filter = EnvFilter::try_new(levels).map_err(|error| {
-        Failure::new(format!("{levels:?} are not log levels")).because(error).hint("for example `info` or `info,agent=debug`")
+        Failure::new(format!("{levels:?} are not log levels"))
+            .because(error)
+            .hint("for example `info` or `info,agent=debug`")
     })?;
     let colours = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();

@@ -52,13 +52,19 @@ pub async fn wait(arguments: &WaitArgs, context: &mut Context) -> Result<()> {
     let deadline = tokio::time::Instant::now() + arguments.timeout;
     for one in &watched {
         let label = format!("{}/{}", one.resource.singular, one.name);
-        let reached = until(&context.client, one, |object| match (reached(&arguments.goal, one, object)?, arguments.timeout.is_zero()) {
-            (true, _) => Ok(ControlFlow::Break(true)),
-            (false, true) => Ok(ControlFlow::Break(false)),
-            (false, false) => Ok(ControlFlow::Continue(())),
+        let reached = until(&context.client, one, |object| {
+            match (reached(&arguments.goal, one, object)?, arguments.timeout.is_zero()) {
+                (true, _) => Ok(ControlFlow::Break(true)),
+                (false, true) => Ok(ControlFlow::Break(false)),
+                (false, false) => Ok(ControlFlow::Continue(())),
+            }
         });
         // A look at the present state is always allowed.
-        let in_time = if arguments.timeout.is_zero() { Ok(reached.await?) } else { tokio::time::timeout_at(deadline, reached).await.unwrap_or(Ok(false)) };
+        let in_time = if arguments.timeout.is_zero() {
+            Ok(reached.await?)
+        } else {
+            tokio::time::timeout_at(deadline, reached).await.unwrap_or(Ok(false))
+        };
         if !in_time? {
             let (singular, name) = (one.resource.singular, &one.name);
             return Err(Failure::new(format!("timed out waiting for {} of {label}", arguments.goal.words()))
@@ -111,7 +117,8 @@ fn reached(goal: &Goal, one: &Watched, object: Option<&Value>) -> Result<bool> {
 async fn watched(arguments: &WaitArgs, context: &Context) -> Result<Vec<Watched>> {
     if !arguments.files.filename.is_empty() {
         let manifests = arguments.files.read(context.asked_namespace.as_deref())?;
-        let one = |manifest: &crate::manifests::Manifest| watch_of(manifest.resource, manifest.namespace(), manifest.name());
+        let one =
+            |manifest: &crate::manifests::Manifest| watch_of(manifest.resource, manifest.namespace(), manifest.name());
         return Ok(manifests.iter().map(one).collect());
     }
     let mut watched = Vec::new();
@@ -128,12 +135,11 @@ async fn watched(arguments: &WaitArgs, context: &Context) -> Result<Vec<Watched>
         let query: Vec<_> = arguments.selector.as_deref().map(|labels| ("labelSelector", labels)).into_iter().collect();
         let path = with_query(&target.resource.collection(Some(context.namespace())), &query);
         let list = context.client.get(&path).await?;
-        watched.extend(list.items("/items").iter().map(|object| watch_of(target.resource, context.namespace(), object.name())));
+        watched.extend(
+            list.items("/items").iter().map(|object| watch_of(target.resource, context.namespace(), object.name())),
+        );
     }
-    match watched.is_empty() {
-        true => Err(Failure::new("no matching resources found").into()),
-        false => Ok(watched),
-    }
+    if watched.is_empty() { Err(Failure::new("no matching resources found").into()) } else { Ok(watched) }
 }
 
 fn watch_of(resource: &'static Resource, namespace: &str, name: &str) -> Watched {

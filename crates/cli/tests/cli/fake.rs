@@ -67,7 +67,8 @@ impl FakeDaemon {
                     let state = Arc::clone(&state);
                     async move { Ok::<_, Infallible>(answer(state, request).await) }
                 });
-                let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(connection.with_upgrades());
             }
         });
@@ -160,7 +161,11 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
         let container = parameter("container").unwrap_or_default();
         return match state.inner.lock().unwrap().logs.get(&container) {
             Some(log) => plain(log.clone()),
-            None => refuse(400, "BadRequest", &format!("container {container:?} in pod \"web\" is waiting to start: ContainerCreating")),
+            None => refuse(
+                400,
+                "BadRequest",
+                &format!("container {container:?} in pod \"web\" is waiting to start: ContainerCreating"),
+            ),
         };
     }
     if path == "/version" {
@@ -174,15 +179,25 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
             Some(object) => reply(200, object),
             None => missing(&path),
         },
-        Method::GET if parameter("watch").is_some() => watch(&state, &path, parameter("resourceVersion"), parameter("fieldSelector")),
+        Method::GET if parameter("watch").is_some() => {
+            watch(&state, &path, parameter("resourceVersion"), parameter("fieldSelector"))
+        }
         Method::GET => {
             let inner = state.inner.lock().unwrap();
             let selector = parameter("fieldSelector");
-            let items: Vec<_> =
-                inner.objects.iter().filter(|(key, object)| is_in(key, object, &path, selector.as_deref())).map(|(_, object)| object.clone()).collect();
-            match table {
-                true => reply(200, &as_table(&items, inner.revision)),
-                false => reply(200, &json!({"kind": "List", "metadata": {"resourceVersion": inner.revision.to_string()}, "items": items})),
+            let items: Vec<_> = inner
+                .objects
+                .iter()
+                .filter(|(key, object)| is_in(key, object, &path, selector.as_deref()))
+                .map(|(_, object)| object.clone())
+                .collect();
+            if table {
+                reply(200, &as_table(&items, inner.revision))
+            } else {
+                reply(
+                    200,
+                    &json!({"kind": "List", "metadata": {"resourceVersion": inner.revision.to_string()}, "items": items}),
+                )
             }
         }
         Method::POST => {
@@ -233,7 +248,10 @@ fn create(state: &Arc<State>, collection: &str, object: Value) -> Response<Body>
 }
 
 fn is_in(key: &str, object: &Value, collection: &str, selector: Option<&str>) -> bool {
-    let inside = key.strip_prefix(collection).is_some_and(|rest| rest.starts_with('/'));
+    let (above, _name) = key.rsplit_once('/').unwrap();
+    // `/api/v1/pods` are those of all namespaces.
+    let everywhere = collection.rsplit_once('/').filter(|(root, _)| *root == "/api/v1");
+    let inside = above == collection || everywhere.is_some_and(|(_, plural)| above.ends_with(&format!("/{plural}")));
     let name = selector.and_then(|selector| selector.strip_prefix("metadata.name="));
     inside && name.is_none_or(|name| object["metadata"]["name"] == name)
 }
@@ -243,8 +261,8 @@ fn watch(state: &State, path: &str, after: Option<String>, selector: Option<Stri
     let changes = state.changes.subscribe();
     let past = state.inner.lock().unwrap().history.clone();
     let collection = path.to_owned();
-    let live = futures::stream::unfold(changes, async |mut changes| Some((changes.recv().await.ok()?, changes)));
-    let events = futures::stream::iter(past).chain(live).scan(after, |seen, (key, revision, event)| {
+    let coming = futures::stream::unfold(changes, async |mut changes| Some((changes.recv().await.ok()?, changes)));
+    let events = futures::stream::iter(past).chain(coming).scan(after, |seen, (key, revision, event)| {
         let fresh = revision > *seen;
         *seen = revision.max(*seen);
         futures::future::ready(Some(fresh.then_some((key, event))))
@@ -333,7 +351,10 @@ fn session(mut request: Request<Incoming>, query: &[(String, String)]) -> Respon
         .unwrap()
 }
 
-async fn play<S>(mut socket: WebSocketStream<S>, words: Vec<String>) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+async fn play<S>(
+    mut socket: WebSocketStream<S>,
+    words: Vec<String>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -31,7 +31,10 @@ fn directories_are_uploaded_as_archives() {
     assert!(finished.code == 1 && finished.stderr.contains("monopod image import"), "{finished:?}");
     monopod(&daemon.socket(), &["image", "import", rootfs, "my:2", "--cmd", "/bin/sh", "--env", "A=1"]);
     let (uri, body) = daemon.uploads().pop().unwrap();
-    assert_eq!(uri, "/monopod/v1/images/import?reference=my%3A2&config=%7B%22cmd%22%3A%5B%22%2Fbin%2Fsh%22%5D%2C%22env%22%3A%5B%22A%3D1%22%5D%7D");
+    assert_eq!(
+        uri,
+        "/monopod/v1/images/import?reference=my%3A2&config=%7B%22cmd%22%3A%5B%22%2Fbin%2Fsh%22%5D%2C%22env%22%3A%5B%22A%3D1%22%5D%7D"
+    );
     let names: Vec<_> = tar::Archive::new(body.as_slice())
         .entries()
         .unwrap()
@@ -44,17 +47,27 @@ fn directories_are_uploaded_as_archives() {
 fn failures_of_uploads_are_named() {
     let daemon = FakeDaemon::start();
     let finished = monopod(&daemon.socket(), &["image", "load", "/nowhere/image.tar"]);
-    assert_eq!(finished.stderr, "error: cannot read /nowhere/image.tar\n  caused by: No such file or directory (os error 2)\n");
+    assert_eq!(
+        finished.stderr,
+        "error: cannot read /nowhere/image.tar\n  caused by: No such file or directory (os error 2)\n"
+    );
     daemon.refuse_uploads();
     let finished = monopod_with_input(&daemon.socket(), &["image", "load", "-"], &vec![0; 20_000_000]);
     assert_eq!((finished.code, finished.stderr.as_str()), (1, "error: this is not an image\n"));
     let finished = monopod(&daemon.socket(), &["image", "rm", "nginx:1"]);
-    assert_eq!((finished.code, finished.stderr.as_str()), (1, "error: image docker.io/library/nginx:1 is used by pod default/web\n"));
+    assert_eq!(
+        (finished.code, finished.stderr.as_str()),
+        (1, "error: image docker.io/library/nginx:1 is used by pod default/web\n")
+    );
 }
 
 #[test]
 fn images_are_listed() {
     let daemon = FakeDaemon::start();
-    assert!(monopod(&daemon.socket(), &["image", "list"]).stdout.contains("docker.io/library/nginx:1   0123456789ab   1.00 kB"));
+    assert!(
+        monopod(&daemon.socket(), &["image", "list"])
+            .stdout
+            .contains("docker.io/library/nginx:1   0123456789ab   1.00 kB")
+    );
     assert_eq!(monopod(&daemon.socket(), &["image", "ls", "-q"]).stdout, "sha256:0123456789abcdef\n");
 }

@@ -39,9 +39,9 @@ fn objects_are_shown_in_each_form() {
     db    Pending   10.85.0.2
     ");
     insta::assert_snapshot!(shown("get po,cm -A --show-labels"), @r"
-    NAMESPACE   NAME             STATUS    LABELS
-    default     pod/db           Pending   app=db
-    default     pod/web          Running   app=web
+    NAMESPACE   NAME      STATUS    LABELS
+    default     pod/db    Pending   app=db
+    default     pod/web   Running   app=web
 
     NAMESPACE   NAME             STATUS   LABELS
     default     configmap/conf            <none>
@@ -63,7 +63,10 @@ fn objects_are_shown_in_each_form() {
       uid: uid-3
     "#);
     let list: Value = serde_json::from_str(&shown("get pods -o json")).unwrap();
-    assert_eq!((&list["kind"], &list["items"][1]["metadata"]["name"], &list["items"][0]["kind"]), (&json!("List"), &json!("web"), &json!("Pod")));
+    assert_eq!(
+        (&list["kind"], &list["items"][1]["metadata"]["name"], &list["items"][0]["kind"]),
+        (&json!("List"), &json!("web"), &json!("Pod"))
+    );
     assert!(shown("describe pod web").starts_with("Name:"));
 }
 
@@ -106,18 +109,24 @@ fn a_daemon_that_does_not_run_is_named() {
 fn apply_creates_updates_and_leaves_alone() {
     let daemon = FakeDaemon::start();
     let manifest = |image: &str| {
-        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{a: '1'}}\n---\n\
-            apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{{name: app, image: {image}}}]}}\n")
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{a: '1'}}\n---\n\
+            apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{{name: app, image: {image}}}]}}\n"
+        )
     };
     let apply = |image: &str| monopod_with_input(&daemon.socket(), &["apply", "-f", "-"], manifest(image).as_bytes());
     assert_eq!(apply("x").stdout, "configmap/conf created\npod/web created\n");
     assert_eq!(apply("x").stdout, "configmap/conf unchanged\npod/web unchanged\n");
     daemon.refuse_next_put();
     let finished = apply("y");
-    assert_eq!((finished.code, finished.stdout.as_str()), (0, "configmap/conf unchanged\npod/web configured\n"), "{finished:?}");
+    assert_eq!(
+        (finished.code, finished.stdout.as_str()),
+        (0, "configmap/conf unchanged\npod/web configured\n"),
+        "{finished:?}"
+    );
     assert_eq!(daemon.object("pods", "web").unwrap()["spec"]["containers"][0]["image"], "y");
-    assert!(daemon.requests().iter().any(|request| request == "POST http://monopod/api/v1/namespaces/default/pods?fieldManager=monopod&fieldValidation=Strict"
-        || request == "POST /api/v1/namespaces/default/pods?fieldManager=monopod&fieldValidation=Strict"));
+    let created = "/api/v1/namespaces/default/pods?fieldManager=monopod&fieldValidation=Strict";
+    assert!(daemon.requests().iter().any(|request| request.starts_with("POST") && request.ends_with(created)));
 }
 
 #[test]
@@ -174,18 +183,28 @@ fn logs_are_copied_or_marked() {
     daemon.set_log("helper", b"\x1b[31mred\xff\nno newline");
     let logs = |arguments: &[&str]| monopod(&daemon.socket(), &[&["logs"], arguments].concat());
     let finished = logs(&["web"]);
-    assert_eq!((finished.stdout, finished.stderr.as_str()), (long, "Defaulted container \"app\" out of: app, helper\n"));
+    assert_eq!(
+        (finished.stdout, finished.stderr.as_str()),
+        (long, "Defaulted container \"app\" out of: app, helper\n")
+    );
     assert_eq!(logs(&["pod/web", "-c", "helper"]).stdout, "\u{1b}[31mred\u{fffd}\nno newline");
-    assert_eq!(logs(&["web", "helper", "--prefix"]).stdout, "[pod/web/helper] \u{1b}[31mred\u{fffd}\n[pod/web/helper] no newline\n");
+    assert_eq!(
+        logs(&["web", "helper", "--prefix"]).stdout,
+        "[pod/web/helper] \u{1b}[31mred\u{fffd}\n[pod/web/helper] no newline\n"
+    );
     daemon.set_log("app", b"1\n");
-    let mut lines: Vec<_> = logs(&["web", "--all-containers", "--prefix", "-f"]).stdout.lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> =
+        logs(&["web", "--all-containers", "--prefix", "-f"]).stdout.lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["[pod/web/app] 1", "[pod/web/helper] \u{1b}[31mred\u{fffd}", "[pod/web/helper] no newline"]);
     logs(&["web", "-c", "app", "-p", "--since", "1500ms", "--tail=3", "--timestamps"]);
     let last = daemon.requests().pop().unwrap();
     assert!(last.ends_with("/log?container=app&previous=true&timestamps=true&tailLines=3&sinceSeconds=2"), "{last}");
     let finished = logs(&["web", "-c", "ghost"]);
-    assert_eq!((finished.code, finished.stderr.as_str()), (1, "error: container \"ghost\" in pod \"web\" is waiting to start: ContainerCreating\n"));
+    assert_eq!(
+        (finished.code, finished.stderr.as_str()),
+        (1, "error: container \"ghost\" in pod \"web\" is waiting to start: ContainerCreating\n")
+    );
 }
 
 #[test]
@@ -206,7 +225,8 @@ fn a_closed_output_ends_the_program_quietly() {
 fn a_watch_shows_changes_until_its_reader_leaves() {
     use std::io::{BufRead as _, BufReader};
     let daemon = daemon_with_pods();
-    let mut child = command(&daemon.socket(), &["get", "pods", "-w", "-o", "name"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command(&daemon.socket(), &["get", "pods", "-w", "-o", "name"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
     assert_eq!((next(), next()), ("pod/db".to_owned(), "pod/web".to_owned()));
@@ -219,9 +239,14 @@ fn a_watch_shows_changes_until_its_reader_leaves() {
 #[test]
 fn events_are_sorted_by_time() {
     let daemon = FakeDaemon::start();
-    for (name, time, message) in [("b", "2026-01-01T00:00:09Z", "later"), ("a", "2026-01-01T00:00:01Z", "first\u{1b}[2J")] {
-        daemon.put("events", json!({"metadata": {"name": name, "namespace": "default"}, "type": "Normal", "reason": "R",
-            "lastTimestamp": time, "involvedObject": {"kind": "Pod", "name": "web"}, "message": message}));
+    for (name, time, message) in
+        [("b", "2026-01-01T00:00:09Z", "later"), ("a", "2026-01-01T00:00:01Z", "first\u{1b}[2J")]
+    {
+        daemon.put(
+            "events",
+            json!({"metadata": {"name": name, "namespace": "default"}, "type": "Normal", "reason": "R",
+            "lastTimestamp": time, "involvedObject": {"kind": "Pod", "name": "web"}, "message": message}),
+        );
     }
     let finished = monopod(&daemon.socket(), &["events"]);
     let messages: Vec<_> = finished.stdout.lines().map(|line| line.rsplit("   ").next().unwrap()).collect();

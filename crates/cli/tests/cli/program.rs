@@ -16,13 +16,13 @@ pub struct Finished {
 pub fn command(socket: &Path, arguments: &[&str]) -> Command {
     #[expect(clippy::disallowed_methods, reason = "a test of the program starts the program")]
     let mut command = Command::new(env!("CARGO_BIN_EXE_monopod"));
-    command.args(arguments).env("MONOPOD_SOCKET", socket).stdin(Stdio::null());
+    command.args(arguments).env("MONOPOD_SOCKET", socket).env_remove("COLUMNS").stdin(Stdio::null());
     command
 }
 
 /// Runs it to its end.
 pub fn monopod(socket: &Path, arguments: &[&str]) -> Finished {
-    finished(command(socket, arguments).output().unwrap())
+    finished(&command(socket, arguments).output().unwrap())
 }
 
 /// Runs it to its end with this input.
@@ -35,10 +35,10 @@ pub fn monopod_with_input(socket: &Path, arguments: &[&str], input: &[u8]) -> Fi
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
-    finished(output)
+    finished(&output)
 }
 
-fn finished(output: Output) -> Finished {
+fn finished(output: &Output) -> Finished {
     Finished {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

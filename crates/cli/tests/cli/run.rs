@@ -71,7 +71,11 @@ fn an_attached_run_shows_the_log_and_ends_with_the_programs_status() {
     monopod(&daemon.socket(), &["delete", "pod", "job"]);
     life("Succeeded", 0);
     let finished = monopod(&daemon.socket(), &["run", "job", "--image", "x", "--rm"]);
-    assert_eq!((finished.code, finished.stdout.as_str()), (0, "pod/job created\nworking\npod \"job\" deleted\n"), "{finished:?}");
+    assert_eq!(
+        (finished.code, finished.stdout.as_str()),
+        (0, "pod/job created\nworking\npod \"job\" deleted\n"),
+        "{finished:?}"
+    );
     assert!(daemon.object("pods", "job").is_none());
 }
 

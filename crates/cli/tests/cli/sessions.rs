@@ -14,8 +14,10 @@ use crate::program::{command, monopod, monopod_with_input};
 
 fn daemon_with_pod() -> FakeDaemon {
     let daemon = FakeDaemon::start();
-    let containers = json!([{"name": "app", "image": "x", "stdin": true, "tty": true}, {"name": "helper", "image": "y"}]);
-    daemon.put("pods", json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": containers}}));
+    let containers =
+        json!([{"name": "app", "image": "x", "stdin": true, "tty": true}, {"name": "helper", "image": "y"}]);
+    daemon
+        .put("pods", json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"containers": containers}}));
     daemon
 }
 
@@ -78,7 +80,9 @@ fn read_until(person: &mut File, end: &str) -> String {
 fn a_terminal_is_raw_has_a_size_and_is_restored() {
     let daemon = daemon_with_pod();
     let (mut person, program) = terminal(100, 30);
-    let is_raw = |program: &File| !tcgetattr(program.as_fd()).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ISIG);
+    let is_raw = |program: &File| {
+        !tcgetattr(program.as_fd()).unwrap().local_modes.intersects(LocalModes::ICANON | LocalModes::ISIG)
+    };
     let mut child = command(&daemon.socket(), &["exec", "-it", "web", "-c", "app", "--", "size"])
         .stdin(program.try_clone().unwrap())
         .stdout(program.try_clone().unwrap())

@@ -37,7 +37,9 @@ fn legacy_finding(mountinfo: &str) -> Finding {
         return Finding::fail("no cgroups are mounted", "mount -t cgroup2 none /sys/fs/cgroup");
     }
     match missing(&present) {
-        missing if missing.is_empty() => Finding::ok("cgroup v1 with cpu, memory, pids (version 2 is better: systemd.unified_cgroup_hierarchy=1)"),
+        missing if missing.is_empty() => {
+            Finding::ok("cgroup v1 with cpu, memory, pids (version 2 is better: systemd.unified_cgroup_hierarchy=1)")
+        }
         missing => Finding::fail(
             format!("cgroup v1 lacks {}", missing.join(", ")),
             "boot with cgroup_enable=memory, or with cgroup v2: systemd.unified_cgroup_hierarchy=1",
@@ -62,7 +64,10 @@ mod tests {
             31 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
             33 29 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,pids\n";
         assert_eq!(legacy_finding(v1).what, "cgroup v1 lacks pids");
-        assert_eq!(legacy_finding(&format!("{v1}32 29 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")).level, Level::Ok);
+        assert_eq!(
+            legacy_finding(&format!("{v1}32 29 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n")).level,
+            Level::Ok
+        );
         assert_eq!(legacy_finding("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n").what, "no cgroups are mounted");
     }
 }

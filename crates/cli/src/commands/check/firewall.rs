@@ -52,11 +52,18 @@ fn dropping_chain(listing: &str) -> Option<String> {
 }
 
 fn legacy_drops(rules: &str) -> Option<String> {
-    rules.lines().any(|line| line.trim() == "-P FORWARD DROP").then(|| "the chain FORWARD of iptables-legacy".to_owned())
+    rules
+        .lines()
+        .any(|line| line.trim() == "-P FORWARD DROP")
+        .then(|| "the chain FORWARD of iptables-legacy".to_owned())
 }
 
 fn culprit() -> &'static str {
-    if Path::new("/run/docker.sock").exists() || Path::new("/var/run/docker.sock").exists() { " (docker sets it so)" } else { "" }
+    if Path::new("/run/docker.sock").exists() || Path::new("/var/run/docker.sock").exists() {
+        " (docker sets it so)"
+    } else {
+        ""
+    }
 }
 
 fn remedy(pod_cidr: &str) -> String {
@@ -80,7 +87,12 @@ mod tests {
         let docker = "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\
             \tchain FORWARD {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n";
         assert_eq!(dropping_chain(docker).as_deref(), Some("the chain FORWARD of table ip filter"));
-        assert_eq!(dropping_chain(&docker.replace("forward priority filter; policy drop", "forward priority filter; policy accept")), None);
+        assert_eq!(
+            dropping_chain(
+                &docker.replace("forward priority filter; policy drop", "forward priority filter; policy accept")
+            ),
+            None
+        );
         assert!(legacy_drops("-P FORWARD DROP\n-A FORWARD -j DOCKER-USER\n").is_some());
         assert_eq!(legacy_drops("-P FORWARD ACCEPT\n"), None);
     }

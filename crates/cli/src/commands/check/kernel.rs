@@ -24,12 +24,13 @@ pub fn look() -> Vec<Finding> {
         }
     }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    findings.push(match missing.is_empty() {
-        true => Finding::ok(format!("kernel {release}: namespaces, overlayfs, detached mounts, pidfds")),
-        false => Finding::fail(
+    findings.push(if missing.is_empty() {
+        Finding::ok(format!("kernel {release}: namespaces, overlayfs, detached mounts, pidfds"))
+    } else {
+        Finding::fail(
             format!("kernel {release} lacks {}", missing.join(", ")),
             format!("a kernel from {OLDEST} on; in a container or a VM sandbox, give it CAP_SYS_ADMIN"),
-        ),
+        )
     });
     findings.push(look_at_seccomp());
     findings.push(look_at_user_namespaces());
@@ -39,11 +40,18 @@ pub fn look() -> Vec<Finding> {
 fn trials() -> Vec<(&'static str, io::Result<()>)> {
     let mut trials: Vec<(&'static str, io::Result<()>)> = vec![
         ("pidfd_open", pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(Into::into)),
-        ("openat2", rustix::fs::openat2(CWD, "/", OFlags::PATH, Mode::empty(), ResolveFlags::IN_ROOT).map(drop).map_err(Into::into)),
+        (
+            "openat2",
+            rustix::fs::openat2(CWD, "/", OFlags::PATH, Mode::empty(), ResolveFlags::IN_ROOT)
+                .map(drop)
+                .map_err(Into::into),
+        ),
         ("detached mounts", detached_mount()),
         ("namespaces", namespaces()),
     ];
-    for (kind, label) in [("overlay", "overlayfs"), ("tmpfs", "tmpfs"), ("proc", "procfs"), ("sysfs", "sysfs"), ("mqueue", "mqueue")] {
+    for (kind, label) in
+        [("overlay", "overlayfs"), ("tmpfs", "tmpfs"), ("proc", "procfs"), ("sysfs", "sysfs"), ("mqueue", "mqueue")]
+    {
         let opened = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC);
         trials.push((label, opened.map(drop).map_err(Into::into)));
     }

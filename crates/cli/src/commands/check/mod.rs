@@ -63,15 +63,15 @@ pub fn check(arguments: &CheckArgs) -> Result<()> {
         findings.extend(firewall::look(&arguments.place.pod_cidr));
         findings.extend(place::look(&arguments.place));
     } else {
-        findings.push(Finding::fail("not running as root: namespaces, mounts and the network can't be tried", "sudo monopod check"));
+        findings.push(Finding::fail(
+            "not running as root: namespaces, mounts and the network can't be tried",
+            "sudo monopod check",
+        ));
     }
     let mut out = Output::stdout();
     out.text(&report(&findings))?;
     out.flush()?;
-    match findings.iter().any(|finding| finding.level == Level::Fail) {
-        true => Err(ExitStatus(1).into()),
-        false => Ok(()),
-    }
+    if findings.iter().any(|finding| finding.level == Level::Fail) { Err(ExitStatus(1).into()) } else { Ok(()) }
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -82,18 +82,19 @@ fn report(findings: &[Finding]) -> String {
             Level::Warn => "warn",
             Level::Fail => "FAIL",
         };
-        text.push_str(&format!("{mark}  {}\n", finding.what));
+        text.extend([mark, "  ", &finding.what, "\n"]);
         if let Some(remedy) = &finding.remedy {
-            text.push_str(&format!("      remedy: {remedy}\n"));
+            text.extend(["      remedy: ", remedy, "\n"]);
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    text.push_str(&match (count(Level::Fail), count(Level::Warn)) {
+    let verdict = match (count(Level::Fail), count(Level::Warn)) {
         (0, 0) => "This machine can run Pods.\n".to_owned(),
         (0, warnings) => format!("This machine can run Pods; {} may not work.\n", things(warnings)),
-        (failures, _) => format!("This machine can't run Pods yet: {} missing.\n", if failures == 1 { "one thing is".to_owned() } else { format!("{failures} things are") }),
-    });
-    text
+        (1, _) => "This machine can't run Pods yet: one thing is missing.\n".to_owned(),
+        (failures, _) => format!("This machine can't run Pods yet: {failures} things are missing.\n"),
+    };
+    text + &verdict
 }
 
 fn things(count: usize) -> String {

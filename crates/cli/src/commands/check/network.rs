@@ -25,7 +25,10 @@ pub fn look(place: &Place) -> Vec<Finding> {
         Ok(Err(error)) => {
             let text = render(&error);
             let text = text.trim().trim_start_matches("error: ").replace("\n  caused by", "; caused by");
-            Finding::fail(format!("the Pods' network can't be made: {text}"), "modprobe -a veth nf_tables nft_masq; or another --pod-cidr")
+            Finding::fail(
+                format!("the Pods' network can't be made: {text}"),
+                "modprobe -a veth nf_tables nft_masq; or another --pod-cidr",
+            )
         }
         Err(_panicked) => Finding::fail("the Pods' network can't be tried", "see the messages above"),
     });
@@ -60,7 +63,8 @@ fn overlapping(routes: &str, pod_cidr: &str, bridge: &str) -> Option<String> {
     let own_mask = mask(length.parse().ok()?);
     routes.lines().skip(1).find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let (Some(interface), Some(destination), Some(other_mask)) = (fields.first(), fields.get(1), fields.get(7)) else {
+        let (Some(interface), Some(destination), Some(other_mask)) = (fields.first(), fields.get(1), fields.get(7))
+        else {
             return None;
         };
         // The kernel prints addresses as numbers of the machine's byte order (proc_net_route(5)).
@@ -68,7 +72,9 @@ fn overlapping(routes: &str, pod_cidr: &str, bridge: &str) -> Option<String> {
         let other_mask = u32::from_str_radix(other_mask, 16).ok()?.swap_bytes();
         let common = own_mask & other_mask;
         let overlaps = other_mask != 0 && *interface != bridge && destination & common == network & common;
-        overlaps.then(|| format!("the route to {}/{} at {interface}", Ipv4Addr::from_bits(destination), other_mask.count_ones()))
+        overlaps.then(|| {
+            format!("the route to {}/{} at {interface}", Ipv4Addr::from_bits(destination), other_mask.count_ones())
+        })
     })
 }
 

@@ -28,9 +28,10 @@ pub fn look(place: &Place) -> Vec<Finding> {
     if let Ok(stat) = statvfs(existing) {
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let text = format!("{} free for images and containers", indicatif::BinaryBytes(free));
-        findings.push(match free >= ENOUGH {
-            true => Finding::ok(text),
-            false => Finding::warn(format!("only {text}"), "free some space, or name a larger disk with --data-dir"),
+        findings.push(if free >= ENOUGH {
+            Finding::ok(text)
+        } else {
+            Finding::warn(format!("only {text}"), "free some space, or name a larger disk with --data-dir")
         });
     }
     findings

@@ -86,8 +86,13 @@ fn variable(variable: &Value) -> String {
     let key_of = |place: &str| {
         let reference = from.at(place);
         reference.is_object().then(|| {
-            format!("<set to the key '{}' in {} '{}'>  Optional: {}", reference.text("/key"), kind_of(place), reference.text("/name"),
-                reference.flag("/optional"))
+            format!(
+                "<set to the key '{}' in {} '{}'>  Optional: {}",
+                reference.text("/key"),
+                kind_of(place),
+                reference.text("/name"),
+                reference.flag("/optional")
+            )
         })
     };
     let value = key_of("/configMapKeyRef").or_else(|| key_of("/secretKeyRef"));

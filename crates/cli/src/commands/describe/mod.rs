@@ -13,9 +13,9 @@ use serde_json::Value;
 
 use crate::age;
 use crate::client::Client;
-use crate::commands::events::time_of;
+use crate::commands::events::{order_of, time_of};
 use crate::context::Context;
-use crate::errors::{ExitStatus, render};
+use crate::errors::joined;
 use crate::fields::{Fields as _, plain};
 use crate::manifests::Files;
 use crate::merge::LAST_APPLIED;
@@ -53,10 +53,7 @@ pub async fn describe(arguments: &DescribeArgs, context: &mut Context) -> Result
         if index > 0 {
             context.out.line("\n")?;
         }
-        let events = match arguments.no_events {
-            true => None,
-            false => Some(events_of(&context.client, object).await?),
-        };
+        let events = if arguments.no_events { None } else { Some(events_of(&context.client, object).await?) };
         let pods = match resource.kind {
             "Node" => pods_of_node(&context.client, object.name()).await?,
             _ => Vec::new(),
@@ -64,12 +61,7 @@ pub async fn describe(arguments: &DescribeArgs, context: &mut Context) -> Result
         context.out.text(&page(resource, object, &pods, events.as_deref(), Timestamp::now()))?;
         context.out.flush()?;
     }
-    let mut errors = errors;
-    if errors.len() < 2 {
-        return errors.pop().map_or(Ok(()), Err);
-    }
-    errors.iter().for_each(|error| note(&render(error)));
-    Err(ExitStatus(1).into())
+    joined(errors)
 }
 
 type Found = (&'static Resource, Value);
@@ -107,7 +99,7 @@ async fn events_of(client: &Client, object: &Value) -> Result<Vec<Value>> {
     let selector = format!("involvedObject.name={},involvedObject.uid={}", object.name(), object.text("/metadata/uid"));
     let mut list = client.get(&with_query(&EVENTS.collection(namespace), &[("fieldSelector", &selector)])).await?;
     let mut events = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
-    events.sort_by_key(|event| time_of(event).to_owned());
+    events.sort_by_key(order_of);
     Ok(events)
 }
 

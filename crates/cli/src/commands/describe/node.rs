@@ -58,7 +58,8 @@ fn conditions(node: &Value) -> Table {
 }
 
 fn describe_pods(sheet: &mut Sheet, pods: &[Value], now: Timestamp) {
-    let mut table = Table::new(&["Namespace", "Name", "CPU Requests", "CPU Limits", "Memory Requests", "Memory Limits", "Age"]);
+    let mut table =
+        Table::new(&["Namespace", "Name", "CPU Requests", "CPU Limits", "Memory Requests", "Memory Limits", "Age"]);
     for pod in pods {
         let mut cells = vec![pod.namespace().to_owned(), pod.name().to_owned()];
         for (resource, kind) in [("cpu", "requests"), ("cpu", "limits"), ("memory", "requests"), ("memory", "limits")] {

@@ -119,18 +119,16 @@ fn title(key: &str) -> String {
 
 fn toleration(toleration: &Value) -> String {
     let mut text = toleration.text("/key").to_owned();
-    match (toleration.text("/operator"), toleration.text("/value")) {
-        (_, value) if !value.is_empty() => text.push_str(&format!("={value}")),
-        _ => {}
-    }
-    if !toleration.text("/effect").is_empty() {
-        text.push_str(&format!(":{}", toleration.text("/effect")));
+    for (mark, part) in [("=", toleration.text("/value")), (":", toleration.text("/effect"))] {
+        if !part.is_empty() {
+            text.extend([mark, part]);
+        }
     }
     if toleration.text("/operator") == "Exists" {
         text.push_str(" op=Exists");
     }
-    if let Some(seconds) = toleration.integer("/tolerationSeconds") {
-        text.push_str(&format!(" for {}", age::human(seconds)));
+    match toleration.integer("/tolerationSeconds") {
+        Some(seconds) => format!("{text} for {}", age::human(seconds)),
+        None => text,
     }
-    text
 }

@@ -56,7 +56,7 @@ impl Sheet {
         self.heading(0, title);
         let mut underlined = table.clone();
         underlined.rows.insert(0, table.headings.iter().map(|heading| "-".repeat(heading.chars().count())).collect());
-        let text: String = underlined.render().lines().map(|line| format!("  {line}\n")).collect();
+        let text = underlined.render().lines().flat_map(|line| ["  ", line, "\n"]).collect();
         self.lines.push(Line::Verbatim { text });
     }
 
@@ -65,7 +65,7 @@ impl Sheet {
         let mut output = String::new();
         for (index, line) in self.lines.iter().enumerate() {
             match line {
-                Line::Heading { level, text } => output.push_str(&format!("{}{text}\n", indent(*level))),
+                Line::Heading { level, text } => output.extend([indent(*level).as_str(), text, "\n"]),
                 Line::Verbatim { text } => output.push_str(text),
                 Line::Field { level, key, values } => {
                     let width = self.width_around(index, *level);

@@ -47,7 +47,10 @@ fn a_secret_shows_sizes_only() {
     insta::assert_snapshot!("secret", page);
     let map = json!({"metadata": {"name": "c", "namespace": "default"}, "data": {"a.conf": "x = 1\ny = 2\n", "b": "1"}, "binaryData": {"z": "AAAA"}});
     insta::assert_snapshot!("config_map", shown("cm", &map, &[]));
-    insta::assert_snapshot!("namespace", shown("ns", &json!({"metadata": {"name": "shop"}, "status": {"phase": "Active"}}), &[]));
+    insta::assert_snapshot!(
+        "namespace",
+        shown("ns", &json!({"metadata": {"name": "shop"}, "status": {"phase": "Active"}}), &[])
+    );
 }
 
 #[test]
