@@ -83,6 +83,7 @@ struct State {
     on_signal: BTreeMap<ContainerName, OnSignal>,
     exits_at_once: BTreeMap<ContainerName, i32>,
     history: Vec<Happened>,
+    exits: BTreeMap<(String, u32), i32>,
     halt_at: Option<usize>,
     halted: bool,
     addresses: u8,
@@ -213,6 +214,13 @@ impl FakeRuntime {
         sandboxes.max_by_key(|sandbox| sandbox.status.attempt).map(|sandbox| sandbox.config.clone())
     }
 
+    /// Exit codes by container name and number of the run, also of runs that were removed since.
+    pub fn exits(&self) -> BTreeMap<(String, u32), i32> {
+        let state = self.lock();
+        let present = state.containers.values().filter_map(exit_of);
+        state.exits.clone().into_iter().chain(present).collect()
+    }
+
     /// How many of the failures that a test asked for are still to come.
     pub fn failures_left(&self, verb: Verb) -> u32 {
         self.lock().failures.get(&verb).copied().unwrap_or_default()
@@ -313,6 +321,15 @@ impl FakeContainer {
         let signal = (exit_code > 128).then_some(exit_code - 128);
         let exit = ContainerExit { started_at, finished_at: now, exit_code, signal, reason };
         self.status.state = ContainerState::Exited(exit);
+    }
+}
+
+fn exit_of(container: &FakeContainer) -> Option<((String, u32), i32)> {
+    match &container.status.state {
+        ContainerState::Created | ContainerState::Running { .. } => None,
+        ContainerState::Exited(exit) => {
+            Some(((container.status.name.to_string(), container.status.attempt), exit.exit_code))
+        }
     }
 }
 
@@ -535,6 +552,8 @@ impl FakeRuntime {
         }
         state.stop_sandbox(id, now);
         let Some(sandbox) = state.sandboxes.remove(id) else { return Ok(()) };
+        let exits: Vec<_> = state.containers.values().filter_map(exit_of).collect();
+        state.exits.extend(exits);
         state.containers.retain(|_, container| &container.status.sandbox_id != id);
         state.happened(Verb::RemovePodSandbox, sandbox.status.pod.to_string(), sandbox.status.attempt, now);
         drop(state);
@@ -627,6 +646,7 @@ impl FakeRuntime {
             return Err(RuntimeError::Remove { step: format!("remove container {id}"), source: injected() });
         }
         let Some(container) = state.containers.remove(id) else { return Ok(()) };
+        state.exits.extend(exit_of(&container));
         state.happened(Verb::RemoveContainer, container.status.name.as_str(), container.status.attempt, now);
         drop(state);
         self.tell(&container.status.pod_uid);

@@ -3,14 +3,36 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+/// The kernel's last signal (`_NSIG`).
+const LAST: libc::c_int = 64;
+
+/// Sets one signal to its default by the kernel's own call: the C library keeps 32 and 33 for itself and would leave
+/// them ignored when a parent did that. Async-signal-safe. SIGKILL and SIGSTOP answer EINVAL and need nothing.
+pub(crate) fn set_default(signal: libc::c_int) {
+    #[repr(C)]
+    struct KernelSigaction {
+        handler: usize,
+        flags: libc::c_ulong,
+        restorer: usize,
+        mask: u64,
+    }
+    let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    // SAFETY: rt_sigaction(2) reads one such struct and a mask of eight bytes; no old action is asked for.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            &raw const default,
+            std::ptr::null::<KernelSigaction>(),
+            size_of::<u64>(),
+        )
+    };
+}
+
 /// Sets every signal to its default and unblocks all: exec keeps ignored and blocked signals, and Rust ignores SIGPIPE.
 pub fn reset_all() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // SAFETY: SIG_DFL is a valid disposition for any signal; numbers that glibc keeps for itself answer EINVAL.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    for signal in 1..=LAST {
+        set_default(signal);
     }
     let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the whole set that it is given.
@@ -41,8 +63,7 @@ pub fn restore_sigpipe() {
 pub fn pidfd_send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: the descriptor is borrowed for the call; a null siginfo asks for the one that kill(2) makes.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, no_info, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, no_info, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -60,7 +60,7 @@ unsafe fn exec_in_child(
             }
         }
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            crate::signal::set_default(signal);
         }
         let mut none = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut none);
