@@ -86,13 +86,20 @@ impl Namespaces {
     }
 }
 
-impl Drop for Namespaces {
-    fn drop(&mut self) {
+impl Namespaces {
+    /// Kills every process inside, and waits until PID 1 is gone.
+    pub fn end(&mut self) {
         // With PID 1 the kernel kills all others (pid_namespaces(7)); unshare ends when PID 1 has.
         if let Some(pid) = Pid::from_raw(i32::try_from(self.init).unwrap()) {
             rustix::process::kill_process(pid, Signal::KILL).ok();
         }
         self.unshare.wait().ok();
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

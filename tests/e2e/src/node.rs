@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::api::Api;
 use crate::background::Background;
 use crate::command::Finished;
-use crate::namespaces::{Namespaces, NodeProcess, children_of};
+use crate::namespaces::{Namespaces, NodeProcess, children_of, parent_of};
 use crate::patience::{eventually, limit};
 use crate::terminal::Terminal;
 use crate::{cgroups, images};
@@ -131,9 +131,8 @@ impl TestNode {
     /// What a reboot does: every process dies, memory and the run directory are empty, disks are kept.
     #[track_caller]
     pub fn reboot(&mut self) {
-        let boot_id = new_boot_id(self.directory.path());
-        let old = std::mem::replace(&mut self.namespaces, Namespaces::create(&boot_id));
-        drop(old);
+        self.namespaces.end();
+        self.namespaces = Namespaces::create(&new_boot_id(self.directory.path()));
         if let Some(mut daemon) = self.daemon.take() {
             daemon.nsenter.wait().unwrap();
         }
@@ -191,11 +190,14 @@ impl TestNode {
         found
     }
 
-    /// The only process whose command line contains `text`.
+    /// The only process whose command line contains `text`, its children aside.
     #[track_caller]
     pub fn process(&self, text: &str) -> NodeProcess {
         let all = self.processes();
-        let mut found: Vec<_> = all.iter().filter(|process| process.command_line.contains(text)).collect();
+        let matching = |pid: u32| all.iter().any(|one| one.pid == pid && one.command_line.contains(text));
+        // A shell's child has the shell's arguments until it executes its own program.
+        let first = |process: &&NodeProcess| matching(process.pid) && !parent_of(process.pid).is_some_and(matching);
+        let mut found: Vec<_> = all.iter().filter(first).collect();
         assert_eq!(found.len(), 1, "processes with {text:?} among {all:#?}");
         found.remove(0).clone()
     }
@@ -435,7 +437,7 @@ pub fn kill(pid: u32, signal: Signal) {
 fn new_boot_id(directory: &Path) -> PathBuf {
     static BOOTS: AtomicU64 = AtomicU64::new(0);
     let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
-    let path = directory.join(format!("boot-{boot}.id"));
+    let path = directory.join("boot-id");
     fs::write(&path, format!("{:08x}-0000-4000-8000-{:012x}\n", std::process::id(), boot)).unwrap();
     path
 }

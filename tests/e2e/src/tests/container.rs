@@ -38,7 +38,7 @@ fn the_user_comes_from_the_images_passwd(node: &mut TestNode) {
 }
 
 fn a_numeric_user_gets_its_groups(node: &mut TestNode) {
-    let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: numeric}, spec: {restartPolicy: Never,
+    let manifest = "---\n{apiVersion: v1, kind: Pod, metadata: {name: numeric}, spec: {restartPolicy: Never,
         securityContext: {runAsUser: 1000, runAsGroup: 50, supplementalGroups: [4000]},
         containers: [{name: main, image: 'busybox:stable', command: [id]}]}}";
     node.apply_text(manifest).ok();

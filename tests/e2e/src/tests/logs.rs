@@ -90,7 +90,7 @@ fn logs_of_the_previous_container_are_kept(node: &mut TestNode) {
 }
 
 fn logs_are_rotated_and_followed_across(node: &mut TestNode) {
-    node.apply("floods.yaml");
+    node.run_ready("floods");
     let mut log = node.background(&["logs", "-f", "floods"]);
     // Every line once and in order, although the file under the reader is renamed again and again.
     for number in 1..=2_500_000_u32 {

@@ -12,7 +12,11 @@ fn pods_reach_each_other(node: &mut TestNode) {
     let client = node.run_ready("idle")["status"]["podIP"].as_str().unwrap().to_owned();
     assert_ne!(server, client);
     let url = format!("http://{server}/cgi-bin/peer");
-    assert_eq!(node.exec("idle", "main", &["wget", "-qO-", &url]), client, "no address is translated between Pods");
+    assert_eq!(
+        plain(&node.exec("idle", "main", &["wget", "-qO-", &url])),
+        client,
+        "nothing is translated between Pods"
+    );
 }
 
 fn the_machine_and_its_pods_reach_each_other(node: &mut TestNode) {
@@ -21,7 +25,8 @@ fn the_machine_and_its_pods_reach_each_other(node: &mut TestNode) {
     let mut fetch = node.role(&["fetch", &format!("{server}:80"), "GET /cgi-bin/peer HTTP/1.0"]);
     let answer = Finished::run(&mut fetch, b"").ok();
     let gateway = gateway(node);
-    assert!(answer.ends_with(&format!("\r\n\r\n{gateway}")), "the machine comes from the gateway: {answer:?}");
+    let seen = plain(answer.rsplit("\r\n").next().unwrap_or(""));
+    assert_eq!(seen, gateway, "the machine comes from the gateway");
 
     let mut listener = Background::start(&mut node.role(&["tell-peer", &format!("{gateway}:7000")]));
     listener.expect("listening");
@@ -51,14 +56,19 @@ fn pods_reach_out_by_masquerade(node: &mut TestNode) {
         Command::new("nsenter").args(enter).arg(std::env::current_exe().unwrap()).args(["tell-peer", "192.0.2.2:80"]),
     );
     listener.expect("listening");
-    let seen = node.exec("idle", "main", &["wget", "-qO-", "-T", "10", "http://192.0.2.2/"]);
+    let seen = node.exec("idle", "main", &["wget", "-qO-", "http://192.0.2.2/"]);
     assert_eq!(seen, "192.0.2.1", "outside sees the machine's address");
     drop(listener);
     outside.close_stdin();
     outside.finish();
 }
 
-/// The address of the bridge, which is the Pods' default route.
+/// An address as a socket of both families writes it, such as `[::ffff:10.85.0.3]`.
+fn plain(address: &str) -> &str {
+    address.trim_start_matches("[::ffff:").trim_end_matches(']')
+}
+
+/// The Pods' default route.
 fn gateway(node: &TestNode) -> String {
     let routes = node.exec("server", "httpd", &["ip", "route"]);
     let route = routes.lines().find_map(|line| line.strip_prefix("default via ")).expect("a default route");

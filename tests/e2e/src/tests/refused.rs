@@ -51,15 +51,15 @@ fn invalid_values_are_refused_with_their_path(node: &mut TestNode) {
     refused(node, &pod("    resources: {limits: {memory: 12Zi}}\n"), &["spec.containers[0].resources", "memory"]);
     refused(
         node,
-        "{apiVersion: v1, kind: Pod, metadata: {name: Not_A_Name}, spec: {containers: [{name: main, image: x}]}}",
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: Not_A_Name}, spec: {containers: [{name: main, image: x}]}}",
         &["metadata.name", "Not_A_Name"],
     );
     refused(
         node,
-        "{apiVersion: v1, kind: Pod, metadata: {name: none}, spec: {containers: []}}",
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: none}, spec: {containers: []}}",
         &["spec.containers", "Required"],
     );
-    refused(node, "{apiVersion: v9, kind: Dragon, metadata: {name: x}}", &["Dragon"]);
+    refused(node, "---\n{apiVersion: v9, kind: Dragon, metadata: {name: x}}", &["Dragon"]);
 }
 
 fn a_running_pods_spec_does_not_change(node: &mut TestNode) {

@@ -52,7 +52,7 @@ fn exec_moves_much_data_both_ways(node: &mut TestNode) {
 fn exec_in_a_terminal_resizes_and_has_job_control(node: &mut TestNode) {
     node.load_image("debian");
     node.run_text(
-        "{apiVersion: v1, kind: Pod, metadata: {name: shell}, spec: {terminationGracePeriodSeconds: 0,
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: shell}, spec: {terminationGracePeriodSeconds: 0,
         containers: [{name: main, image: 'debian:stable', command: [sleep, infinity]}]}}",
         "shell",
     );
@@ -86,7 +86,7 @@ fn exec_in_a_terminal_resizes_and_has_job_control(node: &mut TestNode) {
 fn exec_enters_the_container_as_its_user(node: &mut TestNode) {
     node.load_image("entry");
     node.run_text(
-        "{apiVersion: v1, kind: Pod, metadata: {name: user}, spec: {terminationGracePeriodSeconds: 0,
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: user}, spec: {terminationGracePeriodSeconds: 0,
         containers: [{name: main, image: 'entry:stable', command: [sleep, infinity],
         env: [{name: FROM_POD, value: pod}]}]}}",
         "user",
@@ -108,7 +108,7 @@ fn exec_of_a_missing_program_says_so(node: &mut TestNode) {
     let error = node.try_exec("idle", "main", &["/no/such/program"]).fails();
     assert!(error.contains("/no/such/program") && error.contains("No such file or directory"), "{error}");
     let error = node.monopod(&["exec", "idle", "-c", "nobody", "--", "true"]).fails();
-    assert!(error.contains("nobody") && error.contains("main"), "names what there is: {error}");
+    assert!(error.contains("container nobody is not valid for pod idle"), "{error}");
     let error = node.monopod(&["exec", "nothing", "--", "true"]).fails();
     assert!(error.contains("\"nothing\" not found"), "{error}");
 }
@@ -129,12 +129,14 @@ fn attach_talks_to_a_terminal(node: &mut TestNode) {
     node.load_image("debian");
     node.run_ready("terminal");
     let mut terminal = node.terminal(&["attach", "terminal", "-c", "main", "-it"]);
+    terminal.expect("try pressing enter");
     terminal.send("tty; stty size; echo at''tached\n");
     terminal.expect("30 100");
     terminal.expect("attached");
     // Leaving detaches; the container runs on, and a second attach finds it.
     drop(terminal);
     let mut terminal = node.terminal(&["attach", "terminal", "-c", "main", "-it"]);
+    terminal.expect("try pressing enter");
     terminal.send("echo ag''ain\n");
     terminal.expect("again");
     assert_eq!(container(&node.pod("terminal"), "main")["restartCount"], 0);
