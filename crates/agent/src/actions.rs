@@ -143,7 +143,7 @@ struct Pass<'a> {
     actions: PodActions,
 }
 
-impl<'a> Pass<'a> {
+impl Pass<'_> {
     /// The kubelet's `PodSandboxChanged` and what follows from it in `computePodActions`.
     fn without_sandbox(&mut self) {
         let attempt = self.observed.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));

@@ -86,7 +86,8 @@ fn show(actions: &PodActions) -> String {
 }
 
 fn spec(policy: &str, init: &[&str], apps: &[&str]) -> Value {
-    let list = |names: &[&str]| Value::from_iter(names.iter().map(|name| json!({ "name": name, "image": "app:1" })));
+    let list =
+        |names: &[&str]| -> Value { names.iter().map(|name| json!({ "name": name, "image": "app:1" })).collect() };
     json!({ "restartPolicy": policy, "initContainers": list(init), "containers": list(apps) })
 }
 
@@ -98,9 +99,19 @@ fn dead(attempt: u32) -> PodSandboxStatus {
     sandbox(attempt, PodSandboxState::NotReady)
 }
 
+/// Policy, init containers, app containers, sandboxes, runs, and what is decided.
+type Case = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    Vec<PodSandboxStatus>,
+    &'static [&'static str],
+    &'static str,
+);
+
 #[test]
 fn a_pod_that_syncs_does_the_next_thing() {
-    let cases: &[(&str, &[&str], &[&str], Vec<PodSandboxStatus>, &[&str], &str)] = &[
+    let cases: &[Case] = &[
         ("Always", &[], &["a", "b"], vec![], &[], "sandbox 0 dead 0, start a/0, start b/0"),
         ("Always", &["i", "j"], &["a"], vec![], &[], "sandbox 0 dead 0, start i/0"),
         ("Always", &["i", "j"], &["a"], vec![ready(0)], &[], "start i/0"),

@@ -41,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: EventRecorder,
     pub(crate) node: NodeFacts,
+    /// Held by each pass, so that a test knows when all workers wait.
+    #[cfg(test)]
+    pub(crate) passes: Arc<()>,
     workers: Mutex<HashMap<PodUid, Arc<Notify>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -70,6 +73,8 @@ impl Agent {
             clock,
             events,
             node,
+            #[cfg(test)]
+            passes: Arc::default(),
             workers: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),

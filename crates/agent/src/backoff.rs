@@ -10,9 +10,9 @@ use crate::clock::{BootTime, Now, wall_between};
 /// First wait of a crash loop (kubelet, `initialBackOffPeriod`).
 pub const INITIAL: Duration = Duration::from_secs(10);
 /// Longest wait (kubelet, `MaxContainerBackOff`).
-pub const LONGEST: Duration = Duration::from_secs(300);
+pub const LONGEST: Duration = Duration::from_mins(5);
 /// A run that lasted longer than this ends the crash loop (twice [`LONGEST`], client-go flowcontrol `hasExpired`).
-pub const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+pub const FORGIVEN_AFTER: Duration = Duration::from_mins(10);
 /// Wait before the second attempt to set up a volume (kubelet, `exponentialbackoff.initialDurationBeforeRetry`).
 pub const VOLUME_INITIAL: Duration = Duration::from_millis(500);
 /// Longest wait between attempts to set up a volume.

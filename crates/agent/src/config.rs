@@ -55,7 +55,7 @@ pub enum StartAgentError {
     },
     /// The store did not take or give a record.
     #[error("cannot use the store")]
-    Store(#[from] store::StoreError),
+    Store(#[source] Box<store::StoreError>),
     /// A default object could not be written.
     #[error("cannot write {resource} {name:?}")]
     Object {
@@ -65,6 +65,12 @@ pub enum StartAgentError {
         name: String,
         /// Why.
         #[source]
-        source: store::StoreError,
+        source: Box<store::StoreError>,
     },
+}
+
+impl From<store::StoreError> for StartAgentError {
+    fn from(error: store::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }

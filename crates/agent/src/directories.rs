@@ -25,13 +25,13 @@ pub fn open_below(parent: BorrowedFd<'_>, path: impl rustix::path::Arg) -> io::R
 
 /// Makes a directory below another unless it is there, gives it `mode` if it is new, and opens it.
 pub fn make_below(parent: BorrowedFd<'_>, name: &str, mode: RawMode) -> io::Result<OwnedFd> {
-    let made = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+    let is_new = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
     };
     let directory = open_below(parent, name)?;
-    if made {
+    if is_new {
         // The umask does not count here.
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
     }

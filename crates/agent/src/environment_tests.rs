@@ -44,16 +44,16 @@ fn environment(container: Value) -> Result<String, String> {
     Ok(variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))
 }
 
-fn value_from(source: Value) -> Value {
+fn value_from(source: &Value) -> Value {
     json!({ "env": [{ "name": "V", "valueFrom": source }] })
 }
 
 #[test]
 fn variables_come_from_where_the_pod_says() {
-    let field = |path: &str| value_from(json!({ "fieldRef": { "fieldPath": path } }));
-    let resource = |field: Value| value_from(json!({ "resourceFieldRef": field }));
+    let field = |path: &str| value_from(&json!({ "fieldRef": { "fieldPath": path } }));
+    let resource = |field: Value| value_from(&json!({ "resourceFieldRef": field }));
     let key = |kind: &str, name: &str, key: &str, optional: bool| {
-        value_from(json!({ kind: { "name": name, "key": key, "optional": optional } }))
+        value_from(&json!({ kind: { "name": name, "key": key, "optional": optional } }))
     };
     let cases = [
         (field("metadata.name"), Ok("V=web")),
@@ -104,7 +104,7 @@ fn variables_come_from_where_the_pod_says() {
     }
 }
 
-fn image(config: Value) -> Image {
+fn image(config: &Value) -> Image {
     let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] }, "config": config });
     Image {
         id: spec::Digest::sha256([0; 32]),
@@ -134,7 +134,7 @@ fn command_and_args_replace_entrypoint_and_cmd() {
         container["name"] = "app".into();
         let container: Container = serde_json::from_value(container).unwrap();
         let variables = [("X".to_owned(), "0".to_owned()), ("X".to_owned(), "1".to_owned())];
-        let line = command_line(&image(config), &container, &variables);
+        let line = command_line(&image(&config), &container, &variables);
         assert_eq!(line.map_or_else(|error| error.to_string(), |line| line.join(" ")), wanted);
     }
 }
@@ -146,7 +146,7 @@ fn the_pod_overrules_the_image_and_what_a_runtime_adds() {
         container["name"] = "app".into();
         let container: Container = serde_json::from_value(container).unwrap();
         let variables: Vec<_> = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let env = whole_environment(&image(config), &container, "web", &variables);
+        let env = whole_environment(&image(&config), &container, "web", &variables);
         env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
     };
     assert_eq!(

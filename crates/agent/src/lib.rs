@@ -4,6 +4,7 @@
 //! [`runtime::Runtime`] does. Start reading at `worker.rs` (one pass), then `actions.rs` (the pure decision) and
 //! `status.rs` (what is published).
 #![forbid(unsafe_code)]
+#![warn(clippy::wildcard_enum_match_arm)]
 
 mod actions;
 mod agent;
@@ -29,6 +30,8 @@ mod publish;
 mod records;
 #[cfg(test)]
 mod restart_tests;
+#[cfg(test)]
+mod simulation_tests;
 mod start;
 mod status;
 #[cfg(test)]

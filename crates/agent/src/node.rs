@@ -73,7 +73,7 @@ pub async fn write_default_objects(
 }
 
 fn failed(resource: &'static str, name: &str, source: StoreError) -> StartAgentError {
-    StartAgentError::Object { resource, name: name.to_owned(), source }
+    StartAgentError::Object { resource, name: name.to_owned(), source: Box::new(source) }
 }
 
 async fn put(

@@ -32,7 +32,7 @@ use crate::worker::{PassError, PodWorker};
 
 /// Waits after a sandbox that could not be made.
 const SANDBOX_INITIAL: Duration = Duration::from_secs(1);
-const SANDBOX_LONGEST: Duration = Duration::from_secs(60);
+const SANDBOX_LONGEST: Duration = Duration::from_mins(1);
 /// After this the status of a missing image changes from `ErrImagePull` to `ImagePullBackOff`, as the kubelet's next
 /// look at the pod does it.
 const IMAGE_LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -68,8 +68,11 @@ pub fn pod_status(
     inputs: &StatusInputs,
     now: Timestamp,
 ) -> core::PodStatus {
-    let init = container_statuses(desired, ContainerKind::Init, observed, inputs);
-    let apps = container_statuses(desired, ContainerKind::App, observed, inputs);
+    let mut init = container_statuses(desired, ContainerKind::Init, observed, inputs);
+    let mut apps = container_statuses(desired, ContainerKind::App, observed, inputs);
+    if inputs.ended {
+        end_what_never_ran(&mut init, &mut apps);
+    }
     let phase = pod_phase(&init, &apps, inputs.ended);
     let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
     let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), now };
@@ -161,11 +164,8 @@ fn container_status(
         status.image_id.clone_from(&stored.image_id);
     }
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
-    if !running && !inputs.ended {
+    if !running {
         wait_if_it_will_run(&mut status, desired, kind, observed.latest_run(&name), inputs.waiting.get(&name));
-    }
-    if inputs.ended && exit_code(status.state.as_ref()).is_none() && !running {
-        status.state = Some(never_located());
     }
     let done = exit_code(status.state.as_ref()) == Some(0);
     status.started = Some(running);
@@ -221,6 +221,9 @@ fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::Co
     let Some(state) = &stored.state else { return };
     if state.terminated.is_some() {
         status.state = Some(state.clone());
+    } else if state.waiting.is_some() {
+        // It waited after a run, whose end is its state once it waits no longer.
+        status.state = status.last_state.take();
     } else if let Some(running) = &state.running {
         status.state = Some(core::ContainerState {
             terminated: Some(core::ContainerStateTerminated {
@@ -341,7 +344,28 @@ fn terminated_reason(exit: &ContainerExit) -> &'static str {
     }
 }
 
-/// A container of an ended Pod that never ran (kubelet, `TerminatePod`).
+/// Of an ended Pod, containers whose turn had come count as failed; those behind a failed init container go on waiting
+/// (kubelet, `TerminatePod`).
+fn end_what_never_ran(init: &mut [core::ContainerStatus], apps: &mut [core::ContainerStatus]) {
+    let never_ran = |status: &core::ContainerStatus| {
+        status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none())
+    };
+    let initialized = init.iter().all(|status| exit_code(status.state.as_ref()) == Some(0));
+    let reached = init.iter().rposition(|status| status.container_id.is_some()).unwrap_or_default();
+    for status in init.iter_mut().take(reached) {
+        if never_ran(status) {
+            status.state = Some(never_located());
+        }
+    }
+    for status in apps {
+        status.ready = false;
+        if initialized && never_ran(status) {
+            status.state = Some(never_located());
+        }
+    }
+}
+
+/// A container of an ended Pod that never ran.
 fn never_located() -> core::ContainerState {
     core::ContainerState {
         terminated: Some(core::ContainerStateTerminated {

@@ -82,6 +82,7 @@ impl Agent {
     }
 
     /// The logs of a container.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is used up by its answer")]
     pub fn logs(&self, pod: &PodRef, container: &ContainerName, options: LogOptions) -> Result<LogStream, LogError> {
         let desired = self.pod(pod).ok_or_else(|| LogError::NoSuchPod { pod: pod.clone() })?;
         let run = select_run(&desired, container, options.previous)?;

@@ -41,17 +41,16 @@ impl PodWorker {
         deadline: BootTime,
         now: Now,
     ) -> Result<Next, PassError> {
-        let stop = match desired {
-            Some(desired) => compute_pod_actions(desired, self.lifecycle, observed, now).stop,
-            None => {
-                let running = observed.containers.iter().filter(|run| crate::observation::is_running(run));
-                let stop = |run: &runtime::ContainerStatus| StopContainer {
-                    id: run.id.clone(),
-                    name: run.name.clone(),
-                    cause: StopCause::PodEnds,
-                };
-                running.map(stop).collect()
-            }
+        let stop = if let Some(desired) = desired {
+            compute_pod_actions(desired, self.lifecycle, observed, now).stop
+        } else {
+            let running = observed.containers.iter().filter(|run| crate::observation::is_running(run));
+            let stop = |run: &runtime::ContainerStatus| StopContainer {
+                id: run.id.clone(),
+                name: run.name.clone(),
+                cause: StopCause::PodEnds,
+            };
+            running.map(stop).collect()
         };
         if stop.is_empty() {
             if let Some(desired) = desired {

@@ -338,3 +338,19 @@ impl TestNode {
         self.runtime.tmpfs_path(&sandbox.id, &spec::VolumeName::new(volume))
     }
 }
+
+impl TestNode {
+    /// Waits until the agent has nothing to do before time passes: no worker is in a pass, over many rounds in which
+    /// all tasks had their turn.
+    pub async fn settle(&self) {
+        let mut quiet = 0;
+        let mut seen = 0;
+        while quiet < 100 {
+            tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
+            let busy = Arc::strong_count(&self.agent().shared.passes) > 1;
+            let revision = self.store.revision();
+            quiet = if busy || revision != seen { 0 } else { quiet + 1 };
+            seen = revision;
+        }
+    }
+}

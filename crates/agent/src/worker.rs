@@ -27,7 +27,7 @@ use crate::status::Waiting;
 use crate::volumes::{PlannedVolume, chain};
 
 /// No sleep is longer than this: tokio's clock stands still in suspend, ours does not.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// Wait after a pass that failed as a whole, such as for a full disk.
 const FAILED_PASS: Duration = Duration::from_secs(1);
 
@@ -137,13 +137,18 @@ impl PodWorker {
 
     async fn passes(mut self) {
         loop {
-            let next = self.pass().await.unwrap_or_else(|error| {
+            // Boxed, so that a worker that waits does not hold the room of a pass.
+            let next = Box::pin(self.pass()).await.unwrap_or_else(|error| {
                 tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
                 Next::Wait(Some(self.shared.clock.boot().after(FAILED_PASS)))
             });
             match next {
                 Next::Again => tokio::task::yield_now().await,
-                Next::Wait(until) => self.wait(until).await,
+                Next::Wait(until) => {
+                    // Most pods wait most of the time: what the store has in memory is read again when it is needed.
+                    self.desired = None;
+                    self.wait(until).await;
+                }
                 Next::Gone => return,
             }
         }
@@ -177,6 +182,8 @@ impl PodWorker {
     }
 
     async fn pass(&mut self) -> Result<Next, PassError> {
+        #[cfg(test)]
+        let _pass = Arc::clone(&self.shared.passes);
         while let Some(stopped) = self.stops.try_join_next() {
             self.note_stopped(stopped);
         }

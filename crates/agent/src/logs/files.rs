@@ -56,8 +56,9 @@ impl RunLog {
         for entry in Dir::read_from(&directory)? {
             let name = entry?.file_name().to_owned();
             let prefix = format!("{}.log.", self.attempt);
+            // `20260102-030405`; what is compressed or unfinished has an extension more.
             let is_rotated = name.to_str().is_ok_and(|name| {
-                name.strip_prefix(&prefix).is_some_and(|time| !time.ends_with(".gz") && !time.ends_with(".tmp"))
+                name.strip_prefix(&prefix).is_some_and(|time| !time.is_empty() && !time.contains('.'))
             });
             if is_rotated {
                 rotated.push(name);
@@ -231,7 +232,7 @@ mod tests {
         let line = |n: usize| format!("2026-01-01T00:00:00Z stdout F {n} {}\n", "x".repeat(n % 50 * 100));
         let part = "2026-01-01T00:00:00Z stdout P part\n";
         let write = |name: &str, from, to| {
-            let text: String = (from..to).map(|n| format!("{part}{}", line(n))).collect();
+            let text = (from..to).map(|n| [part, &line(n)].concat()).collect::<Vec<_>>().concat();
             fs::write(directory.join(name), text).unwrap();
         };
         write("0.log.20260101-000000", 0, 100);

@@ -54,12 +54,12 @@ async fn send_logs(
     followed: Option<Followed>,
     portions: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let mut follower = followed.map(|followed| Follower::new(followed, &reader.log)).transpose()?;
-    let mut ended = follower.is_none();
+    let mut changes = followed.map(|followed| Follower::new(followed, &reader.log)).transpose()?;
+    let mut ended = changes.is_none();
     loop {
         // Asked before the read: an end that is seen here has all of its output in the file.
-        if let Some(follower) = &mut follower {
-            ended = follower.has_ended().await;
+        if let Some(changes) = &mut changes {
+            ended = changes.has_ended().await;
         }
         loop {
             let (returned, portion) = blocking(move || {
@@ -76,9 +76,9 @@ async fn send_logs(
         if ended || reader.renderer.is_full() {
             return Ok(());
         }
-        let Some(follower) = &mut follower else { return Ok(()) };
+        let Some(changes) = &mut changes else { return Ok(()) };
         tokio::select! {
-            changed = follower.changed() => changed?,
+            woken = changes.changed() => woken?,
             () = portions.closed() => return Ok(()),
         }
     }
