@@ -280,6 +280,12 @@ pub enum RemoveImageError {
     /// The text names nothing.
     #[error(transparent)]
     InvalidReference(#[from] InvalidImageReference),
+    /// The daemon stops; the next start finishes what was begun.
+    #[error("removing image {reference:?} was interrupted")]
+    Interrupted {
+        /// As it was given.
+        reference: String,
+    },
     /// Something runs from it.
     #[error("image {reference:?} is in use by {}", holders.join(", "))]
     Held {

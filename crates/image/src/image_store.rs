@@ -53,6 +53,7 @@ impl ImageStore {
     }
 
     pub(crate) fn open_with_limits(directory: &Path, store: Store, limits: LayerLimits) -> Result<Self, OpenCause> {
+        let directory = &std::path::absolute(directory).map_err(OpenCause::Directory)?;
         let bytes = directory.as_os_str().len();
         if bytes > LONGEST_PATH {
             return Err(OpenCause::PathTooLong { bytes, limit: LONGEST_PATH });
@@ -160,8 +161,8 @@ impl ImageStore {
     pub async fn remove(&self, reference: &str) -> Result<Removed, RemoveImageError> {
         let (this, text) = (self.clone(), reference.to_owned());
         let removing = tokio::spawn(async move { this.remove_now(&text).await });
-        let stopped = || RemoveImageError::NotFound { reference: reference.to_owned() };
-        removing.await.map_err(|_the_runtime_is_stopping| stopped()).flatten()
+        let interrupted = || RemoveImageError::Interrupted { reference: reference.to_owned() };
+        removing.await.map_err(|_the_runtime_is_stopping| interrupted()).flatten()
     }
 
     /// Removes all images that have no name and no holder.

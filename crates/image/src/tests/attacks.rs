@@ -294,3 +294,46 @@ fn entries_that_would_replace_the_root_or_that_nobody_knows_are_refused() {
     let message = refused(&store, Tar::new().file("file", b"").file("file/below", b"").bytes());
     assert!(message.contains("Not a directory"), "{message}");
 }
+
+#[test]
+fn no_change_of_a_header_makes_it_panic_or_leave_the_layer() {
+    if !is_root() {
+        return;
+    }
+    let store = LayerStore::new();
+    let seed = Tar::new()
+        .directory("dir/")
+        .symlink("dir/link", "../../../..")
+        .file("dir/link/file", b"data")
+        .hard_link("hard", "dir/link/file")
+        .pax(&[("path", b"/renamed"), ("GNU.sparse.map", b"0,1,9,3"), ("GNU.sparse.size", b"12")])
+        .file("sparse", b"data")
+        .file("dir/.wh.gone", b"")
+        .bytes();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % below as u64).unwrap()
+    };
+    let mut accepted = 0;
+    for _ in 0..400 {
+        let mut archive = seed.clone();
+        for _ in 0..=next(3) {
+            let block = next(archive.len() / 512) * 512;
+            // Names, numbers, type, link: where a change means something.
+            let at = block + [next(100), 100 + next(57), 156, 157 + next(30), 345 + next(160)][next(5)];
+            archive[at] = [0, b'/', b'.', b'1', b'5', b'S', b'x', b'L', 0x80, 0xff][next(10)];
+            let sum: u32 = archive[block..block + 512].iter().map(|&byte| u32::from(byte)).sum();
+            let old: u32 = archive[block + 148..block + 156].iter().map(|&byte| u32::from(byte)).sum();
+            let field = format!("{:06o}\0 ", sum - old + 8 * 32);
+            archive[block + 148..block + 156].copy_from_slice(field.as_bytes());
+        }
+        accepted += usize::from(store.unpack(archive).is_ok());
+    }
+    assert!(accepted > 0, "some changes are harmless");
+    assert_eq!(names(store.directory.path()), ["layers", "tmp", "trash"]);
+    assert_eq!(store.names("layers"), ["empty"]);
+    assert_eq!(store.names("tmp"), [""; 0]);
+}

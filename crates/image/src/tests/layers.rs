@@ -62,7 +62,8 @@ fn owners_modes_times_and_capabilities_are_set_in_an_order_that_keeps_them() {
     assert_eq!(xattr(&path.join("tmp"), "trusted.overlay.redirect"), None);
     let link = path.join("link");
     assert_eq!(link.read_link().unwrap(), Path::new("usr/ping"));
-    assert_eq!(link.symlink_metadata().unwrap().uid(), 9);
+    let there = link.symlink_metadata().unwrap();
+    assert_eq!((there.uid(), there.mtime()), (9, 1_700_000_000));
     let pipe = path.join("pipe").metadata().unwrap();
     assert!(pipe.file_type().is_fifo());
     assert_eq!(pipe.mode() & 0o777, 0o620);
@@ -82,6 +83,8 @@ fn a_symlinked_directory_of_the_same_layer_is_followed_inside_of_it() {
         // Absolute targets mean the layer's root, and what they name may come later or never.
         .symlink("lib", "/usr/lib")
         .file("lib/libc.so", b"library")
+        .symlink("usr/deep", "/var/deep")
+        .file("usr/deep/file", b"deep")
         .symlink("up", "../../../../../../usr")
         .file("up/upper", b"upper")
         .bytes();
@@ -89,6 +92,7 @@ fn a_symlinked_directory_of_the_same_layer_is_followed_inside_of_it() {
     assert!(path.join("bin").is_symlink());
     assert_eq!(std::fs::read(path.join("usr/bin/sh")).unwrap(), b"shell");
     assert_eq!(std::fs::read(path.join("usr/lib/libc.so")).unwrap(), b"library");
+    assert_eq!(std::fs::read(path.join("var/deep/file")).unwrap(), b"deep");
     assert_eq!(std::fs::read(path.join("usr/upper")).unwrap(), b"upper");
     assert_eq!(path.join("usr/lib").metadata().unwrap().mode() & 0o7777, 0o755);
 }
