@@ -64,6 +64,11 @@ impl Background {
         }
     }
 
+    /// The lines that were read so far.
+    pub fn seen(&self) -> &[String] {
+        &self.seen
+    }
+
     /// Writes to its stdin.
     #[track_caller]
     pub fn send(&mut self, text: &str) {

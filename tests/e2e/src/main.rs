@@ -12,6 +12,8 @@
 
 mod tests;
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use e2e::leaks::{self, Snapshot};
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     }
     // Two at a time: most of a test is waiting for processes of the other cores.
     arguments.test_threads.get_or_insert(2);
+    std::panic::set_hook(Box::new(|panic| PANIC.set(panic.to_string())));
     let trials = tests::ALL.iter().flat_map(|tests| *tests).map(|test| {
         let run = test.run;
         let name = format!("{}::{}", test.module.rsplit("::").next().unwrap_or(""), test.name);
@@ -42,23 +45,23 @@ fn main() -> ExitCode {
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+thread_local! {
+    /// Where and why the test of this thread failed.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// Runs a test on a new node, and then the leak check; a failure tells what the daemon logged last.
 fn run_on_node(test: fn(&mut TestNode)) -> Result<(), Failed> {
-    let mut node = TestNode::start();
+    let mut node = catch_unwind(TestNode::start).map_err(|_| PANIC.take())?;
     let before = Snapshot::take(&node);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let result = catch_unwind(AssertUnwindSafe(|| {
         test(&mut node);
         leaks::check(&mut node, &before);
     }));
-    result.map_err(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
-            .unwrap_or_default();
+    result.map_err(|_panic| {
         let log = node.daemon_log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(30)..].join("\n");
-        Failed::from(format!("{message}\n--- the daemon's log ends with\n{tail}"))
+        Failed::from(format!("{}\n--- the daemon's log ends with\n{tail}", PANIC.take()))
     })
 }

@@ -21,7 +21,8 @@ pub fn eventually<T>(within: Duration, what: &str, mut look: impl FnMut() -> Res
             Err(reason) if begin.elapsed() >= within => panic!("{what}: not within {within:?}: {reason}"),
             // Soon at first, rarer later: it costs the machine little, and the test at most an eighth more.
             Err(_) => {
-                std::thread::sleep((begin.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(50)))
+                let pause = (begin.elapsed() / 8).clamp(Duration::from_millis(1), Duration::from_millis(50));
+                std::thread::sleep(pause);
             }
         }
     }

@@ -62,7 +62,10 @@ fn the_phase_follows_the_restart_policy(node: &mut TestNode) {
     let pod = node.wait_phase("killed-by-signal", "Failed");
     assert_eq!(container(&pod, "main")["state"]["terminated"]["exitCode"], 128 + 11);
     // A finished Pod keeps its object and its logs, but neither sandbox nor address.
-    assert_eq!(node.infra_processes().len(), 0, "{:?}", node.processes());
+    e2e::eventually(limit(5), "the sandboxes end", || {
+        let left = node.processes();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
 }
 
 fn a_crashing_container_backs_off(node: &mut TestNode) {
