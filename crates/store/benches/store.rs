@@ -23,14 +23,21 @@ const MANY: usize = 10_000;
 const RUNS: usize = 9;
 /// Set in the process that is killed: the directory it writes to.
 const VICTIM: &str = "STORE_BENCH_VICTIM";
+/// Set in the process that is measured: the directory it opens.
+const RESIDENT: &str = "STORE_BENCH_RESIDENT";
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if let Some(directory) = std::env::var_os(VICTIM) {
         return runtime.block_on(write_until_killed(Path::new(&directory)));
     }
-    let kib = runtime.block_on(measure_memory())?;
-    println!("resident memory: {kib} KiB for {MANY} objects of {} bytes of JSON", pod("pod-1234").to_string().len());
+    if let Some(directory) = std::env::var_os(RESIDENT) {
+        return print_memory(Path::new(&directory));
+    }
+    for objects in [0, 500, MANY] {
+        let resident = runtime.block_on(measure_memory(objects))?;
+        println!("resident with {objects} objects of {} bytes of JSON: {resident}", pod("pod-1234").to_string().len());
+    }
     println!("{:<58} {:>10} {:>10} {:>10}", "", "min", "median", "p95");
     report("fdatasync of 4 KiB appended (floor of one fsync)", measure_fdatasync()?);
     report("one write at a time, durable", runtime.block_on(measure_single())?);
@@ -43,14 +50,20 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// How much the process grows by opening a store with many objects.
-async fn measure_memory() -> Outcome<usize> {
+/// The memory of a fresh process that has a store of many objects open.
+async fn measure_memory(objects: usize) -> Outcome<String> {
     let directory = tempfile::tempdir()?;
-    create_many(&Store::open(directory.path())?, MANY).await?;
-    let _store = Store::open(directory.path())?;
+    create_many(&Store::open(directory.path())?, objects).await?;
+    #[expect(clippy::disallowed_methods, reason = "a fresh process has to be measured")]
+    let output = Command::new(std::env::current_exe()?).env(RESIDENT, directory.path()).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn print_memory(directory: &Path) -> Outcome<()> {
+    let _store = Store::open(directory)?;
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(resident.trim().trim_end_matches(" kB").parse()?)
+    println!("{}", status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?.trim());
+    Ok(())
 }
 
 fn measure_fdatasync() -> Outcome<Vec<Duration>> {

@@ -66,11 +66,14 @@ impl DatabaseFile {
         cache_bytes: usize,
     ) -> Result<(Self, Contents), OpenStoreError> {
         let open = || {
-            let small = backend.len().is_ok_and(|bytes| bytes < LARGE_BYTES);
+            let bytes = backend.len().map_err(redb::Error::Io)?;
             let mut builder = Database::builder();
-            let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(small);
+            let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(bytes < LARGE_BYTES);
             let database = builder.create_with_backend(backend).map_err(redb::Error::from)?;
             let file = Self { path: path.to_owned(), database };
+            if bytes == 0 {
+                file.make_tables()?;
+            }
             file.check_schema()?;
             let contents = file.load()?;
             Ok((file, contents))
@@ -115,7 +118,7 @@ impl DatabaseFile {
     fn check_schema(&self) -> Result<(), Unreadable> {
         let found = match self.database.begin_read().map_err(redb::Error::from)?.open_table(META) {
             Ok(meta) => meta.get(META_SCHEMA).map_err(redb::Error::from)?.map(|version| version.value()),
-            Err(TableError::TableDoesNotExist(_)) => return Ok(self.make_tables()?),
+            Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(redb::Error::from(error).into()),
         };
         match found {

@@ -9,9 +9,9 @@ use crate::error::Expired;
 use crate::object::WatchEvent;
 
 /// How many changes of a resource are kept for watchers.
-pub const HISTORY_EVENTS: usize = 4096;
-/// How many bytes of JSON the kept changes of a resource may have; parsed, they take a few times that.
-pub const HISTORY_BYTES: usize = 4 << 20;
+pub const HISTORY_EVENTS: usize = 2048;
+/// How many bytes of JSON the kept changes of a resource may have; parsed they take eight times that (benchmark).
+pub const HISTORY_BYTES: usize = 2 << 20;
 
 /// The newest changes of one resource, in the order of their revisions.
 #[derive(Debug)]

@@ -146,6 +146,18 @@ async fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_redb_file_that_is_not_ours_is_not_made_ours() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("objects.redb");
+    drop(open(home.path()));
+    fs::remove_file(&path).unwrap();
+    drop(redb::Database::create(&path).unwrap());
+    let error = Store::open(home.path()).unwrap_err();
+    assert!(matches!(&error, OpenStoreError::Damaged { path: named, .. } if *named == path), "{error:?}");
+    assert_eq!(error.source().unwrap().to_string(), "it has no schema version");
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_made_is_named() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("file");
