@@ -5,7 +5,7 @@ use spec::{ContainerName, PodRef};
 
 use crate::agent::Agent;
 use crate::desired::DesiredPod;
-use crate::logs::files::{RunLog, keep_last_lines};
+use crate::logs::files::RunLog;
 use crate::logs::{Followed, LogError, LogOptions, LogStream, Rendering, Since, read_logs, select_run};
 
 /// Why a process cannot be started or attached to.
@@ -101,15 +101,12 @@ impl Agent {
                 self.shared.clock.wall().checked_sub(span).unwrap_or(spec::Timestamp::MIN)
             }
         });
-        let open = || match (log.open_all(since), options.tail_lines) {
-            (Ok(files), Some(lines)) => keep_last_lines(files, lines, options.stream),
-            (Ok(files), None) => Ok(files),
+        let files = match log.open_all(since) {
+            Ok(files) => files,
             // A container that has ended before it wrote anything may have no log.
-            (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            (Err(error), _) => Err(error),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(LogError::Open { pod: pod.clone(), container: container.clone(), source }),
         };
-        let files =
-            open().map_err(|source| LogError::Open { pod: pod.clone(), container: container.clone(), source })?;
         let rendering = Rendering {
             since,
             timestamps: options.timestamps,
@@ -121,7 +118,7 @@ impl Agent {
             pod_uid: desired.uid.clone(),
             id: run.id.clone(),
         });
-        Ok(read_logs(log, files, rendering, followed))
+        Ok(read_logs(log, files, options.tail_lines, rendering, followed))
     }
 
     async fn running(

@@ -1,5 +1,6 @@
 //! Streams the logs of one run: to the present end, or on until the container has ended.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{broadcast, mpsc};
 
 use super::LogStream;
-use super::files::{OpenLog, RunLog};
+use super::files::{OpenLog, RunLog, keep_last_lines};
 use super::format::{Renderer, Rendering};
 
 /// Bytes read at once.
@@ -30,17 +31,28 @@ pub(crate) struct Followed {
     pub(crate) id: ContainerId,
 }
 
-/// Shows `files`, which are in order and placed at where to start; then what is written later, if `followed`.
+/// Shows the last `tail_lines` of `files`, which are in order; then what is written later, if `followed`.
 pub(crate) fn read_logs(
     log: RunLog,
     files: Vec<OpenLog>,
+    tail_lines: Option<u64>,
     rendering: Rendering,
     followed: Option<Followed>,
 ) -> LogStream {
     let (portions, received) = mpsc::channel(PORTIONS_AHEAD);
-    let reader = LogReader { log, files: files.into(), renderer: Renderer::new(rendering) };
+    let stream = rendering.stream;
+    let mut reader = LogReader { log, files: VecDeque::new(), renderer: Renderer::new(rendering) };
     tokio::spawn(async move {
-        if let Err(error) = send_logs(reader, followed, &portions).await {
+        let sent = async {
+            // Finding the last lines may read a lot.
+            let tail = move || match tail_lines {
+                Some(lines) => keep_last_lines(files, lines, stream),
+                None => Ok(files),
+            };
+            reader.files = blocking(tail).await??.into();
+            send_logs(reader, followed, &portions).await
+        };
+        if let Err(error) = sent.await {
             // Nobody listens any more if this fails, and then nobody misses it.
             let _gone = portions.send(Err(error)).await;
         }
@@ -91,7 +103,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct LogReader {
     log: RunLog,
     /// The first one is being read.
-    files: std::collections::VecDeque<OpenLog>,
+    files: VecDeque<OpenLog>,
     renderer: Renderer,
 }
 
