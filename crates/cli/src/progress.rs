@@ -1,6 +1,5 @@
 //! Lines that change while one waits: spinners on a terminal, one plain line per change elsewhere.
 
-use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -12,20 +11,28 @@ use crate::output::note;
 /// The lines shown on standard error.
 pub struct Progress {
     bars: Option<MultiProgress>,
-    lines: HashMap<String, Line>,
+    /// In the order in which they came.
+    lines: Vec<Line>,
     quiet: bool,
 }
 
 struct Line {
+    key: String,
     text: String,
+    mark: &'static str,
     bar: Option<ProgressBar>,
 }
+
+/// Before a line that reached what it was to reach.
+const DONE: &str = "✔";
+/// Before a line that was still under way when the waiting ended.
+const OPEN: &str = "·";
 
 impl Progress {
     /// Live lines if a person watches standard error.
     pub fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { bars, lines: HashMap::new(), quiet: false }
+        Self { bars, lines: Vec::new(), quiet: false }
     }
 
     /// Live lines on a terminal, and none elsewhere.
@@ -37,29 +44,12 @@ impl Progress {
 
     /// Shows or changes the line of this key.
     pub fn set(&mut self, key: &str, text: &str) {
-        if self.quiet || self.lines.get(key).is_some_and(|line| line.text == text) {
-            return;
-        }
-        let shown = format!("{key}: {}", one_line(text));
-        let bar = match (&self.bars, self.lines.remove(key).and_then(|line| line.bar)) {
-            (Some(_), Some(bar)) => Some(bar),
-            (Some(bars), None) => Some(bars.add(spinner())),
-            (None, _) => None,
-        };
-        match &bar {
-            Some(bar) => bar.set_message(shown),
-            None => note(&shown),
-        }
-        self.lines.insert(key.to_owned(), Line { text: text.to_owned(), bar });
+        self.update(key, text, OPEN);
     }
 
-    /// Shows the last state of this key, which no longer changes.
-    pub fn finish(&mut self, key: &str, mark: &str, text: &str) {
-        self.set(key, text);
-        if let Some(bar) = self.lines.get(key).and_then(|line| line.bar.as_ref()) {
-            bar.set_style(plain_style());
-            bar.finish_with_message(format!("{mark} {key}: {}", one_line(text)));
-        }
+    /// Shows the line of this key as done; it may still change.
+    pub fn finish(&mut self, key: &str, text: &str) {
+        self.update(key, text, DONE);
     }
 
     /// Says something once, above the lines that change.
@@ -71,22 +61,59 @@ impl Progress {
         }
     }
 
-    /// Leaves the lines as they stand and stops drawing.
+    /// Stops drawing and leaves the lines behind as plain text.
     pub fn close(&mut self) {
-        for line in self.lines.values() {
-            if let Some(bar) = line.bar.as_ref().filter(|bar| !bar.is_finished()) {
-                bar.set_style(plain_style());
-                bar.abandon();
+        let lines = std::mem::take(&mut self.lines);
+        self.erase(&lines);
+        if self.bars.is_some() && !self.quiet {
+            for line in &lines {
+                note(&format!("{} {}: {}", line.mark, line.key, one_line(&line.text)));
             }
         }
     }
 
-    /// Removes the lines: what they led to is said elsewhere.
+    /// Stops drawing and removes the lines: what they led to is said elsewhere.
     pub fn clear(&mut self) {
-        for (_key, line) in self.lines.drain() {
-            if let Some(bar) = line.bar {
-                bar.finish_and_clear();
+        let lines = std::mem::take(&mut self.lines);
+        self.erase(&lines);
+    }
+
+    fn update(&mut self, key: &str, text: &str, mark: &'static str) {
+        if self.quiet {
+            return;
+        }
+        let at = self.lines.iter().position(|line| line.key == key);
+        let line = match at.and_then(|at| self.lines.get_mut(at)) {
+            Some(line) if line.text == text && line.mark == mark => return,
+            Some(line) => line,
+            None => {
+                let bar = self.bars.as_ref().map(|bars| bars.add(spinner()));
+                self.lines.push(Line { key: key.to_owned(), text: String::new(), mark: OPEN, bar });
+                let Some(line) = self.lines.last_mut() else { return };
+                line
             }
+        };
+        let changed = line.text != text;
+        text.clone_into(&mut line.text);
+        line.mark = mark;
+        let shown = format!("{key}: {}", one_line(text));
+        match &line.bar {
+            Some(bar) if mark == DONE => {
+                bar.set_style(plain_style());
+                bar.disable_steady_tick();
+                bar.set_message(format!("{DONE} {shown}"));
+            }
+            Some(bar) => bar.set_message(shown),
+            None if changed => note(&shown),
+            None => {}
+        }
+    }
+
+    fn erase(&self, lines: &[Line]) {
+        lines.iter().filter_map(|line| line.bar.as_ref()).for_each(ProgressBar::finish_and_clear);
+        if let Some(bars) = &self.bars {
+            // Drawing fails only if standard error is gone.
+            drop(bars.clear());
         }
     }
 }

@@ -215,7 +215,7 @@ async fn pod_becomes_ready(client: &Client, pod: &Value, running: bool, progress
             .into())
         }
         Verdict::Succeeded => {
-            progress.finish(&key, "✔", &format!("succeeded after {}", short(took)));
+            progress.finish(&key, &format!("succeeded after {}", short(took)));
             Ok(())
         }
         Verdict::Ready | Verdict::Waiting => {
@@ -224,7 +224,7 @@ async fn pod_becomes_ready(client: &Client, pod: &Value, running: bool, progress
                 ip => format!(", address {ip}"),
             };
             let word = if verdict(&last) == Verdict::Ready { "ready" } else { "started" };
-            progress.finish(&key, "✔", &format!("{word} after {}{address}", short(took)));
+            progress.finish(&key, &format!("{word} after {}{address}", short(took)));
             Ok(())
         }
     }
@@ -241,7 +241,7 @@ fn show(pod: &Value, progress: &mut Progress) {
     for container in containers(pod) {
         let key = format!("{}/{}", pod.name(), container.name);
         match container.stage {
-            Stage::Good => progress.finish(&key, "✔", &container.text),
+            Stage::Good => progress.finish(&key, &container.text),
             Stage::Underway | Stage::Trouble => progress.set(&key, &container.text),
         }
     }
