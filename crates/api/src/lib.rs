@@ -10,6 +10,7 @@
 mod context;
 mod discovery;
 mod dispatch;
+mod fields;
 mod http;
 mod images;
 mod kinds;

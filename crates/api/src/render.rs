@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use spec::Timestamp;
 use store::{ObjectList, StoredObject};
 
+use crate::fields::text_at;
 use crate::http::accept::Form;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
@@ -36,7 +37,31 @@ struct Table<'a> {
     metadata: TableMeta<'a>,
     #[serde(rename = "columnDefinitions")]
     columns: &'static [Column],
-    rows: Vec<Row>,
+    rows: Vec<TableRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct TableRow<'a> {
+    #[serde(flatten)]
+    row: Row,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<RowObject<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum RowObject<'a> {
+    Metadata(Partial<'a>),
+    Whole(&'a Value),
+}
+
+/// `meta.k8s.io/v1` PartialObjectMetadata.
+#[derive(Serialize)]
+struct Partial<'a> {
+    kind: &'static str,
+    #[serde(rename = "apiVersion")]
+    api_version: &'static str,
+    metadata: Option<&'a Value>,
 }
 
 #[derive(Serialize)]
@@ -128,14 +153,13 @@ impl Renderer {
         line("BOOKMARK", &encode(&table))
     }
 
-    fn row(&self, value: &Value, now: Timestamp) -> Row {
-        let mut row = (self.kind.row)(value, now);
-        row.object = match self.include {
+    fn row<'a>(&self, value: &'a Value, now: Timestamp) -> TableRow<'a> {
+        let object = match self.include {
             Include::Nothing => None,
-            Include::Metadata => Some(metadata_only(value)),
-            Include::Object => Some(value.clone()),
+            Include::Metadata => Some(RowObject::Metadata(metadata_only(value))),
+            Include::Object => Some(RowObject::Whole(value)),
         };
-        row
+        TableRow { row: (self.kind.row)(value, now), object }
     }
 }
 
@@ -175,16 +199,15 @@ fn envelope((kind, api_version): (&str, &str), revision: &str, items: impl Itera
     body.into()
 }
 
-fn table(revision: &str, columns: &'static [Column], rows: Vec<Row>) -> Bytes {
+fn table(revision: &str, columns: &'static [Column], rows: Vec<TableRow<'_>>) -> Bytes {
     let metadata = TableMeta { resource_version: revision };
     encode(&Table { kind: "Table", api_version: "meta.k8s.io/v1", metadata, columns, rows })
 }
 
-fn metadata_only(value: &Value) -> Value {
-    let metadata = value.get("metadata").cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+fn metadata_only(value: &Value) -> Partial<'_> {
+    Partial { kind: "PartialObjectMetadata", api_version: "meta.k8s.io/v1", metadata: value.get("metadata") }
 }
 
 fn revision_text(value: &Value) -> &str {
-    value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default()
+    text_at(value, "/metadata/resourceVersion")
 }

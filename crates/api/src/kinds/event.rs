@@ -5,6 +5,7 @@ use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::Event;
 use spec::validation::{NameForm, validate_object_meta};
 
+use crate::fields::{number_at, text_at};
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, admit};
 use crate::kinds::{FieldReader, Kind, Removal};
 use crate::table::{Column, Row, name, text, time_since};
@@ -65,7 +66,7 @@ fn row(object: &Value, now: Timestamp) -> Row {
         json!(involved(object)),
         text(object, "/involvedObject/fieldPath"),
         json!(source(object)),
-        json!(object.get("message").and_then(Value::as_str).unwrap_or_default().trim()),
+        json!(text_at(object, "/message").trim()),
         time_since(object, &first, now),
         json!(occurrences(object)),
         name(object),
@@ -73,13 +74,13 @@ fn row(object: &Value, now: Timestamp) -> Row {
 }
 
 fn involved(object: &Value) -> String {
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |path| text_at(object, path);
     let (kind, name) = (text("/involvedObject/kind").to_lowercase(), text("/involvedObject/name"));
     if name.is_empty() { kind } else { format!("{kind}/{name}") }
 }
 
 fn source(object: &Value) -> String {
-    let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |path| text_at(object, path);
     let (component, host) = match text("/source/component") {
         "" => (text("/reportingComponent"), text("/reportingInstance")),
         component => (component, text("/source/host")),
@@ -88,7 +89,7 @@ fn source(object: &Value) -> String {
 }
 
 fn occurrences(object: &Value) -> i64 {
-    let count = ["/series/count", "/count"].iter().find_map(|pointer| object.pointer(pointer)?.as_i64());
+    let count = ["/series/count", "/count"].iter().find_map(|path| number_at(object, path));
     count.filter(|count| *count > 0).unwrap_or(1)
 }
 

@@ -1,10 +1,10 @@
 //! How a selectable field is read from an object.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
-/// Where a field stands (JSON pointer, RFC 6901). What is absent reads as empty.
+use crate::fields::{flag_at, text_at};
+
+/// Where a field stands (a path such as `/spec/nodeName`). What is absent reads as empty.
 #[derive(Debug, Clone, Copy)]
 pub enum FieldReader {
     /// A text.
@@ -17,21 +17,15 @@ pub enum FieldReader {
 
 impl FieldReader {
     /// The field's value as the selector compares it.
-    pub fn of(self, object: &Value) -> Cow<'_, str> {
+    pub fn of(self, object: &Value) -> &str {
         match self {
-            Self::Text(pointer) => Cow::Borrowed(text(object, pointer)),
-            Self::Either(first, second) => match text(object, first) {
-                "" => Cow::Borrowed(text(object, second)),
-                found => Cow::Borrowed(found),
+            Self::Text(path) => text_at(object, path),
+            Self::Either(first, second) => match text_at(object, first) {
+                "" => text_at(object, second),
+                found => found,
             },
-            Self::Flag(pointer) => {
-                let set = object.pointer(pointer).and_then(Value::as_bool).unwrap_or_default();
-                Cow::Borrowed(if set { "true" } else { "false" })
-            }
+            Self::Flag(path) if flag_at(object, path) => "true",
+            Self::Flag(_) => "false",
         }
     }
-}
-
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::Node;
 use spec::validation::{NameForm, validate_object_meta};
 
+use crate::fields::{at, flag_at, items_at, text_at};
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, admit};
 use crate::kinds::{FieldReader, Kind, Removal, Subresource};
 use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
@@ -59,20 +60,20 @@ fn row(object: &Value, now: Timestamp) -> Row {
 }
 
 fn status(object: &Value) -> String {
-    let ready = conditions(object).find(|condition| condition.get("type").and_then(Value::as_str) == Some("Ready"));
-    let mut status = match ready.and_then(|condition| condition.get("status")).and_then(Value::as_str) {
+    let ready = items_at(object, "/status/conditions").find(|condition| text_at(condition, "/type") == "Ready");
+    let mut status = match ready.map(|condition| text_at(condition, "/status")) {
         Some("True") => "Ready".to_owned(),
         Some(_) => "NotReady".to_owned(),
         None => "Unknown".to_owned(),
     };
-    if object.pointer("/spec/unschedulable").and_then(Value::as_bool) == Some(true) {
+    if flag_at(object, "/spec/unschedulable") {
         status.push_str(",SchedulingDisabled");
     }
     status
 }
 
 fn roles(object: &Value) -> String {
-    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let labels = at(object, "/metadata/labels").and_then(Value::as_object);
     let roles: Vec<&str> = labels
         .into_iter()
         .flatten()
@@ -86,18 +87,11 @@ fn roles(object: &Value) -> String {
 }
 
 fn address<'a>(object: &'a Value, wanted: &str) -> &'a str {
-    let addresses = object.pointer("/status/addresses").and_then(Value::as_array);
-    addresses
-        .into_iter()
-        .flatten()
-        .find(|address| address.get("type").and_then(Value::as_str) == Some(wanted))
-        .and_then(|address| address.get("address"))
-        .and_then(Value::as_str)
-        .unwrap_or("<none>")
-}
-
-fn conditions(object: &Value) -> impl Iterator<Item = &Value> {
-    object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten()
+    let mut addresses = items_at(object, "/status/addresses");
+    match addresses.find(|address| text_at(address, "/type") == wanted) {
+        Some(address) => text_at(address, "/address"),
+        None => "<none>",
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use spec::Timestamp;
 
+use crate::fields::{at, flag_at, items_at, number_at, text_at};
 use crate::table::{Row, age, human_duration, name, text_or};
 
 /// Cells in the order of the Pod's columns. The steps are those of upstream's printer, since people know their words.
@@ -39,10 +40,10 @@ struct Restarts {
 impl Progress {
     fn of(pod: &Value) -> Self {
         let sidecars: Vec<&str> =
-            list(pod, "/spec/initContainers").filter(|c| is_sidecar(c)).map(container_name).collect();
+            items_at(pod, "/spec/initContainers").filter(|c| is_sidecar(c)).map(container_name).collect();
         let mut progress = Self {
             ready: 0,
-            total: list(pod, "/spec/containers").count() + sidecars.len(),
+            total: items_at(pod, "/spec/containers").count() + sidecars.len(),
             status: first_word(pod).to_owned(),
             restarts: Restarts::default(),
         };
@@ -50,10 +51,10 @@ impl Progress {
         if !initializing || is_true(pod, "Initialized") {
             progress.walk_containers(pod, &sidecars);
         }
-        if !str_at(pod, "/metadata/deletionTimestamp").is_empty() {
-            if str_at(pod, "/status/reason") == "NodeLost" {
+        if !text_at(pod, "/metadata/deletionTimestamp").is_empty() {
+            if text_at(pod, "/status/reason") == "NodeLost" {
                 "Unknown".clone_into(&mut progress.status);
-            } else if !matches!(str_at(pod, "/status/phase"), "Succeeded" | "Failed") {
+            } else if !matches!(text_at(pod, "/status/phase"), "Succeeded" | "Failed") {
                 "Terminating".clone_into(&mut progress.status);
             }
         }
@@ -62,18 +63,18 @@ impl Progress {
 
     /// Stops at the first init container that is not done; tells whether there is one.
     fn walk_init_containers(&mut self, pod: &Value, sidecars: &[&str]) -> bool {
-        let total = list(pod, "/spec/initContainers").count();
-        for (index, container) in list(pod, "/status/initContainerStatuses").enumerate() {
+        let total = items_at(pod, "/spec/initContainers").count();
+        for (index, container) in items_at(pod, "/status/initContainerStatuses").enumerate() {
             self.restarts.add(container);
-            let terminated = container.pointer("/state/terminated");
+            let terminated = at(container, "/state/terminated");
             if terminated.is_some_and(|end| exit_code(end) == 0) {
                 continue;
             }
-            if sidecars.contains(&container_name(container)) && flag(container, "started") {
-                self.ready += usize::from(flag(container, "ready"));
+            if sidecars.contains(&container_name(container)) && flag_at(container, "/started") {
+                self.ready += usize::from(flag_at(container, "/ready"));
                 continue;
             }
-            let waiting = str_at(container, "/state/waiting/reason");
+            let waiting = text_at(container, "/state/waiting/reason");
             self.status = match terminated {
                 Some(end) => format!("Init:{}", end_word(end)),
                 None if !matches!(waiting, "" | "PodInitializing") => format!("Init:{waiting}"),
@@ -87,21 +88,20 @@ impl Progress {
     /// From the last to the first, so that the first container has the last word.
     fn walk_containers(&mut self, pod: &Value, sidecars: &[&str]) {
         self.restarts = Restarts::default();
-        for container in list(pod, "/status/initContainerStatuses") {
+        for container in items_at(pod, "/status/initContainerStatuses") {
             if sidecars.contains(&container_name(container)) {
                 self.restarts.add(container);
             }
         }
         let mut has_running = false;
-        let statuses: Vec<&Value> = list(pod, "/status/containerStatuses").collect();
-        for container in statuses.into_iter().rev() {
+        for container in items_at(pod, "/status/containerStatuses").rev() {
             self.restarts.add(container);
-            let waiting = str_at(container, "/state/waiting/reason");
+            let waiting = text_at(container, "/state/waiting/reason");
             if !waiting.is_empty() {
                 waiting.clone_into(&mut self.status);
-            } else if let Some(end) = container.pointer("/state/terminated") {
+            } else if let Some(end) = at(container, "/state/terminated") {
                 self.status = end_word(end);
-            } else if flag(container, "ready") && container.pointer("/state/running").is_some() {
+            } else if flag_at(container, "/ready") && at(container, "/state/running").is_some() {
                 has_running = true;
                 self.ready += 1;
             }
@@ -115,8 +115,8 @@ impl Progress {
 
 impl Restarts {
     fn add(&mut self, container: &Value) {
-        self.count += container.get("restartCount").and_then(Value::as_i64).unwrap_or_default();
-        let ended = str_at(container, "/lastState/terminated/finishedAt").parse().ok();
+        self.count += number_at(container, "/restartCount").unwrap_or_default();
+        let ended = text_at(container, "/lastState/terminated/finishedAt").parse().ok();
         self.last = self.last.max(ended);
     }
 
@@ -130,18 +130,18 @@ impl Restarts {
 
 fn first_word(pod: &Value) -> &str {
     let gated = conditions(pod).any(|condition| {
-        str_at(condition, "/type") == "PodScheduled" && str_at(condition, "/reason") == "SchedulingGated"
+        text_at(condition, "/type") == "PodScheduled" && text_at(condition, "/reason") == "SchedulingGated"
     });
-    match (gated, str_at(pod, "/status/reason")) {
+    match (gated, text_at(pod, "/status/reason")) {
         (true, _) => "SchedulingGated",
-        (false, "") => str_at(pod, "/status/phase"),
+        (false, "") => text_at(pod, "/status/phase"),
         (false, reason) => reason,
     }
 }
 
 fn end_word(end: &Value) -> String {
-    let signal = end.get("signal").and_then(Value::as_i64).unwrap_or_default();
-    match str_at(end, "/reason") {
+    let signal = number_at(end, "/signal").unwrap_or_default();
+    match text_at(end, "/reason") {
         "" if signal != 0 => format!("Signal:{signal}"),
         "" => format!("ExitCode:{}", exit_code(end)),
         reason => reason.to_owned(),
@@ -149,7 +149,7 @@ fn end_word(end: &Value) -> String {
 }
 
 fn readiness_gates(pod: &Value) -> String {
-    let gates: Vec<&str> = list(pod, "/spec/readinessGates").map(|gate| str_at(gate, "/conditionType")).collect();
+    let gates: Vec<&str> = items_at(pod, "/spec/readinessGates").map(|gate| text_at(gate, "/conditionType")).collect();
     if gates.is_empty() {
         return "<none>".to_owned();
     }
@@ -158,7 +158,7 @@ fn readiness_gates(pod: &Value) -> String {
 }
 
 fn completed(pod: &Value) -> Option<Value> {
-    let (phase, message) = match str_at(pod, "/status/phase") {
+    let (phase, message) = match text_at(pod, "/status/phase") {
         "Succeeded" => ("Succeeded", "The pod has completed successfully."),
         "Failed" => ("Failed", "The pod failed."),
         _ => return None,
@@ -167,35 +167,23 @@ fn completed(pod: &Value) -> Option<Value> {
 }
 
 fn is_sidecar(container: &Value) -> bool {
-    str_at(container, "/restartPolicy") == "Always"
+    text_at(container, "/restartPolicy") == "Always"
 }
 
 fn is_true(pod: &Value, condition: &str) -> bool {
-    conditions(pod).any(|found| str_at(found, "/type") == condition && str_at(found, "/status") == "True")
+    conditions(pod).any(|found| text_at(found, "/type") == condition && text_at(found, "/status") == "True")
 }
 
 fn conditions(pod: &Value) -> impl Iterator<Item = &Value> {
-    list(pod, "/status/conditions")
+    items_at(pod, "/status/conditions")
 }
 
 fn exit_code(end: &Value) -> i64 {
-    end.get("exitCode").and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn flag(container: &Value, field: &str) -> bool {
-    container.get(field).and_then(Value::as_bool).unwrap_or_default()
+    number_at(end, "/exitCode").unwrap_or_default()
 }
 
 fn container_name(container: &Value) -> &str {
-    str_at(container, "/name")
-}
-
-fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
-}
-
-fn str_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    text_at(container, "/name")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::fields::at;
 use crate::http::status::ApiError;
 
 /// All of these must hold.
@@ -47,7 +48,7 @@ impl LabelSelector {
 
     /// Whether the labels of `object` pass every requirement.
     pub fn matches(&self, object: &Value) -> bool {
-        let labels = object.pointer("/metadata/labels");
+        let labels = at(object, "/metadata/labels");
         self.0.iter().all(|requirement| {
             requirement.test.holds(labels.and_then(|labels| labels.get(&requirement.key)).and_then(Value::as_str))
         })

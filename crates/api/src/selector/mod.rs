@@ -8,6 +8,7 @@ use serde_json::Value;
 pub use field::FieldSelector;
 pub use label::LabelSelector;
 
+use crate::fields::text_at;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 use crate::kinds::Kind;
@@ -32,10 +33,8 @@ impl Filter {
 
     /// Whether `object` is meant.
     pub fn matches(&self, object: &Value) -> bool {
-        let in_namespace = self
-            .pod_namespace
-            .as_deref()
-            .is_none_or(|wanted| object.pointer("/metadata/namespace").and_then(Value::as_str) == Some(wanted));
+        let in_namespace =
+            self.pod_namespace.as_deref().is_none_or(|wanted| text_at(object, "/metadata/namespace") == wanted);
         in_namespace && self.labels.matches(object) && self.fields.matches(object)
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use spec::{ContainerName, PodRef};
 
 use crate::context::Call;
+use crate::fields::{items_at, text_at};
 use crate::http::status::ApiError;
 
 /// Finds the Pod and the container that `container=` names; only a Pod with one container needs no name.
@@ -36,9 +37,8 @@ fn choose(pod: &Value, name: &str, wanted: Option<&str>) -> Result<ContainerName
     }
 }
 
-fn names<'a>(pod: &'a Value, pointer: &str) -> Vec<&'a str> {
-    let containers = pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
-    containers.filter_map(|container| container.get("name")?.as_str()).collect()
+fn names<'a>(pod: &'a Value, path: &str) -> Vec<&'a str> {
+    items_at(pod, path).map(|container| text_at(container, "/name")).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use spec::Timestamp;
 
 pub use duration::human_duration;
 
+use crate::fields::{at, text_at};
+
 /// One column.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Column {
@@ -51,15 +53,12 @@ pub struct Row {
     /// `Completed` for what has ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Value>,
-    /// What `includeObject` asks for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub object: Option<Value>,
 }
 
 impl Row {
     /// A row without conditions.
     pub fn new(cells: Vec<Value>) -> Self {
-        Self { cells, conditions: Vec::new(), object: None }
+        Self { cells, conditions: Vec::new() }
     }
 }
 
@@ -69,19 +68,19 @@ pub fn name(object: &Value) -> Value {
 }
 
 /// A text cell; empty if the field is absent.
-pub fn text(object: &Value, pointer: &str) -> Value {
-    text_or(object, pointer, "")
+pub fn text(object: &Value, path: &str) -> Value {
+    text_or(object, path, "")
 }
 
 /// A text cell; `absent` if the field is absent or empty.
-pub fn text_or(object: &Value, pointer: &str, absent: &str) -> Value {
-    let found = object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-    json!(found.unwrap_or(absent))
+pub fn text_or(object: &Value, path: &str, absent: &str) -> Value {
+    let found = text_at(object, path);
+    json!(if found.is_empty() { absent } else { found })
 }
 
 /// How many entries a list or map has.
-pub fn count(object: &Value, pointer: &str) -> usize {
-    match object.pointer(pointer) {
+pub fn count(object: &Value, path: &str) -> usize {
+    match at(object, path) {
         Some(Value::Object(map)) => map.len(),
         Some(Value::Array(list)) => list.len(),
         _ => 0,
@@ -94,7 +93,7 @@ pub fn age(object: &Value, now: Timestamp) -> Value {
 }
 
 /// The cell of time since the first of these fields that is set.
-pub fn time_since(object: &Value, pointers: &[&str], now: Timestamp) -> Value {
-    let since = pointers.iter().find_map(|pointer| object.pointer(pointer)?.as_str()?.parse().ok());
+pub fn time_since(object: &Value, paths: &[&str], now: Timestamp) -> Value {
+    let since = paths.iter().find_map(|path| text_at(object, path).parse().ok());
     json!(since.map_or_else(|| "<unknown>".to_owned(), |since| human_duration(since, now)))
 }

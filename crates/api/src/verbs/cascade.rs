@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use store::{Change, ObjectKey, StoredObject, WatchKind};
 
 use crate::context::{Call, Context};
+use crate::fields::items_at;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 use crate::kinds::{KINDS, NAMESPACE, POD};
@@ -91,10 +91,9 @@ async fn pods_are_gone(context: &Context, pod_namespace: &str) {
 async fn remove_namespace(context: &Context, name: &str) -> Result<(), ApiError> {
     let decide = |present: Option<&StoredObject>| {
         // Made anew in the meantime: that one stays.
-        let going = present.is_some_and(|namespace| namespace.value.pointer("/metadata/deletionTimestamp").is_some());
-        let held =
-            present.and_then(|namespace| namespace.value.pointer("/metadata/finalizers")).and_then(Value::as_array);
-        let free = going && held.is_none_or(Vec::is_empty);
+        let going = present.is_some_and(|namespace| !text(&namespace.value, "deletionTimestamp").is_empty());
+        let held = present.is_some_and(|namespace| items_at(&namespace.value, "/metadata/finalizers").next().is_some());
+        let free = going && !held;
         Ok::<_, ApiError>((if free { Change::Delete } else { Change::Keep }, ()))
     };
     let key = ObjectKey::cluster(NAMESPACE.resource, name);

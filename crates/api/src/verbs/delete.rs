@@ -8,6 +8,7 @@ use spec::Timestamp;
 use store::{Change, StoredObject};
 
 use crate::context::{Call, Context, refuse};
+use crate::fields::{items_at, number_at, text_at};
 use crate::http::body;
 use crate::http::reply::{self, Reply, whole};
 use crate::http::status::{self, ApiError, Details};
@@ -135,8 +136,7 @@ fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &Delete
 
 /// apiserver, `rest.BeforeDelete` and the Pod's `CheckGracefulDelete`.
 fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Result<Fate, ApiError> {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    let held = finalizers.is_some_and(|finalizers| !finalizers.is_empty());
+    let held = items_at(object, "/metadata/finalizers").next().is_some();
     let going = !text(object, "deletionTimestamp").is_empty();
     let grace = match kind.removal {
         Removal::AtOnce => 0,
@@ -144,7 +144,7 @@ fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timest
         Removal::Cascade => return mark(kind, object, 0, now).map(terminating).map(Fate::Marked),
         Removal::Graceful => grace_of(object, options),
     };
-    let present = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
+    let present = number_at(object, "/metadata/deletionGracePeriodSeconds");
     match present.filter(|_| going) {
         _ if grace == 0 && !held => Ok(Fate::Removed),
         Some(present) if grace >= present => Ok(Fate::Unchanged),
@@ -158,11 +158,11 @@ fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timest
 
 /// Seconds. A finished Pod has nothing to end, and one without a node nobody to end it.
 fn grace_of(pod: &Value, options: &DeleteOptions) -> i64 {
-    let text = |pointer| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |path| text_at(pod, path);
     if matches!(text("/status/phase"), "Succeeded" | "Failed") || text("/spec/nodeName").is_empty() {
         return 0;
     }
-    let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let own = number_at(pod, "/spec/terminationGracePeriodSeconds");
     match options.grace_period_seconds.or(own).unwrap_or(30) {
         ..0 => 1,
         grace => grace,

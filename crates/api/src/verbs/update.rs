@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use store::{Change, StoredObject};
 
 use crate::context::{Call, Context, refuse};
+use crate::fields::{items_at, number_at};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
 use crate::render::encode;
@@ -127,7 +128,7 @@ fn count_generation(call: &Call, present: &Value, next: &mut Value) -> Result<()
     if !call.kind.counts_generations || present.get("spec") == next.get("spec") {
         return Ok(());
     }
-    let generation = present.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default() + 1;
+    let generation = number_at(present, "/metadata/generation").unwrap_or_default() + 1;
     metadata::of(next)?.insert("generation".to_owned(), json!(generation));
     Ok(())
 }
@@ -135,8 +136,8 @@ fn count_generation(call: &Call, present: &Value, next: &mut Value) -> Result<()
 async fn store(call: &Call, present: &StoredObject, next: Value) -> Result<Result<StoredObject, Race>, ApiError> {
     let revision = present.revision;
     // The last finalizer of an object that waited for nothing else is gone: so is the object.
-    let released = next.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64) == Some(0)
-        && next.pointer("/metadata/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let released = number_at(&next, "/metadata/deletionGracePeriodSeconds") == Some(0)
+        && items_at(&next, "/metadata/finalizers").next().is_none();
     let change = if released { Change::Delete } else { Change::Put(next) };
     let decide = move |now: Option<&StoredObject>| match now {
         Some(now) if now.revision == revision => Ok::<_, ApiError>((change, None)),
