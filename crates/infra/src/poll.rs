@@ -22,11 +22,11 @@ pub(crate) enum Source {
     /// Output of a container.
     Output(String, Stream),
     /// stdin of a container has room again.
-    StdinSink(String),
+    StdinTo(String),
     /// stdin of an attached client, by its number.
-    StdinSource(String, u64),
+    StdinFrom(String, u64),
     /// An output of an attached client has room again.
-    AttachSink(String, u64, Stream),
+    AttachTo(String, u64, Stream),
 }
 
 /// A watched descriptor; give it back with [`Poll::remove`].

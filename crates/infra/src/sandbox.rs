@@ -80,20 +80,20 @@ fn open(path: &str) -> Result<OwnedFd, Failure> {
 fn make_root(plan: &BootPlan) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at_path("make mounts private below", "/")?;
-    let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let root =
-        filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], plain).at_path("mount tmpfs at", "/")?;
+    let restricted = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let root = filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], restricted)
+        .at_path("mount tmpfs at", "/")?;
     for directory in ["proc", "sys", "shm", "volumes", "rootfs"] {
         mkdirat(&root, directory, Mode::from_raw_mode(0o755)).at_path("make directory", directory)?;
     }
     // Attached over /proc, which every machine has; the old root goes away below.
     attach(&root, open_path("/proc").at_path("open", "/proc")?).at_path("attach", "/")?;
     fchdir(&root).at("enter the new root")?;
-    mount_at("proc", &[], plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "proc")?;
-    mount_at("sysfs", &[], plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
+    mount_at("proc", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "proc")?;
+    mount_at("sysfs", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
     let shm_size = plan.shm_size.to_string();
     let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
-    mount_at("tmpfs", &shm, plain | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
+    mount_at("tmpfs", &shm, restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
     for tmpfs in &plan.tmpfs {
         make_tmpfs(&root, tmpfs)?;
     }
@@ -118,7 +118,7 @@ fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), 
     let attributes = MountAttrFlags::empty();
     let mount = match filesystem("tmpfs", &with_noswap, attributes) {
         Err(Errno::INVAL) => filesystem("tmpfs", &options, attributes),
-        made => made,
+        mounted => mounted,
     };
     let mount = mount.at_path("mount tmpfs at", &target)?;
     let point = openat(root, &target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", &target)?;

@@ -132,12 +132,12 @@ impl Server {
                 let lost = self.with_streams(&id, |streams, poll| streams.read_output(poll, stream)).flatten();
                 self.report_lost(&id, lost);
             }
-            Source::StdinSink(id) if gone => drop(self.with_streams(&id, Streams::close_stdin)),
-            Source::StdinSink(id) => drop(self.with_streams(&id, Streams::write_stdin)),
-            Source::StdinSource(id, number) => {
+            Source::StdinTo(id) if gone => drop(self.with_streams(&id, Streams::close_stdin)),
+            Source::StdinTo(id) => drop(self.with_streams(&id, Streams::write_stdin)),
+            Source::StdinFrom(id, number) => {
                 self.with_streams(&id, |streams, poll| streams.read_stdin(poll, number));
             }
-            Source::AttachSink(id, number, stream) => {
+            Source::AttachTo(id, number, stream) => {
                 self.with_streams(&id, |streams, poll| streams.write_attached(poll, number, stream, gone));
                 self.drop_idle_streams(&id);
             }
@@ -356,7 +356,7 @@ impl Server {
                         *executing = true;
                     }
                 }
-                Some(ChildMessage::Failed(failure)) => return self.fail_start(id, failure),
+                Some(ChildMessage::Failed(failure)) => return self.fail_start(id, &failure),
                 None => {}
             }
         }
@@ -386,7 +386,7 @@ impl Server {
         if !*executing {
             let failure =
                 Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
-            return self.fail_start(id, failure);
+            return self.fail_start(id, &failure);
         }
         let started_at = now();
         process.started_at = started_at;
@@ -403,7 +403,7 @@ impl Server {
         }
     }
 
-    fn fail_start(&mut self, id: &str, failure: Failure) {
+    fn fail_start(&mut self, id: &str, failure: &Failure) {
         let Some(mut process) = self.processes.remove(id) else { return };
         // It is about to exit, or waits in a mount; either way it must be gone before anybody hears of the failure.
         tolerate(pidfd_send_signal(&process.child.pidfd, Signal::KILL));

@@ -85,7 +85,7 @@ impl Streams {
             }
         }
         if let Some(stdin) = stdin {
-            streams.stdin = Some(poll.add(stdin, Source::StdinSink(id.to_owned()), IDLE)?);
+            streams.stdin = Some(poll.add(stdin, Source::StdinTo(id.to_owned()), IDLE)?);
         }
         Ok(streams)
     }
@@ -152,7 +152,7 @@ impl Streams {
         let number = self.next_attached;
         self.next_attached += 1;
         let mut attached = Attached::default();
-        let source = Source::StdinSource(self.id.clone(), number);
+        let source = Source::StdinFrom(self.id.clone(), number);
         if let Some(stdin) = pipes.stdin
             && self.stdin.is_some()
         {
@@ -162,7 +162,7 @@ impl Streams {
         for (stream, pipe) in [(Stream::Stdout, pipes.stdout), (Stream::Stderr, pipes.stderr)] {
             if let Some(pipe) = pipe {
                 rustix::io::ioctl_fionbio(&pipe, true)?;
-                let source = Source::AttachSink(self.id.clone(), number, stream);
+                let source = Source::AttachTo(self.id.clone(), number, stream);
                 let watched = poll.add(pipe, source, IDLE)?;
                 attached.outputs.insert(stream, Sink { watched, backlog: Vec::new() });
             }

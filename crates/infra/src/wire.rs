@@ -100,9 +100,8 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<Frame>> {
         }
     }
     let mut decoder = minicbor::Decoder::new(&buffer);
-    let id = match (decoder.array(), decoder.u64()) {
-        (Ok(_), Ok(id)) => id,
-        _ => return Err(io::ErrorKind::InvalidData.into()),
+    let (Ok(_), Ok(id)) = (decoder.array(), decoder.u64()) else {
+        return Err(io::ErrorKind::InvalidData.into());
     };
     let body = decoder.position();
     Ok(Some(Frame { id, message: buffer, body, descriptors }))

@@ -59,7 +59,7 @@ fn one(name: &str) -> Result<u64, UnknownCapability> {
     let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);
     CapabilitySet::from_name(plain)
         .map(|set| set.bits())
-        .filter(|bits| bits.count_ones() == 1)
+        .filter(|bits| bits.is_power_of_two())
         .ok_or_else(|| UnknownCapability(name.to_owned()))
 }
 

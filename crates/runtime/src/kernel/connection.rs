@@ -129,11 +129,12 @@ impl Connection {
 
     fn take(&self, mut frame: Frame, events: &mpsc::UnboundedSender<Event>) {
         if frame.id == 0 {
-            match frame.body::<Event>() {
-                // Nobody listens any more when the sandbox is being removed.
-                Some(event) => drop(events.send(event)),
-                None => tracing::debug!("an infra process of a later version said something unknown"),
-            }
+            let Some(event) = frame.body::<Event>() else {
+                tracing::debug!("an infra process of a later version said something unknown");
+                return;
+            };
+            // Nobody listens any more when the sandbox is being removed.
+            drop(events.send(event));
             return;
         }
         let reply = frame.body::<Reply>().unwrap_or(Reply::Unknown);

@@ -46,7 +46,7 @@ use state::State;
 /// How long infra may take for what only needs itself.
 const PROMPT: Duration = Duration::from_secs(10);
 /// How long a start may take: mounts of slow storage are in it. The kubelet gives its runtime two minutes.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 
 /// Where the runtime keeps things, and under which names.
 #[derive(Debug, Clone)]
@@ -255,7 +255,7 @@ impl Runtime for KernelRuntime {
 }
 
 /// Borrowed descriptors of several owners, in order.
-fn borrow_all<'a>(descriptors: &'a [OwnedFd]) -> impl Iterator<Item = std::os::fd::BorrowedFd<'a>> {
+fn borrow_all(descriptors: &[OwnedFd]) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
     descriptors.iter().map(AsFd::as_fd)
 }
 

@@ -68,8 +68,8 @@ impl Kernel {
             sandbox.infra = Some(Arc::new(made.infra));
         }
         self.state.announce(&record.config.uid);
-        let (follower, followed) = (Arc::clone(&self), id.clone());
-        tokio::spawn(async move { follower.follow(&followed, made.events).await });
+        let (kernel, sandbox) = (Arc::clone(&self), id.clone());
+        tokio::spawn(async move { kernel.follow(&sandbox, made.events).await });
         PodSandboxStatus {
             id: id.clone(),
             pod: record.config.pod,

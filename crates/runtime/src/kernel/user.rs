@@ -62,10 +62,9 @@ fn check_non_root(uid: u32, image_user: &str, security: &SecurityConfig) -> Resu
     let name = image_user.split(':').next().unwrap_or_default();
     match security.run_as_user {
         Some(0) => Err(UserError::RootByPod),
-        Some(_) => Ok(()),
         None if uid == 0 => Err(UserError::RootByImage),
         None if name.parse::<u32>().is_err() => Err(UserError::NotNumeric(name.to_owned())),
-        None => Ok(()),
+        Some(_) | None => Ok(()),
     }
 }
 
