@@ -213,13 +213,20 @@ impl TestNode {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
-    /// Reasons and messages of the events of a pod, oldest first; those that repeat once.
+    /// The message of an event with that reason, of which there is one.
     pub async fn wait_for_event(&self, reason: &str) -> String {
+        self.wait_for_message(reason, |_| true).await
+    }
+
+    /// The message of an event with that reason that is the wanted one.
+    pub async fn wait_for_message(&self, reason: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut watch = self.store.watch("events", None).unwrap();
         loop {
             let events = self.store.list("events", None).objects;
-            if let Some(event) = events.iter().find(|event| event.value["reason"] == reason) {
-                return event.value["message"].as_str().unwrap().to_owned();
+            let found = events.iter().filter(|event| event.value["reason"] == reason);
+            let messages = found.map(|event| event.value["message"].as_str().unwrap());
+            if let Some(message) = messages.into_iter().find(|message| wanted(message)) {
+                return message.to_owned();
             }
             watch.next().await.unwrap();
         }
