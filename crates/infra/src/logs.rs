@@ -138,7 +138,7 @@ fn open_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<(OwnedFd, u6
 }
 
 fn rename_away(directory: &OwnedFd, name: &str, now: Timestamp) -> rustix::io::Result<()> {
-    let stamp = now.strftime("%Y%m%d-%H%M%S.%9f");
+    let stamp = now.strftime("%Y%m%d-%H%M%S-%9f");
     renameat(directory, name, directory, format!("{name}.{stamp}"))
 }
 

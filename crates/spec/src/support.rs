@@ -40,8 +40,6 @@ enum Support {
     Dropped,
     /// Refused, unless it is empty.
     No,
-    /// Refused also when empty, since naming it already chooses something.
-    NotEvenEmpty,
 }
 
 /// A value that [`Support::Only`] accepts.
@@ -91,7 +89,7 @@ fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent:
             }
         }
         Support::No if is_empty(value) => {}
-        Support::No | Support::NotEvenEmpty => refuse(errors, path, row.note),
+        Support::No => refuse(errors, path, row.note),
     }
 }
 
@@ -262,9 +260,8 @@ mod tests {
             ),
             (json!({"metadata": {"finalizers": ["a/b"]}}), format!("metadata.finalizers: {not_yet}: the engine removes a Pod when nothing of it is left")),
             (
-                in_container("livenessProbe", json!({"grpc": {"port": 1, "mode": "TLS"}})),
-                "spec.containers[1].livenessProbe.grpc.mode: Unsupported value: \"TLS\": monopod supports only \"Plaintext\" yet"
-                    .to_owned(),
+                in_container("livenessProbe", json!({"grpc": {"port": 1}})),
+                format!("spec.containers[1].livenessProbe: {not_yet}"),
             ),
             (json!({"metadata": {"ownerReferences": [{}]}}), format!("metadata.ownerReferences: {not_yet}")),
         ];
@@ -276,7 +273,7 @@ mod tests {
     #[test]
     fn the_defaults_of_a_pod_are_all_supported() {
         let mut pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
-            "containers": [{"name": "c", "image": "i", "livenessProbe": {"httpGet": {"port": 1}}}],
+            "containers": [{"name": "c", "image": "i"}],
             "volumes": [{"name": "v"}, {"name": "h", "hostPath": {"path": "/"}}],
         }}))
         .unwrap();

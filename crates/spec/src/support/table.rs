@@ -134,10 +134,10 @@ const CONTAINER: &[Row] = &[
     no("restartPolicyRules"),
     items("volumeMounts", VOLUME_MOUNT),
     no("volumeDevices"),
-    fields("livenessProbe", PROBE),
-    fields("readinessProbe", PROBE),
-    fields("startupProbe", PROBE),
-    fields("lifecycle", LIFECYCLE),
+    no("livenessProbe"),
+    no("readinessProbe"),
+    no("startupProbe"),
+    no("lifecycle"),
     yes("terminationMessagePath", ""),
     yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
     fields("securityContext", SECURITY_CONTEXT),
@@ -192,45 +192,6 @@ const VOLUME_MOUNT: &[Row] = &[
     no("subPathExpr"),
     no("bindMountOptions"),
 ];
-
-const PROBE: &[Row] = &[
-    fields("exec", EXEC),
-    fields("httpGet", HTTP_GET),
-    fields("tcpSocket", TCP_SOCKET),
-    fields("grpc", &[yes("port", ""), yes("service", ""), only("mode", &[Word::Text("Plaintext")], "")]),
-    yes("initialDelaySeconds", ""),
-    yes("periodSeconds", ""),
-    yes("timeoutSeconds", ""),
-    yes("successThreshold", ""),
-    yes("failureThreshold", ""),
-    yes("terminationGracePeriodSeconds", ""),
-];
-
-const LIFECYCLE: &[Row] = &[fields("postStart", HOOK), fields("preStop", HOOK), no("stopSignal")];
-
-const HOOK: &[Row] = &[
-    fields("exec", EXEC),
-    fields("httpGet", HTTP_GET),
-    fields("sleep", &[yes("seconds", "")]),
-    Row {
-        field: "tcpSocket",
-        support: Support::NotEvenEmpty,
-        note: "Kubernetes accepts it, and the hook fails when it runs",
-    },
-];
-
-const EXEC: &[Row] = &[yes("command", "")];
-
-const HTTP_GET: &[Row] = &[
-    yes("host", ""),
-    items("httpHeaders", &[yes("name", ""), yes("value", "")]),
-    yes("path", ""),
-    yes("port", ""),
-    no("protocol"),
-    yes("scheme", "certificates are not verified"),
-];
-
-const TCP_SOCKET: &[Row] = &[yes("host", ""), yes("port", "")];
 
 const SECURITY_CONTEXT: &[Row] = &[
     yes("runAsUser", ""),
