@@ -40,6 +40,8 @@ enum Support {
     Dropped,
     /// Refused, unless it is empty.
     No,
+    /// Refused also when empty, since naming it already chooses something.
+    NotEvenEmpty,
 }
 
 /// A value that [`Support::Only`] accepts.
@@ -89,7 +91,7 @@ fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent:
             }
         }
         Support::No if is_empty(value) => {}
-        Support::No => refuse(errors, path, row.note),
+        Support::No | Support::NotEvenEmpty => refuse(errors, path, row.note),
     }
 }
 
