@@ -42,8 +42,9 @@ struct Table<'a> {
 
 #[derive(Serialize)]
 struct TableRow<'a> {
-    #[serde(flatten)]
-    row: Row,
+    cells: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<RowObject<'a>>,
 }
@@ -159,7 +160,8 @@ impl Renderer {
             Include::Metadata => Some(RowObject::Metadata(metadata_only(value))),
             Include::Object => Some(RowObject::Whole(value)),
         };
-        TableRow { row: (self.kind.row)(value, now), object }
+        let Row { cells, conditions } = (self.kind.row)(value, now);
+        TableRow { cells, conditions, object }
     }
 }
 

@@ -46,12 +46,11 @@ impl Column {
 }
 
 /// One object as cells, one per column.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Row {
     /// In the order of the columns.
     pub cells: Vec<Value>,
     /// `Completed` for what has ended.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Value>,
 }
 

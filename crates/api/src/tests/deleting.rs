@@ -85,6 +85,28 @@ async fn a_collection_is_deleted_by_selector() {
 }
 
 #[tokio::test]
+async fn a_namespace_waits_for_what_a_finalizer_holds_and_for_late_events() {
+    let server = TestServer::start().await;
+    let maps = "/api/v1/namespaces/team/configmaps";
+    server.post("/api/v1/namespaces", &json!({"metadata": {"name": "team"}})).await;
+    let mut held = config_map("m");
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.post(maps, &held).await;
+    let mut namespaces = server.context.store.watch("namespaces", None).unwrap();
+    let mut events = server.context.store.watch(store::EVENTS, None).unwrap();
+    server.delete("/api/v1/namespaces/team").await;
+    // As the agent tells of the end of a Pod.
+    let event = json!({"metadata": {"name": "e", "namespace": "team"}, "message": "Stopping container"});
+    server.write(ObjectKey::namespaced(store::EVENTS, "team", "e"), Change::Put(event)).await;
+    assert_eq!(events.next().await.unwrap().kind, store::WatchKind::Added);
+    assert_eq!(events.next().await.unwrap().kind, store::WatchKind::Deleted);
+    assert_eq!(server.get("/api/v1/namespaces/team").await.code, StatusCode::OK);
+    server.patch(&format!("{maps}/m"), "merge-patch", &json!({"metadata": {"finalizers": null}})).await;
+    let gone = async { while namespaces.next().await.unwrap().kind != store::WatchKind::Deleted {} };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_namespace_takes_its_objects_with_it() {
     let server = TestServer::start().await;
     server.post("/api/v1/namespaces", &json!({"metadata": {"name": "team"}})).await;

@@ -13,6 +13,38 @@ async fn the_socket_is_for_its_owner() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_refused_whatever_the_mode_says() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let server = TestServer::start().await;
+    let set_mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(server.socket.parent().unwrap(), 0o755);
+    set_mode(&server.socket, 0o666);
+    let socket = server.socket.clone();
+    let ask = |user: u32| {
+        use std::io::{Read as _, Write as _};
+        let socket = socket.clone();
+        // Of this thread alone (setresuid(2), "C library/kernel differences"), which ends after.
+        let asking = std::thread::spawn(move || {
+            let uid = rustix::process::Uid::from_raw(user);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // The server may have closed it already.
+            let _closed = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_err();
+            let mut answer = Vec::new();
+            let _reset = stream.read_to_end(&mut answer).is_err();
+            answer
+        });
+        tokio::task::spawn_blocking(move || asking.join().unwrap())
+    };
+    assert_eq!(ask(65_534).await.unwrap(), b"", "nobody gets no answer");
+    assert!(ask(0).await.unwrap().starts_with(b"HTTP/1.1 200 OK"), "root does");
+}
+
+#[tokio::test]
 async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("s.sock");

@@ -1,6 +1,7 @@
 //! A namespace that is deleted takes its objects with it: Pods first and gracefully, then the rest, then itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::{Change, ObjectKey, StoredObject, WatchKind};
 
@@ -8,9 +9,13 @@ use crate::context::{Call, Context};
 use crate::fields::items_at;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
-use crate::kinds::{KINDS, NAMESPACE, POD};
+use crate::kinds::{KINDS, Kind, NAMESPACE, POD};
 use crate::verbs::delete::{DeleteOptions, delete_one};
 use crate::verbs::metadata::text;
+
+/// Between two sweeps at first, and at last.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+const MAX_SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// Goes on with what an earlier run of the daemon has begun.
 pub fn resume_terminating_namespaces(context: &Arc<Context>) {
@@ -36,24 +41,29 @@ pub fn empty_namespace(context: &Arc<Context>, name: &str) {
     });
 }
 
+/// Sweeps until nothing is left: an object may come while another goes (the agent tells of the end of a Pod by an
+/// Event), or be held by a finalizer.
 async fn remove_contents(context: &Arc<Context>, name: &str) -> Result<(), ApiError> {
-    delete_all(context, POD.resource, name).await?;
-    pods_are_gone(context, name).await;
-    for kind in KINDS.iter().filter(|kind| kind.namespaced && kind.resource != POD.resource) {
-        delete_all(context, kind.resource, name).await?;
+    let mut pause = SWEEP_PAUSE;
+    loop {
+        delete_all(context, &POD, name).await?;
+        pods_are_gone(context, name).await;
+        for kind in namespaced_kinds().filter(|kind| kind.resource != POD.resource) {
+            delete_all(context, kind, name).await?;
+        }
+        if namespaced_kinds().all(|kind| context.store.list(kind.resource, Some(name)).objects.is_empty()) {
+            return remove_namespace(context, name).await;
+        }
+        tokio::time::sleep(pause).await;
+        pause = MAX_SWEEP_PAUSE.min(pause * 2);
     }
-    let empty = KINDS
-        .iter()
-        .filter(|kind| kind.namespaced)
-        .all(|kind| context.store.list(kind.resource, Some(name)).objects.is_empty());
-    if empty {
-        remove_namespace(context, name).await?;
-    }
-    Ok(())
 }
 
-async fn delete_all(context: &Arc<Context>, resource: &str, pod_namespace: &str) -> Result<(), ApiError> {
-    let Some(kind) = KINDS.into_iter().find(|kind| kind.resource == resource) else { return Ok(()) };
+fn namespaced_kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.into_iter().filter(|kind| kind.namespaced)
+}
+
+async fn delete_all(context: &Arc<Context>, kind: &'static Kind, pod_namespace: &str) -> Result<(), ApiError> {
     let call = Call {
         context: Arc::clone(context),
         kind,
@@ -61,7 +71,7 @@ async fn delete_all(context: &Arc<Context>, resource: &str, pod_namespace: &str)
         query: Query::default(),
         headers: http::HeaderMap::new(),
     };
-    for object in context.store.list(resource, Some(pod_namespace)).objects {
+    for object in context.store.list(kind.resource, Some(pod_namespace)).objects {
         match delete_one(&call, &object.key.name, &DeleteOptions::default()).await {
             Ok(_) => {}
             Err(error) if error.code == http::StatusCode::NOT_FOUND => {}
