@@ -24,7 +24,7 @@ impl Figures {
         };
         let columns: Vec<String> =
             columns.iter().map(|time| format!("{:>7.2} ms", time.as_secs_f64() * 1000.0)).collect();
-        println!("{what:<52}{}", columns.concat());
+        println!("{what:<56}{}", columns.concat());
     }
 }
 

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     let mut node = TestNode::start();
     println!("{} of {}", e2e::node::binary().display(), size_of_binary());
-    println!("{:<52}{:>10}{:>10}{:>10}", "", "min", "median", "p95");
+    println!("{:<56}{:>10}{:>10}{:>10}", "", "min", "median", "p95");
     daemon_start(&mut node, cycles.min(20));
     let empty = memory::resident(node.daemon_pid());
     inside(&node, cycles);
@@ -143,14 +143,14 @@ fn memory_of(node: &mut TestNode, pods: usize, empty: u64) {
     let mut shares: Vec<u64> = infra.iter().map(|process| memory::proportional(process.pid)).collect();
     shares.sort_unstable();
     println!(
-        "{:<52}{:>7} kB{:>7} kB{:>7} kB",
+        "{:<56}{:>7} kB{:>7} kB{:>7} kB",
         format!("PSS of infra, {pods} idle Pods"),
         shares[0],
         shares[shares.len() / 2],
         shares[(shares.len() * 95).div_ceil(100) - 1],
     );
-    println!("{:<52}{empty:>7} kB", "RSS of the daemon, no Pod, just started");
-    println!("{:<52}{:>7} kB", format!("RSS of the daemon, {pods} Pods"), memory::resident(node.daemon_pid()));
+    println!("{:<56}{empty:>7} kB", "RSS of the daemon, no Pod, just started");
+    println!("{:<56}{:>7} kB", format!("RSS of the daemon, {pods} Pods"), memory::resident(node.daemon_pid()));
     node.kill_daemon();
     let begin = Instant::now();
     node.start_daemon();

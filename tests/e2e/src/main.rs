@@ -52,7 +52,7 @@ thread_local! {
 
 /// Runs a test on a new node, and then the leak check; a failure tells what the daemon logged last.
 fn run_on_node(test: fn(&mut TestNode)) -> Result<(), Failed> {
-    let mut node = catch_unwind(TestNode::start).map_err(|_| PANIC.take())?;
+    let mut node = catch_unwind(TestNode::start).map_err(|_panic| PANIC.take())?;
     let before = Snapshot::take(&node);
     let result = catch_unwind(AssertUnwindSafe(|| {
         test(&mut node);
