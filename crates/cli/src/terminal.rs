@@ -18,7 +18,8 @@ impl RawMode {
         let before = tcgetattr(stdin.as_fd())?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(stdin.as_fd(), OptionalActions::Flush, &raw)?;
+        // Not `Flush`: what was typed ahead belongs to the program.
+        tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
         Ok(Self { before })
     }
 }

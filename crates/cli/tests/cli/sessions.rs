@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Stdio;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
@@ -70,6 +71,9 @@ fn read_until(person: &mut File, end: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 1024];
     while !seen.contains(end) {
+        let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(person, PollFlags::IN)], Some(&limit)).unwrap();
+        assert!(ready > 0, "{end:?} does not come; so far: {seen:?}");
         let length = person.read(&mut buffer).unwrap();
         seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
     }
@@ -99,6 +103,24 @@ fn a_terminal_is_raw_has_a_size_and_is_restored() {
     read_until(&mut person, "interrupted");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!is_raw(&program), "the terminal is as it was");
+}
+
+#[test]
+fn what_is_typed_ahead_reaches_the_program() {
+    let daemon = daemon_with_pod();
+    let (mut person, program) = terminal(100, 30);
+    // Before the program starts: it waits in the terminal's queue, a whole line of it.
+    person.write_all(b"typed ahead\n").unwrap();
+    read_until(&mut person, "typed ahead");
+    let mut child = command(&daemon.socket(), &["exec", "-it", "web", "-c", "app", "--", "cat"])
+        .stdin(program.try_clone().unwrap())
+        .stdout(program.try_clone().unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    read_until(&mut person, "typed ahead");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::Result;
 use network::{Network, NetworkConfig};
@@ -33,7 +34,9 @@ pub fn look(place: &Place) -> Vec<Finding> {
         Err(_panicked) => Finding::fail("the Pods' network can't be tried", "see the messages above"),
     });
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    findings.push(match overlapping(&routes, &place.pod_cidr, &place.names().bridge) {
+    let bridge = place.names().bridge;
+    let own = Path::new("/sys/class/net").join(&bridge).exists().then_some(bridge.as_str());
+    findings.push(match overlapping(&routes, &place.pod_cidr, own) {
         None => Finding::ok(format!("no other network uses {}", place.pod_cidr)),
         Some(route) => Finding::fail(
             format!("the Pods' network {} overlaps {route}", place.pod_cidr),
@@ -56,8 +59,9 @@ fn try_network(names: &Names, pod_cidr: String) -> Result<()> {
     })
 }
 
-/// The first route of another interface that shares addresses with the Pods' network.
-fn overlapping(routes: &str, pod_cidr: &str, bridge: &str) -> Option<String> {
+/// The first route of others that shares addresses with the Pods' network. `own` is our bridge, if it is there: then
+/// the route that refuses unused addresses, which has no interface (`*`), is ours, too.
+fn overlapping(routes: &str, pod_cidr: &str, own: Option<&str>) -> Option<String> {
     let (network, length) = pod_cidr.split_once('/')?;
     let network = network.parse::<Ipv4Addr>().ok()?.to_bits();
     let own_mask = mask(length.parse().ok()?);
@@ -71,9 +75,12 @@ fn overlapping(routes: &str, pod_cidr: &str, bridge: &str) -> Option<String> {
         let destination = u32::from_str_radix(destination, 16).ok()?.swap_bytes();
         let other_mask = u32::from_str_radix(other_mask, 16).ok()?.swap_bytes();
         let common = own_mask & other_mask;
-        let overlaps = other_mask != 0 && *interface != bridge && destination & common == network & common;
-        overlaps.then(|| {
-            format!("the route to {}/{} at {interface}", Ipv4Addr::from_bits(destination), other_mask.count_ones())
+        let is_own = own.is_some_and(|own| *interface == own || (*interface == "*" && other_mask == own_mask));
+        let overlaps = other_mask != 0 && !is_own && destination & common == network & common;
+        let destination = format!("{}/{}", Ipv4Addr::from_bits(destination), other_mask.count_ones());
+        overlaps.then(|| match *interface {
+            "*" => format!("the route that refuses {destination}"),
+            interface => format!("the route to {destination} at {interface}"),
         })
     })
 }
@@ -92,16 +99,19 @@ mod tests {
         let route = |interface: &str, destination: &str, mask: &str| {
             format!("{head}{interface}\t{destination}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n")
         };
-        for (routes, expected) in [
-            (route("eth0", "00000000", "00000000"), None),
-            (route("eth0", "0000A8C0", "00FFFFFF"), None),
-            (route("docker0", "0000550A", "0000FFFF"), Some("the route to 10.85.0.0/16 at docker0")),
-            (route("wg0", "0000000A", "000000FF"), Some("the route to 10.0.0.0/8 at wg0")),
-            (route("br1", "0005550A", "00FFFFFF"), Some("the route to 10.85.5.0/24 at br1")),
-            (route("mono0", "0000550A", "0000FFFF"), None),
-            ("nonsense\nx\ny z\n".to_owned(), None),
+        for (routes, own, expected) in [
+            (route("eth0", "00000000", "00000000"), None, None),
+            (route("eth0", "0000A8C0", "00FFFFFF"), None, None),
+            (route("docker0", "0000550A", "0000FFFF"), Some("mono0"), Some("the route to 10.85.0.0/16 at docker0")),
+            (route("wg0", "0000000A", "000000FF"), None, Some("the route to 10.0.0.0/8 at wg0")),
+            (route("br1", "0005550A", "00FFFFFF"), None, Some("the route to 10.85.5.0/24 at br1")),
+            (route("mono0", "0000550A", "0000FFFF"), Some("mono0"), None),
+            (route("*", "0000550A", "0000FFFF"), Some("mono0"), None),
+            (route("*", "0000550A", "0000FFFF"), None, Some("the route that refuses 10.85.0.0/16")),
+            (route("*", "0005550A", "00FFFFFF"), Some("mono0"), Some("the route that refuses 10.85.5.0/24")),
+            ("nonsense\nx\ny z\n".to_owned(), None, None),
         ] {
-            assert_eq!(overlapping(&routes, "10.85.0.0/16", "mono0").as_deref(), expected, "{routes}");
+            assert_eq!(overlapping(&routes, "10.85.0.0/16", own).as_deref(), expected, "{routes}");
         }
     }
 }
