@@ -133,10 +133,9 @@ impl Agent {
         if desired.is_terminal() {
             return Err(StreamError::Completed { phase: desired.status.phase.clone().unwrap_or_default() });
         }
-        let runs = self.shared.runtime.list_containers().await;
+        let (_, runs) = self.shared.runtime.list_pod(&desired.uid).await;
         let running = runs.into_iter().find(|run| {
-            run.pod_uid == desired.uid
-                && &run.name == container
+            &run.name == container
                 && match run.state {
                     ContainerState::Running { .. } => true,
                     ContainerState::Created | ContainerState::Exited(_) => false,

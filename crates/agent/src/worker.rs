@@ -21,6 +21,7 @@ use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
 use crate::observation::{PodObservation, remembered_runs};
+use crate::pulls::PullForStart;
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
 use crate::status::Waiting;
@@ -70,7 +71,7 @@ pub(crate) struct PodWorker {
     pub(crate) uid: PodUid,
     pub(crate) pod: PodRef,
     pub(crate) paths: PodPaths,
-    wake: Arc<Notify>,
+    pub(crate) wake: Arc<Notify>,
     pub(crate) lifecycle: PodLifecycle,
     /// The object as it was read last; `None` once it is gone from the store.
     pub(crate) desired: Option<Arc<DesiredPod>>,
@@ -87,6 +88,8 @@ pub(crate) struct PodWorker {
     /// Volumes as they were written last in this sandbox.
     pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
     pub(crate) held_images: BTreeMap<ContainerName, Image>,
+    /// Images that are being pulled, or were, for starts that are still to come.
+    pub(crate) pulls: BTreeMap<ContainerName, PullForStart>,
     pub(crate) termination_messages: BTreeMap<ContainerId, String>,
     /// Crash loops that an event told of.
     announced_back_offs: BTreeMap<ContainerName, u32>,
@@ -119,6 +122,7 @@ impl PodWorker {
             sandbox_failure: None,
             written_volumes: None,
             held_images: BTreeMap::new(),
+            pulls: BTreeMap::new(),
             termination_messages: BTreeMap::new(),
             announced_back_offs: BTreeMap::new(),
             stopping: HashMap::new(),
@@ -232,12 +236,15 @@ impl PodWorker {
             }
             (PodLifecycle::Terminated, _) => PodLifecycle::Terminated,
         };
+        if self.lifecycle != PodLifecycle::Syncing {
+            // Nothing starts any more; dropping them gives them up.
+            self.pulls.clear();
+        }
     }
 
     /// Looks at the runtime, and at what the pod's dead containers left.
     pub(crate) async fn observe(&mut self, now: Now) -> Result<PodObservation, PassError> {
-        let runtime = &self.shared.runtime;
-        let (sandboxes, containers) = tokio::join!(runtime.list_pod_sandboxes(), runtime.list_containers());
+        let (sandboxes, containers) = self.shared.runtime.list_pod(&self.uid).await;
         let mut observed = PodObservation::new(&self.uid, sandboxes, containers);
         if let Some(desired) = &self.desired {
             observed.remembered = remembered_runs(desired);

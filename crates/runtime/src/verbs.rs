@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use spec::{ContainerId, SandboxId, VolumeName};
+use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast;
 
@@ -51,6 +51,14 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// All containers that are recorded.
     async fn list_containers(&self) -> Vec<ContainerStatus>;
+
+    /// The sandboxes and containers of one Pod, without a walk over those of all others.
+    async fn list_pod(&self, uid: &PodUid) -> (Vec<PodSandboxStatus>, Vec<ContainerStatus>) {
+        let (mut sandboxes, mut containers) = (self.list_pod_sandboxes().await, self.list_containers().await);
+        sandboxes.retain(|sandbox| sandbox.uid == *uid);
+        containers.retain(|container| container.pod_uid == *uid);
+        (sandboxes, containers)
+    }
 
     /// Changes the limits of a running container in place.
     async fn update_container_resources(

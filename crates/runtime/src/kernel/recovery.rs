@@ -128,8 +128,7 @@ impl Kernel {
         remove_others(self.config.sandboxes(), &known);
         remove_others(self.config.containers(), &containers);
         remove_others(self.config.sockets(), &sockets);
-        self.network.retain(&live).await.map_err(OpenRuntimeError::Network)?;
-        self.images.retain_holders(&containers).await.map_err(OpenRuntimeError::Store)
+        self.network.retain(&live).await.map_err(OpenRuntimeError::Network)
     }
 
     async fn remove_unknown_cgroups(&self, pods: &HashSet<String>, containers: &HashSet<String>) {

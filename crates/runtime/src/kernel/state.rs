@@ -134,46 +134,62 @@ impl State {
     }
 
     pub(super) fn list_sandboxes(&self) -> Vec<PodSandboxStatus> {
-        self.lock()
-            .sandboxes
-            .iter()
-            .map(|(id, sandbox)| PodSandboxStatus {
-                id: id.clone(),
-                pod: sandbox.record.config.pod.clone(),
-                uid: sandbox.record.config.uid.clone(),
-                attempt: sandbox.record.config.attempt,
-                state: sandbox.state,
-                addresses: sandbox.addresses.clone(),
-                created_at: sandbox.record.created_at,
-            })
-            .collect()
+        self.lock().sandboxes.iter().map(|(id, sandbox)| sandbox.status(id)).collect()
     }
 
     pub(super) fn list_containers(&self) -> Vec<ContainerStatus> {
         let inner = self.lock();
-        inner
+        let found = inner
             .containers
             .iter()
-            .filter_map(|(id, container)| {
-                let record = &container.record;
-                let sandbox = inner.sandboxes.get(&record.sandbox)?;
-                let log_path = sandbox.record.config.log_directory.join(super::log_file(&record.config));
-                Some(ContainerStatus {
-                    id: id.clone(),
-                    sandbox_id: record.sandbox.clone(),
-                    pod_uid: sandbox.record.config.uid.clone(),
-                    name: record.config.name.clone(),
-                    attempt: record.config.attempt,
-                    image_ref: record.config.image_ref.clone(),
-                    image_id: record.config.image_id.clone(),
-                    labels: record.config.labels.clone(),
-                    created_at: record.created_at,
-                    log_path,
-                    user: Some(record.user.clone()),
-                    state: container.state.borrow().clone(),
-                })
-            })
-            .collect()
+            .filter_map(|(id, container)| Some(container.status(id, inner.sandboxes.get(&container.record.sandbox)?)));
+        found.collect()
+    }
+
+    /// What belongs to one Pod: the others are passed over, not copied.
+    pub(super) fn list_pod(&self, uid: &PodUid) -> (Vec<PodSandboxStatus>, Vec<ContainerStatus>) {
+        let inner = self.lock();
+        let sandboxes: HashMap<&SandboxId, &Sandbox> =
+            inner.sandboxes.iter().filter(|(_, sandbox)| sandbox.record.config.uid == *uid).collect();
+        let containers = inner
+            .containers
+            .iter()
+            .filter_map(|(id, container)| Some(container.status(id, sandboxes.get(&container.record.sandbox)?)));
+        (sandboxes.iter().map(|(id, sandbox)| sandbox.status(id)).collect(), containers.collect())
+    }
+}
+
+impl Sandbox {
+    fn status(&self, id: &SandboxId) -> PodSandboxStatus {
+        PodSandboxStatus {
+            id: id.clone(),
+            pod: self.record.config.pod.clone(),
+            uid: self.record.config.uid.clone(),
+            attempt: self.record.config.attempt,
+            state: self.state,
+            addresses: self.addresses.clone(),
+            created_at: self.record.created_at,
+        }
+    }
+}
+
+impl Container {
+    fn status(&self, id: &ContainerId, sandbox: &Sandbox) -> ContainerStatus {
+        let record = &self.record;
+        ContainerStatus {
+            id: id.clone(),
+            sandbox_id: record.sandbox.clone(),
+            pod_uid: sandbox.record.config.uid.clone(),
+            name: record.config.name.clone(),
+            attempt: record.config.attempt,
+            image_ref: record.config.image_ref.clone(),
+            image_id: record.config.image_id.clone(),
+            labels: record.config.labels.clone(),
+            created_at: record.created_at,
+            log_path: sandbox.record.config.log_directory.join(super::log_file(&record.config)),
+            user: Some(record.user.clone()),
+            state: self.state.borrow().clone(),
+        }
     }
 }
 
