@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::lgetxattr;
@@ -18,6 +18,7 @@ use crate::layer::OPAQUE;
 use crate::layers::Layers;
 use crate::limits::LayerLimits;
 use crate::records::{HOLDS, HoldRecord, IMAGES, ImageRecord, LayerRecord, REFERENCES, ReferenceRecord, hold_key};
+use crate::registry::{Credentials, Pull, Registries, RegistryConfig};
 use crate::verify::digest_of;
 
 /// `/layers/` and the name of a layer below the store's directory, within the 255 bytes of an fsconfig(2) string.
@@ -34,6 +35,7 @@ struct Shared {
     catalog: Mutex<Catalog>,
     /// Held while records of images and names change, so that they change in the order of the catalog.
     changes: tokio::sync::Mutex<()>,
+    registries: OnceLock<Registries>,
 }
 
 /// What [`ImageStore::remove`] did.
@@ -81,7 +83,27 @@ impl ImageStore {
             catalog.hold(&record.image, &record.holder);
         }
         let (catalog, changes) = (Mutex::new(catalog), tokio::sync::Mutex::new(()));
-        Ok(Self(Arc::new(Shared { store, layers, catalog, changes })))
+        Ok(Self(Arc::new(Shared { store, layers, catalog, changes, registries: OnceLock::new() })))
+    }
+
+    /// From now on images may be pulled. Registries that were set before stay.
+    pub fn use_registries(&self, config: RegistryConfig) {
+        self.0.registries.get_or_init(|| Registries::new(config));
+    }
+
+    /// Whether images can be pulled.
+    pub fn has_registries(&self) -> bool {
+        self.0.registries.get().is_some()
+    }
+
+    /// Begins to pull an image, whether it is here or not, or joins a pull of it that is under way. `credentials` are tried in
+    /// their order, before those of the configuration. `None` without registries.
+    pub fn pull(&self, reference: &ImageReference, credentials: Vec<Credentials>) -> Option<Pull> {
+        Some(self.0.registries.get()?.pull(self, reference, credentials))
+    }
+
+    pub(crate) fn layers(&self) -> &Arc<Layers> {
+        &self.0.layers
     }
 
     /// Finds an image by name (`nginx`, `nginx:1.29`, `nginx@sha256:…`), by id, or by the first 12 or more digits of its id.
@@ -232,7 +254,7 @@ impl ImageStore {
     }
 
     /// Writes the records of an unpacked image and its names.
-    async fn record(&self, unpacked: UnpackedImage) -> Result<Image, LoadCause> {
+    pub(crate) async fn record(&self, unpacked: UnpackedImage) -> Result<Image, LoadCause> {
         let UnpackedImage { config, layers, names, manifests } = unpacked;
         let (id, shared) = (config.id, &self.0);
         let changing = shared.changes.lock().await;

@@ -7,7 +7,7 @@
 //! It does not mount (that is `runtime`), and it does not decide when an image is needed or removed (that is `agent`).
 //!
 //! Start at [`ImageStore`] (`image_store.rs`). Then follow one layer: `archive/` finds it, `layers.rs` decides whether it
-//! is unpacked, `layer/blob.rs` verifies it, `layer/unpack.rs` writes it.
+//! is unpacked, `layer/blob.rs` verifies it, `layer/unpack.rs` writes it. From a registry it comes by `registry/pull.rs`.
 //!
 //! ```text
 //! DIRECTORY/layers/HEX   unpacked layers, 0755 as their archive says, within a directory of mode 0700
@@ -27,6 +27,7 @@ mod layer;
 mod layers;
 mod limits;
 mod records;
+mod registry;
 mod tar_stream;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,10 @@ pub use error::{HoldError, LoadCause, LoadError, OpenCause, OpenImageStoreError,
 pub use image_store::{ImageStore, Removed};
 pub use layer::{EntryError, LayerError, UnpackError};
 pub use limits::SpaceError;
+pub use registry::{
+    ConnectError, Credentials, CredentialsError, HttpError, InvalidRegistryOption, Keyring, LayerProgress, LayerStage,
+    Pull, PullCause, PullError, PullProgress, RegistryConfig,
+};
 /// Why a text names no image.
 pub use spec::image_ref::InvalidImageReference as InvalidReference;
 pub use tar_stream::TarError;

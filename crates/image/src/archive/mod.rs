@@ -1,8 +1,8 @@
 //! Image archives: files and directories that hold whole images.
 
 mod docker_archive;
-mod oci_layout;
-mod platform;
+pub(crate) mod oci_layout;
+pub(crate) mod platform;
 mod rootfs;
 mod source;
 

@@ -71,6 +71,14 @@ fn image(
         return manifest(source, &name, &json).map(Some);
     }
     let index = parse_index(&name, &json)?;
+    match choose(&index, others) {
+        Some(best) => image(source, best, path, seen, others),
+        None => Ok(None),
+    }
+}
+
+/// The manifest, or index, of an index that suits this machine best. Names of other platforms go to `others`.
+pub(crate) fn choose<'a>(index: &'a ImageIndex, others: &mut Vec<String>) -> Option<&'a Descriptor> {
     let mut candidates: Vec<(u32, &Descriptor)> = Vec::new();
     for descriptor in index.manifests() {
         if is_attachment(descriptor) || !may_run_here(descriptor, others) {
@@ -79,33 +87,42 @@ fn image(
         // One without a platform may be for any: it comes last.
         candidates.push((platform::rank(descriptor).unwrap_or(u32::MAX), descriptor));
     }
-    match candidates.iter().min_by_key(|(rank, _)| *rank) {
-        Some((_, best)) => image(source, best, path, seen, others),
-        None => Ok(None),
-    }
+    candidates.into_iter().min_by_key(|(rank, _)| *rank).map(|(_, best)| best)
 }
 
 fn manifest(source: &BlobSource, name: &str, json: &[u8]) -> Result<ArchivedImage, LoadCause> {
-    let bad = |source| LoadCause::Json { name: name.to_owned(), what: "manifest", source };
-    let manifest: ImageManifest = serde_json::from_slice(json).map_err(bad)?;
-    let config = manifest.config();
-    match config.media_type() {
-        MediaType::ImageConfig => {}
-        MediaType::Other(other) if other == "application/vnd.docker.container.image.v1+json" => {}
-        other => return Err(LoadCause::NotARunnableImage { name: name.to_owned(), media_type: other.to_string() }),
-    }
-    let (config_name, config_digest) = blob_name(config)?;
-    let config_json = read_verified(source, &config_name, &config_digest, config.size())?;
-    let config = ParsedConfig::parse(&config_name, config_json, Some(&config_digest))?;
-    let mut blobs = Vec::new();
-    for layer in manifest.layers() {
-        if layer.media_type().to_string().contains("encrypted") {
+    let ManifestParts { config, layers } = ManifestParts::parse(name, json)?;
+    let config_name = member_name(&config.0);
+    let config_json = read_verified(source, &config_name, &config.0, config.1)?;
+    let config = ParsedConfig::parse(&config_name, config_json, Some(&config.0))?;
+    let member = |(digest, size)| LayerMember { name: member_name(&digest), digest: Some(digest), size: Some(size) };
+    ArchivedImage::new(config, layers.into_iter().map(member).collect())
+}
+
+/// What a manifest names, with sizes.
+pub(crate) struct ManifestParts {
+    pub(crate) config: (Digest, u64),
+    /// Lowest first.
+    pub(crate) layers: Vec<(Digest, u64)>,
+}
+
+impl ManifestParts {
+    /// Reads the manifest of a container image; `name` is for messages.
+    pub(crate) fn parse(name: &str, json: &[u8]) -> Result<Self, LoadCause> {
+        let bad = |source| LoadCause::Json { name: name.to_owned(), what: "manifest", source };
+        let manifest: ImageManifest = serde_json::from_slice(json).map_err(bad)?;
+        match manifest.config().media_type() {
+            MediaType::ImageConfig => {}
+            MediaType::Other(other) if other == "application/vnd.docker.container.image.v1+json" => {}
+            other => return Err(LoadCause::NotARunnableImage { name: name.to_owned(), media_type: other.to_string() }),
+        }
+        if manifest.layers().iter().any(|layer| layer.media_type().to_string().contains("encrypted")) {
             return Err(LoadCause::Encrypted { name: name.to_owned() });
         }
-        let (name, digest) = blob_name(layer)?;
-        blobs.push(LayerMember { name, digest: Some(digest), size: Some(layer.size()) });
+        let part = |descriptor: &Descriptor| Ok((digest_of_descriptor(name, descriptor)?, descriptor.size()));
+        let layers = manifest.layers().iter().map(part).collect::<Result<_, LoadCause>>()?;
+        Ok(Self { config: part(manifest.config())?, layers })
     }
-    ArchivedImage::new(config, blobs)
 }
 
 fn parse_index(name: &str, json: &[u8]) -> Result<ImageIndex, LoadCause> {
@@ -135,12 +152,18 @@ fn read_verified(source: &BlobSource, name: &str, digest: &Digest, size: u64) ->
 }
 
 fn blob_name(descriptor: &Descriptor) -> Result<(String, Digest), LoadCause> {
-    let digest: Digest = descriptor
-        .digest()
-        .to_string()
-        .parse()
-        .map_err(|source| LoadCause::BadDigest { name: INDEX.to_owned(), source })?;
-    Ok((format!("blobs/sha256/{}", digest.hex()), digest))
+    let digest = digest_of_descriptor(INDEX, descriptor)?;
+    Ok((member_name(&digest), digest))
+}
+
+fn member_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+/// The digest that a descriptor in `name` has.
+pub(crate) fn digest_of_descriptor(name: &str, descriptor: &Descriptor) -> Result<Digest, LoadCause> {
+    let digest = descriptor.digest().to_string().parse();
+    digest.map_err(|source| LoadCause::BadDigest { name: name.to_owned(), source })
 }
 
 /// False for the manifest of another platform, whose name goes to `others`.

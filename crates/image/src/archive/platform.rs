@@ -8,7 +8,7 @@ pub(crate) fn this_machine() -> String {
 }
 
 /// The order in which this machine prefers manifests; `None` if it cannot run one. Lower is better.
-pub(super) fn rank(descriptor: &Descriptor) -> Option<u32> {
+pub(crate) fn rank(descriptor: &Descriptor) -> Option<u32> {
     let platform = descriptor.platform().as_ref()?;
     if *platform.os() != Os::Linux || *platform.architecture() != Arch::default() {
         return None;
@@ -24,7 +24,7 @@ pub(super) fn rank(descriptor: &Descriptor) -> Option<u32> {
 }
 
 /// For messages: `linux/arm64/v8`.
-pub(super) fn name(platform: &Platform) -> String {
+pub(crate) fn name(platform: &Platform) -> String {
     let base = format!("{}/{}", platform.os(), platform.architecture());
     match platform.variant() {
         Some(variant) => format!("{base}/{variant}"),

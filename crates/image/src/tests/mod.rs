@@ -2,7 +2,10 @@
 
 mod archives;
 mod attacks;
+mod fake_registry;
 mod images;
 mod layers;
 mod overlay;
+mod registry;
+mod registry_attacks;
 mod support;
