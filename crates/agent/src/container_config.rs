@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use image::Image;
 use runtime::{
-    ContainerConfig, LinuxResources, Mount, NetworkMode, PodSandboxConfig, PodTmpfs, QosClass, SecurityConfig,
+    ContainerConfig, LinuxResources, Mount, NetworkMode, PodSandboxConfig, PodTmpfs, QosClass, SeccompProfile,
+    SecurityConfig,
 };
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::Container;
@@ -124,7 +125,18 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
         privileged: own.privileged.unwrap_or(false),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         read_only_rootfs: own.read_only_root_filesystem.unwrap_or(false),
+        seccomp: seccomp(own.seccomp_profile.or(pod.seccomp_profile)),
     })
+}
+
+/// The container's profile, or else the Pod's; validation lets no other type through.
+fn seccomp(profile: Option<spec::k8s_openapi::api::core::v1::SeccompProfile>) -> SeccompProfile {
+    let Some(profile) = profile else { return SeccompProfile::Unconfined };
+    match (profile.type_.as_str(), profile.localhost_profile) {
+        ("RuntimeDefault", _) => SeccompProfile::RuntimeDefault,
+        ("Localhost", path) => SeccompProfile::Localhost(path.unwrap_or_default().into()),
+        _ => SeccompProfile::Unconfined,
+    }
 }
 
 fn unix_id(id: i64) -> Result<u32, ContainerConfigError> {

@@ -73,6 +73,8 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 /// 3. The working directory is entered as the user, and must lie inside the root (CVE-2024-21626).
 /// 4. The death signal after the user: setuid clears it. It is a hint; the cgroup is the truth.
 /// 5. All descriptors but the standard ones close on exec.
+/// 6. The filter of system calls comes last: a strict one need not allow any of the above, only execve. Without
+///    no_new_privs it needs CAP_SYS_ADMIN, which is kept until then; execve takes it away (see `become_user`).
 pub(crate) fn become_program(plan: &ProcessPlan, channel: &OwnedFd) -> Result<Infallible, Failure> {
     umask(Mode::from_raw_mode(0o022));
     sys::signal::reset_all().at("reset signals")?;
@@ -88,7 +90,11 @@ pub(crate) fn become_program(plan: &ProcessPlan, channel: &OwnedFd) -> Result<In
     let argv = c_strings(&plan.command)?;
     let envp = c_strings(&plan.env)?;
     let candidates = program_candidates(plan)?;
+    close_on_exec();
     tell(channel, &ChildMessage::Executing)?;
+    if let Some(program) = &plan.seccomp {
+        sys::seccomp::add_filter(program).at("load the seccomp profile")?;
+    }
     Err(execute(&plan.command, &candidates, &argv, &envp))
 }
 
@@ -98,6 +104,9 @@ fn limit_descriptors() -> Result<(), Failure> {
     setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: hard }).at("set the limit of open files")
 }
 
+/// Changes user, groups and capabilities. CAP_SYS_ADMIN stays for loading a filter where that needs it, whatever the
+/// container gets: execve computes the program's capabilities anew, from the bounding set for root, and none for
+/// others (capabilities(7), "Transformation of capabilities during execve"), and nothing of the container runs before.
 fn become_user(plan: &ProcessPlan) -> Result<(), Failure> {
     let groups: Vec<Gid> = plan.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
@@ -107,11 +116,17 @@ fn become_user(plan: &ProcessPlan) -> Result<(), Failure> {
     for capability in have.iter().filter(|capability| !wanted.contains(*capability)) {
         remove_capability_from_bounding_set(capability).at("drop a capability")?;
     }
+    let for_filter = if plan.seccomp.is_some() && !plan.no_new_privileges {
+        rustix::thread::set_keep_capabilities(true).at("keep a capability")?;
+        CapabilitySet::SYS_ADMIN & have
+    } else {
+        CapabilitySet::empty()
+    };
     rustix::thread::set_thread_groups(&groups).at("set groups")?;
     rustix::thread::set_thread_res_gid(Some(gid), Some(gid), Some(gid)).at("set the group")?;
     rustix::thread::set_thread_res_uid(Some(uid), Some(uid), Some(uid)).at("set the user")?;
     // Inheritable and ambient sets stay empty (CVE-2022-29162). setuid has taken them all from other users than root.
-    let kept = if uid.is_root() { wanted } else { CapabilitySet::empty() };
+    let kept = for_filter | if uid.is_root() { wanted } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).at("set capabilities")
 }
@@ -149,7 +164,6 @@ fn program_candidates(plan: &ProcessPlan) -> Result<Vec<CString>, Failure> {
 
 /// Tries each path as execvp(3) does: a missing one goes on to the next, EACCES is remembered.
 fn execute(command: &[String], candidates: &[CString], argv: &[CString], envp: &[CString]) -> Failure {
-    close_on_exec();
     let mut denied = None;
     let mut last = std::io::Error::from(Errno::NOENT);
     for path in candidates {

@@ -168,6 +168,21 @@ pub struct SecurityConfig {
     pub no_new_privileges: bool,
     /// `readOnlyRootFilesystem`.
     pub read_only_rootfs: bool,
+    /// Which system calls it may make; a privileged container may make all.
+    #[serde(default)]
+    pub seccomp: SeccompProfile,
+}
+
+/// `seccompProfile`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompProfile {
+    /// All.
+    #[default]
+    Unconfined,
+    /// Those that programs of an ordinary container need.
+    RuntimeDefault,
+    /// Those that a file names, by its path below `<data-dir>/seccomp`.
+    Localhost(PathBuf),
 }
 
 /// Addresses that a sandbox got, the first one being `status.podIP`.

@@ -14,7 +14,7 @@ pub mod verbs;
 
 pub use config::{
     ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PodSandboxConfig, PodTmpfs, Propagation,
-    QosClass, SecurityConfig,
+    QosClass, SeccompProfile, SecurityConfig,
 };
 pub use error::RuntimeError;
 pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError};

@@ -227,12 +227,6 @@ mod tests {
                 "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
             ),
             (
-                in_spec("securityContext", json!({"seccompProfile": {"type": "RuntimeDefault"}})),
-                "spec.securityContext.seccompProfile.type: Unsupported value: \"RuntimeDefault\": monopod supports only \
-                 \"Unconfined\" yet"
-                    .to_owned(),
-            ),
-            (
                 in_spec("schedulerName", json!("mine")),
                 "spec.schedulerName: Unsupported value: \"mine\": monopod supports only \"default-scheduler\" yet".to_owned(),
             ),

@@ -15,6 +15,7 @@
 )]
 
 pub mod api;
+pub mod attempts;
 pub mod background;
 pub mod cgroups;
 pub mod command;

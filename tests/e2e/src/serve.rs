@@ -13,6 +13,7 @@ pub fn play_role() -> Option<ExitCode> {
         ["node-init", boot_id] => crate::namespaces::node_init(Path::new(boot_id)),
         ["tell-peer", address] => tell_peer(address),
         ["fetch", address, request] => fetch(address, request),
+        ["attempt", wanted @ ..] => crate::attempts::attempt(wanted),
         _ => return None,
     };
     Some(result.unwrap_or_else(|error| {

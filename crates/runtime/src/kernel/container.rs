@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use image::Image;
 use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, ProcessPlan, Reply, Request};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
 
+use super::cgroups::Placement;
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
@@ -20,7 +23,7 @@ use super::sandbox::remove_directory;
 use super::state::Container;
 use super::user::{self, Account, UserError};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, make_private_directory, remove_error};
-use crate::config::{ContainerConfig, LinuxResources, MountSource};
+use crate::config::{ContainerConfig, LinuxResources, MountSource, SeccompProfile};
 use crate::error::RuntimeError;
 use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState};
 
@@ -91,6 +94,7 @@ impl Kernel {
                 .and_then(|c| c.stop_signal().as_deref())
                 .and_then(sys::signal::number),
             exit: None,
+            seccomp: self.read_seccomp_profile(config)?,
         };
         self.store.put_record(CONTAINERS, id.as_str(), &record).await?;
         Ok((record, rootfs))
@@ -175,7 +179,8 @@ impl Kernel {
         let logs =
             open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
         let mounts = self.open_mounts(config).await?;
-        let plan = container_plan(id, record, &mounts, placement.v2.is_some(), placement.v1_tasks.len())?;
+        let process = self.process_plan(record, config.command.clone(), config.tty)?;
+        let plan = container_plan(id, record, process, &mounts, &placement);
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
@@ -332,10 +337,7 @@ fn check_config(config: &ContainerConfig) -> Result<(), RuntimeError> {
             });
         }
     }
-    let security = &config.security;
-    capabilities::bits(&security.add_capabilities, &security.drop_capabilities, security.privileged)
-        .map(drop)
-        .map_err(|e| create_error(config, "give it capabilities", e))
+    capability_bits(config).map(drop)
 }
 
 fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Result<Account, RuntimeError> {
@@ -354,10 +356,10 @@ fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Re
 fn container_plan(
     id: &ContainerId,
     record: &ContainerRecord,
+    process: ProcessPlan,
     opened: &[Option<DetachedMount>],
-    cgroup_v2: bool,
-    cgroup_v1: usize,
-) -> Result<ContainerPlan, RuntimeError> {
+    placement: &Placement,
+) -> ContainerPlan {
     let config = &record.config;
     let mounts = config.mounts.iter().zip(opened).map(|(mount, opened)| MountPlan {
         target: mount.target.to_string_lossy().into_owned(),
@@ -370,11 +372,11 @@ fn container_plan(
         read_only: mount.read_only,
         volume: mount.volume.as_str().to_owned(),
     });
-    Ok(ContainerPlan {
+    ContainerPlan {
         id: id.as_str().to_owned(),
-        process: process_plan(record, config.command.clone(), config.tty)?,
-        cgroup_v2,
-        cgroup_v1: u32::try_from(cgroup_v1).unwrap_or(u32::MAX),
+        process,
+        cgroup_v2: placement.v2.is_some(),
+        cgroup_v1: u32::try_from(placement.v1_tasks.len()).unwrap_or(u32::MAX),
         mounts: mounts.collect(),
         read_only_rootfs: config.security.read_only_rootfs,
         privileged: config.security.privileged,
@@ -384,29 +386,62 @@ fn container_plan(
         log_max_size: LOG_MAX_SIZE,
         log_max_files: LOG_MAX_FILES,
         oom_score_adj: config.resources.oom_score_adj,
-    })
+    }
 }
 
-/// Start and exec share user, groups, capabilities and environment.
-pub(super) fn process_plan(
-    record: &ContainerRecord,
-    command: Vec<String>,
-    tty: bool,
-) -> Result<ProcessPlan, RuntimeError> {
-    let ContainerConfig { security, env, working_dir, .. } = &record.config;
-    let capabilities = capabilities::bits(&security.add_capabilities, &security.drop_capabilities, security.privileged)
-        .map_err(|e| create_error(&record.config, "give it capabilities", e))?;
-    Ok(ProcessPlan {
-        command,
-        env: environment(env, &record.home),
-        working_dir: working_dir.to_string_lossy().into_owned(),
-        uid: record.user.uid,
-        gid: record.user.gid,
-        groups: record.user.groups.clone(),
-        capabilities,
-        no_new_privileges: security.no_new_privileges,
-        tty,
-    })
+fn capability_bits(config: &ContainerConfig) -> Result<u64, RuntimeError> {
+    let security = &config.security;
+    capabilities::bits(&security.add_capabilities, &security.drop_capabilities, security.privileged)
+        .map_err(|e| create_error(config, "give it capabilities", e))
+}
+
+impl Kernel {
+    /// Start and exec share user, groups, capabilities, filter and environment.
+    pub(super) fn process_plan(
+        &self,
+        record: &ContainerRecord,
+        command: Vec<String>,
+        tty: bool,
+    ) -> Result<ProcessPlan, RuntimeError> {
+        let ContainerConfig { security, env, working_dir, .. } = &record.config;
+        let capabilities = capability_bits(&record.config)?;
+        Ok(ProcessPlan {
+            command,
+            env: environment(env, &record.home),
+            working_dir: working_dir.to_string_lossy().into_owned(),
+            uid: record.user.uid,
+            gid: record.user.gid,
+            groups: record.user.groups.clone(),
+            capabilities,
+            no_new_privileges: security.no_new_privileges,
+            tty,
+            seccomp: self.seccomp_program(record, capabilities)?.map(Into::into),
+            apparmor: None,
+        })
+    }
+
+    /// The program of a `Localhost` profile, for the record.
+    fn read_seccomp_profile(&self, config: &ContainerConfig) -> Result<Option<String>, RuntimeError> {
+        let SeccompProfile::Localhost(name) = &config.security.seccomp else { return Ok(None) };
+        if config.security.privileged {
+            return Ok(None);
+        }
+        let program = self.filters.localhost(name, capability_bits(config)?);
+        let program = program.map_err(|e| create_error(config, "load its seccomp profile", e))?;
+        Ok(Some(BASE64_STANDARD.encode(program)))
+    }
+
+    fn seccomp_program(&self, record: &ContainerRecord, capabilities: u64) -> Result<Option<Vec<u8>>, RuntimeError> {
+        let config = &record.config;
+        let program = match (&config.security.seccomp, &record.seccomp) {
+            _ if config.security.privileged => return Ok(None),
+            (SeccompProfile::Unconfined, _) => return Ok(None),
+            (SeccompProfile::RuntimeDefault, _) => self.filters.runtime_default(capabilities).map(|it| it.to_vec()),
+            (SeccompProfile::Localhost(_), Some(program)) => BASE64_STANDARD.decode(program).map_err(io::Error::other),
+            (SeccompProfile::Localhost(_), None) => Err(io::ErrorKind::NotFound.into()),
+        };
+        program.map(Some).map_err(|e| create_error(config, "compile its seccomp profile", e))
+    }
 }
 
 /// The last entry of a name wins; `HOME` comes from the image's `/etc/passwd` unless it is set.

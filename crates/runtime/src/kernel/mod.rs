@@ -12,6 +12,7 @@ mod records;
 mod recovery;
 mod rootfs;
 mod sandbox;
+mod seccomp;
 mod sessions;
 mod state;
 mod user;
@@ -41,6 +42,7 @@ use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
 use cgroups::Cgroups;
+use seccomp::Filters;
 use state::State;
 
 /// How long infra may take for what only needs itself.
@@ -102,6 +104,7 @@ struct Kernel {
     network: Network,
     cgroups: Cgroups,
     binary: OwnedFd,
+    filters: Filters,
     state: State,
 }
 
@@ -118,7 +121,8 @@ impl KernelRuntime {
         }
         let cgroups = Cgroups::open(&config.cgroup_parent).map_err(OpenRuntimeError::Cgroups)?;
         let binary = rootfs::bind_own_binary().map_err(OpenRuntimeError::Binary)?;
-        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, state: State::new() });
+        let filters = Filters::new(config.data_dir.join("seccomp"));
+        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, filters, state: State::new() });
         kernel.recover().await?;
         Ok(Self(kernel))
     }

@@ -33,6 +33,9 @@ pub(super) struct ContainerRecord {
     pub(super) stop_signal: Option<i32>,
     /// How it ended.
     pub(super) exit: Option<ExitRecord>,
+    /// The seccomp program of a `Localhost` profile as it was at creation, in base64.
+    #[serde(default)]
+    pub(super) seccomp: Option<String>,
 }
 
 /// [`ContainerExit`] as stored.

@@ -20,7 +20,6 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, RequestError};
-use super::container::process_plan;
 use super::records::ContainerRecord;
 use super::{Kernel, PROMPT, borrow_all, watch_descriptor};
 use crate::error::RuntimeError;
@@ -112,7 +111,7 @@ impl Kernel {
         let plan = ExecPlan {
             id: exec_id.clone(),
             container: id.as_str().to_owned(),
-            process: process_plan(record, request.command, request.tty)?,
+            process: self.process_plan(record, request.command, request.tty)?,
             cgroup_v2: placement.v2.is_some(),
             cgroup_v1: u32::try_from(placement.v1_tasks.len()).unwrap_or(u32::MAX),
             stdin: request.stdin,

@@ -224,8 +224,10 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
     no("windowsOptions"),
 ];
 
-const SECCOMP: &[Row] =
-    &[only("type", &[Word::Text("Unconfined")], "also where the field is absent"), no("localhostProfile")];
+const SECCOMP: &[Row] = &[
+    yes("type", "`Unconfined` also where the field is absent"),
+    yes("localhostProfile", "a file below `DATA_DIR/seccomp`, as the OCI specification or Docker writes it"),
+];
 
 const HOST_ALIAS: &[Row] = &[yes("ip", ""), yes("hostnames", "")];
 

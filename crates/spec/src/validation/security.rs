@@ -1,6 +1,6 @@
 //! Rules for security contexts.
 
-use k8s_openapi::api::core::v1::{PodSecurityContext, SecurityContext};
+use k8s_openapi::api::core::v1::{PodSecurityContext, SeccompProfile, SecurityContext};
 
 use super::names;
 use crate::field::{Errors, Path};
@@ -12,11 +12,13 @@ pub(super) fn pod_security_context(errors: &mut Errors, path: &Path<'_>, context
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
         id(errors, &path.child("supplementalGroups").index(index), Some(*group));
     }
+    seccomp_profile(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
 }
 
 pub(super) fn security_context(errors: &mut Errors, path: &Path<'_>, context: &SecurityContext) {
     id(errors, &path.child("runAsUser"), context.run_as_user);
     id(errors, &path.child("runAsGroup"), context.run_as_group);
+    seccomp_profile(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
     if let Some(kind) = context.proc_mount.as_deref()
         && !["Default", "Unmasked"].contains(&kind)
     {
@@ -34,6 +36,39 @@ pub(super) fn security_context(errors: &mut Errors, path: &Path<'_>, context: &S
     if added.into_iter().any(|name| name == "CAP_SYS_ADMIN") {
         let fault = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
         errors.invalid(path, shown, fault);
+    }
+}
+
+/// `localhostProfile` belongs to the type `Localhost` and stays below the directory of profiles.
+fn seccomp_profile(errors: &mut Errors, path: &Path<'_>, profile: Option<&SeccompProfile>) {
+    let Some(profile) = profile else { return };
+    profile_type(errors, path, &profile.type_, profile.localhost_profile.as_deref());
+    let Some(file) = profile.localhost_profile.as_deref().filter(|_| profile.type_ == LOCALHOST) else { return };
+    let path = path.child("localhostProfile");
+    if file.starts_with('/') {
+        errors.invalid(&path, file, "must be a relative path");
+    }
+    if file.split('/').any(|part| part == "..") {
+        errors.invalid(&path, file, "must not contain '..'");
+    }
+}
+
+const LOCALHOST: &str = "Localhost";
+
+fn profile_type(errors: &mut Errors, path: &Path<'_>, kind: &str, localhost: Option<&str>) {
+    match (kind, localhost) {
+        (LOCALHOST, None | Some("")) => {
+            errors.required(&path.child("localhostProfile"), "must be set when seccomp type is Localhost");
+        }
+        (LOCALHOST, Some(_)) | ("RuntimeDefault" | "Unconfined", None) => {}
+        ("RuntimeDefault" | "Unconfined", Some(name)) => {
+            let fault = "can only be set when seccomp type is Localhost";
+            errors.invalid(&path.child("localhostProfile"), name, fault);
+        }
+        ("", _) => errors.required(&path.child("type"), "type is required when seccompProfile is set"),
+        (other, _) => {
+            errors.not_supported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod command_line;
 mod container;
 mod crash;
 mod image;
+mod isolation;
 mod life;
 mod logs;
 mod network;
@@ -47,6 +48,7 @@ pub const ALL: &[&[Test]] = &[
     container::TESTS,
     crash::TESTS,
     image::TESTS,
+    isolation::TESTS,
     life::TESTS,
     logs::TESTS,
     network::TESTS,
