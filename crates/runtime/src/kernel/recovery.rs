@@ -39,6 +39,14 @@ impl Kernel {
             self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone());
         }
         for (id, record) in containers {
+            if !sandboxes.iter().any(|(sandbox, _)| *sandbox == record.sandbox.as_str()) {
+                // Its sandbox was removed, and the daemon died before this record went too.
+                let id = ContainerId::new(id);
+                if let Err(error) = self.clear_container(&id).await {
+                    tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a container without a sandbox is not removed");
+                }
+                continue;
+            }
             let state = match &record.exit {
                 Some(exit) => ContainerState::Exited(exit.clone().into()),
                 None => ContainerState::Created,
