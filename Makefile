@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images test check unit e2e soak bench demo deny clean
+.PHONY: help build release setup images test check unit e2e test-vm soak bench demo deny clean
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: setup ## everything, for debugging
 	$(CARGO) build --workspace
@@ -32,6 +32,9 @@ unit: setup ## the tests of each crate
 
 e2e: setup images ## a real daemon on a real kernel, each test in namespaces of its own
 	$(CARGO) xtask e2e
+
+test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut (VM_RUN: see tests/vm/run)
+	$(CARGO) xtask vm
 
 soak: setup images ## two hundred cycles of create, exec, delete; nothing may be left
 	$(CARGO) xtask e2e -- --ignored soak

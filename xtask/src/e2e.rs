@@ -1,4 +1,5 @@
-//! Runs programs of this workspace on freshly built ones: the end-to-end tests and the whole-system benchmark.
+//! Runs programs of this workspace on freshly built ones: the end-to-end tests, here or in virtual machines, and the
+//! whole-system benchmark.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -10,6 +11,14 @@ use serde_json::Value;
 pub fn run(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let built = build(root, &["--workspace"])?;
     start(&find(&built, "e2e")?, arguments, &find(&built, "monopod")?)
+}
+
+/// Builds the workspace as the tests do, and runs the tests of virtual machines.
+pub fn vm(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let built = build(root, &["--workspace"])?;
+    let mut script = Command::new(root.join("tests/vm/run"));
+    script.args(arguments).env("E2E_BIN", find(&built, "e2e")?);
+    finish(script, &find(&built, "monopod")?)
 }
 
 /// Builds the release binary, which is what is measured, and runs the benchmark.
@@ -42,10 +51,13 @@ fn find(built: &[PathBuf], name: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn start(program: &Path, arguments: &[String], monopod: &Path) -> anyhow::Result<ExitCode> {
-    let status = Command::new(program)
-        .args(arguments)
-        .env("MONOPOD_BIN", monopod)
-        .status()
-        .with_context(|| format!("cannot run {}", program.display()))?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    finish(command, monopod)
+}
+
+fn finish(mut command: Command, monopod: &Path) -> anyhow::Result<ExitCode> {
+    command.env("MONOPOD_BIN", monopod);
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -33,6 +33,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds everything and tests it in virtual machines: `tests/vm/run` says what they need.
+    Vm {
+        /// Handed on to `tests/vm/run`: the parts to run.
+        arguments: Vec<String>,
+    },
     /// Builds for release and measures the whole system: start, exec, delete, memory.
     Bench {
         /// Handed on to the benchmark; `-- --help` tells what it takes.
@@ -61,6 +66,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             Ok(check::report(&found))
         }
         Task::E2e { arguments } => e2e::run(&project()?, &arguments),
+        Task::Vm { arguments } => e2e::vm(&project()?, &arguments),
         Task::Bench { arguments } => e2e::bench(&project()?, &arguments),
     }
 }

@@ -1,4 +1,4 @@
-//! The images of the tests, made once by `tests/images/build`.
+//! The images of the tests, made once by `tests/images/build`; `MONOPOD_TEST_IMAGES` names a directory with ready ones.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +13,9 @@ pub fn project() -> &'static Path {
 pub fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
+        if let Some(ready) = std::env::var_os("MONOPOD_TEST_IMAGES") {
+            return PathBuf::from(ready);
+        }
         let build = project().join("tests/images/build");
         let output = Command::new(&build).output().unwrap_or_else(|error| panic!("{}: {error}", build.display()));
         assert!(output.status.success(), "{}: {}", build.display(), String::from_utf8_lossy(&output.stderr));

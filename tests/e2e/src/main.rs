@@ -1,4 +1,5 @@
-//! The end-to-end tests: each on a machine of its own, each with a leak check. `e2e --help` tells the options.
+//! The end-to-end tests: each on a machine of its own, each with a leak check. `e2e --help` tells the options,
+//! and `--core` takes only those of [`CORE`].
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -20,11 +21,38 @@ use e2e::leaks::{self, Snapshot};
 use e2e::{TestNode, images};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// What any machine must pass, also one that is emulated and so twenty times slower: what depends on the kernel's
+/// version and its cgroups, on cold ways once each, and on no short times.
+const CORE: &[&str] = &[
+    "attacks::the_engine_cannot_be_overwritten",
+    "container::devices_are_the_default_list_and_no_other_opens",
+    "container::limits_and_signals_of_the_daemon_are_not_inherited",
+    "container::paths_of_the_kernel_are_masked_or_read_only",
+    "crash::a_daemon_that_stops_orderly_leaves_pods_running",
+    "crash::a_dead_infra_is_replaced",
+    "crash::after_a_reboot_the_pods_of_the_store_start_again",
+    "image::whiteouts_links_and_modes_of_layers_hold",
+    "isolation::runtime_default_refuses_what_leads_out",
+    "life::a_container_has_its_grace_period",
+    "life::init_containers_run_in_order",
+    "logs::logs_have_the_kubelets_format_and_place",
+    "network::pods_reach_out_by_masquerade",
+    "resources::an_oom_kill_is_told_as_one",
+    "resources::limits_are_in_the_cgroup",
+    "sandbox::containers_share_network_ipc_and_host_name_and_nothing_else",
+    "storage::an_empty_dir_is_shared_on_disk_and_in_memory",
+    "storage::config_maps_and_secrets_become_files",
+    "streams::exec_gives_the_exit_code",
+    "streams::exec_in_a_terminal_resizes_and_has_job_control",
+];
+
 fn main() -> ExitCode {
     if let Some(code) = e2e::serve::play_role() {
         return code;
     }
-    let mut arguments = Arguments::from_args();
+    let (core, arguments): (Vec<_>, Vec<_>) = std::env::args_os().partition(|argument| argument == "--core");
+    let only_core = !core.is_empty();
+    let mut arguments = Arguments::from_iter(arguments);
     if !rustix::process::geteuid().is_root() {
         println!("e2e: skipped: needs root");
         return ExitCode::SUCCESS;
@@ -35,14 +63,20 @@ fn main() -> ExitCode {
     // Two at a time: most of a test is waiting for processes of the other cores.
     arguments.test_threads.get_or_insert(2);
     std::panic::set_hook(Box::new(|panic| PANIC.set(panic.to_string())));
-    let trials = tests::ALL.iter().flat_map(|tests| *tests).map(|test| {
-        let run = test.run;
-        let name = format!("{}::{}", test.module.rsplit("::").next().unwrap_or(""), test.name);
-        Trial::test(name, move || run_on_node(run)).with_ignored_flag(test.long)
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let mut trials: Vec<Trial> = tests::ALL.iter().flat_map(|tests| *tests).map(trial).collect();
+    if only_core {
+        trials.retain(|trial| CORE.contains(&trial.name()));
+        assert_eq!(trials.len(), CORE.len(), "CORE names a test that there is not");
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
     println!("e2e: {} passed, {} failed", conclusion.num_passed, conclusion.num_failed);
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn trial(test: &tests::Test) -> Trial {
+    let run = test.run;
+    let name = format!("{}::{}", test.module.rsplit("::").next().unwrap_or(""), test.name);
+    Trial::test(name, move || run_on_node(run)).with_ignored_flag(test.long)
 }
 
 thread_local! {

@@ -91,6 +91,8 @@ impl TestNode {
         });
         self.daemon = Some(Daemon { nsenter, pid });
         self.cgroup = self.cgroup.take().or_else(|| cgroup_name(pid));
+        let cgroup = self.cgroup.as_deref().expect("the daemon has a bridge");
+        assert!(!cgroups::directories(cgroup).is_empty(), "the leak check finds no cgroup {cgroup}");
     }
 
     /// Process id of the daemon.
@@ -419,10 +421,12 @@ fn is_infra(pid: u32) -> bool {
         && arguments.contains("infra")
 }
 
-/// The component of the daemon's cgroup paths that is its own.
+/// The name of the cgroup above all of the node's. It has the digits of the node's bridge, which is in the daemon's
+/// network namespace (proc_pid_net(5)); the daemon itself is in another cgroup.
 fn cgroup_name(daemon: u32) -> Option<String> {
-    let lines = fs::read_to_string(format!("/proc/{daemon}/cgroup")).ok()?;
-    lines.lines().flat_map(|line| line.split('/')).find(|name| name.starts_with("monopod")).map(str::to_owned)
+    let links = fs::read_to_string(format!("/proc/{daemon}/net/dev")).ok()?;
+    let digits = links.lines().find_map(|line| line.trim().strip_prefix("mono-")?.split(':').next())?;
+    Some(format!("monopod-{digits}"))
 }
 
 /// Sends a signal to a process that may be gone.
