@@ -10,11 +10,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RawMode, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use spec::Timestamp;
 
-use crate::directories::{make_below, open_below, remove_below};
+use crate::directories::{make_whole_below, open_below, remove_below, set_mode_and_group};
 
 const DATA_LINK: &str = "..data";
 const NEW_DATA_LINK: &str = "..data_tmp";
@@ -38,6 +38,19 @@ impl std::fmt::Debug for PayloadFile {
     }
 }
 
+impl PayloadFile {
+    /// A group that the pod asks for may read, as the kubelet does it for read-only volumes.
+    fn mode_for(&self, group: Option<u32>) -> u32 {
+        let more = if group.is_some() { 0o440 } else { 0 };
+        (self.mode | more) & 0o7777
+    }
+}
+
+/// Mode of the directories; with a group of their own they give it on.
+pub(crate) fn directory_mode(group: Option<u32>) -> u32 {
+    if group.is_some() { 0o2755 } else { 0o755 }
+}
+
 /// Why a volume could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WritePayloadError {
@@ -55,25 +68,30 @@ pub enum WritePayloadError {
     },
 }
 
-/// Makes the volume hold exactly `payload`. Returns whether anything had to change.
+/// Makes the volume hold exactly `payload`, readable for `group`. Returns whether anything had to change.
 ///
 /// The order matters:
 /// 1. the new directory is complete before anything points to it;
 /// 2. `..data` is replaced by rename(2), the one step in which readers change over;
 /// 3. visible names are added after, and those that lead nowhere removed, so that none ever dangles for long;
 /// 4. the old directory goes last.
-pub fn write_payload(volume: BorrowedFd<'_>, payload: &Payload, now: Timestamp) -> Result<bool, WritePayloadError> {
+pub fn write_payload(
+    volume: BorrowedFd<'_>,
+    payload: &Payload,
+    group: Option<u32>,
+    now: Timestamp,
+) -> Result<bool, WritePayloadError> {
     for path in payload.keys() {
         validate(path)?;
     }
     let old = data_target(volume)?;
     if let Some(old) = &old
-        && holds(volume, old, payload)
+        && holds(volume, old, payload, group)
         && visible_names(volume).is_ok_and(|visible| visible == wanted_names(payload))
     {
         return Ok(false);
     }
-    let name = write_directory(volume, payload, now)?;
+    let name = write_directory(volume, payload, group, now)?;
     let link = |step| move |errno: Errno| WritePayloadError::Io { step, source: errno.into() };
     match rustix::fs::unlinkat(volume, NEW_DATA_LINK, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
@@ -108,7 +126,7 @@ fn data_target(volume: BorrowedFd<'_>) -> Result<Option<String>, WritePayloadErr
 }
 
 /// Whether the present directory has exactly these files. An error means no: then it is written anew.
-fn holds(volume: BorrowedFd<'_>, directory: &str, payload: &Payload) -> bool {
+fn holds(volume: BorrowedFd<'_>, directory: &str, payload: &Payload, group: Option<u32>) -> bool {
     let Ok(root) = open_below(volume, directory) else { return false };
     let mut found = 0;
     let same = |(path, file): (&PathBuf, &PayloadFile)| -> io::Result<bool> {
@@ -117,7 +135,11 @@ fn holds(volume: BorrowedFd<'_>, directory: &str, payload: &Payload) -> bool {
         let present = File::from(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?);
         let metadata = rustix::fs::fstat(&present)?;
         let mode = Mode::from_raw_mode(metadata.st_mode).as_raw_mode() & 0o7777;
-        if mode != file.mode || u64::try_from(metadata.st_size).ok() != u64::try_from(file.content.len()).ok() {
+        let owned = group.is_none_or(|group| group == metadata.st_gid);
+        if !owned
+            || mode != file.mode_for(group)
+            || u64::try_from(metadata.st_size).ok() != u64::try_from(file.content.len()).ok()
+        {
             return Ok(false);
         }
         let mut content = Vec::with_capacity(file.content.len());
@@ -151,7 +173,12 @@ fn count_files(root: &OwnedFd) -> io::Result<usize> {
     Ok(count)
 }
 
-fn write_directory(volume: BorrowedFd<'_>, payload: &Payload, now: Timestamp) -> Result<String, WritePayloadError> {
+fn write_directory(
+    volume: BorrowedFd<'_>,
+    payload: &Payload,
+    group: Option<u32>,
+    now: Timestamp,
+) -> Result<String, WritePayloadError> {
     let failed = |step| move |source: io::Error| WritePayloadError::Io { step, source };
     let mut random = [0_u8; 4];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -160,28 +187,25 @@ fn write_directory(volume: BorrowedFd<'_>, payload: &Payload, now: Timestamp) ->
     rustix::fs::mkdirat(volume, &*name, Mode::from_raw_mode(0o700))
         .map_err(|errno| failed("make a directory for the new data")(errno.into()))?;
     let root = open_below(volume, &*name).map_err(failed("open the directory of the new data"))?;
-    rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))
-        .map_err(|errno| failed("open the directory of the new data")(errno.into()))?;
+    set_mode_and_group(&root, directory_mode(group), group).map_err(failed("open the directory of the new data"))?;
     for (path, file) in payload {
-        write_file(&root, path, file).map_err(failed("write a file of the new data"))?;
+        write_file(&root, path, file, group).map_err(failed("write a file of the new data"))?;
     }
     Ok(name)
 }
 
-fn write_file(root: &OwnedFd, path: &Path, file: &PayloadFile) -> io::Result<()> {
+fn write_file(root: &OwnedFd, path: &Path, file: &PayloadFile, group: Option<u32>) -> io::Result<()> {
     let mut directory = root.try_clone()?;
     for component in path.parent().into_iter().flat_map(Path::components) {
         let name = component.as_os_str().to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        directory = make_below(directory.as_fd(), name, 0o755)?;
+        directory = make_whole_below(directory.as_fd(), name, directory_mode(group), group)?;
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut output = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
     output.write_all(&file.content)?;
     // Only now: the umask does not count, and the file is complete before others may read it.
-    let mode: RawMode = file.mode & 0o7777;
-    rustix::fs::fchmod(&output, Mode::from_raw_mode(mode))?;
-    Ok(())
+    set_mode_and_group(&output, file.mode_for(group), group)
 }
 
 fn wanted_names(payload: &Payload) -> BTreeSet<CString> {
@@ -234,10 +258,12 @@ fn stale_directories(volume: BorrowedFd<'_>, present: &str) -> Result<Vec<CStrin
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::*;
     use crate::directories::open_directory;
+
+    const NOW: &str = "2026-01-02T03:04:05Z";
 
     fn payload(files: &[(&str, &str, u32)]) -> Payload {
         files
@@ -248,7 +274,7 @@ mod tests {
 
     fn write(volume: &Path, payload: &Payload) -> Result<bool, WritePayloadError> {
         let directory = open_directory(volume).unwrap();
-        write_payload(directory.as_fd(), payload, "2026-01-02T03:04:05Z".parse().unwrap())
+        write_payload(directory.as_fd(), payload, None, NOW.parse().unwrap())
     }
 
     fn listing(volume: &Path) -> Vec<String> {
@@ -280,6 +306,26 @@ mod tests {
         assert_eq!(names.len(), 4, "one data directory, one link to it: {names:?}");
         assert!(write(volume, &payload(&[])).unwrap());
         assert_eq!(listing(volume).len(), 2);
+    }
+
+    #[test]
+    fn a_group_may_read_every_file() {
+        let volume = tempfile::tempdir().unwrap();
+        let directory = open_directory(volume.path()).unwrap();
+        let payload = payload(&[("a", "1", 0o400), ("sub/b", "2", 0o604)]);
+        let write = |group| write_payload(directory.as_fd(), &payload, group, NOW.parse().unwrap()).unwrap();
+        let seen = || {
+            ["..data/.", "a", "sub", "sub/b"].map(|name| {
+                let metadata = fs::metadata(volume.path().join(name)).unwrap();
+                (metadata.mode() & 0o7777, metadata.gid())
+            })
+        };
+        assert!(write(Some(4242)));
+        assert_eq!(seen(), [(0o2755, 4242), (0o440, 4242), (0o2755, 4242), (0o644, 4242)]);
+        assert!(!write(Some(4242)));
+        assert!(write(Some(4243)), "another group is a change");
+        assert!(write(None));
+        assert_eq!(seen().map(|(mode, _)| mode), [0o755, 0o400, 0o755, 0o604]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RawMode, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, RawMode, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Names are read in portions, so that a directory with millions of files takes no memory.
@@ -36,6 +36,28 @@ pub fn make_below(parent: BorrowedFd<'_>, name: &str, mode: RawMode) -> io::Resu
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
     }
     Ok(directory)
+}
+
+/// Makes a directory below another unless it is there, and opens it. A new one has its mode and group before it has
+/// its name: one that is there is never half made, also after a crash.
+pub fn make_whole_below(parent: BorrowedFd<'_>, name: &str, mode: RawMode, group: Option<u32>) -> io::Result<OwnedFd> {
+    match open_below(parent, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let unfinished = format!("..{name}");
+    let directory = make_below(parent, &unfinished, mode)?;
+    set_mode_and_group(&directory, mode, group)?;
+    rustix::fs::renameat(parent, &*unfinished, parent, name)?;
+    Ok(directory)
+}
+
+/// Gives a file or directory its group, if there is one, and then its mode: chown(2) clears bits of it.
+pub fn set_mode_and_group(file: impl AsFd, mode: RawMode, group: Option<u32>) -> io::Result<()> {
+    if let Some(group) = group {
+        rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)))?;
+    }
+    Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
 }
 
 /// Makes a directory of the agent and its missing parents, all with `mode` where they are new.
@@ -157,7 +179,7 @@ pub fn entries(path: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 
@@ -181,6 +203,22 @@ mod tests {
         assert!(!tree.exists());
         assert!(outside.join("keep").exists());
         remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_there_as_a_whole_or_not_at_all() {
+        let base = tempfile::tempdir().unwrap();
+        let root = open_directory(base.path()).unwrap();
+        // As a crash left it.
+        fs::create_dir(base.path().join("..volume")).unwrap();
+        for _ in 0..2 {
+            make_whole_below(root.as_fd(), "volume", 0o2777, Some(4242)).unwrap();
+            let metadata = fs::metadata(base.path().join("volume")).unwrap();
+            assert_eq!((metadata.mode() & 0o7777, metadata.gid()), (0o2777, 4242));
+            assert!(!base.path().join("..volume").exists());
+        }
+        symlink("volume", base.path().join("link")).unwrap();
+        assert!(make_whole_below(root.as_fd(), "link", 0o755, None).is_err());
     }
 
     #[test]

@@ -179,6 +179,7 @@ pub fn file_mounts(container: &Container, pod_dir: &Path, attempt: u32) -> Vec<M
             read_only,
             propagation: Propagation::Private,
             volume: VolumeName::new(volume),
+            sub_path: None,
         })
         .collect()
 }

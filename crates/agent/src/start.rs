@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use image::Image;
-use runtime::{PodSandboxStatus, RuntimeError};
+use runtime::{Mount, PodSandboxStatus, RuntimeError};
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
@@ -17,7 +18,7 @@ use crate::clock::{BootTime, Now};
 use crate::config_objects::StoredConfigObjects;
 use crate::container_config::{ContainerParts, container_config, sandbox_config};
 use crate::desired::{DesiredPod, image_of};
-use crate::environment::{EnvironmentSources, pod_environment};
+use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environment};
 use crate::events::EventSubject;
 use crate::images::{ImageProblem, complain, find_image, present_message};
 use crate::observation::PodObservation;
@@ -320,8 +321,10 @@ impl PodWorker {
                     return Ok(Err(VolumeError { volume: volume.name.clone(), cause: VolumeCause::Memory(error) }));
                 }
             };
-            let (name, payload, wall) = (volume.name.clone(), payload.clone(), self.shared.clock.wall());
-            let written = tokio::task::spawn_blocking(move || write_secret(&name, &payload, &root, wall)).await?;
+            let (name, payload, group) = (volume.name.clone(), payload.clone(), volume.group);
+            let wall = self.shared.clock.wall();
+            let written =
+                tokio::task::spawn_blocking(move || write_secret(&name, &payload, group, &root, wall)).await?;
             if let Err(error) = written {
                 return Ok(Err(error));
             }
@@ -349,12 +352,19 @@ impl PodWorker {
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let name = hostname(&self.shared.config, desired).hostname;
         let objects = self.objects();
-        let mut mounts = volume_mounts(container, planned, &self.paths.directory);
+        let sources = self.sources(desired, &objects, &addresses, &name);
+        let mut mounts = match mounts_of(container, planned, &self.paths.directory, &sources) {
+            Ok(mounts) => mounts,
+            Err((heals, error)) => {
+                self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
+                return Ok(false);
+            }
+        };
         mounts.extend(file_mounts(container, &self.paths.directory, start.attempt));
         let parts = ContainerParts {
             attempt: start.attempt,
             image: &image,
-            sources: &self.sources(desired, &objects, &addresses, &name),
+            sources: &sources,
             mounts,
             node_memory: self.shared.node.memory_bytes,
         };
@@ -491,6 +501,21 @@ impl PodWorker {
             },
         }
     }
+}
+
+/// The mounts of a container's volumes. Only `subPathExpr` needs the environment for that.
+fn mounts_of(
+    container: &Container,
+    planned: &[PlannedVolume],
+    directory: &Path,
+    sources: &EnvironmentSources<'_>,
+) -> Result<Vec<Mount>, (FailureKind, ContainerConfigError)> {
+    let variables = if container.volume_mounts.iter().flatten().any(|mount| mount.sub_path_expr.is_some()) {
+        pod_environment(container, sources).map_err(|error| (FailureKind::Config, error))?
+    } else {
+        Vec::new()
+    };
+    volume_mounts(container, planned, directory, &variables).map_err(|error| (FailureKind::Other, error))
 }
 
 fn pod_addresses(sandbox: Option<&PodSandboxStatus>, desired: &DesiredPod, node: &[IpAddr]) -> Vec<IpAddr> {

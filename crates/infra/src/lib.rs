@@ -18,6 +18,7 @@ mod rootfs;
 mod sandbox;
 mod server;
 mod streams;
+pub mod sub_path;
 pub mod wire;
 
 use std::io;

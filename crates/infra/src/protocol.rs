@@ -113,6 +113,9 @@ pub struct TmpfsPlan {
     /// Permission bits of its root.
     #[n(2)]
     pub mode: u32,
+    /// Group of its root; none leaves it to root's.
+    #[n(3)]
+    pub group: Option<u32>,
 }
 
 /// A cgroup file system as containers see it below `/sys/fs/cgroup`.
@@ -235,6 +238,9 @@ pub struct MountPlan {
     /// The volume it comes from, for messages.
     #[n(3)]
     pub volume: String,
+    /// Of a tmpfs of the sandbox: the path in it to mount instead of its root; made if it is missing.
+    #[n(4)]
+    pub sub_path: Option<String>,
 }
 
 /// What is mounted.

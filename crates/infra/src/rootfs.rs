@@ -14,6 +14,7 @@ use crate::failure::At;
 use crate::mounts::{MountPoint, attach, clone_mount, filesystem, open_mount_point, open_path, resolve};
 use crate::protocol::{CgroupMount, ContainerPlan, Failure, MountPlan, MountSource};
 use crate::sandbox::{ROOTFS, SHM, tmpfs_path};
+use crate::sub_path::{self, open_sub_path};
 
 /// What of `/proc` and `/sys` a container must not see (OCI's usual list; runc, containerd and CRI-O agree on it).
 const MASKED: [&str; 11] = [
@@ -108,12 +109,19 @@ impl Rootfs {
                 (tree, if *directory { MountPoint::Directory } else { MountPoint::File })
             }
             MountSource::Tmpfs { volume } => {
-                let tree = clone_mount(CWD, tmpfs_path(volume), false).at_path(&step, &mount.target)?;
+                let mut source = open_path(tmpfs_path(volume)).at_path(&step, &mount.target)?;
+                if let Some(path) = &mount.sub_path {
+                    let step = sub_path::step(&mount.volume);
+                    source = open_sub_path(source.as_fd(), Path::new(path)).at_path(&step, path)?;
+                }
+                let stat = fstat(&source).at_path(&step, &mount.target)?;
+                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                let tree = clone_mount(&source, "", false).at_path(&step, &mount.target)?;
                 if mount.read_only {
                     let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
                     mount_setattr(&tree, read_only, false).at_path(&step, &mount.target)?;
                 }
-                (tree, MountPoint::Directory)
+                (tree, if is_directory { MountPoint::Directory } else { MountPoint::File })
             }
         };
         let target =

@@ -108,7 +108,8 @@ fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), 
     let target = format!("volumes/{}", tmpfs.volume);
     mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
     let (mode, size) = (format!("{:o}", tmpfs.mode), tmpfs.size.map(|size| size.to_string()));
-    let mut options = vec![("mode", Some(mode.as_str()))];
+    let group = tmpfs.group.unwrap_or(0).to_string();
+    let mut options = vec![("mode", Some(mode.as_str())), ("gid", Some(group.as_str()))];
     if let Some(size) = &size {
         options.push(("size", Some(size)));
     }

@@ -61,6 +61,9 @@ pub struct PodTmpfs {
     pub size: Option<u64>,
     /// Permission bits of its root, such as `0o777`.
     pub mode: u32,
+    /// Group of its root; `None` leaves it to root's.
+    #[serde(default)]
+    pub group: Option<u32>,
 }
 
 /// Limits that the kernel enforces by cgroup. `None` means no limit.
@@ -124,6 +127,10 @@ pub struct Mount {
     pub propagation: Propagation,
     /// The volume it comes from, for messages.
     pub volume: VolumeName,
+    /// A path in the source to mount instead of it: relative, never led out by symbolic links, a directory if it has to
+    /// be made.
+    #[serde(default)]
+    pub sub_path: Option<PathBuf>,
 }
 
 /// Where a mount comes from.

@@ -120,7 +120,7 @@ impl Node {
             qos: QosClass::BestEffort,
             resources: LinuxResources::default(),
             log_directory: self.directory.path().join("logs/default_web_uid"),
-            tmpfs: vec![PodTmpfs { volume: VolumeName::new("mem"), size: Some(1 << 20), mode: 0o777 }],
+            tmpfs: vec![PodTmpfs { volume: VolumeName::new("mem"), size: Some(1 << 20), mode: 0o777, group: None }],
             shm_size: 1 << 20,
         }
     }
@@ -300,6 +300,7 @@ async fn volumes() {
         read_only,
         propagation: Propagation::Private,
         volume: VolumeName::new(name),
+        sub_path: None,
     };
     let mem = || MountSource::PodTmpfs(VolumeName::new("mem"));
     let mut writer = node.container("writer", "echo shared > /mem/file; sleep 1000");
@@ -441,6 +442,7 @@ async fn first_daemon() -> Left {
         read_only: false,
         propagation: Propagation::Private,
         volume: VolumeName::new("gate"),
+        sub_path: None,
     }];
     let ends = node.start(&sandbox.id, ends).await;
     let infra = pids_of_infra(&node.directory);

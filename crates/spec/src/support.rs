@@ -216,7 +216,6 @@ mod tests {
             (in_spec("automountServiceAccountToken", json!(true)), format!("spec.automountServiceAccountToken: {not_yet}: there are no service accounts")),
             (in_spec("nodeSelector", json!({"a": "b"})), format!("spec.nodeSelector: {not_yet}")),
             (in_spec("imagePullSecrets", json!([{"name": "s"}])), format!("spec.imagePullSecrets: {not_yet}")),
-            (in_spec("securityContext", json!({"fsGroup": 0})), format!("spec.securityContext.fsGroup: {not_yet}")),
             (in_spec("volumes", json!([{"name": "v", "projected": {}}])), format!("spec.volumes[0].projected: {not_yet}")),
             (
                 in_spec("volumes", json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])),
@@ -247,8 +246,8 @@ mod tests {
                 format!("spec.containers[1].ports[0].hostPort: {not_yet}"),
             ),
             (
-                in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "subPath": "a"}])),
-                format!("spec.containers[1].volumeMounts[0].subPath: {not_yet}"),
+                in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}])),
+                format!("spec.containers[1].volumeMounts[0].recursiveReadOnly: {not_yet}"),
             ),
             (
                 in_container("env", json!([{"name": "A", "valueFrom": {"fileKeyRef": {}}}])),

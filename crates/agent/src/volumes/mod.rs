@@ -8,6 +8,7 @@ mod empty_dir;
 mod host_path;
 mod payload;
 mod secret;
+mod sub_path;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,13 +16,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
-use spec::k8s_openapi::api::core::v1::{Container, Volume};
+use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use spec::{Timestamp, VolumeName};
 
-use crate::atomic_writer::{Payload, WritePayloadError, write_payload};
+use crate::atomic_writer::{Payload, WritePayloadError, directory_mode, write_payload};
 use crate::config_objects::ConfigObjects;
 use crate::desired::DesiredPod;
-use crate::directories::{make_below, make_path, open_directory};
+use crate::directories::{make_path, make_whole_below, open_directory};
+use crate::environment::ContainerConfigError;
 
 /// What a volume is, with all that is needed to set it up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub struct PlannedVolume {
     pub name: VolumeName,
     /// Its kind.
     pub kind: VolumeKind,
+    /// `fsGroup`: whose files they are beside root's. It counts when a volume is made, and a volume of these kinds is
+    /// new with its pod, so `fsGroupChangePolicy` makes no difference to them.
+    pub group: Option<u32>,
 }
 
 /// The kinds of volumes.
@@ -122,18 +127,23 @@ fn plan(desired: &DesiredPod, volume: &Volume, objects: &dyn ConfigObjects) -> R
     } else {
         return Err(VolumeError { volume: name, cause: VolumeCause::Unsupported });
     };
-    Ok(PlannedVolume { name, kind })
+    Ok(PlannedVolume { name, kind, group: fs_group(desired) })
+}
+
+fn fs_group(desired: &DesiredPod) -> Option<u32> {
+    let group = desired.spec.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok()
 }
 
 /// The memory file systems that the pod's sandbox needs.
 pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
     let tmpfs = |volume: &PlannedVolume| {
         let (size, mode) = match &volume.kind {
-            VolumeKind::Memory { size } => (*size, 0o777),
-            VolumeKind::Secret(_) => (None, 0o755),
+            VolumeKind::Memory { size } => (*size, open_mode(volume.group)),
+            VolumeKind::Secret(_) => (None, directory_mode(volume.group)),
             VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::ConfigMap(_) => return None,
         };
-        Some(PodTmpfs { volume: volume.name.clone(), size, mode })
+        Some(PodTmpfs { volume: volume.name.clone(), size, mode, group: volume.group })
     };
     planned.iter().filter_map(tmpfs).collect()
 }
@@ -144,12 +154,15 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
         let failed = |cause| VolumeError { volume: volume.name.clone(), cause };
         match &volume.kind {
             VolumeKind::EmptyDir => {
-                volume_directory(pod_dir, empty_dir::PLUGIN, &volume.name, 0o777).map_err(failed)?;
+                let mode = open_mode(volume.group);
+                volume_directory(pod_dir, empty_dir::PLUGIN, volume, mode).map_err(failed)?;
             }
             VolumeKind::HostPath { path, type_ } => host_path::check(path, type_).map_err(failed)?,
             VolumeKind::ConfigMap(payload) => {
-                let directory = volume_directory(pod_dir, config_map::PLUGIN, &volume.name, 0o755).map_err(failed)?;
-                write_payload(directory.as_fd(), payload, now).map_err(|error| failed(VolumeCause::Write(error)))?;
+                let mode = directory_mode(volume.group);
+                let directory = volume_directory(pod_dir, config_map::PLUGIN, volume, mode).map_err(failed)?;
+                write_payload(directory.as_fd(), payload, volume.group, now)
+                    .map_err(|error| failed(VolumeCause::Write(error)))?;
             }
             VolumeKind::Memory { .. } | VolumeKind::Secret(_) => {}
         }
@@ -161,18 +174,25 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
 pub fn write_secret(
     volume: &VolumeName,
     payload: &Payload,
+    group: Option<u32>,
     root: &OwnedFd,
     now: Timestamp,
 ) -> Result<bool, VolumeError> {
-    write_payload(root.as_fd(), payload, now)
+    write_payload(root.as_fd(), payload, group, now)
         .map_err(|error| VolumeError { volume: volume.clone(), cause: VolumeCause::Write(error) })
 }
 
-/// The mounts of one container's `volumeMounts`.
-pub fn volume_mounts(container: &Container, planned: &[PlannedVolume], pod_dir: &Path) -> Vec<Mount> {
+/// The mounts of one container's `volumeMounts`; `variables` are those that its `subPathExpr` may name.
+pub fn volume_mounts(
+    container: &Container,
+    planned: &[PlannedVolume],
+    pod_dir: &Path,
+    variables: &[(String, String)],
+) -> Result<Vec<Mount>, ContainerConfigError> {
     let sources: BTreeMap<&str, &PlannedVolume> = planned.iter().map(|volume| (volume.name.as_str(), volume)).collect();
-    let mount = |mount: &spec::k8s_openapi::api::core::v1::VolumeMount| {
-        let volume = sources.get(mount.name.as_str())?;
+    let mounts = container.volume_mounts.iter().flatten();
+    let known = mounts.filter_map(|mount| Some((mount, *sources.get(mount.name.as_str())?)));
+    let mount = |(mount, volume): (&VolumeMount, &PlannedVolume)| {
         let (source, always_read_only) = match &volume.kind {
             VolumeKind::EmptyDir => (on_disk(pod_dir, empty_dir::PLUGIN, &volume.name), false),
             VolumeKind::Memory { .. } => (MountSource::PodTmpfs(volume.name.clone()), false),
@@ -181,7 +201,7 @@ pub fn volume_mounts(container: &Container, planned: &[PlannedVolume], pod_dir: 
             VolumeKind::ConfigMap(_) => (on_disk(pod_dir, config_map::PLUGIN, &volume.name), true),
             VolumeKind::Secret(_) => (MountSource::PodTmpfs(volume.name.clone()), true),
         };
-        Some(Mount {
+        Ok(Mount {
             source,
             target: Path::new("/").join(&mount.mount_path),
             read_only: always_read_only || mount.read_only == Some(true),
@@ -191,23 +211,30 @@ pub fn volume_mounts(container: &Container, planned: &[PlannedVolume], pod_dir: 
                 _ => Propagation::Private,
             },
             volume: volume.name.clone(),
+            sub_path: sub_path::of_mount(mount, variables)?,
         })
     };
-    container.volume_mounts.iter().flatten().filter_map(mount).collect()
+    known.map(mount).collect()
 }
 
 fn on_disk(pod_dir: &Path, plugin: &str, name: &VolumeName) -> MountSource {
     MountSource::HostPath(pod_dir.join("volumes").join(plugin).join(name.as_str()))
 }
 
+/// Mode of a volume that all may write; new files get its group if it has one.
+fn open_mode(group: Option<u32>) -> u32 {
+    if group.is_some() { 0o2777 } else { 0o777 }
+}
+
 /// The directory of a volume, made below the pod's own, where no container can make a link.
-fn volume_directory(pod_dir: &Path, plugin: &str, name: &VolumeName, mode: u32) -> Result<OwnedFd, VolumeCause> {
+fn volume_directory(pod_dir: &Path, plugin: &str, volume: &PlannedVolume, mode: u32) -> Result<OwnedFd, VolumeCause> {
     let parent = pod_dir.join("volumes").join(plugin);
     let failed = |source| VolumeCause::Directory { path: parent.clone(), source };
     make_path(&parent, 0o700).map_err(failed)?;
     let parent_fd = open_directory(&parent).map_err(failed)?;
-    make_below(parent_fd.as_fd(), name.as_str(), mode)
-        .map_err(|source| VolumeCause::Directory { path: parent.join(name.as_str()), source })
+    let name = volume.name.as_str();
+    make_whole_below(parent_fd.as_fd(), name, mode, volume.group)
+        .map_err(|source| VolumeCause::Directory { path: parent.join(name), source })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tests of what volumes are and how they are set up on the disk.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
@@ -128,6 +128,7 @@ fn host_paths_are_what_they_are_said_to_be() {
         let planned = [PlannedVolume {
             name: VolumeName::new("v"),
             kind: VolumeKind::HostPath { path: path(name), type_: type_.into() },
+            group: None,
         }];
         let result = set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH);
         let wanted = match wanted {
@@ -144,12 +145,14 @@ fn host_paths_are_what_they_are_said_to_be() {
     let null = [PlannedVolume {
         name: VolumeName::new("v"),
         kind: VolumeKind::HostPath { path: "/dev/null".into(), type_: "CharDevice".into() },
+        group: None,
     }];
     set_up_on_disk(&null, base.path(), Timestamp::UNIX_EPOCH).unwrap();
     // The parent of a file is not made.
     let orphan = [PlannedVolume {
         name: VolumeName::new("v"),
         kind: VolumeKind::HostPath { path: path("none/file"), type_: "FileOrCreate".into() },
+        group: None,
     }];
     assert!(set_up_on_disk(&orphan, base.path(), Timestamp::UNIX_EPOCH).is_err());
 }
@@ -157,7 +160,7 @@ fn host_paths_are_what_they_are_said_to_be() {
 #[test]
 fn an_empty_dir_is_open_to_all_and_keeps_what_is_in_it() {
     let base = tempfile::tempdir().unwrap();
-    let planned = [PlannedVolume { name: VolumeName::new("v"), kind: VolumeKind::EmptyDir }];
+    let planned = [PlannedVolume { name: VolumeName::new("v"), kind: VolumeKind::EmptyDir, group: None }];
     set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();
     let directory = base.path().join("volumes/kubernetes.io~empty-dir/v");
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o7777, 0o777);
@@ -179,11 +182,11 @@ fn config_and_secrets_are_mounted_read_only() {
     ] }))
     .unwrap();
     let planned = [
-        PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir },
-        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::ConfigMap(Payload::new()) },
-        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::Secret(Payload::new()) },
+        PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir, group: None },
+        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::ConfigMap(Payload::new()), group: None },
+        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::Secret(Payload::new()), group: None },
     ];
-    let mounts = volume_mounts(&container, &planned, Path::new("/pod"));
+    let mounts = volume_mounts(&container, &planned, Path::new("/pod"), &[]).unwrap();
     let shown: Vec<_> = mounts
         .iter()
         .map(|mount| {
@@ -203,4 +206,32 @@ fn config_and_secrets_are_mounted_read_only() {
             "memory s /s true Private",
         ]
     );
+}
+
+#[test]
+fn a_group_gets_the_volumes_but_not_the_machines_paths() {
+    let spec = json!({
+        "securityContext": { "fsGroup": 4242 },
+        "volumes": [
+            { "name": "disk", "emptyDir": {} },
+            { "name": "memory", "emptyDir": { "medium": "Memory" } },
+            { "name": "map", "configMap": { "name": "map" } },
+            { "name": "keys", "secret": { "secretName": "keys" } },
+            { "name": "host", "hostPath": { "path": "made" } },
+        ],
+        "containers": [{ "name": "app", "image": "app:1" }],
+    });
+    let base = tempfile::tempdir().unwrap();
+    let mut planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects).unwrap();
+    let memory: Vec<_> = pod_tmpfs(&planned).into_iter().map(|tmpfs| (tmpfs.mode, tmpfs.group)).collect();
+    assert_eq!(memory, [(0o2777, Some(4242)), (0o2755, Some(4242))]);
+    planned.last_mut().unwrap().kind =
+        VolumeKind::HostPath { path: base.path().join("made"), type_: "DirectoryOrCreate".into() };
+    set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();
+    let seen = ["kubernetes.io~empty-dir/disk", "kubernetes.io~configmap/map", "kubernetes.io~configmap/map/a"]
+        .map(|name| fs::metadata(base.path().join("volumes").join(name)).unwrap())
+        .map(|metadata| (metadata.mode() & 0o7777, metadata.gid()));
+    assert_eq!(seen, [(0o2777, 4242), (0o2755, 4242), (0o644, 4242)]);
+    let host = fs::metadata(base.path().join("made")).unwrap();
+    assert_eq!((host.mode() & 0o7777, host.gid()), (0o755, 0));
 }

@@ -192,9 +192,9 @@ impl Kernel {
             }
             Err(RequestError::Failed(failure, source)) => Err(RuntimeError::StartContainer {
                 name: config.name.clone(),
+                source: infra::sub_path::explain(&failure.step, source),
                 step: failure.step,
                 path: failure.path.map(PathBuf::from),
-                source,
             }),
             Err(error) => Err(create_error(config, "start its first process", error)),
         }
@@ -217,12 +217,15 @@ impl Kernel {
         });
         match tokio::time::timeout(START_LIMIT, opened).await {
             Ok(Ok(Ok(mounts))) => Ok(mounts),
-            Ok(Ok(Err((mount, path, source)))) => Err(RuntimeError::StartContainer {
-                name: config.name.clone(),
-                step: format!("mount volume {:?} from", mount.volume.as_str()),
-                path: Some(path),
-                source,
-            }),
+            Ok(Ok(Err((mount, path, source)))) => {
+                let volume = mount.volume.as_str();
+                let (step, path) = match mount.sub_path {
+                    Some(sub_path) => (infra::sub_path::step(volume), sub_path),
+                    None => (format!("mount volume {volume:?} from"), path),
+                };
+                let source = infra::sub_path::explain(&step, source);
+                Err(RuntimeError::StartContainer { name: config.name.clone(), step, path: Some(path), source })
+            }
             Ok(Err(join)) => Err(create_error(config, "open its volumes", join)),
             Err(elapsed) => Err(create_error(config, "open its volumes", elapsed)),
         }
@@ -371,6 +374,7 @@ fn container_plan(
         },
         read_only: mount.read_only,
         volume: mount.volume.as_str().to_owned(),
+        sub_path: mount.sub_path.as_ref().map(|path| path.to_string_lossy().into_owned()),
     });
     ContainerPlan {
         id: id.as_str().to_owned(),

@@ -1,10 +1,11 @@
 //! Root file systems and volumes as detached mounts, made by the daemon and sent to infra as descriptors.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, fstat};
+use infra::sub_path::open_sub_path;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
@@ -75,10 +76,17 @@ pub(super) struct DetachedMount {
     pub(super) directory: bool,
 }
 
-/// Clones the mount tree at a path of the machine.
+/// Clones the mount tree at a path of the machine, or at the mount's path in it.
 pub(super) fn clone_host_path(path: &Path, mount: &Mount) -> io::Result<DetachedMount> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, path, flags)?;
+    let tree = match &mount.sub_path {
+        None => open_tree(CWD, path, flags)?,
+        Some(sub_path) => {
+            let volume = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            let found = open_sub_path(volume.as_fd(), sub_path)?;
+            open_tree(&found, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
+        }
+    };
     let directory = FileType::from_raw_mode(fstat(&tree)?.st_mode) == FileType::Directory;
     let propagation = match mount.propagation {
         Propagation::Private => sys::mount::Propagation::Private,

@@ -296,6 +296,7 @@ async fn boot(
         volume: tmpfs.volume.as_str().to_owned(),
         size: tmpfs.size,
         mode: tmpfs.mode,
+        group: tmpfs.group,
     });
     let plan = BootPlan {
         hostname: config.hostname.clone(),

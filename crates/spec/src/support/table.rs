@@ -188,8 +188,8 @@ const VOLUME_MOUNT: &[Row] = &[
     yes("readOnly", ""),
     yes("mountPropagation", ""),
     no("recursiveReadOnly"),
-    no("subPath"),
-    no("subPathExpr"),
+    yes("subPath", "a missing one becomes a directory; no symbolic link leads out of the volume"),
+    yes("subPathExpr", "`$(VAR)` is expanded"),
     no("bindMountOptions"),
 ];
 
@@ -214,8 +214,8 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
     yes("runAsNonRoot", ""),
     yes("supplementalGroups", ""),
     only("supplementalGroupsPolicy", &[Word::Text("Merge")], ""),
-    no("fsGroup"),
-    no("fsGroupChangePolicy"),
+    yes("fsGroup", "for `emptyDir` and the files of API objects, as in Kubernetes; never for `hostPath`"),
+    yes("fsGroupChangePolicy", "no volume here outlives its Pod, so both policies come to the same"),
     no("sysctls"),
     fields("seccompProfile", SECCOMP),
     no("appArmorProfile"),

@@ -126,7 +126,23 @@ fn volume_mounts(errors: &mut Errors, path: &Path<'_>, container: &Container, vo
         if !targets.insert(mount.mount_path.as_str()) {
             errors.invalid(&mount_path.child("mountPath"), mount.mount_path.as_str(), "must be unique");
         }
+        sub_path(errors, &mount_path, mount);
         propagation(errors, &mount_path.child("mountPropagation"), container, mount);
+    }
+}
+
+fn sub_path(errors: &mut Errors, path: &Path<'_>, mount: &VolumeMount) {
+    let (plain, expression) = (mount.sub_path.as_deref(), mount.sub_path_expr.as_deref());
+    let is_given = |text: Option<&str>| text.is_some_and(|text| !text.is_empty());
+    if is_given(plain) && is_given(expression) {
+        let fault = "subPathExpr and subPath are mutually exclusive";
+        errors.invalid(&path.child("subPathExpr"), expression, fault);
+    }
+    for (field, text) in [("subPath", plain), ("subPathExpr", expression)] {
+        let text = text.unwrap_or_default();
+        for fault in names::descending_path(text) {
+            errors.invalid(&path.child(field), text, fault);
+        }
     }
 }
 

@@ -9,6 +9,9 @@ pub(super) fn pod_security_context(errors: &mut Errors, path: &Path<'_>, context
     id(errors, &path.child("runAsUser"), context.run_as_user);
     id(errors, &path.child("runAsGroup"), context.run_as_group);
     id(errors, &path.child("fsGroup"), context.fs_group);
+    if let Some(policy) = context.fs_group_change_policy.as_deref() {
+        super::pod::one_of(errors, &path.child("fsGroupChangePolicy"), Some(policy), &["Always", "OnRootMismatch"]);
+    }
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
         id(errors, &path.child("supplementalGroups").index(index), Some(*group));
     }

@@ -250,6 +250,21 @@ fn each_broken_rule_has_its_sentence() {
             "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/v\": must be unique",
         ),
         (
+            "/spec/containers/0/volumeMounts/0/subPath",
+            json!("/a"),
+            "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"/a\": must be a relative path",
+        ),
+        (
+            "/spec/containers/0/volumeMounts/0/subPathExpr",
+            json!("$(A)/../b"),
+            "spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: \"$(A)/../b\": must not contain '..'",
+        ),
+        (
+            "/spec/containers/0/volumeMounts/0",
+            json!({"name": "v", "mountPath": "/v", "subPath": "a", "subPathExpr": "b"}),
+            "spec.containers[0].volumeMounts[0].subPathExpr: Invalid value: \"b\": subPathExpr and subPath are mutually exclusive",
+        ),
+        (
             "/spec/containers/0/volumeMounts/1/mountPropagation",
             json!("Bidirectional"),
             "spec.containers[0].volumeMounts[1].mountPropagation: Forbidden: Bidirectional mount propagation is available only \
@@ -317,6 +332,45 @@ fn each_broken_rule_has_its_sentence() {
             json!({"allowPrivilegeEscalation": false, "privileged": true}),
             "spec.containers[0].securityContext: Invalid value: {\"allowPrivilegeEscalation\":false,\"privileged\":true}: cannot \
              set `allowPrivilegeEscalation` to false and `privileged` to true",
+        ),
+        (
+            "/spec/securityContext/seccompProfile",
+            json!({"type": "Localhost"}),
+            "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            "/spec/containers/0/securityContext/seccompProfile",
+            json!({"type": "RuntimeDefault", "localhostProfile": "a.json"}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: \"a.json\": can only be set \
+             when seccomp type is Localhost",
+        ),
+        (
+            "/spec/containers/0/securityContext/seccompProfile",
+            json!({"type": "Localhost", "localhostProfile": "/etc/shadow"}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: \"/etc/shadow\": must be a \
+             relative path",
+        ),
+        (
+            "/spec/containers/0/securityContext/seccompProfile",
+            json!({"type": "Localhost", "localhostProfile": "a/../../b"}),
+            "spec.containers[0].securityContext.seccompProfile.localhostProfile: Invalid value: \"a/../../b\": must not \
+             contain '..'",
+        ),
+        (
+            "/spec/securityContext/seccompProfile",
+            json!({"type": "Default"}),
+            "spec.securityContext.seccompProfile.type: Unsupported value: \"Default\": supported values: \"Localhost\", \
+             \"RuntimeDefault\", \"Unconfined\"",
+        ),
+        (
+            "/spec/securityContext/fsGroup",
+            json!(-1),
+            "spec.securityContext.fsGroup: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+        ),
+        (
+            "/spec/securityContext/fsGroupChangePolicy",
+            json!("Never"),
+            "spec.securityContext.fsGroupChangePolicy: Unsupported value: \"Never\": supported values: \"Always\", \"OnRootMismatch\"",
         ),
         (
             "/spec/securityContext/supplementalGroups/1",

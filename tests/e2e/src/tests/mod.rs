@@ -40,6 +40,7 @@ mod sandbox;
 mod soak;
 mod storage;
 mod streams;
+mod sub_paths;
 
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
@@ -58,4 +59,5 @@ pub const ALL: &[&[Test]] = &[
     soak::TESTS,
     storage::TESTS,
     streams::TESTS,
+    sub_paths::TESTS,
 ];

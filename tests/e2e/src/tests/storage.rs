@@ -13,6 +13,7 @@ tests! {
     a_host_path_of_the_wrong_type_is_named,
     config_maps_and_secrets_become_files,
     a_missing_config_map_is_waited_for,
+    a_group_owns_the_volumes_of_its_pod,
 }
 
 fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
@@ -98,6 +99,25 @@ fn config_maps_and_secrets_become_files(node: &mut TestNode) {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+fn a_group_owns_the_volumes_of_its_pod(node: &mut TestNode) {
+    node.run_ready("fs-group");
+    let exec = |command: &[&str]| node.exec("fs-group", "main", command);
+    assert_eq!(exec(&["id"]), "uid=1234 gid=3000 groups=3000,4242\n");
+    assert_eq!(
+        exec(&["stat", "-c", "%a %u %g", "/disk", "/memory", "/machine"]),
+        "2777 0 4242\n2777 0 4242\n755 0 0\n",
+        "the machine's own directories stay as they are"
+    );
+    // 0400 alone would be root's: the group may read, and nobody else.
+    assert_eq!(exec(&["stat", "-L", "-c", "%a %u %g", "/files/a.conf", "/keys/token"]), "440 0 4242\n440 0 4242\n");
+    assert_eq!(exec(&["cat", "/files/a.conf", "/keys/token"]), "alphaword");
+    assert_eq!(
+        exec(&["sh", "-c", "umask 007; mkdir /disk/new; touch /disk/new/file; stat -c %g /disk/new/file"]),
+        "4242\n",
+        "what is made in the volume goes to its group"
+    );
 }
 
 fn a_missing_config_map_is_waited_for(node: &mut TestNode) {
