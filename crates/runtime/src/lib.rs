@@ -17,7 +17,7 @@ pub use config::{
     QosClass, SeccompProfile, SecurityConfig,
 };
 pub use error::RuntimeError;
-pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError};
+pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, try_device_program};
 pub use status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
     RuntimeEvent,

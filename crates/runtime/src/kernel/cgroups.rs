@@ -12,6 +12,7 @@ use std::time::Duration;
 use infra::protocol::CgroupMount;
 use spec::{ContainerId, PodUid};
 
+use super::devices::{DeviceProgram, v1_rules};
 use crate::config::{LinuxResources, QosClass};
 
 /// v1 hierarchies that Pods get a cgroup in. Each costs a directory and a write at every start.
@@ -42,6 +43,7 @@ pub(super) struct Cgroups {
     pure_v2: bool,
     v1: Vec<Hierarchy>,
     mounts: Vec<CgroupMount>,
+    devices: DeviceProgram,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Cgroups {
             .filter(|(_, controllers)| controllers.iter().any(|name| V1_CONTROLLERS.contains(&name.as_str())))
             .map(|(mount, controllers)| Hierarchy { root: mount.join(parent), controllers })
             .collect();
-        let cgroups = Self { v2, pure_v2, v1, mounts: found.shown };
+        let cgroups = Self { v2, pure_v2, v1, mounts: found.shown, devices: DeviceProgram::default() };
         for root in cgroups.roots() {
             create_directory(root)?;
         }
@@ -168,6 +170,24 @@ impl Cgroups {
             limit_v1(&hierarchy.root.join(&path.0), &hierarchy.controllers, resources)?;
         }
         Ok(())
+    }
+
+    /// Lets what runs in a cgroup open only the default devices.
+    pub(super) fn restrict_devices(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        if let Some(root) = self.hierarchy("devices") {
+            let directory = root.join(&path.0);
+            return v1_rules().iter().try_for_each(|(file, rule)| match write(&directory.join(file), rule) {
+                // What is above us allows less than the default list.
+                Err(error) if *file == "devices.allow" && error.source.kind() == io::ErrorKind::PermissionDenied => {
+                    Ok(())
+                }
+                done => done,
+            });
+        }
+        let Some(root) = &self.v2 else { return Ok(()) };
+        let directory = root.join(&path.0);
+        let opened = File::open(&directory).and_then(|opened| self.devices.enforce(opened));
+        opened.map_err(|source| CgroupError { path: directory, source })
     }
 
     /// How many processes of this very cgroup the kernel has killed for lack of memory.

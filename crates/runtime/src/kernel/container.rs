@@ -174,6 +174,11 @@ impl Kernel {
         self.cgroups
             .limit(&cgroup, &config.resources, true)
             .map_err(|e| create_error(config, "limit its control group", e))?;
+        if !config.security.privileged {
+            self.cgroups
+                .restrict_devices(&cgroup)
+                .map_err(|e| create_error(config, "limit the devices of its control group", e))?;
+        }
         let placement =
             self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))?;
         let logs =

@@ -7,6 +7,7 @@ mod capabilities;
 mod cgroups;
 mod connection;
 mod container;
+mod devices;
 mod exits;
 mod records;
 mod recovery;
@@ -29,13 +30,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use image::ImageStore;
 use network::Network;
-use spec::{ContainerId, SandboxId, VolumeName};
+use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use store::Store;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::broadcast;
 
 pub use cgroups::CgroupError;
+pub use devices::try_device_program;
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
 use crate::error::RuntimeError;
@@ -221,6 +223,10 @@ impl Runtime for KernelRuntime {
 
     async fn list_containers(&self) -> Vec<ContainerStatus> {
         self.0.state.list_containers()
+    }
+
+    async fn list_pod(&self, uid: &PodUid) -> (Vec<PodSandboxStatus>, Vec<ContainerStatus>) {
+        self.0.state.list_pod(uid)
     }
 
     async fn update_container_resources(

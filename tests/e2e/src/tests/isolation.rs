@@ -11,6 +11,7 @@ tests! {
     localhost_profiles_are_read_from_the_data_directory,
     a_strict_profile_needs_no_calls_of_ours,
     localhost_profiles_stay_in_their_directory,
+    devices_beyond_the_default_list_are_refused_by_cgroup,
 }
 
 /// A Pod whose one container runs `script` with the test binary at `/probe`.
@@ -185,4 +186,25 @@ fn localhost_profiles_stay_in_their_directory(node: &mut TestNode) {
     node.wait_for("strays", "refused", |pod| {
         container(pod, "main")["state"]["waiting"]["reason"] == "CreateContainerError"
     });
+}
+
+fn devices_beyond_the_default_list_are_refused_by_cgroup(node: &mut TestNode) {
+    std::fs::write(node.path("probe"), "").unwrap();
+    // The same capabilities and the same call: only the rule differs. The kernel's log (1:11) is there on every machine.
+    let script = "mknod /tmp/log c 1 11 && dd if=/tmp/log bs=8192 count=1 of=/dev/null; exec sleep infinity";
+    for (name, own) in [("free", "privileged: true"), ("bound", "capabilities: {add: [ALL]}")] {
+        node.run_text(&manifest(name, "", own, script), name);
+    }
+    let open = ["dd", "if=/tmp/log", "bs=8192", "count=1", "of=/dev/null"];
+    node.exec("free", "main", &["test", "-c", "/tmp/log"]);
+    node.exec("free", "main", &open);
+    node.exec("bound", "main", &["test", "-c", "/tmp/log"]);
+    let refused = node.try_exec("bound", "main", &open);
+    assert!(refused.code != 0 && refused.stderr.contains("Operation not permitted"), "{refused}");
+    // And what is on the list opens, terminals too.
+    let listed = "for f in null zero full random urandom; do head -c 1 /dev/$f >/dev/null || exit 1; done";
+    node.exec("bound", "main", &["sh", "-c", listed]);
+    let mut terminal = node.terminal(&["exec", "-it", "bound", "--", "sh", "-c", "echo on >/dev/tty"]);
+    terminal.expect("on");
+    terminal.finish();
 }

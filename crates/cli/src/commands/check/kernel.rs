@@ -33,6 +33,7 @@ pub fn look() -> Vec<Finding> {
         )
     });
     findings.push(look_at_seccomp());
+    findings.extend(look_at_devices());
     findings.push(look_at_user_namespaces());
     findings
 }
@@ -80,6 +81,22 @@ fn look_at_seccomp() -> Finding {
             "a kernel with CONFIG_SECCOMP_FILTER",
         ),
     }
+}
+
+/// Where no v1 hierarchy does it, a program in each container's cgroup refuses devices.
+fn look_at_devices() -> Option<Finding> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let has_controller = |line: &str| line.contains(" - cgroup ") && line.ends_with("devices");
+    if mounts.lines().any(has_controller) {
+        return None;
+    }
+    Some(match runtime::try_device_program() {
+        Ok(()) => Finding::ok("devices are refused by programs in cgroups"),
+        Err(error) => Finding::warn(
+            format!("the kernel takes no device programs ({error}): containers can open device nodes that they make"),
+            "a kernel with CONFIG_CGROUP_BPF; in a container, give it CAP_BPF",
+        ),
+    })
 }
 
 fn look_at_user_namespaces() -> Finding {
