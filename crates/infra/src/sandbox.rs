@@ -70,7 +70,23 @@ pub(crate) fn boot(plan: &BootPlan, records: OwnedFd) -> Result<Sandbox, Failure
     let route_socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).at("open a netlink socket")?;
     make_root(plan)?;
+    if plan.own_network {
+        disable_ipv6()?;
+    }
     Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts: plan.cgroup_mounts.clone() })
+}
+
+/// Pods have no IPv6 address: without this every new interface solicits routers and detects duplicates of a link-local
+/// one. Interfaces made from now on; `lo` keeps `::1`, which programs expect. A kernel without IPv6 has no such file.
+fn disable_ipv6() -> Result<(), Failure> {
+    let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    match openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        opened => {
+            rustix::io::write(opened.at_path("open", path)?, b"1").at_path("write", path)?;
+            Ok(())
+        }
+    }
 }
 
 fn open(path: &str) -> Result<OwnedFd, Failure> {

@@ -74,11 +74,8 @@ impl Kernel {
         sandbox: &SandboxId,
         config: &ContainerConfig,
     ) -> Result<(ContainerRecord, OwnedFd), RuntimeError> {
-        let image = self
-            .images
-            .hold(&config.image_id, id.as_str())
-            .await
-            .map_err(|e| create_error(config, &format!("use image {:?}", config.image_ref), e))?;
+        // The caller holds the image for as long as it wants the container.
+        let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let rootfs = self.mount_rootfs(id, config).await?;
         let account = resolve_user(config, &image, &rootfs)?;
         let record = ContainerRecord {
@@ -299,7 +296,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Removes a container's directory, record and claim on its image, in this order: what is recorded is found again.
+    /// Removes a container's directory, then its record: what is recorded is found again.
     pub(super) async fn clear_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let directory = self.config.container_directory(id);
         let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
@@ -308,7 +305,6 @@ impl Kernel {
             .and_then(|removed| removed)
             .map_err(|e| remove_error("remove the container's writable layer", e))?;
         self.store.delete_record(CONTAINERS, id.as_str()).await?;
-        self.images.release(id.as_str()).await?;
         Ok(())
     }
 
@@ -334,6 +330,14 @@ impl Kernel {
 /// What is refused before anything is made.
 fn check_config(config: &ContainerConfig) -> Result<(), RuntimeError> {
     for mount in &config.mounts {
+        if mount.target.parent().is_none() {
+            return Err(RuntimeError::ContainerConfig {
+                message: format!(
+                    "volumeMount {:?}: mountPath \"/\" would cover the whole image",
+                    mount.volume.as_str()
+                ),
+            });
+        }
         // Writes of the engine to procfs could be led elsewhere by a mount in it (CVE-2019-16884).
         if mount.target.starts_with("/proc") {
             return Err(RuntimeError::ContainerConfig {
@@ -485,6 +489,11 @@ fn open_or_make(parent: std::os::fd::BorrowedFd<'_>, name: &Path) -> io::Result<
     }
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     Ok(openat2(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)?)
+}
+
+fn no_such_image(config: &ContainerConfig) -> RuntimeError {
+    let source = io::Error::new(io::ErrorKind::NotFound, format!("{} is not on this machine", config.image_id));
+    create_error(config, &format!("use image {:?}", config.image_ref), source)
 }
 
 fn create_error(
