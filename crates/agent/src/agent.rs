@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use image::ImageStore;
+use image::{Credentials, ImageStore, Pull};
 use runtime::Runtime;
+use spec::image_ref::InvalidImageReference;
 use spec::{PodRef, PodUid};
 use store::{ObjectKey, Store, StoredObject};
 use tokio::sync::Notify;
@@ -30,6 +31,17 @@ pub(crate) const PODS: &str = "pods";
 pub struct Agent {
     pub(crate) shared: Arc<Shared>,
     _running: Arc<DropGuard>,
+}
+
+/// Why a pull did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum PullRefused {
+    /// The name means nothing.
+    #[error(transparent)]
+    Reference(InvalidImageReference),
+    /// The daemon knows no registry.
+    #[error("there is no registry to pull from")]
+    NoRegistry,
 }
 
 /// What all workers use.
@@ -98,6 +110,13 @@ impl Agent {
     /// The images of this machine.
     pub fn images(&self) -> &ImageStore {
         &self.shared.images
+    }
+
+    /// Begins to pull an image for a person, who may bring a user name and password. It ends with the answer.
+    pub fn pull_image(&self, reference: &str, user: Option<(String, String)>) -> Result<Pull, PullRefused> {
+        let parsed = reference.parse().map_err(PullRefused::Reference)?;
+        let credentials = user.map(|(username, password)| Credentials::Password { username, password });
+        self.shared.images.pull(&parsed, credentials.into_iter().collect()).ok_or(PullRefused::NoRegistry)
     }
 
     /// To be called when images were loaded: pods that wait for one look again at once.

@@ -1,10 +1,10 @@
-//! Whether the image of a container is on this machine, and the kubelet's words if it is not. Pure.
+//! What the pull policy asks for, and the kubelet's words about images (`pkg/kubelet/images`). Pure.
+
+use std::time::Duration;
 
 use image::{Image, ImageStore};
 use spec::k8s_openapi::api::core::v1::Container;
 
-use crate::backoff::RetryBackOff;
-use crate::clock::BootTime;
 use crate::desired::image_of;
 use crate::status::Waiting;
 
@@ -18,18 +18,40 @@ pub enum ImageProblem {
     },
     /// `imagePullPolicy: Never`, and it is not there.
     NeverPull,
-    /// It is not there, and there is no registry to pull it from.
-    Absent,
+    /// It could not be pulled.
+    PullFailed {
+        /// The registry's word.
+        message: String,
+    },
+    /// It could not be pulled, and is not tried again yet.
+    BackingOff {
+        /// Why it could not.
+        message: String,
+    },
 }
 
-/// Finds the image of a container.
-pub fn find_image(images: &ImageStore, container: &Container) -> Result<Image, ImageProblem> {
-    let reference = image_of(container);
-    match images.resolve(reference) {
-        Ok(Some(image)) => Ok(image),
-        Ok(None) if container.image_pull_policy.as_deref() == Some("Never") => Err(ImageProblem::NeverPull),
-        Ok(None) => Err(ImageProblem::Absent),
-        Err(error) => Err(ImageProblem::InvalidName { message: error.to_string() }),
+/// What is to be done for the image of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ImageNeed {
+    /// It is here and good as it is.
+    Nothing(Box<Image>),
+    /// The registry has to be asked.
+    Pull,
+    /// Nothing helps.
+    Impossible(ImageProblem),
+}
+
+/// Decides by the pull policy. Without registries, what is here is good enough for `Always`.
+pub fn need_of(images: &ImageStore, container: &Container) -> ImageNeed {
+    let present = match images.resolve(image_of(container)) {
+        Ok(present) => present,
+        Err(error) => return ImageNeed::Impossible(ImageProblem::InvalidName { message: error.to_string() }),
+    };
+    match (container.image_pull_policy.as_deref(), present) {
+        (Some("Always"), _) if images.has_registries() => ImageNeed::Pull,
+        (_, Some(image)) => ImageNeed::Nothing(Box::new(image)),
+        (Some("Never"), None) => ImageNeed::Impossible(ImageProblem::NeverPull),
+        (_, None) => ImageNeed::Pull,
     }
 }
 
@@ -44,6 +66,20 @@ pub fn present_message(container: &Container) -> String {
     }
 }
 
+/// The event about an image that came.
+pub fn pulled_message(container: &Container, took: Duration, size: u64) -> String {
+    let (image, took) = (image_of(container), go_duration_exact(took));
+    format!("Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes.")
+}
+
+/// The complaint about an image when there is no registry.
+pub fn absent_message(container: &Container) -> String {
+    let image = image_of(container);
+    format!(
+        "image {image:?} is not on this machine, and there is no registry to pull it from; load it with: monopod image load"
+    )
+}
+
 /// What to say about a problem: the waiting state, and the events in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageComplaint {
@@ -53,50 +89,87 @@ pub struct ImageComplaint {
     pub events: Vec<(&'static str, String)>,
 }
 
-/// Words a problem as the kubelet does (`pkg/kubelet/images`). While the back-off runs, nothing is tried again.
-pub fn complain(
-    problem: &ImageProblem,
-    container: &Container,
-    back_off: Option<&RetryBackOff>,
-    now: BootTime,
-) -> ImageComplaint {
+/// Words a problem as the kubelet does.
+pub fn complain(problem: &ImageProblem, container: &Container) -> ImageComplaint {
     let image = image_of(container);
-    match problem {
+    let (reason, message, event) = match problem {
         ImageProblem::InvalidName { message } => {
             let message = format!("Failed to apply default image tag {image:?}: {message}");
-            ImageComplaint {
-                events: vec![("InspectFailed", message.clone()), ("Failed", "Error: InvalidImageName".to_owned())],
-                waiting: Waiting { reason: "InvalidImageName", message },
-            }
+            ("InvalidImageName", message.clone(), ("InspectFailed", message))
         }
         ImageProblem::NeverPull => {
             let message = format!("Container image {image:?} is not present with pull policy of Never");
-            ImageComplaint {
-                events: vec![("ErrImageNeverPull", message.clone()), ("Failed", "Error: ErrImageNeverPull".to_owned())],
-                waiting: Waiting { reason: "ErrImageNeverPull", message },
-            }
+            ("ErrImageNeverPull", message.clone(), ("ErrImageNeverPull", message))
         }
-        ImageProblem::Absent => {
-            let absent = format!(
-                "image {image:?} is not on this machine, and there is no registry to pull it from; load it with: monopod image load"
-            );
-            if back_off.is_some_and(|back_off| now < back_off.until) {
-                let message = format!("Back-off pulling image {image:?}: ErrImagePull: {absent}");
-                return ImageComplaint {
-                    events: vec![
-                        ("BackOff", format!("Back-off pulling image {image:?}")),
-                        ("Failed", "Error: ImagePullBackOff".to_owned()),
-                    ],
-                    waiting: Waiting { reason: "ImagePullBackOff", message },
-                };
-            }
-            ImageComplaint {
-                events: vec![
-                    ("Failed", format!("Failed to pull image {image:?}: {absent}")),
-                    ("Failed", "Error: ErrImagePull".to_owned()),
-                ],
-                waiting: Waiting { reason: "ErrImagePull", message: absent },
-            }
+        ImageProblem::PullFailed { message } => {
+            let event = ("Failed", format!("Failed to pull image {image:?}: {message}"));
+            ("ErrImagePull", message.clone(), event)
         }
+        ImageProblem::BackingOff { message } => {
+            let event = format!("Back-off pulling image {image:?}");
+            ("ImagePullBackOff", format!("{event}: ErrImagePull: {message}"), ("BackOff", event))
+        }
+    };
+    let events = vec![event, ("Failed", format!("Error: {reason}"))];
+    ImageComplaint { waiting: Waiting { reason, message }, events }
+}
+
+/// A duration as Go prints it, cut to milliseconds: `85ms`, `1.2s`, `1m2.5s`.
+fn go_duration_exact(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    if seconds == 0 {
+        return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
+    }
+    let fraction = format!(".{millis:03}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, minutes) => format!("{minutes}m{}{fraction}s", seconds % 60),
+        (hours, minutes) => format!("{hours}h{minutes}m{}{fraction}s", seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_print_as_in_go() {
+        for (millis, text) in [
+            (0, "0s"),
+            (85, "85ms"),
+            (1000, "1s"),
+            (1200, "1.2s"),
+            (1023, "1.023s"),
+            (62_500, "1m2.5s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration_exact(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn problems_are_worded_as_the_kubelet_words_them() {
+        let container = Container { image: Some("x".to_owned()), ..Container::default() };
+        let said = |problem| {
+            let complaint = complain(&problem, &container);
+            (complaint.waiting.reason, complaint.waiting.message, complaint.events)
+        };
+        let message = "no such host".to_owned();
+        let failed = said(ImageProblem::PullFailed { message: message.clone() });
+        let events = vec![
+            ("Failed", "Failed to pull image \"x\": no such host".to_owned()),
+            ("Failed", "Error: ErrImagePull".to_owned()),
+        ];
+        assert_eq!(failed, ("ErrImagePull", message.clone(), events));
+        let waiting = said(ImageProblem::BackingOff { message });
+        let events = vec![
+            ("BackOff", "Back-off pulling image \"x\"".to_owned()),
+            ("Failed", "Error: ImagePullBackOff".to_owned()),
+        ];
+        let text = "Back-off pulling image \"x\": ErrImagePull: no such host".to_owned();
+        assert_eq!(waiting, ("ImagePullBackOff", text, events));
+        let pulled = pulled_message(&container, Duration::from_millis(1200), 42);
+        assert_eq!(pulled, "Successfully pulled image \"x\" in 1.2s (1.2s including waiting). Image size: 42 bytes.");
     }
 }

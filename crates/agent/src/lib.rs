@@ -27,6 +27,7 @@ mod node;
 mod observation;
 mod pod_files;
 mod publish;
+mod pulls;
 mod records;
 #[cfg(test)]
 mod restart_tests;
@@ -44,10 +45,11 @@ mod volumes;
 mod watches;
 mod worker;
 
-pub use agent::Agent;
+pub use agent::{Agent, PullRefused};
 pub use clock::{BootTime, Clock, Now, SystemClock};
 pub use config::{AgentConfig, StartAgentError};
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
-// The API may not name `runtime`.
+// The API may name neither `image` nor `runtime`.
+pub use image::{LayerStage, Pull, PullProgress};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};
 pub use streams::StreamError;

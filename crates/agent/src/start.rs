@@ -20,13 +20,14 @@ use crate::container_config::{ContainerParts, container_config, sandbox_config};
 use crate::desired::{DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environment};
 use crate::events::EventSubject;
-use crate::images::{ImageProblem, complain, find_image, present_message};
+use crate::images::{ImageNeed, ImageProblem, complain, need_of};
 use crate::observation::PodObservation;
 use crate::pod_files::{file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
+use crate::pulls::ImageState;
 use crate::records::{PodRecord, image_holder};
 use crate::status::Waiting;
 use crate::volumes::{
-    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, plan_volumes, pod_tmpfs, set_up_on_disk, volume_mounts,
+    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, has_changeable_files, plan_volumes, pod_tmpfs, set_up_on_disk, volume_mounts,
     write_secret,
 };
 use crate::worker::{PassError, PodWorker};
@@ -49,6 +50,8 @@ pub(crate) struct StartFailure {
     pub(crate) waiting: Waiting,
     pub(crate) not_before: BootTime,
     back_off: Option<RetryBackOff>,
+    /// Why the last pull failed.
+    pull_error: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +83,11 @@ impl PodWorker {
         if let Some(waits) = self.wait_of_sandbox_or_volumes(desired, actions, now) {
             return Ok((false, Some(waits)));
         }
-        let planned = match plan_volumes(desired, &self.objects()) {
+        let planned = match self.plan(desired) {
             Ok(planned) => planned,
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
+        self.begin_pulls(desired, actions);
         if let Some(error) = self.prepare(desired, actions, &planned).await? {
             return Ok((false, Some(self.volume_failed(desired, &error, now))));
         }
@@ -114,7 +118,7 @@ impl PodWorker {
             let Some(container) = desired.container(name) else { return false };
             let healed = match failure.kind {
                 _ if failure.image != image_of(container) => true,
-                FailureKind::Image => find_image(&self.shared.images, container).is_ok(),
+                FailureKind::Image => matches!(need_of(&self.shared.images, container), ImageNeed::Nothing(_)),
                 FailureKind::Config => {
                     let name = hostname(&self.shared.config, desired).hostname;
                     pod_environment(container, &self.sources(desired, &self.objects(), &addresses, &name)).is_ok()
@@ -126,7 +130,7 @@ impl PodWorker {
         self.failures = failures;
     }
 
-    /// Writes changed `ConfigMap`s and Secrets into the volumes of running containers. An object that is gone leaves
+    /// Writes what changed in `ConfigMap`s, Secrets and the pod itself into the volumes of running containers. An object that is gone leaves
     /// its volume as it is, as with the kubelet.
     pub(crate) async fn update_volumes(
         &mut self,
@@ -135,17 +139,16 @@ impl PodWorker {
         now: Now,
     ) -> Result<(), PassError> {
         let Some(sandbox) = observed.ready_sandbox() else { return Ok(()) };
-        let changeable =
-            desired.spec.volumes.iter().flatten().any(|volume| volume.config_map.is_some() || volume.secret.is_some());
+        let changeable = desired.spec.volumes.iter().flatten().any(has_changeable_files);
         if !changeable || !observed.containers.iter().any(|run| run.sandbox_id == sandbox.id) {
             return Ok(());
         }
-        let Ok(planned) = plan_volumes(desired, &self.objects()) else { return Ok(()) };
+        let Ok(planned) = self.plan(desired) else { return Ok(()) };
         if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && *written == planned) {
             return Ok(());
         }
         let config_maps: Vec<_> =
-            planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::ConfigMap(_))).cloned().collect();
+            planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::FilesOnDisk(_))).cloned().collect();
         let (directory, wall) = (self.paths.directory.clone(), now.wall);
         let on_disk = tokio::task::spawn_blocking(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
         let written = match on_disk {
@@ -175,7 +178,7 @@ impl PodWorker {
         }
         let failure = self.volume_failure.as_ref().filter(|failure| now.boot < failure.until)?;
         let until = failure.until;
-        if self.volumes_wait_for_objects && plan_volumes(desired, &self.objects()).is_ok() {
+        if self.volumes_wait_for_objects && self.plan(desired).is_ok() {
             self.volume_failure = None;
             return None;
         }
@@ -184,7 +187,7 @@ impl PodWorker {
 
     fn volume_failed(&mut self, desired: &DesiredPod, error: &VolumeError, now: Now) -> BootTime {
         self.shared.events.warning(EventSubject::pod(desired), "FailedMount", error.to_string());
-        self.volumes_wait_for_objects = plan_volumes(desired, &self.objects()).is_err();
+        self.volumes_wait_for_objects = self.plan(desired).is_err();
         let failure =
             RetryBackOff::after_failure(self.volume_failure.as_ref(), VOLUME_INITIAL, VOLUME_LONGEST, now.boot);
         let until = failure.until;
@@ -208,7 +211,7 @@ impl PodWorker {
             }
         };
         let holds = actions.start.iter().filter_map(|start| {
-            let image = find_image(&this.shared.images, desired.container(&start.name)?).ok()?;
+            let image = this.image_at_hand(desired.container(&start.name)?, start)?;
             let held = this.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
             (!held).then_some((start.name.clone(), image))
         });
@@ -246,7 +249,9 @@ impl PodWorker {
             self.shared.runtime.stop_pod_sandbox(dead).await?;
         }
         let name = hostname(&self.shared.config, desired).hostname;
-        let config = sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned));
+        let pids_limit = self.shared.config.pod_pids_limit;
+        let config =
+            sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
         match self.shared.runtime.run_pod_sandbox(config).await {
             Ok(sandbox) => {
                 self.sandbox_failure = None;
@@ -314,7 +319,7 @@ impl PodWorker {
         planned: &[PlannedVolume],
     ) -> Result<Result<(), VolumeError>, PassError> {
         for volume in planned {
-            let VolumeKind::Secret(payload) = &volume.kind else { continue };
+            let VolumeKind::FilesInMemory(payload) = &volume.kind else { continue };
             let root = match self.shared.runtime.open_pod_tmpfs(&sandbox.id, &volume.name).await {
                 Ok(root) => root,
                 Err(error) => {
@@ -342,13 +347,17 @@ impl PodWorker {
     ) -> Result<bool, PassError> {
         let Some(container) = desired.container(&start.name) else { return Ok(false) };
         let now = self.shared.clock.now();
-        let image = match find_image(&self.shared.images, container) {
-            Ok(image) => image,
-            Err(problem) => return Ok(self.image_failed(desired, container, &problem, now)),
+        let (image, message) = match self.image_for(desired, container, start) {
+            ImageState::Ready(image, message) => (image, message),
+            // Its end wakes the worker.
+            ImageState::Pulling => return Ok(false),
+            ImageState::Problem(problem) => return Ok(self.image_failed(desired, container, problem, now)),
         };
         self.hold_image(&start.name, &image).await?;
         let subject = EventSubject::container(desired, &start.name);
-        self.shared.events.normal(subject.clone(), "Pulled", present_message(container));
+        if let Some(message) = message {
+            self.shared.events.normal(subject.clone(), "Pulled", message);
+        }
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let name = hostname(&self.shared.config, desired).hostname;
         let objects = self.objects();
@@ -428,29 +437,41 @@ impl PodWorker {
         Ok(())
     }
 
-    fn image_failed(&mut self, desired: &DesiredPod, container: &Container, problem: &ImageProblem, now: Now) -> bool {
+    fn image_failed(&mut self, desired: &DesiredPod, container: &Container, problem: ImageProblem, now: Now) -> bool {
         let name = ContainerName::new(&container.name);
-        let previous = self.failures.get(&name).and_then(|failure| failure.back_off.clone());
-        let complaint = complain(problem, container, previous.as_ref(), now.boot);
+        let complaint = complain(&problem, container);
         let subject = EventSubject::container(desired, &name);
         for (reason, message) in complaint.events {
             self.shared.events.warning(subject.clone(), reason, message);
         }
-        let (back_off, not_before) = match (problem, previous) {
-            (ImageProblem::InvalidName { .. } | ImageProblem::NeverPull, _) => (None, now.boot.after(LONGEST)),
-            (ImageProblem::Absent, Some(running)) if now.boot < running.until => {
-                let until = running.until;
-                (Some(running), until)
+        let previous = self.failures.get(&name).and_then(|failure| failure.back_off.clone());
+        let (back_off, not_before, pull_error) = match problem {
+            ImageProblem::InvalidName { .. } | ImageProblem::NeverPull => (None, now.boot.after(LONGEST), None),
+            ImageProblem::BackingOff { message } => {
+                let until = previous.as_ref().map_or(now.boot, |running| running.until);
+                (previous, until, Some(message))
             }
-            (ImageProblem::Absent, previous) => {
+            ImageProblem::PullFailed { message } => {
                 let back_off = RetryBackOff::after_failure(previous.as_ref(), INITIAL, LONGEST, now.boot);
                 let look_again = now.boot.after(IMAGE_LOOK_AGAIN).min(back_off.until);
-                (Some(back_off), look_again)
+                (Some(back_off), look_again, Some(message))
             }
         };
         let (kind, image) = (FailureKind::Image, image_of(container).to_owned());
-        self.failures.insert(name, StartFailure { kind, image, waiting: complaint.waiting, not_before, back_off });
+        let waiting = complaint.waiting;
+        self.failures.insert(name, StartFailure { kind, image, waiting, not_before, back_off, pull_error });
         false
+    }
+
+    /// Whether a pull of the container's image failed so lately that it is not tried again yet.
+    pub(crate) fn pull_backs_off(&self, name: &ContainerName, now: BootTime) -> bool {
+        let back_off = self.failures.get(name).and_then(|failure| failure.back_off.as_ref());
+        back_off.is_some_and(|back_off| now < back_off.until)
+    }
+
+    /// Why the last pull of the container's image failed.
+    pub(crate) fn last_pull_error(&self, name: &ContainerName) -> Option<String> {
+        self.failures.get(name)?.pull_error.clone()
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of one failure")]
@@ -473,6 +494,7 @@ impl PodWorker {
             waiting: Waiting { reason, message },
             not_before: now.boot.after(wait),
             back_off: None,
+            pull_error: None,
         };
         self.failures.insert(name, failure);
     }
@@ -495,11 +517,20 @@ impl PodWorker {
             node_addresses: &self.shared.node.addresses,
             node_name: &self.shared.config.node_name,
             hostname,
-            allocatable: Amounts {
-                cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
-                memory_bytes: Some(self.shared.node.memory_bytes),
-            },
+            allocatable: self.allocatable(),
         }
+    }
+
+    /// What the node can give.
+    fn allocatable(&self) -> Amounts {
+        Amounts {
+            cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
+            memory_bytes: Some(self.shared.node.memory_bytes),
+        }
+    }
+
+    fn plan(&self, desired: &DesiredPod) -> Result<Vec<PlannedVolume>, VolumeError> {
+        plan_volumes(desired, &self.objects(), self.allocatable())
     }
 }
 

@@ -1,15 +1,18 @@
-//! Doors for images, beside Kubernetes' paths: list, load an archive, import a root file system, remove.
+//! Doors for images, beside Kubernetes' paths: list, pull, load an archive, import a root file system, remove, prune.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::Agent;
+use agent::{Agent, LayerStage, Pull, PullProgress};
+use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -24,6 +27,9 @@ use crate::route::ImageDoor;
 /// An upload that brings nothing for so long is given up.
 const SILENCE: Duration = Duration::from_mins(1);
 
+/// How often a client hears how far a pull is, at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
 /// Bytes of the disk that an upload leaves to the rest of the machine.
 const RESERVE: u64 = 256 << 20;
 
@@ -37,6 +43,8 @@ pub async fn answer(context: &Arc<Context>, door: ImageDoor, request: Request<In
         (ImageDoor::Images, &Method::GET) => Ok(list(&context.agent)),
         (ImageDoor::Images, &Method::DELETE) => remove(&context.agent, &query).await,
         (ImageDoor::Load, &Method::POST) => load(context, query, request.into_body()).await,
+        (ImageDoor::Pull, &Method::POST) => pull(context, request.into_body()).await,
+        (ImageDoor::Prune, &Method::POST) => prune(&context.agent, &query).await,
         (ImageDoor::Import, &Method::POST) => import(context, query, request.into_body()).await,
         _ => Err(ApiError::method_not_allowed()),
     }
@@ -71,6 +79,103 @@ async fn load(context: &Arc<Context>, query: Query, body: Incoming) -> Result<Re
         agent.images_changed();
         let images: Vec<Value> = images.iter().map(|image| image_json!(image)).collect();
         Ok(reply::json(encode(&json!({"images": images}))))
+    })
+    .await
+}
+
+/// What a pull is asked for with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PullRequest {
+    reference: String,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<String>,
+}
+
+/// Pulls an image and tells how far it is: lines of JSON with `layers`, then one with `image` or `error`. A client that goes
+/// away gives the pull up, unless a Pod waits for the same.
+async fn pull(context: &Arc<Context>, body: Incoming) -> Result<Reply, ApiError> {
+    let body = crate::http::body::read(body).await?;
+    let asked: PullRequest = serde_json::from_slice(&body).map_err(|error| {
+        // The parser's own words could repeat the password.
+        let place = format!("line {}, column {}", error.line(), error.column());
+        ApiError::bad_request(format!("the body is not a request for a pull ({place}): reference, username, password"))
+    })?;
+    let user = asked.username.map(|username| (username, asked.password.unwrap_or_default()));
+    let pull = context.agent.pull_image(&asked.reference, user);
+    let pull = pull.map_err(|error| ApiError::bad_request(chain(&error)))?;
+    let telling = Telling { agent: context.agent.clone(), pull, told: None, is_over: false };
+    let lines = futures::stream::unfold(telling, |mut telling| async move {
+        let line = telling.next_line().await?;
+        Some((Ok(Bytes::from(format!("{line}\n"))), telling))
+    });
+    let shutdown = context.shutdown.clone().cancelled_owned();
+    Ok(reply::stream("application/x-ndjson", lines.take_until(shutdown)))
+}
+
+/// A pull, as it is told to a client.
+struct Telling {
+    agent: Agent,
+    pull: Pull,
+    told: Option<PullProgress>,
+    is_over: bool,
+}
+
+impl Telling {
+    /// Waits until there is something new; `None` after the last line.
+    async fn next_line(&mut self) -> Option<Value> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            let progress = self.pull.progress();
+            if self.told.as_ref() != Some(&progress) {
+                let line = progress_json(&progress);
+                self.told = Some(progress);
+                return Some(line);
+            }
+            let Ok(ended) = tokio::time::timeout(PROGRESS_EVERY, self.pull.finished()).await else { continue };
+            self.is_over = true;
+            return Some(match ended {
+                Ok(image) => {
+                    self.agent.images_changed();
+                    json!({"image": image_json!(image)})
+                }
+                Err(error) => json!({"error": chain(&*error)}),
+            });
+        }
+    }
+}
+
+fn progress_json(progress: &PullProgress) -> Value {
+    let layers = progress.layers.iter().map(|layer| {
+        let stage = match layer.stage {
+            LayerStage::Waiting => "waiting",
+            LayerStage::Pulling => "pulling",
+            LayerStage::Present => "present",
+            LayerStage::Pulled => "pulled",
+        };
+        json!({"digest": layer.digest.as_str(), "size": layer.size, "received": layer.received, "stage": stage})
+    });
+    json!({"layers": layers.collect::<Vec<_>>()})
+}
+
+/// Removes images that no container uses: those without a name or, with `all=true`, the others too.
+async fn prune(agent: &Agent, query: &Query) -> Result<Reply, ApiError> {
+    let (agent, all) = (agent.clone(), query.flag("all"));
+    finish(async move {
+        let images = agent.images();
+        let before: std::collections::BTreeMap<_, _> =
+            images.list().into_iter().map(|image| (image.id, image.size)).collect();
+        let removed = if all { images.prune_unused().await } else { images.prune().await };
+        let removed = removed.map_err(|error| ApiError::internal_text(&chain(&error)))?;
+        let removed = removed.into_iter().filter_map(|one| {
+            let (id, untagged) = (one.deleted?, one.untagged);
+            Some(json!({"id": id.as_str(), "references": untagged, "size": before.get(&id).copied().unwrap_or(0)}))
+        });
+        Ok(reply::json(encode(&json!({"removed": removed.collect::<Vec<_>>()}))))
     })
     .await
 }

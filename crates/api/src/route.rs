@@ -61,6 +61,10 @@ pub enum ImageDoor {
     Load,
     /// Take a root file system.
     Import,
+    /// Fetch one from its registry.
+    Pull,
+    /// Remove what nobody needs.
+    Prune,
 }
 
 impl Route {
@@ -86,6 +90,8 @@ impl Route {
             ["monopod", "v1", "images"] => Self::Images(ImageDoor::Images),
             ["monopod", "v1", "images", "load"] => Self::Images(ImageDoor::Load),
             ["monopod", "v1", "images", "import"] => Self::Images(ImageDoor::Import),
+            ["monopod", "v1", "images", "pull"] => Self::Images(ImageDoor::Pull),
+            ["monopod", "v1", "images", "prune"] => Self::Images(ImageDoor::Prune),
             _ => Self::Unknown,
         }
     }

@@ -137,7 +137,7 @@ pub enum Command {
         monopod events --for pod/web -w            of one Pod, as they come\n  \
         monopod events -A --types Warning          troubles everywhere")]
     Events(events::EventsArgs),
-    /// Load, import, list and remove images
+    /// Pull, load, import, list and remove images
     Image(image::ImageArgs),
     /// Run the daemon
     #[command(after_help = "Examples:\n  \

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use futures::{AsyncBufRead, Stream, TryStreamExt};
+use futures::{AsyncBufRead, Stream, StreamExt as _, TryStreamExt};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioExecutor;
@@ -101,6 +101,17 @@ impl Client {
     pub async fn connect(&self, path: &str) -> Result<Connection> {
         let request = Request::get(address(path)).body(Vec::new()).context("cannot build the request")?;
         self.kube.connect(request).await.map_err(|error| self.explain(error))
+    }
+
+    /// Posts an object; the answer is lines of JSON, as they come.
+    pub async fn post_for_lines(&self, path: &str, body: &Value) -> Result<impl Stream<Item = Result<Value>> + use<>> {
+        let body = serde_json::to_vec(body).context("cannot encode the request")?;
+        let response = self.send(request(Method::POST, path, None, Some(body))?).await?;
+        let body = response.into_body().into_data_stream().map_err(io::Error::other).into_async_read();
+        Ok(futures::AsyncBufReadExt::lines(body).map(|line| {
+            let line = line.context("the daemon's answer broke off")?;
+            serde_json::from_str(&line).context("the daemon's answer is not JSON")
+        }))
     }
 
     async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

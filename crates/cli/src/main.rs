@@ -17,6 +17,8 @@ mod merge;
 mod output;
 mod pod_progress;
 mod progress;
+mod pull_progress;
+mod registries;
 mod resources;
 mod session;
 mod table;

@@ -189,9 +189,18 @@ impl ImageStore {
 
     /// Removes all images that have no name and no holder.
     pub async fn prune(&self) -> Result<Vec<Removed>, RemoveImageError> {
-        let unnamed = self.list().into_iter().filter(|image| image.references.is_empty());
+        self.prune_where(|image| image.references.is_empty()).await
+    }
+
+    /// Removes all images that have no holder, whatever they are called.
+    pub async fn prune_unused(&self) -> Result<Vec<Removed>, RemoveImageError> {
+        self.prune_where(|_| true).await
+    }
+
+    async fn prune_where(&self, choose: impl Fn(&Image) -> bool) -> Result<Vec<Removed>, RemoveImageError> {
+        let chosen = self.list().into_iter().filter(choose);
         let mut removed = Vec::new();
-        for image in unnamed {
+        for image in chosen {
             match self.remove(image.id.as_str()).await {
                 Ok(done) => removed.push(done),
                 // Held, or removed by somebody else meanwhile.

@@ -1,9 +1,10 @@
-//! `image`: brings images to the daemon, lists and removes them.
+//! `image`: pulls images, brings them to the daemon, lists and removes them.
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -12,6 +13,7 @@ use crate::context::Context;
 use crate::errors::Failure;
 use crate::fields::{Fields as _, plain};
 use crate::output::{Document, note};
+use crate::pull_progress::PullProgress;
 use crate::resources::with_query;
 use crate::table::Table;
 use crate::upload::{self, Source};
@@ -25,6 +27,11 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
+    /// Pull an image from its registry, whether it is here or not
+    #[command(
+        after_help = "Examples:\n  monopod image pull nginx:1.27\n  monopod image pull registry.example.com/app@sha256:…\n  pass registry | monopod image pull registry.example.com/app:1 --username me --password-stdin\n\nPods pull by themselves what they need (`imagePullPolicy`, `imagePullSecrets`)."
+    )]
+    Pull(PullArgs),
     /// Load images from an archive (`docker save`, `podman save`, `skopeo copy`) or an OCI layout directory
     #[command(
         after_help = "Examples:\n  monopod image load nginx.tar\n  docker save nginx:1.27 | monopod image load -"
@@ -41,6 +48,31 @@ enum ImageCommand {
     /// Remove images; one that a container uses stays
     #[command(visible_alias = "rm")]
     Remove(RemoveArgs),
+    /// Remove the images that no container uses and that have no name any more
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, Args)]
+struct PullArgs {
+    /// The image: a name with a tag or a digest
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    reference: String,
+    /// Who asks; otherwise the daemon's own credentials are used (`monopod serve --registry-config`)
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+    /// Only the identifier
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct PruneArgs {
+    /// Those with a name, too
+    #[arg(short, long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -100,11 +132,59 @@ const IMAGES: &str = "/monopod/v1/images";
 /// Does what is asked with images.
 pub async fn image(arguments: &ImageArgs, context: &mut Context) -> Result<()> {
     match &arguments.command {
+        ImageCommand::Pull(arguments) => pull(arguments, context).await,
+        ImageCommand::Prune(arguments) => prune(arguments, context).await,
         ImageCommand::Load(arguments) => load(arguments, context).await,
         ImageCommand::Import(arguments) => import(arguments, context).await,
         ImageCommand::List(arguments) => list(arguments, context).await,
         ImageCommand::Remove(arguments) => remove(arguments, context).await,
     }
+}
+
+async fn pull(arguments: &PullArgs, context: &mut Context) -> Result<()> {
+    let mut request = json!({"reference": arguments.reference});
+    if let Some(username) = &arguments.username {
+        let password = std::io::read_to_string(std::io::stdin()).context("cannot read the password")?;
+        request = json!({
+            "reference": arguments.reference, "username": username, "password": password.trim_end_matches(['\r', '\n']),
+        });
+    }
+    let mut progress = PullProgress::new();
+    let mut lines = Box::pin(context.client.post_for_lines(&format!("{IMAGES}/pull"), &request).await?);
+    let last = loop {
+        let Some(line) = lines.next().await else {
+            return Err(Failure::new("the daemon ended before the image was here").into());
+        };
+        let line = line?;
+        match line.get("layers") {
+            Some(layers) if !arguments.quiet => progress.show(layers.as_array().map_or(&[], Vec::as_slice)),
+            Some(_) => {}
+            None => break line,
+        }
+    };
+    progress.clear();
+    match last.get("image") {
+        Some(image) if arguments.quiet => {
+            context.out.line(image.text("/id"))?;
+            context.out.flush()
+        }
+        Some(image) => say_loaded(context, image, "pulled"),
+        None => Err(Failure::new(last.text("/error")).into()),
+    }
+}
+
+async fn prune(arguments: &PruneArgs, context: &mut Context) -> Result<()> {
+    let query: &[_] = if arguments.all { &[("all", "true")] } else { &[] };
+    let answer = context.client.create(&with_query(&format!("{IMAGES}/prune"), query), &json!({})).await?;
+    let removed = answer.items("/removed");
+    for image in removed {
+        let references: Vec<_> = image.items("/references").iter().map(plain).collect();
+        let name = if references.is_empty() { short_id(image) } else { references.join(", ") };
+        context.out.line(&format!("image {name:?} removed"))?;
+    }
+    let size: u64 = removed.iter().map(size_of).sum();
+    context.out.line(&format!("{} images removed ({})", removed.len(), indicatif::DecimalBytes(size)))?;
+    context.out.flush()
 }
 
 async fn load(arguments: &LoadArgs, context: &mut Context) -> Result<()> {
