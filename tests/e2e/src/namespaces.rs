@@ -26,6 +26,8 @@ pub struct Namespaces {
 pub struct NodeProcess {
     /// Outside.
     pub pid: u32,
+    /// Its parent, outside.
+    pub parent: u32,
     /// Its arguments, or its name in brackets when it has none.
     pub command_line: String,
 }
@@ -76,9 +78,11 @@ impl Namespaces {
                 continue;
             }
             let command_line = command_line(pid);
+            // Without a parent it is gone by now.
+            let Some(parent) = parent_of(pid) else { continue };
             // A zombie has neither arguments nor a file; it counts until it is reaped.
             if command_line != KEEPER {
-                found.push(NodeProcess { pid, command_line });
+                found.push(NodeProcess { pid, parent, command_line });
             }
         }
         found.sort_by(|a, b| a.command_line.cmp(&b.command_line).then(a.pid.cmp(&b.pid)));

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::api::Api;
 use crate::background::Background;
 use crate::command::Finished;
-use crate::namespaces::{Namespaces, NodeProcess, children_of, parent_of};
+use crate::namespaces::{Namespaces, NodeProcess, children_of};
 use crate::patience::{eventually, limit};
 use crate::terminal::Terminal;
 use crate::{cgroups, images};
@@ -25,6 +25,8 @@ pub struct TestNode {
     namespaces: Namespaces,
     daemon: Option<Daemon>,
     cgroup: Option<String>,
+    /// More arguments of `monopod serve`.
+    pub serve_arguments: Vec<String>,
     /// Address range of the node's Pods.
     pub pod_cidr: &'static str,
 }
@@ -52,7 +54,7 @@ impl TestNode {
         // Containers that are not root look through it (hostPath).
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let namespaces = Namespaces::create(&new_boot_id(directory.path()));
-        Self { directory, namespaces, daemon: None, cgroup: None, pod_cidr: "10.85.0.0/16" }
+        Self { directory, namespaces, daemon: None, cgroup: None, serve_arguments: Vec::new(), pod_cidr: "10.85.0.0/16" }
     }
 
     // --- the daemon ---------------------------------------------------------------------------------------------------
@@ -72,6 +74,7 @@ impl TestNode {
             .arg("--log-dir")
             .arg(self.log_dir())
             .args(["--pod-cidr", self.pod_cidr])
+            .args(&self.serve_arguments)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("RUST_BACKTRACE", "1");
         let stderr = log.try_clone().unwrap();
@@ -198,7 +201,7 @@ impl TestNode {
         let all = self.processes();
         let matching = |pid: u32| all.iter().any(|one| one.pid == pid && one.command_line.contains(text));
         // A shell's child has the shell's arguments until it executes its own program.
-        let first = |process: &&NodeProcess| matching(process.pid) && !parent_of(process.pid).is_some_and(matching);
+        let first = |process: &&NodeProcess| matching(process.pid) && !matching(process.parent);
         let mut found: Vec<_> = all.iter().filter(first).collect();
         assert_eq!(found.len(), 1, "processes with {text:?} among {all:#?}");
         found.remove(0).clone()

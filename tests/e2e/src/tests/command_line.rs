@@ -101,9 +101,9 @@ fn run_waits_until_ready_and_says_so(node: &mut TestNode) {
     let pod = node.pod("idle");
     assert_eq!(e2e::node::condition(&pod, "Ready"), Some("True"), "run returns when the Pod is ready");
     // A Pod that cannot become ready is an error that says why.
-    let failed = node.monopod(&["run", "-f", e2e::images::manifest("fails.yaml").to_str().unwrap()]);
+    let failed = node.monopod(&["run", "-f", e2e::images::manifest("no-such-program.yaml").to_str().unwrap()]);
     let text = format!("{}{}", failed.stdout, failed.stderr);
-    assert!(failed.code != 0 && text.contains("42"), "{text}");
+    assert!(failed.code != 0 && text.contains("/no/such/program"), "{text}");
     node.monopod(&["wait", "--for=condition=Ready", "pod/idle", "--timeout=5s"]).ok();
     // --attach follows the logs; Ctrl-C deletes.
     let mut attached =
