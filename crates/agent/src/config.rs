@@ -23,6 +23,8 @@ pub struct AgentConfig {
     pub host_hosts_file: PathBuf,
     /// Domain of Services, such as `cluster.local`.
     pub cluster_domain: String,
+    /// Processes and threads of one Pod together (`podPidsLimit`); `None` leaves it to the machine.
+    pub pod_pids_limit: Option<u64>,
 }
 
 impl AgentConfig {
@@ -37,6 +39,7 @@ impl AgentConfig {
             host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
             host_hosts_file: PathBuf::from("/etc/hosts"),
             cluster_domain: "cluster.local".to_owned(),
+            pod_pids_limit: None,
         }
     }
 }

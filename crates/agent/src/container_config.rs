@@ -24,6 +24,7 @@ pub fn sandbox_config(
     hostname: String,
     log_directory: PathBuf,
     tmpfs: Vec<PodTmpfs>,
+    pids_limit: Option<u64>,
 ) -> PodSandboxConfig {
     let resources = spec::resources::pod_resources(&desired.object);
     PodSandboxConfig {
@@ -37,7 +38,7 @@ pub fn sandbox_config(
             cpu_request_millis: positive(resources.requests.cpu_millis),
             cpu_limit_millis: positive(resources.limits.cpu_millis),
             memory_limit_bytes: positive(resources.limits.memory_bytes),
-            pids_limit: None,
+            pids_limit,
             oom_score_adj: None,
         },
         log_directory,

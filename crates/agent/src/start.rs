@@ -250,7 +250,9 @@ impl PodWorker {
             self.shared.runtime.stop_pod_sandbox(dead).await?;
         }
         let name = hostname(&self.shared.config, desired).hostname;
-        let config = sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned));
+        let pids_limit = self.shared.config.pod_pids_limit;
+        let config =
+            sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
         match self.shared.runtime.run_pod_sandbox(config).await {
             Ok(sandbox) => {
                 self.sandbox_failure = None;

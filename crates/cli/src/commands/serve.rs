@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// How many processes and threads one Pod may have
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pod_pids_limit: Option<u64>,
     /// What is logged, such as `debug` or `info,agent=trace`
     #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
     log_level: String,
@@ -78,21 +81,22 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments.node_name.clone(), registries));
+    let result = runtime.block_on(run(&place, arguments, registries));
     // What is under way in threads is found and finished by the next start.
     runtime.shutdown_background();
     result
 }
 
-async fn run(place: &Place, node_name: Option<String>, registries: RegistryConfig) -> Result<()> {
+async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -> Result<()> {
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let engine = Engine::open(place).await?;
     engine.images.use_registries(registries);
-    let node_name = node_name.unwrap_or_else(host_name);
+    let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
+        pod_pids_limit: arguments.pod_pids_limit,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
     let version = config.version.clone();
