@@ -54,7 +54,14 @@ impl TestNode {
         // Containers that are not root look through it (hostPath).
         fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let namespaces = Namespaces::create(&new_boot_id(directory.path()));
-        Self { directory, namespaces, daemon: None, cgroup: None, serve_arguments: Vec::new(), pod_cidr: "10.85.0.0/16" }
+        Self {
+            directory,
+            namespaces,
+            daemon: None,
+            cgroup: None,
+            serve_arguments: Vec::new(),
+            pod_cidr: "10.85.0.0/16",
+        }
     }
 
     // --- the daemon ---------------------------------------------------------------------------------------------------

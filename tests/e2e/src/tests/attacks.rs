@@ -3,7 +3,16 @@
 use e2e::TestNode;
 use e2e::node::container;
 
-tests! { the_engine_cannot_be_overwritten, no_descriptor_of_the_engine_is_a_way_out, infra_cannot_be_read_from_a_container }
+tests! {
+    the_engine_cannot_be_overwritten,
+    no_descriptor_of_the_engine_is_a_way_out,
+    infra_cannot_be_read_from_a_container,
+    no_volume_covers_proc,
+    control_groups_cannot_be_written,
+    account_files_of_an_image_are_regular_and_bounded,
+    logs_are_not_written_through_links,
+    a_neighbour_that_swaps_links_moves_no_mount,
+}
 
 fn the_engine_cannot_be_overwritten(node: &mut TestNode) {
     let engine = std::fs::read(e2e::node::binary()).unwrap();
@@ -46,4 +55,143 @@ fn infra_cannot_be_read_from_a_container(node: &mut TestNode) {
     // No process of another namespace is visible in the container.
     let seen = node.exec("idle", "main", &["sh", "-c", "ls -d /proc/[0-9]* | wc -l"]);
     assert!(seen.trim().parse::<u32>().unwrap() <= 5, "{seen}");
+}
+
+fn no_volume_covers_proc(node: &mut TestNode) {
+    // A mount there would lead the engine's own writes to procfs elsewhere (CVE-2019-16884, 2025-52881).
+    for (index, path) in ["/proc", "/proc/self/attr", "/proc/../proc/sys"].into_iter().enumerate() {
+        let name = format!("covers-proc-{index}");
+        let text = format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{volumes: [{{name: v, emptyDir: {{}}}}],
+            containers: [{{name: main, image: 'busybox:stable', command: [sleep, '9'],
+            volumeMounts: [{{name: v, mountPath: {path}}}]}}]}}}}"
+        );
+        let applied = node.apply_text(&text);
+        if applied.code != 0 {
+            assert!(applied.stderr.contains("mountPath"), "{path}: {applied}");
+            continue;
+        }
+        let pod = node.wait_for(&name, "refused", |pod| {
+            matches!(
+                container(pod, "main")["state"]["waiting"]["reason"].as_str(),
+                Some("CreateContainerConfigError" | "CreateContainerError")
+            )
+        });
+        let message = container(&pod, "main")["state"]["waiting"]["message"].as_str().unwrap();
+        assert!(message.contains("/proc"), "{path}: {message}");
+    }
+}
+
+fn control_groups_cannot_be_written(node: &mut TestNode) {
+    node.run_ready("idle");
+    // CVE-2022-0492: a release_agent would run on the machine, as root.
+    let script = "find /sys/fs/cgroup -name release_agent -o -name cgroup.procs -o -name tasks -o -name devices.allow | while read f; do
+        (echo 0 > $f) 2>/dev/null && echo wrote $f; done; mkdir /sys/fs/cgroup/new 2>/dev/null && echo made; true";
+    assert_eq!(node.exec("idle", "main", &["sh", "-c", script]), "");
+    let found = node.exec("idle", "main", &["sh", "-c", "find /sys/fs/cgroup -name cgroup.procs | wc -l"]);
+    assert_ne!(found.trim(), "0", "there are control groups to try");
+    for kind in ["cgroup", "cgroup2"] {
+        let error = node.try_exec("idle", "main", &["mount", "-t", kind, "none", "/mnt"]);
+        assert_ne!(error.code, 0, "{kind} was mounted");
+    }
+}
+
+fn account_files_of_an_image_are_regular_and_bounded(node: &mut TestNode) {
+    let rootfs = e2e::images::directory().join("rootfs.tar.gz");
+    let make = |name: &str, change: &str| {
+        let (directory, archive) = (node.path(name), node.path(&format!("{name}.tar")));
+        std::fs::create_dir(&directory).unwrap();
+        let (from, to) = (rootfs.display(), directory.display());
+        let script = format!("tar -xzf {from} -C {to} && cd {to} && {change} && tar -cf {} .", archive.display());
+        e2e::Finished::run(&mut node.inside("sh", &["-c", &script]), b"").ok();
+        node.monopod(&["image", "import", archive.to_str().unwrap(), &format!("{name}:stable")]).ok();
+    };
+    // CVE-2024-9676, 2025-4437: a FIFO stops who reads it, a huge file eats its memory, a link leads out.
+    make("fifo", "rm etc/passwd && mkfifo etc/passwd");
+    make("huge", "truncate -s 5M etc/group");
+    make("link", "rm etc/passwd && ln -s ../../../../../../../../etc/hostname etc/passwd");
+    for (name, word) in [("fifo", Some("not a regular file")), ("huge", Some("larger than 4 MiB")), ("link", None)] {
+        let text = format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never,
+            containers: [{{name: main, image: '{name}:stable', command: [id, -u]}}]}}}}"
+        );
+        node.apply_text(&text).ok();
+        let Some(word) = word else {
+            node.wait_phase(name, "Succeeded");
+            continue;
+        };
+        let pod = node.wait_for(name, "refused", |pod| {
+            container(pod, "main")["state"]["waiting"]["reason"] == "CreateContainerError"
+        });
+        let message = container(&pod, "main")["state"]["waiting"]["message"].as_str().unwrap();
+        assert!(message.contains(word), "{name}: {message}");
+    }
+    node.run_ready("idle");
+}
+
+fn logs_are_not_written_through_links(node: &mut TestNode) {
+    // A Pod with the log directory as a hostPath puts links where the next logs will be.
+    let secret = node.path("secret");
+    std::fs::write(&secret, "untouched\n").unwrap();
+    let pod = node.run_ready("restarts-when-told");
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let logs = node.log_dir().join(format!("default_restarts-when-told_{uid}/main"));
+    std::os::unix::fs::symlink(&secret, logs.join("1.log")).unwrap();
+    std::fs::write(node.path("again"), "").unwrap();
+    node.wait_for("restarts-when-told", "the log is refused", |pod| {
+        let status = container(pod, "main");
+        let message = status["state"]["waiting"]["message"].as_str().unwrap_or_default();
+        let ended = status["lastState"]["terminated"]["message"].as_str().unwrap_or_default();
+        message.contains("1.log") || ended.contains("1.log") || status["restartCount"].as_i64() > Some(1)
+    });
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "untouched\n");
+}
+
+/// Victims, and in how many rounds they start.
+const PODS: usize = 60;
+const STARTS: usize = 5;
+
+fn a_neighbour_that_swaps_links_moves_no_mount(node: &mut TestNode) {
+    // CVE-2021-30465: the target of a mount lies in a volume where another Pod swaps a directory and a link.
+    for name in ["race/dir", "marked"] {
+        std::fs::create_dir_all(node.path(name)).unwrap();
+    }
+    std::fs::write(node.path("marked/marker"), "marked\n").unwrap();
+    let swapper = "---\n{apiVersion: v1, kind: Pod, metadata: {name: swapper}, spec: {
+        volumes: [{name: race, hostPath: {path: '@NODE@/race'}}],
+        containers: [{name: main, image: 'busybox:stable', volumeMounts: [{name: race, mountPath: /race}],
+        command: [sh, -c, 'cd /race; ln -s /../../../../tmp link; while :; do mv dir held; mv link dir; mv dir link; mv held dir; done']}]}}";
+    node.run_text(swapper, "swapper");
+    // Wherever the link leads, it leads there inside: the volume is found at one of two places of the container.
+    let look =
+        "cat /v/dir/x/marker 2>/dev/null || cat /tmp/x/marker 2>/dev/null || cat /v/held/x/marker /v/link/x/marker";
+    let victim = |index: usize| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: victim-{index}}}, spec: {{restartPolicy: Never,
+            volumes: [{{name: race, hostPath: {{path: '@NODE@/race'}}}}, {{name: marked, hostPath: {{path: '@NODE@/marked'}}}}],
+            containers: [{{name: main, image: 'busybox:stable', volumeMounts: [{{name: race, mountPath: /v}},
+            {{name: marked, mountPath: /v/dir/x, readOnly: true}}], command: [sh, -c, 'mount | grep -c marked; {look}']}}]}}}}\n"
+        )
+    };
+    let mut seen = 0;
+    for round in 0..STARTS {
+        let names: Vec<usize> = (round * PODS / STARTS..(round + 1) * PODS / STARTS).collect();
+        node.apply_text(&names.iter().map(|index| victim(*index)).collect::<String>()).ok();
+        for index in names {
+            let name = format!("victim-{index}");
+            let pod = node.wait_for(&name, "an end", |pod| {
+                matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"))
+                    || container(pod, "main")["state"]["waiting"]["message"].is_string()
+                    || container(pod, "main")["lastState"]["terminated"].is_object()
+            });
+            // A target that vanished in between is refused; one that was mounted is inside.
+            if pod["status"]["phase"] == "Succeeded" {
+                assert!(node.logs(&name, "main").contains("marked"), "{name}: {}", node.logs(&name, "main"));
+                seen += 1;
+            }
+            node.monopod(&["delete", "pod", &name, "--grace-period=0"]).ok();
+        }
+    }
+    assert!(seen > 0, "no victim ever started");
+    assert!(!std::path::Path::new("/tmp/x").exists(), "a directory was made on the machine");
 }

@@ -12,6 +12,8 @@ tests! {
     a_strict_profile_needs_no_calls_of_ours,
     localhost_profiles_stay_in_their_directory,
     devices_beyond_the_default_list_are_refused_by_cgroup,
+    a_pod_that_forks_without_end_meets_its_limit,
+    tricky_users_of_an_image_are_refused,
 }
 
 /// A Pod whose one container runs `script` with the test binary at `/probe`.
@@ -207,4 +209,38 @@ fn devices_beyond_the_default_list_are_refused_by_cgroup(node: &mut TestNode) {
     let mut terminal = node.terminal(&["exec", "-it", "bound", "--", "sh", "-c", "echo on >/dev/tty"]);
     terminal.expect("on");
     terminal.finish();
+}
+
+fn a_pod_that_forks_without_end_meets_its_limit(node: &mut TestNode) {
+    // Forty children at once: without a limit all of them live.
+    let script = "for i in $(seq 40); do sleep 1000 & done; echo all of them; exec sleep infinity";
+    let text = |name: &str| manifest(name, "", "", script);
+    std::fs::write(node.path("probe"), "").unwrap();
+    node.run_text(&text("unlimited"), "unlimited");
+    let mut log = node.background(&["logs", "-f", "unlimited"]);
+    log.expect("all of them");
+    node.stop_daemon();
+    node.serve_arguments = vec!["--pod-pids-limit=20".into()];
+    node.start_daemon();
+    let (code, log) = run(node, "limited", &text("limited"));
+    assert!(code != 0 && log.contains("Resource temporarily unavailable"), "{code}: {log}");
+    // Nobody else's Pod notices.
+    assert_eq!(node.exec("unlimited", "main", &["sh", "-c", "sleep 0 & wait; echo forked"]), "forked\n");
+}
+
+fn tricky_users_of_an_image_are_refused(node: &mut TestNode) {
+    let rootfs = e2e::images::directory().join("rootfs.tar.gz");
+    std::fs::write(node.path("probe"), "").unwrap();
+    // CVE-2024-40635: each of these has meant root somewhere.
+    for (index, user) in ["4294967296", "-1", "007", "0x0", "+5", "1000:4294967296"].into_iter().enumerate() {
+        let (image, name) = (format!("tricky{index}:stable"), format!("tricky{index}"));
+        let user_flag = format!("--user={user}");
+        node.monopod(&["image", "import", &user_flag, rootfs.to_str().unwrap(), &image]).ok();
+        node.apply_text(&manifest(&name, "", "", "id").replace("busybox:stable", &image)).ok();
+        let pod = node.wait_for(&name, "refused", |pod| {
+            container(pod, "main")["state"]["waiting"]["reason"] == "CreateContainerError"
+        });
+        let message = container(&pod, "main")["state"]["waiting"]["message"].as_str().unwrap();
+        assert!(message.contains("a number must be between 0 and 4294967295"), "{user}: {message}");
+    }
 }
