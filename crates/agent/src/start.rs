@@ -27,8 +27,8 @@ use crate::pulls::ImageState;
 use crate::records::{PodRecord, image_holder};
 use crate::status::Waiting;
 use crate::volumes::{
-    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, plan_volumes, pod_tmpfs, set_up_on_disk, volume_mounts,
-    write_secret,
+    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, has_changeable_files, plan_volumes, pod_tmpfs,
+    set_up_on_disk, volume_mounts, write_secret,
 };
 use crate::worker::{PassError, PodWorker};
 
@@ -83,7 +83,7 @@ impl PodWorker {
         if let Some(waits) = self.wait_of_sandbox_or_volumes(desired, actions, now) {
             return Ok((false, Some(waits)));
         }
-        let planned = match plan_volumes(desired, &self.objects()) {
+        let planned = match self.plan(desired) {
             Ok(planned) => planned,
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
@@ -130,8 +130,8 @@ impl PodWorker {
         self.failures = failures;
     }
 
-    /// Writes changed `ConfigMap`s and Secrets into the volumes of running containers. An object that is gone leaves
-    /// its volume as it is, as with the kubelet.
+    /// Writes what changed in `ConfigMap`s, Secrets and the pod itself into the volumes of running containers. An object
+    /// that is gone leaves its volume as it is, as with the kubelet.
     pub(crate) async fn update_volumes(
         &mut self,
         desired: &DesiredPod,
@@ -139,17 +139,16 @@ impl PodWorker {
         now: Now,
     ) -> Result<(), PassError> {
         let Some(sandbox) = observed.ready_sandbox() else { return Ok(()) };
-        let changeable =
-            desired.spec.volumes.iter().flatten().any(|volume| volume.config_map.is_some() || volume.secret.is_some());
+        let changeable = desired.spec.volumes.iter().flatten().any(has_changeable_files);
         if !changeable || !observed.containers.iter().any(|run| run.sandbox_id == sandbox.id) {
             return Ok(());
         }
-        let Ok(planned) = plan_volumes(desired, &self.objects()) else { return Ok(()) };
+        let Ok(planned) = self.plan(desired) else { return Ok(()) };
         if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && *written == planned) {
             return Ok(());
         }
         let config_maps: Vec<_> =
-            planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::ConfigMap(_))).cloned().collect();
+            planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::FilesOnDisk(_))).cloned().collect();
         let (directory, wall) = (self.paths.directory.clone(), now.wall);
         let on_disk = tokio::task::spawn_blocking(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
         let written = match on_disk {
@@ -179,7 +178,7 @@ impl PodWorker {
         }
         let failure = self.volume_failure.as_ref().filter(|failure| now.boot < failure.until)?;
         let until = failure.until;
-        if self.volumes_wait_for_objects && plan_volumes(desired, &self.objects()).is_ok() {
+        if self.volumes_wait_for_objects && self.plan(desired).is_ok() {
             self.volume_failure = None;
             return None;
         }
@@ -188,7 +187,7 @@ impl PodWorker {
 
     fn volume_failed(&mut self, desired: &DesiredPod, error: &VolumeError, now: Now) -> BootTime {
         self.shared.events.warning(EventSubject::pod(desired), "FailedMount", error.to_string());
-        self.volumes_wait_for_objects = plan_volumes(desired, &self.objects()).is_err();
+        self.volumes_wait_for_objects = self.plan(desired).is_err();
         let failure =
             RetryBackOff::after_failure(self.volume_failure.as_ref(), VOLUME_INITIAL, VOLUME_LONGEST, now.boot);
         let until = failure.until;
@@ -320,7 +319,7 @@ impl PodWorker {
         planned: &[PlannedVolume],
     ) -> Result<Result<(), VolumeError>, PassError> {
         for volume in planned {
-            let VolumeKind::Secret(payload) = &volume.kind else { continue };
+            let VolumeKind::FilesInMemory(payload) = &volume.kind else { continue };
             let root = match self.shared.runtime.open_pod_tmpfs(&sandbox.id, &volume.name).await {
                 Ok(root) => root,
                 Err(error) => {
@@ -518,11 +517,20 @@ impl PodWorker {
             node_addresses: &self.shared.node.addresses,
             node_name: &self.shared.config.node_name,
             hostname,
-            allocatable: Amounts {
-                cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
-                memory_bytes: Some(self.shared.node.memory_bytes),
-            },
+            allocatable: self.allocatable(),
         }
+    }
+
+    /// What the node can give.
+    fn allocatable(&self) -> Amounts {
+        Amounts {
+            cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
+            memory_bytes: Some(self.shared.node.memory_bytes),
+        }
+    }
+
+    fn plan(&self, desired: &DesiredPod) -> Result<Vec<PlannedVolume>, VolumeError> {
+        plan_volumes(desired, &self.objects(), self.allocatable())
     }
 }
 

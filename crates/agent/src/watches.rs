@@ -83,10 +83,13 @@ fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
 fn uses(desired: &DesiredPod, resource: &str, name: &str) -> bool {
     let of_config_maps = resource == CONFIG_MAPS;
     let in_volumes = desired.spec.volumes.iter().flatten().any(|volume| {
+        let mut projections = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
         if of_config_maps {
             volume.config_map.as_ref().is_some_and(|source| source.name == name)
+                || projections.any(|source| source.config_map.as_ref().is_some_and(|source| source.name == name))
         } else {
             volume.secret.as_ref().is_some_and(|source| source.secret_name.as_deref() == Some(name))
+                || projections.any(|source| source.secret.as_ref().is_some_and(|source| source.name == name))
         }
     });
     in_volumes

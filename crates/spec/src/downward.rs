@@ -60,6 +60,10 @@ impl<'a> FieldPath<'a> {
         "status.podIPs",
     ];
 
+    /// What a file of a volume may take, single keys aside.
+    pub const FOR_VOLUME: [&'static str; 5] =
+        ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+
     /// Reads a path.
     pub fn parse(path: &'a str) -> Result<Self, UnknownFieldPath> {
         let subscript = |list: &str| path.strip_prefix(list)?.strip_prefix("['")?.strip_suffix("']");
@@ -86,6 +90,22 @@ impl<'a> FieldPath<'a> {
     /// Whether an environment variable may take it; the whole maps are for volumes.
     pub fn is_for_environment(self) -> bool {
         !matches!(self, Self::Labels | Self::Annotations)
+    }
+
+    /// Whether a file of a volume may take it: what is known before the Pod runs.
+    pub fn is_for_volume(self) -> bool {
+        match self {
+            Self::Name
+            | Self::Namespace
+            | Self::Uid
+            | Self::Label(_)
+            | Self::Annotation(_)
+            | Self::Labels
+            | Self::Annotations => true,
+            Self::NodeName | Self::ServiceAccountName | Self::HostIp | Self::HostIps | Self::PodIp | Self::PodIps => {
+                false
+            }
+        }
     }
 
     /// The value in `pod`, of which the status must be the present one; empty where the Pod does not have it.

@@ -216,7 +216,7 @@ mod tests {
             (in_spec("shareProcessNamespace", json!(true)), format!("spec.shareProcessNamespace: {not_yet}")),
             (in_spec("automountServiceAccountToken", json!(true)), format!("spec.automountServiceAccountToken: {not_yet}: there are no service accounts")),
             (in_spec("nodeSelector", json!({"a": "b"})), format!("spec.nodeSelector: {not_yet}")),
-            (in_spec("volumes", json!([{"name": "v", "projected": {}}])), format!("spec.volumes[0].projected: {not_yet}")),
+            (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
             (
                 in_spec("volumes", json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])),
                 "spec.volumes[0].emptyDir.sizeLimit: Forbidden: monopod supports this field only with `medium: Memory` yet".to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use spec::k8s_openapi::api::core::v1::ConfigMapVolumeSource;
 
-use super::payload::select;
+use super::payload::{Keys, select};
 use crate::atomic_writer::Payload;
 use crate::config_objects::{ConfigObjects, config_map_not_found};
 
@@ -13,16 +13,19 @@ pub(super) const PLUGIN: &str = "kubernetes.io~configmap";
 
 /// The files, or the kubelet's complaint.
 pub(super) fn payload(source: &ConfigMapVolumeSource, objects: &dyn ConfigObjects) -> Result<Payload, String> {
-    let optional = source.optional == Some(true);
-    let map = match objects.config_map(&source.name) {
+    let keys = Keys { items: source.items.as_deref(), default_mode: source.default_mode, optional: source.optional };
+    files(&source.name, keys, objects)
+}
+
+/// The files of the `ConfigMap` of that name.
+pub(super) fn files(name: &str, keys: Keys<'_>, objects: &dyn ConfigObjects) -> Result<Payload, String> {
+    let map = match objects.config_map(name) {
         Some(map) => map,
-        None if optional => return Ok(Payload::new()),
-        None => return Err(config_map_not_found(&source.name)),
+        None if keys.optional == Some(true) => return Ok(Payload::new()),
+        None => return Err(config_map_not_found(name)),
     };
     let text = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
     let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
     let data: BTreeMap<_, _> = text.chain(binary).collect();
-    select(data, source.items.as_deref(), source.default_mode, optional, |key| {
-        format!("configmap references non-existent config key: {key}")
-    })
+    select(data, keys, |key| format!("configmap references non-existent config key: {key}"))
 }

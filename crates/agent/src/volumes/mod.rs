@@ -4,9 +4,11 @@
 //! sandbox, since they live in its memory only.
 
 mod config_map;
+mod downward_api;
 mod empty_dir;
 mod host_path;
 mod payload;
+mod projected;
 mod secret;
 mod sub_path;
 
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
 use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
+use spec::resources::Amounts;
 use spec::{Timestamp, VolumeName};
 
 use crate::atomic_writer::{Payload, WritePayloadError, directory_mode, write_payload};
@@ -54,10 +57,10 @@ pub enum VolumeKind {
         /// `type`, checked before use.
         type_: String,
     },
-    /// Files from a `ConfigMap`.
-    ConfigMap(Payload),
-    /// Files from a Secret, in memory.
-    Secret(Payload),
+    /// Files that anybody may see: of a `ConfigMap`.
+    FilesOnDisk(Payload),
+    /// Files that the disk never sees: of Secrets, of the pod itself, of several objects.
+    FilesInMemory(Payload),
 }
 
 /// Why a volume is not ready; the message is the kubelet's.
@@ -107,12 +110,31 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What each volume of the pod is, or why that is not known yet.
-pub fn plan_volumes(desired: &DesiredPod, objects: &dyn ConfigObjects) -> Result<Vec<PlannedVolume>, VolumeError> {
+///
+/// `allocatable` is what the node can give, for limits that are not set.
+pub fn plan_volumes(
+    desired: &DesiredPod,
+    objects: &dyn ConfigObjects,
+    allocatable: Amounts,
+) -> Result<Vec<PlannedVolume>, VolumeError> {
     let volumes = desired.spec.volumes.iter().flatten();
-    volumes.map(|volume| plan(desired, volume, objects)).collect()
+    volumes.map(|volume| plan(desired, volume, objects, allocatable)).collect()
 }
 
-fn plan(desired: &DesiredPod, volume: &Volume, objects: &dyn ConfigObjects) -> Result<PlannedVolume, VolumeError> {
+/// Whether its files come from what may change while containers run.
+pub fn has_changeable_files(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
+}
+
+fn plan(
+    desired: &DesiredPod,
+    volume: &Volume,
+    objects: &dyn ConfigObjects,
+    allocatable: Amounts,
+) -> Result<PlannedVolume, VolumeError> {
     let name = VolumeName::new(&volume.name);
     let unmet = |message| VolumeError { volume: name.clone(), cause: VolumeCause::Unmet(message) };
     let kind = if let Some(source) = &volume.empty_dir {
@@ -121,9 +143,16 @@ fn plan(desired: &DesiredPod, volume: &Volume, objects: &dyn ConfigObjects) -> R
         let type_ = source.type_.clone().unwrap_or_default();
         VolumeKind::HostPath { path: PathBuf::from(&source.path), type_ }
     } else if let Some(source) = &volume.config_map {
-        VolumeKind::ConfigMap(config_map::payload(source, objects).map_err(unmet)?)
+        VolumeKind::FilesOnDisk(config_map::payload(source, objects).map_err(unmet)?)
     } else if let Some(source) = &volume.secret {
-        VolumeKind::Secret(secret::payload(source, objects).map_err(unmet)?)
+        VolumeKind::FilesInMemory(secret::payload(source, objects).map_err(unmet)?)
+    } else if let Some(source) = &volume.downward_api {
+        let files = source.items.as_deref().unwrap_or_default();
+        let payload = downward_api::payload(files, source.default_mode, desired, allocatable).map_err(unmet)?;
+        VolumeKind::FilesInMemory(payload)
+    } else if let Some(source) = &volume.projected {
+        let payload = projected::payload(source, desired, objects, allocatable).map_err(unmet)?;
+        VolumeKind::FilesInMemory(payload)
     } else {
         return Err(VolumeError { volume: name, cause: VolumeCause::Unsupported });
     };
@@ -140,8 +169,8 @@ pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
     let tmpfs = |volume: &PlannedVolume| {
         let (size, mode) = match &volume.kind {
             VolumeKind::Memory { size } => (*size, open_mode(volume.group)),
-            VolumeKind::Secret(_) => (None, directory_mode(volume.group)),
-            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::ConfigMap(_) => return None,
+            VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group)),
+            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) => return None,
         };
         Some(PodTmpfs { volume: volume.name.clone(), size, mode, group: volume.group })
     };
@@ -158,19 +187,19 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
                 volume_directory(pod_dir, empty_dir::PLUGIN, volume, mode).map_err(failed)?;
             }
             VolumeKind::HostPath { path, type_ } => host_path::check(path, type_).map_err(failed)?,
-            VolumeKind::ConfigMap(payload) => {
+            VolumeKind::FilesOnDisk(payload) => {
                 let mode = directory_mode(volume.group);
                 let directory = volume_directory(pod_dir, config_map::PLUGIN, volume, mode).map_err(failed)?;
                 write_payload(directory.as_fd(), payload, volume.group, now)
                     .map_err(|error| failed(VolumeCause::Write(error)))?;
             }
-            VolumeKind::Memory { .. } | VolumeKind::Secret(_) => {}
+            VolumeKind::Memory { .. } | VolumeKind::FilesInMemory(_) => {}
         }
     }
     Ok(())
 }
 
-/// Writes the files of a Secret into the root of its memory. Blocks.
+/// Writes the files of a volume into the root of its memory. Blocks.
 pub fn write_secret(
     volume: &VolumeName,
     payload: &Payload,
@@ -198,8 +227,8 @@ pub fn volume_mounts(
             VolumeKind::Memory { .. } => (MountSource::PodTmpfs(volume.name.clone()), false),
             VolumeKind::HostPath { path, .. } => (MountSource::HostPath(path.clone()), false),
             // Nobody but us writes these (CVE-2017-1002102 came from containers that could).
-            VolumeKind::ConfigMap(_) => (on_disk(pod_dir, config_map::PLUGIN, &volume.name), true),
-            VolumeKind::Secret(_) => (MountSource::PodTmpfs(volume.name.clone()), true),
+            VolumeKind::FilesOnDisk(_) => (on_disk(pod_dir, config_map::PLUGIN, &volume.name), true),
+            VolumeKind::FilesInMemory(_) => (MountSource::PodTmpfs(volume.name.clone()), true),
         };
         Ok(Mount {
             source,

@@ -2,21 +2,23 @@
 
 use spec::k8s_openapi::api::core::v1::SecretVolumeSource;
 
-use super::payload::select;
+use super::payload::{Keys, select};
 use crate::atomic_writer::Payload;
 use crate::config_objects::{ConfigObjects, secret_not_found};
 
 /// The files, or the kubelet's complaint.
 pub(super) fn payload(source: &SecretVolumeSource, objects: &dyn ConfigObjects) -> Result<Payload, String> {
-    let optional = source.optional == Some(true);
-    let name = source.secret_name.as_deref().unwrap_or_default();
+    let keys = Keys { items: source.items.as_deref(), default_mode: source.default_mode, optional: source.optional };
+    files(source.secret_name.as_deref().unwrap_or_default(), keys, objects)
+}
+
+/// The files of the Secret of that name.
+pub(super) fn files(name: &str, keys: Keys<'_>, objects: &dyn ConfigObjects) -> Result<Payload, String> {
     let secret = match objects.secret(name) {
         Some(secret) => secret,
-        None if optional => return Ok(Payload::new()),
+        None if keys.optional == Some(true) => return Ok(Payload::new()),
         None => return Err(secret_not_found(name)),
     };
     let data = secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect();
-    select(data, source.items.as_deref(), source.default_mode, optional, |key| {
-        format!("references non-existent secret key: {key}")
-    })
+    select(data, keys, |key| format!("references non-existent secret key: {key}"))
 }

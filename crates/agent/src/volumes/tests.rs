@@ -12,6 +12,8 @@ use crate::testing::{desired_pod, pod};
 
 struct Objects;
 
+const NODE: Amounts = Amounts { cpu_millis: Some(4000), memory_bytes: Some(1 << 30) };
+
 impl ConfigObjects for Objects {
     fn config_map(&self, name: &str) -> Option<ConfigMap> {
         let map = json!({ "metadata": {}, "data": { "a": "1", "b": "2" }, "binaryData": { "c": "AAH/" } });
@@ -32,7 +34,7 @@ fn plan_one(volume: Value) -> Result<VolumeKind, String> {
         "containers": [{ "name": "app", "image": "app:1", "resources": { "limits": { "memory": "32Mi" } } }],
     });
     let desired = desired_pod(&pod(&spec));
-    let planned = plan_volumes(&desired, &Objects).map_err(|error| error.to_string())?;
+    let planned = plan_volumes(&desired, &Objects, NODE).map_err(|error| error.to_string())?;
     Ok(planned.into_iter().next().unwrap().kind)
 }
 
@@ -66,6 +68,34 @@ fn objects_become_files() {
         (map(json!({ "name": "none", "optional": true })), Ok("")),
         (json!({ "secret": { "secretName": "keys" } }), Ok("k:644:secret")),
         (
+            json!({ "downwardAPI": { "defaultMode": 0o400, "items": [
+                { "path": "name", "fieldRef": { "fieldPath": "metadata.name" } },
+                { "path": "limit", "mode": 0o644,
+                  "resourceFieldRef": { "containerName": "app", "resource": "limits.memory", "divisor": "1Mi" } },
+                { "path": "cpu", "resourceFieldRef": { "containerName": "app", "resource": "limits.cpu" } },
+            ] } }),
+            Ok("cpu:400:4 limit:644:32 name:400:web"),
+        ),
+        (
+            json!({ "projected": { "defaultMode": 0o440, "sources": [
+                { "configMap": { "name": "map", "items": [{ "key": "a", "path": "k", "mode": 0o600 }] } },
+                { "secret": { "name": "keys" } },
+                { "downwardAPI": { "items": [{ "path": "d/uid", "fieldRef": { "fieldPath": "metadata.namespace" } }] } },
+                { "secret": { "name": "none", "optional": true } },
+            ] } }),
+            Ok("d/uid:440:default k:440:secret"),
+        ),
+        (
+            json!({ "projected": { "sources": [{ "configMap": { "name": "none" } }, { "secret": { "name": "none" } }] } }),
+            Err(
+                "MountVolume.SetUp failed for volume \"v\" : [configmap \"none\" not found, secret \"none\" not found]",
+            ),
+        ),
+        (
+            json!({ "downwardAPI": { "items": [{ "path": "a", "fieldRef": { "fieldPath": "status.podIP" } }] } }),
+            Err("MountVolume.SetUp failed for volume \"v\" : unsupported fieldPath: status.podIP"),
+        ),
+        (
             json!({ "secret": { "secretName": "none" } }),
             Err("MountVolume.SetUp failed for volume \"v\" : secret \"none\" not found"),
         ),
@@ -76,7 +106,7 @@ fn objects_become_files() {
     ];
     for (volume, wanted) in cases {
         let got = plan_one(volume.clone()).map(|kind| match kind {
-            VolumeKind::ConfigMap(payload) | VolumeKind::Secret(payload) => files(&payload),
+            VolumeKind::FilesOnDisk(payload) | VolumeKind::FilesInMemory(payload) => files(&payload),
             VolumeKind::EmptyDir | VolumeKind::Memory { .. } | VolumeKind::HostPath { .. } => panic!("no files"),
         });
         assert_eq!(got, wanted.map(str::to_owned).map_err(str::to_owned), "{volume}");
@@ -183,8 +213,8 @@ fn config_and_secrets_are_mounted_read_only() {
     .unwrap();
     let planned = [
         PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir, group: None },
-        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::ConfigMap(Payload::new()), group: None },
-        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::Secret(Payload::new()), group: None },
+        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::FilesOnDisk(Payload::new()), group: None },
+        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::FilesInMemory(Payload::new()), group: None },
     ];
     let mounts = volume_mounts(&container, &planned, Path::new("/pod"), &[]).unwrap();
     let shown: Vec<_> = mounts
@@ -222,7 +252,7 @@ fn a_group_gets_the_volumes_but_not_the_machines_paths() {
         "containers": [{ "name": "app", "image": "app:1" }],
     });
     let base = tempfile::tempdir().unwrap();
-    let mut planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects).unwrap();
+    let mut planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects, NODE).unwrap();
     let memory: Vec<_> = pod_tmpfs(&planned).into_iter().map(|tmpfs| (tmpfs.mode, tmpfs.group)).collect();
     assert_eq!(memory, [(0o2777, Some(4242)), (0o2755, Some(4242))]);
     planned.last_mut().unwrap().kind =

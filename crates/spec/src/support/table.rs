@@ -248,8 +248,8 @@ const VOLUME: &[Row] = &[
     fields("hostPath", &[yes("path", ""), yes("type", "all types")]),
     fields("configMap", CONFIG_MAP),
     fields("secret", SECRET),
-    not_even_empty("downwardAPI"),
-    not_even_empty("projected"),
+    fields("downwardAPI", DOWNWARD_API),
+    fields("projected", PROJECTED),
     not_even_empty("persistentVolumeClaim"),
     not_even_empty("image"),
     not_even_empty("ephemeral"),
@@ -287,5 +287,28 @@ const CONFIG_MAP: &[Row] =
 
 const SECRET: &[Row] =
     &[yes("secretName", ""), items("items", FILE), yes("defaultMode", ""), no("defaultUser"), yes("optional", "")];
+
+const DOWNWARD_API: &[Row] = &[items("items", POD_FILE), yes("defaultMode", ""), no("defaultUser")];
+
+const POD_FILE: &[Row] = &[
+    yes("path", ""),
+    fields("fieldRef", &[yes("apiVersion", ""), yes("fieldPath", "follows changes of labels and annotations")]),
+    fields("resourceFieldRef", &[yes("containerName", ""), yes("resource", "CPU and memory"), yes("divisor", "")]),
+    yes("mode", ""),
+    no("user"),
+];
+
+const PROJECTED: &[Row] = &[items("sources", PROJECTION), yes("defaultMode", ""), no("defaultUser")];
+
+const PROJECTION: &[Row] = &[
+    fields("configMap", OBJECT_FILES),
+    fields("secret", OBJECT_FILES),
+    fields("downwardAPI", &[items("items", POD_FILE)]),
+    not_even_empty("serviceAccountToken"),
+    not_even_empty("clusterTrustBundle"),
+    not_even_empty("podCertificate"),
+];
+
+const OBJECT_FILES: &[Row] = &[yes("name", ""), items("items", FILE), yes("optional", "")];
 
 const FILE: &[Row] = &[yes("key", ""), yes("path", ""), yes("mode", ""), no("user")];

@@ -52,7 +52,7 @@ pub(super) fn env_from(errors: &mut Errors, path: &Path<'_>, sources: &[EnvFromS
 
 fn value_from(errors: &mut Errors, path: &Path<'_>, variable: &EnvVar, source: &EnvVarSource) {
     if let Some(selector) = &source.field_ref {
-        field_ref(errors, &path.child("fieldRef"), selector);
+        field_ref(errors, &path.child("fieldRef"), selector, &FieldPath::FOR_ENVIRONMENT);
     }
     if let Some(selector) = &source.resource_field_ref {
         resource_field_ref(errors, &path.child("resourceFieldRef"), selector);
@@ -81,7 +81,13 @@ fn value_from(errors: &mut Errors, path: &Path<'_>, variable: &EnvVar, source: &
     }
 }
 
-fn field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ObjectFieldSelector) {
+/// `supported` are the fields that may be taken here, single keys of labels and annotations aside.
+pub(super) fn field_ref(
+    errors: &mut Errors,
+    path: &Path<'_>,
+    selector: &ObjectFieldSelector,
+    supported: &[&'static str],
+) {
     if selector.field_path.is_empty() {
         errors.required(&path.child("fieldPath"), "");
         return;
@@ -98,8 +104,8 @@ fn field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ObjectFieldSelecto
                 errors.invalid(path, key, fault);
             }
         }
-        Ok(field) if field.is_for_environment() => {}
-        Ok(_) => errors.not_supported(&path.child("fieldPath"), text, &FieldPath::FOR_ENVIRONMENT),
+        Ok(_) if supported.contains(&text) => {}
+        Ok(_) => errors.not_supported(&path.child("fieldPath"), text, supported),
         Err(_) => {
             let fault = format!("error converting fieldPath: field label not supported: {text}");
             errors.invalid(&path.child("fieldPath"), text, fault);
@@ -107,7 +113,7 @@ fn field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ObjectFieldSelecto
     }
 }
 
-fn resource_field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ResourceFieldSelector) {
+pub(super) fn resource_field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ResourceFieldSelector) {
     let resource = selector.resource.as_str();
     if resource.is_empty() {
         errors.required(&path.child("resource"), "");

@@ -35,6 +35,13 @@ fn good() -> Value {
                 {"name": "v"}, {"name": "h", "hostPath": {"path": "/srv", "type": "Directory"}},
                 {"name": "c", "configMap": {"name": "c", "items": [{"key": "k", "path": "a/b", "mode": 0o400}]}},
                 {"name": "s", "secret": {"secretName": "s"}},
+                {"name": "d", "downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                {"name": "p", "projected": {"sources": [
+                    {"configMap": {"name": "c", "items": [{"key": "k", "path": "a"}]}},
+                    {"downwardAPI": {"items": [
+                        {"path": "b", "resourceFieldRef": {"containerName": "a", "resource": "limits.cpu"}},
+                    ]}},
+                ]}},
             ],
             "hostname": "h", "subdomain": "s", "nodeName": "node.example.com",
             "hostAliases": [{"ip": "10.1.2.3", "hostnames": ["a.b"]}],
@@ -410,6 +417,32 @@ fn each_broken_rule_has_its_sentence() {
             "/spec/volumes/2/configMap/items/0/mode",
             json!(0o1000),
             "spec.volumes[2].configMap.items[0].mode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
+        ),
+        (
+            "/spec/volumes/4/downwardAPI/items/0/fieldRef/fieldPath",
+            json!("status.podIP"),
+            "spec.volumes[4].downwardAPI.items[0].fieldRef.fieldPath: Unsupported value: \"status.podIP\": supported values: \
+             \"metadata.annotations\", \"metadata.labels\", \"metadata.name\", \"metadata.namespace\", \"metadata.uid\"",
+        ),
+        (
+            "/spec/volumes/4/downwardAPI/items/0/fieldRef",
+            Value::Null,
+            "spec.volumes[4].downwardAPI.items[0]: Required value: one of fieldRef and resourceFieldRef is required",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/1/downwardAPI/items/0/path",
+            json!("a"),
+            "spec.volumes[5].projected: Invalid value: \"a\": conflicting duplicate paths",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/1/downwardAPI/items/0/resourceFieldRef/containerName",
+            json!(""),
+            "spec.volumes[5].projected.sources[1].downwardAPI.items[0].resourceFieldRef.containerName: Required value",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/0/secret",
+            json!({"name": "s"}),
+            "spec.volumes[5].projected.sources[0]: Forbidden: may not specify more than 1 volume type",
         ),
         ("/spec/volumes/3/secret/secretName", json!(""), "spec.volumes[3].secret.secretName: Required value"),
         (

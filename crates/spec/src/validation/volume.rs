@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Volume};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource, Volume,
+};
 
-use super::names;
+use super::{env, names};
+use crate::downward::FieldPath;
 use crate::field::{Errors, Path};
 use crate::quantity::Quantity;
 
@@ -37,6 +40,8 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
         ("hostPath", volume.host_path.is_some()),
         ("secret", volume.secret.is_some()),
         ("configMap", volume.config_map.is_some()),
+        ("downwardAPI", volume.downward_api.is_some()),
+        ("projected", volume.projected.is_some()),
     ];
     for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present).skip(1) {
         errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
@@ -60,6 +65,77 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
             errors.required(&path.child("name"), "");
         }
         files(errors, &path, config_map.default_mode, config_map.items.as_deref().unwrap_or_default());
+    }
+    if let Some(downward_api) = &volume.downward_api {
+        let path = path.child("downwardAPI");
+        mode(errors, &path.child("defaultMode"), downward_api.default_mode);
+        downward_files(errors, &path.child("items"), downward_api.items.as_deref().unwrap_or_default());
+    }
+    if let Some(projected) = &volume.projected {
+        projected_source(errors, &path.child("projected"), projected);
+    }
+}
+
+fn projected_source(errors: &mut Errors, path: &Path<'_>, projected: &ProjectedVolumeSource) {
+    mode(errors, &path.child("defaultMode"), projected.default_mode);
+    let mut targets = HashSet::new();
+    let list_path = path.child("sources");
+    for (index, source) in projected.sources.iter().flatten().enumerate() {
+        let source_path = list_path.index(index);
+        let mut paths: Vec<&str> = Vec::new();
+        let mut count = 0;
+        let secret = source.secret.as_ref().map(|secret| ("secret", &secret.name, &secret.items));
+        let config_map = source.config_map.as_ref().map(|map| ("configMap", &map.name, &map.items));
+        for (field, name, items) in [secret, config_map].into_iter().flatten() {
+            count += 1;
+            let path = source_path.child(field);
+            if name.is_empty() {
+                errors.required(&path.child("name"), "");
+            }
+            let items = items.as_deref().unwrap_or_default();
+            key_files(errors, &path.child("items"), items);
+            paths.extend(items.iter().map(|item| item.path.as_str()));
+        }
+        if let Some(downward_api) = &source.downward_api {
+            count += 1;
+            let items = downward_api.items.as_deref().unwrap_or_default();
+            downward_files(errors, &source_path.child("downwardAPI").child("items"), items);
+            paths.extend(items.iter().map(|item| item.path.as_str()));
+        }
+        if count > 1 {
+            errors.forbidden(&source_path, "may not specify more than 1 volume type");
+        }
+        for target in paths.into_iter().filter(|target| !target.is_empty()) {
+            if !targets.insert(target) {
+                errors.invalid(path, target, "conflicting duplicate paths");
+            }
+        }
+    }
+}
+
+fn downward_files(errors: &mut Errors, list_path: &Path<'_>, items: &[DownwardAPIVolumeFile]) {
+    for (index, item) in items.iter().enumerate() {
+        let path = list_path.index(index);
+        file_path(errors, &path.child("path"), &item.path);
+        mode(errors, &path.child("mode"), item.mode);
+        if let Some(field) = &item.field_ref {
+            env::field_ref(errors, &path.child("fieldRef"), field, &FieldPath::FOR_VOLUME);
+        }
+        match (&item.field_ref, &item.resource_field_ref) {
+            (Some(_), Some(_)) => {
+                let fault = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                errors.invalid(&path, "resource", fault);
+            }
+            (None, Some(resource)) => {
+                let path = path.child("resourceFieldRef");
+                if resource.container_name.as_deref().unwrap_or_default().is_empty() {
+                    errors.required(&path.child("containerName"), "");
+                }
+                env::resource_field_ref(errors, &path, resource);
+            }
+            (None, None) => errors.required(&path, "one of fieldRef and resourceFieldRef is required"),
+            (Some(_), None) => {}
+        }
     }
 }
 
@@ -91,23 +167,30 @@ fn host_path_source(errors: &mut Errors, path: &Path<'_>, host_path: &HostPathVo
 
 fn files(errors: &mut Errors, path: &Path<'_>, default_mode: Option<i32>, items: &[KeyToPath]) {
     mode(errors, &path.child("defaultMode"), default_mode);
-    let list_path = path.child("items");
+    key_files(errors, &path.child("items"), items);
+}
+
+fn key_files(errors: &mut Errors, list_path: &Path<'_>, items: &[KeyToPath]) {
     for (index, item) in items.iter().enumerate() {
         let path = list_path.index(index);
         if item.key.is_empty() {
             errors.required(&path.child("key"), "");
         }
-        if item.path.is_empty() {
-            errors.required(&path.child("path"), "");
-        }
-        for fault in names::descending_path(&item.path) {
-            errors.invalid(&path.child("path"), item.path.as_str(), fault);
-        }
-        // Names with two dots belong to the directory that is swapped when the content changes.
-        if item.path.starts_with("..") && !item.path.starts_with("../") && item.path != ".." {
-            errors.invalid(&path.child("path"), item.path.as_str(), "must not start with '..'");
-        }
+        file_path(errors, &path.child("path"), &item.path);
         mode(errors, &path.child("mode"), item.mode);
+    }
+}
+
+fn file_path(errors: &mut Errors, path: &Path<'_>, text: &str) {
+    if text.is_empty() {
+        errors.required(path, "");
+    }
+    for fault in names::descending_path(text) {
+        errors.invalid(path, text, fault);
+    }
+    // Names with two dots belong to the directory that is swapped when the content changes.
+    if text.starts_with("..") && !text.starts_with("../") && text != ".." {
+        errors.invalid(path, text, "must not start with '..'");
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use e2e::TestNode;
 use e2e::node::container;
-use serde_json::json;
+use serde_json::{Value, json};
 
 tests! {
     an_empty_dir_is_shared_on_disk_and_in_memory,
@@ -14,6 +14,8 @@ tests! {
     config_maps_and_secrets_become_files,
     a_missing_config_map_is_waited_for,
     a_group_owns_the_volumes_of_its_pod,
+    several_objects_share_a_projected_volume,
+    files_follow_their_objects,
 }
 
 fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
@@ -118,6 +120,43 @@ fn a_group_owns_the_volumes_of_its_pod(node: &mut TestNode) {
         "4242\n",
         "what is made in the volume goes to its group"
     );
+}
+
+fn several_objects_share_a_projected_volume(node: &mut TestNode) {
+    node.run_ready("projected");
+    let exec = |command: &[&str]| node.exec("projected", "main", command);
+    assert_eq!(exec(&["ls", "/all"]), "conf\nname\ntoken\n");
+    assert_eq!(exec(&["stat", "-L", "-c", "%a", "/all/conf/a.conf", "/all/token", "/all/name"]), "644\n440\n440\n");
+    assert_eq!(exec(&["cat", "/all/conf/a.conf", "/all/token", "/all/name"]), "alphahidden-wordprojected");
+    assert_eq!(exec(&["cat", "/self/labels"]), "app=\"web\"");
+    assert_eq!(exec(&["cat", "/self/memory"]), "32");
+    let mounts = exec(&["cat", "/proc/mounts"]);
+    for target in [" /all tmpfs ", " /self tmpfs "] {
+        assert!(mounts.lines().any(|line| line.contains(target)), "{target} is not in memory:\n{mounts}");
+    }
+    let error = node.try_exec("projected", "main", &["touch", "/all/new"]).fails();
+    assert!(error.contains("Read-only file system"), "{error}");
+}
+
+fn files_follow_their_objects(node: &mut TestNode) {
+    let mut pod = node.run_ready("projected");
+    let put = |path: &str, object: &Value| {
+        let answer = node.api().request("PUT", &format!("/api/v1/namespaces/default/{path}"), Some(object));
+        assert_eq!(answer.code, 200, "{}", answer.body);
+    };
+    let becomes = |path: &str, text: &str| {
+        let wait = format!("until grep -qF '{text}' {path}; do usleep 1000; done");
+        node.exec("projected", "main", &["sh", "-c", &wait]);
+    };
+    let object = |kind: &str, field: &str, data: Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "projected"}, field: data});
+    put("configmaps/projected", &object("ConfigMap", "data", json!({"a.conf": "omega"})));
+    becomes("/all/conf/a.conf", "omega");
+    put("secrets/projected", &object("Secret", "stringData", json!({"token": "other-word"})));
+    becomes("/all/token", "other-word");
+    pod["metadata"]["labels"]["app"] = json!("changed");
+    pod["metadata"]["resourceVersion"] = Value::Null;
+    put("pods/projected", &pod);
+    becomes("/self/labels", "app=\"changed\"");
 }
 
 fn a_missing_config_map_is_waited_for(node: &mut TestNode) {
