@@ -12,6 +12,7 @@ use std::time::Duration;
 use infra::protocol::CgroupMount;
 use spec::{ContainerId, PodUid};
 
+use super::cgroup_base::find_base;
 use super::devices::{DeviceProgram, v1_rules};
 use crate::config::{LinuxResources, QosClass};
 
@@ -92,8 +93,10 @@ impl Cgroups {
         let text = fs::read_to_string(&table).map_err(|source| CgroupError { path: table, source })?;
         let found = find_mounts(&text);
         let pure_v2 = found.v1.is_empty();
-        let base = if pure_v2 { delegated_base(found.v2.as_deref())? } else { PathBuf::new() };
-        let v2 = found.v2.map(|mount| mount.join(&base).join(parent));
+        let v2 = match found.v2 {
+            Some(mount) if pure_v2 => Some(mount.join(find_base(&mount, parent)?).join(parent)),
+            beside => beside.map(|mount| mount.join(parent)),
+        };
         let v1 = found
             .v1
             .into_iter()
@@ -328,26 +331,6 @@ fn find_mounts(mountinfo: &str) -> Mounts {
     mounts
 }
 
-/// Where on a pure v2 machine our parent directory goes: below the daemon's own cgroup if it was delegated to us
-/// (systemd.resource-control(5), `Delegate=`), the daemon then moving into a leaf; else at the top.
-fn delegated_base(v2: Option<&Path>) -> Result<PathBuf, CgroupError> {
-    let (Some(mount), Ok(own)) = (v2, fs::read_to_string("/proc/self/cgroup")) else { return Ok(PathBuf::new()) };
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    let own = own.strip_suffix("/daemon").unwrap_or(own);
-    let directory = mount.join(own);
-    let delegated = ["trusted.delegate", "user.delegate"].iter().any(|name| {
-        let mut value = [0_u8; 8];
-        rustix::fs::getxattr(&directory, *name, &mut value).is_ok_and(|length| value.get(..length) == Some(b"1"))
-    });
-    if own.is_empty() || !delegated {
-        return Ok(PathBuf::new());
-    }
-    let leaf = directory.join("daemon");
-    create_directory(&leaf)?;
-    write(&leaf.join("cgroup.procs"), "0")?;
-    Ok(PathBuf::from(own))
-}
-
 fn enable_controllers(directory: &Path) -> Result<(), CgroupError> {
     let available = read(&directory.join("cgroup.controllers"))?;
     let enabled = read(&directory.join("cgroup.subtree_control"))?;
@@ -423,7 +406,7 @@ fn limit_memory_v1(directory: &Path, limit: Option<u64>) -> Result<(), CgroupErr
     if raised { Ok(()) } else { write_if_present(&both, &value) }
 }
 
-fn create_directory(directory: &Path) -> Result<(), CgroupError> {
+pub(super) fn create_directory(directory: &Path) -> Result<(), CgroupError> {
     match fs::create_dir(directory) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             Err(CgroupError { path: directory.to_owned(), source })
@@ -449,7 +432,7 @@ fn is_busy(error: &CgroupError) -> bool {
     error.source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error())
 }
 
-fn subdirectories(directory: &Path) -> Vec<String> {
+pub(super) fn subdirectories(directory: &Path) -> Vec<String> {
     fs::read_dir(directory)
         .into_iter()
         .flatten()
@@ -489,7 +472,7 @@ fn read(path: &Path) -> Result<String, CgroupError> {
     fs::read_to_string(path).map_err(|source| CgroupError { path: path.to_owned(), source })
 }
 
-fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
+pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     let written = OpenOptions::new()
         .write(true)
         .open(path)

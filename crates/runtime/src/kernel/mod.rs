@@ -4,6 +4,7 @@
 //! daemon that starts anew does with what it finds.
 
 mod capabilities;
+mod cgroup_base;
 mod cgroups;
 mod connection;
 mod container;
