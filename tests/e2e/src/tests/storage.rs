@@ -16,6 +16,7 @@ tests! {
     a_group_owns_the_volumes_of_its_pod,
     several_objects_share_a_projected_volume,
     files_follow_their_objects,
+    later_mounts_travel_as_the_pod_says,
 }
 
 fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
@@ -157,6 +158,44 @@ fn files_follow_their_objects(node: &mut TestNode) {
     pod["metadata"]["resourceVersion"] = Value::Null;
     put("pods/projected", &pod);
     becomes("/self/labels", "app=\"changed\"");
+}
+
+fn later_mounts_travel_as_the_pod_says(node: &mut TestNode) {
+    let shared = node.path("shared").display().to_string();
+    let machine = |program: &str, arguments: &[&str]| {
+        let output = node.inside(program, arguments).output().unwrap();
+        assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let below = |name: &str| format!("{shared}/{name}");
+    for name in ["host", "none", "from-host", "both-ways"] {
+        fs::create_dir_all(below(name)).unwrap();
+    }
+    machine("mount", &["--bind", &shared, &shared]);
+    machine("mount", &["--make-shared", &shared]);
+    node.run_ready("propagation");
+    machine("mount", &["-t", "tmpfs", "later", &below("host")]);
+    let sees = |name: &str, mount: &str| {
+        let mounts = node.exec("propagation", name, &["cat", "/proc/mounts"]);
+        mounts.lines().any(|line| line.contains(&format!(" /shared/{mount} tmpfs ")))
+    };
+    assert!(!sees("none", "host"));
+    assert!(sees("from-host", "host"));
+    assert!(sees("both-ways", "host"));
+    for name in ["from-host", "both-ways"] {
+        node.exec("propagation", name, &["mount", "-t", "tmpfs", "mine", &format!("/shared/{name}")]);
+    }
+    let mounts = machine("cat", &["/proc/mounts"]);
+    let on_machine = |name: &str| mounts.lines().any(|line| line.contains(&format!(" {} tmpfs ", below(name))));
+    assert!(!on_machine("from-host"), "{mounts}");
+    assert!(on_machine("both-ways"), "{mounts}");
+    assert!(sees("both-ways", "both-ways") && sees("from-host", "both-ways") && !sees("none", "both-ways"));
+    for name in ["host", "both-ways"] {
+        machine("umount", &[&below(name)]);
+        assert!(!sees("both-ways", name), "its end travels too");
+    }
+    node.delete_pod("propagation");
+    machine("umount", &[&shared]);
 }
 
 fn a_missing_config_map_is_waited_for(node: &mut TestNode) {
