@@ -309,6 +309,8 @@ impl Condition {
 pub(super) mod tests {
     use super::*;
 
+    type Holds = fn(u64, u64) -> bool;
+
     /// Runs a program as the kernel does; gives the return value.
     pub(in super::super) fn run(program: &[u8], architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
         let word = |offset: u32| match offset {
@@ -316,7 +318,8 @@ pub(super) mod tests {
             ARCH => architecture,
             _ => {
                 let value = arguments[(offset - ARGUMENTS) as usize / 8];
-                if (offset - ARGUMENTS).is_multiple_of(8) { value as u32 } else { (value >> 32) as u32 }
+                let value = if (offset - ARGUMENTS).is_multiple_of(8) { value } else { value >> 32 };
+                u32::try_from(value & 0xffff_ffff).unwrap()
             }
         };
         let (mut at, mut accumulator) = (0, 0);
@@ -345,7 +348,6 @@ pub(super) mod tests {
     #[test]
     fn each_operator_compares_all_64_bits() {
         let values = [0, 1, 7, 8, 9, 0xffff_ffff, 1 << 32, (1 << 32) + 8, (8 << 32) + 7, u64::MAX];
-        type Holds = fn(u64, u64) -> bool;
         let operators: [(Operator, Holds); 7] = [
             (Operator::NotEqual, |argument, value| argument != value),
             (Operator::Less, |argument, value| argument < value),
