@@ -149,14 +149,14 @@ impl PodWorker {
                 }
                 self.pulled(desired, container, start)
             }
-            PullOutcome::Done(Ok(image)) => match self.shared.images.get(&image.id) {
-                Some(image) => Some(ImageState::Ready(Box::new(image), None)),
-                // Removed before it could be held: it is pulled again.
-                None => {
-                    self.pulls.remove(&start.name);
-                    None
+            PullOutcome::Done(Ok(image)) => {
+                if let Some(image) = self.shared.images.get(&image.id) {
+                    return Some(ImageState::Ready(Box::new(image), None));
                 }
-            },
+                // Removed before it could be held: it is pulled again.
+                self.pulls.remove(&start.name);
+                None
+            }
             PullOutcome::Done(Err(message)) => {
                 let message = message.clone();
                 // The next attempt, after the back-off, is another pull.

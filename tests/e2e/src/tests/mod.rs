@@ -35,6 +35,7 @@ mod life;
 mod logs;
 mod network;
 mod refused;
+mod registry;
 mod resources;
 mod sandbox;
 mod soak;
@@ -54,6 +55,7 @@ pub const ALL: &[&[Test]] = &[
     logs::TESTS,
     network::TESTS,
     refused::TESTS,
+    registry::TESTS,
     resources::TESTS,
     sandbox::TESTS,
     soak::TESTS,

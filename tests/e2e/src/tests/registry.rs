@@ -1,0 +1,155 @@
+//! Images from a real registry, Debian's docker-registry on the node's loopback; they get there by skopeo.
+
+use std::fs;
+use std::process::Command;
+
+use e2e::images::archive;
+use e2e::node::container;
+use e2e::{Background, Finished, TestNode};
+
+tests! {
+    an_image_is_pulled_by_tag_and_digest_without_encryption,
+    a_private_registry_with_a_certificate_of_ones_own,
+    a_pull_that_fails_backs_off_and_ends_with_its_pod,
+}
+
+/// `secret`, as htpasswd(1) writes it with bcrypt.
+const USER: &str = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+/// A registry on port 5000 of the node. Dropping it ends it.
+struct Registry {
+    pid: u32,
+    _process: Background,
+}
+
+impl Registry {
+    fn start(node: &TestNode, more: &str) -> Self {
+        let storage = node.path("registry").display().to_string();
+        let config = node.path("registry.yml");
+        let text = format!(
+            "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {storage}}}\nhttp:\n  addr: 127.0.0.1:5000\n{more}"
+        );
+        fs::write(&config, text).unwrap();
+        let mut process = Background::start(&mut node.inside("docker-registry", &["serve", config.to_str().unwrap()]));
+        process.expect("listening on");
+        let pid = node.process("docker-registry").pid;
+        Self { pid, _process: process }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        Command::new("kill").arg("-KILL").arg(self.pid.to_string()).status().unwrap();
+    }
+}
+
+fn push(node: &TestNode, name: &str, more: &[&str]) {
+    let source = format!("docker-archive:{}", archive("busybox").display());
+    let target = format!("docker://127.0.0.1:5000/{name}");
+    let arguments = [&["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"], more, &[&source, &target]];
+    Finished::run(&mut node.inside("skopeo", &arguments.concat()), b"").ok();
+}
+
+fn pod(name: &str, image: &str, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {more}\n  containers:\n  - name: main\n    \
+         image: {image}\n    imagePullPolicy: Always\n    \
+         command: [sh, -c, 'trap \"exit 0\" TERM; sleep infinity & wait']\n"
+    )
+}
+
+/// Messages of the events of a Pod with this reason.
+fn events(node: &TestNode, pod: &str, reason: &str) -> Vec<String> {
+    let events = node.api().get("/api/v1/namespaces/default/events");
+    let of_pod = |event: &&serde_json::Value| event["involvedObject"]["name"] == pod && event["reason"] == reason;
+    let found = events["items"].as_array().unwrap().iter().filter(of_pod);
+    found.map(|event| event["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn an_image_is_pulled_by_tag_and_digest_without_encryption(node: &mut TestNode) {
+    let registry = Registry::start(node, "");
+    push(node, "app:1", &[]);
+    let said = node.monopod(&["image", "pull", "127.0.0.1:5000/app:1"]).ok();
+    assert!(said.starts_with("pulled 127.0.0.1:5000/app:1, "), "it is the image that was here: {said}");
+    let running = node.run_text(&pod("web", "127.0.0.1:5000/app:1", ""), "web");
+    let image_id = container(&running, "main")["imageID"].as_str().unwrap().to_owned();
+    assert!(image_id.starts_with("127.0.0.1:5000/app@sha256:"), "{image_id}");
+    assert_eq!(events(node, "web", "Pulling"), ["Pulling image \"127.0.0.1:5000/app:1\""]);
+    let pulled = events(node, "web", "Pulled").remove(0);
+    assert!(pulled.starts_with("Successfully pulled image \"127.0.0.1:5000/app:1\" in "), "{pulled}");
+    assert!(pulled.ends_with(" bytes."), "{pulled}");
+
+    // By digest, after all that was here is gone.
+    node.delete_pod("web");
+    for name in ["127.0.0.1:5000/app:1", "busybox:stable"] {
+        node.monopod(&["image", "remove", name]).ok();
+    }
+    node.run_text(&pod("pinned", &image_id, ""), "pinned");
+    assert_eq!(node.exec("pinned", "main", &["echo", "alive"]), "alive\n");
+    let pruned = node.monopod(&["image", "prune", "--all"]).ok();
+    assert!(pruned.starts_with("0 images removed"), "it is in use: {pruned}");
+    node.delete_pod("pinned");
+    let pruned = node.monopod(&["image", "prune", "--all"]).ok();
+    assert!(pruned.contains("1 images removed"), "{pruned}");
+    drop(registry);
+}
+
+fn a_private_registry_with_a_certificate_of_ones_own(node: &mut TestNode) {
+    let at = |name: &str| node.path(name).display().to_string();
+    fs::create_dir_all(node.path("certificates/127.0.0.1:5000")).unwrap();
+    let (key, certificate) = (at("key.pem"), at("certificates/127.0.0.1:5000/ca.crt"));
+    let subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "30"];
+    let made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    // rustls takes no certificate of an authority for one of a server (webpki, `CaUsedAsEndEntity`).
+    let server = ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &certificate];
+    Finished::run(Command::new("openssl").args(made).args(subject).args(server), b"").ok();
+    fs::write(node.path("htpasswd"), USER).unwrap();
+    let more = format!(
+        "  tls: {{certificate: '{certificate}', key: '{key}'}}\nauth:\n  htpasswd: {{realm: r, path: {}}}\n",
+        at("htpasswd")
+    );
+    let directory = at("certificates");
+    let registry = Registry::start(node, &more);
+    push(node, "app:1", &["--dest-creds=me:secret"]);
+
+    let said = node.monopod(&["image", "pull", "127.0.0.1:5000/app:1"]).fails();
+    assert!(said.contains("cannot speak TLS with 127.0.0.1:5000"), "{said}");
+    node.stop_daemon();
+    node.serve_arguments = vec!["--registry-ca-dir".into(), directory];
+    node.start_daemon();
+    let said = node.monopod(&["image", "pull", "127.0.0.1:5000/app:1"]).fails();
+    assert!(said.contains("it wants user and password, and there are none for it"), "{said}");
+    let asked = ["image", "pull", "127.0.0.1:5000/app:1", "--quiet", "--username", "me", "--password-stdin"];
+    let said = node.monopod_with(&asked, b"wrong\n").fails();
+    assert!(said.contains("refuses access to manifest 1") && !said.contains("wrong"), "{said}");
+    node.monopod_with(&asked, b"secret\n").ok();
+
+    // A Pod brings its own credentials.
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: regcred}\ntype: kubernetes.io/dockerconfigjson\n\
+                  stringData:\n  .dockerconfigjson: '{\"auths\": {\"127.0.0.1:5000\": {\"auth\": \"bWU6c2VjcmV0\"}}}'\n";
+    node.apply_text(secret).ok();
+    node.run_text(&pod("private", "127.0.0.1:5000/app:1", "imagePullSecrets: [{name: regcred}]"), "private");
+    node.delete_pod("private");
+    drop(registry);
+}
+
+fn a_pull_that_fails_backs_off_and_ends_with_its_pod(node: &mut TestNode) {
+    let registry = Registry::start(node, "");
+    node.apply_text(&pod("lost", "127.0.0.1:5000/absent:1", "imagePullSecrets: [{name: nothing}]")).ok();
+    let waiting = |reason: &'static str| {
+        move |pod: &serde_json::Value| container(pod, "main")["state"]["waiting"]["reason"] == reason
+    };
+    let seen = node.wait_for("lost", "ErrImagePull", waiting("ErrImagePull"));
+    let message = container(&seen, "main")["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("manifest 1 not found in 127.0.0.1:5000"), "{message}");
+    let seen = node.wait_for("lost", "ImagePullBackOff", waiting("ImagePullBackOff"));
+    let message = container(&seen, "main")["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("Back-off pulling image \"127.0.0.1:5000/absent:1\": ErrImagePull: "), "{message}");
+    let missing = events(node, "lost", "FailedToRetrieveImagePullSecret").remove(0);
+    assert!(missing.contains("(nothing)"), "{missing}");
+    // It heals by itself when the image comes.
+    push(node, "absent:1", &[]);
+    node.wait_ready("lost");
+    node.delete_pod("lost");
+    drop(registry);
+}
