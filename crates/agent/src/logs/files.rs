@@ -121,8 +121,8 @@ impl OpenLog {
         self.inode == other.inode
     }
 
-    /// Moves to the start of the last `wanted` whole lines of `stream` and returns how many there are.
-    fn seek_to_last_lines(&mut self, wanted: u64, stream: StreamFilter) -> io::Result<u64> {
+    /// Moves to the start of the last `wanted` lines and returns how many there are.
+    fn seek_to_last_lines(&mut self, wanted: u64, lines: &mut LineEnds) -> io::Result<u64> {
         let end = self.file.metadata()?.len();
         let mut found = 0;
         let mut tail: Vec<u8> = Vec::new();
@@ -138,7 +138,7 @@ impl OpenLog {
             while let Some(newline) = block.get(..line_end).and_then(|head| head.iter().rposition(|&b| b == b'\n')) {
                 let line = block.get(newline + 1..line_end).unwrap_or_default();
                 let position = from + u64::try_from(newline + 1).unwrap_or_default();
-                if ends_line(line, stream) {
+                if lines.is_end(line) {
                     if found == wanted {
                         // `line` is the last one before those that are wanted: start behind it.
                         self.offset = position + u64::try_from(line.len() + 1).unwrap_or_default();
@@ -153,7 +153,7 @@ impl OpenLog {
             start = from;
         }
         self.offset = 0;
-        if ends_line(&tail, stream) {
+        if lines.is_end(&tail) {
             if found == wanted {
                 self.offset = u64::try_from(tail.len() + 1).unwrap_or_default();
                 return Ok(found);
@@ -164,20 +164,33 @@ impl OpenLog {
     }
 }
 
-/// Parts of a long line count once, by their last part.
-fn ends_line(raw: &[u8], stream: StreamFilter) -> bool {
-    LogLine::parse(raw).is_some_and(|line| !line.partial && stream.takes(line.stream))
+/// Tells line ends from parts, reading backwards: parts of a long line count once, by their last part, and so does a
+/// line that its container has begun and not ended.
+struct LineEnds {
+    stream: StreamFilter,
+    /// Of which stream something later was seen: stdout, stderr.
+    seen: [bool; 2],
+}
+
+impl LineEnds {
+    fn is_end(&mut self, raw: &[u8]) -> bool {
+        let Some(line) = LogLine::parse(raw).filter(|line| self.stream.takes(line.stream)) else { return false };
+        let [stdout, stderr] = &mut self.seen;
+        let seen = if line.stream == b"stderr" { stderr } else { stdout };
+        !std::mem::replace(seen, true) || !line.partial
+    }
 }
 
 /// Drops what comes before the last `wanted` lines.
 pub fn keep_last_lines(files: Vec<OpenLog>, wanted: u64, stream: StreamFilter) -> io::Result<Vec<OpenLog>> {
     let mut kept = Vec::new();
     let mut missing = wanted;
+    let mut lines = LineEnds { stream, seen: [false; 2] };
     for (age, mut file) in files.into_iter().rev().enumerate() {
         if age > 0 && missing == 0 {
             break;
         }
-        missing -= file.seek_to_last_lines(missing, stream)?;
+        missing -= file.seek_to_last_lines(missing, &mut lines)?;
         kept.push(file);
     }
     kept.reverse();
@@ -246,6 +259,26 @@ mod tests {
             let kept = keep_last_lines(files, wanted as u64, StreamFilter::All).unwrap();
             let expected = all[300_usize.saturating_sub(wanted)..].concat();
             assert!(texts(kept).concat() == expected, "the last {wanted} lines");
+        }
+    }
+
+    #[test]
+    fn a_begun_line_counts_as_one() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        let record = |stream: &str, tag: &str, text: &str| format!("2026-01-01T00:00:00Z {stream} {tag} {text}\n");
+        let records = [
+            record("stdout", "F", "four"),
+            record("stdout", "P", "fi"),
+            record("stdout", "F", "ve"),
+            record("stderr", "F", "oops"),
+            record("stdout", "P", "begun"),
+            record("stderr", "P", "too"),
+        ];
+        fs::write(log.directory_path().join("0.log"), records.concat()).unwrap();
+        for (wanted, first) in [(0, 6), (1, 5), (2, 4), (3, 3), (4, 1), (5, 0), (6, 0)] {
+            let kept = keep_last_lines(log.open_all(None).unwrap(), wanted, StreamFilter::All).unwrap();
+            assert_eq!(texts(kept).concat(), records[first..].concat(), "the last {wanted} lines");
         }
     }
 
