@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -12,6 +13,10 @@ use crate::error::OpenStoreError;
 
 /// What the lock file says once the objects file has been made: from then on a missing one is a loss, not a start.
 const IN_USE: &[u8] = b"in use\n";
+
+/// How long the lock of a daemon that was just killed may outlive it: a child that it had cloned and that has not yet
+/// executed its program shares the descriptor.
+const RELEASE: Duration = Duration::from_secs(1);
 
 /// The directory, locked as long as this lives (flock(2)).
 #[derive(Debug)]
@@ -31,10 +36,14 @@ impl Directory {
         let lock_path = path.join("lock");
         let failed = |cause| OpenStoreError::Lock { path: lock_path.clone(), cause };
         let mut lock = open_private(&lock_path).map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(OpenStoreError::Locked { directory: path.to_owned() }),
-            Err(errno) => return Err(failed(errno.into())),
+        let patience = Instant::now() + RELEASE;
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if Instant::now() < patience => std::thread::sleep(RELEASE / 100),
+                Err(Errno::WOULDBLOCK) => return Err(OpenStoreError::Locked { directory: path.to_owned() }),
+                Err(errno) => return Err(failed(errno.into())),
+            }
         }
         let mut mark = Vec::new();
         lock.read_to_end(&mut mark).map_err(failed)?;

@@ -297,9 +297,11 @@ struct Mounts {
 /// Reads `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 fn find_mounts(mountinfo: &str) -> Mounts {
     let mut mounts = Mounts { v2: None, v1: Vec::new(), shown: Vec::new() };
+    let mut points = std::collections::HashSet::new();
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
-        let Some(point) = before.split(' ').nth(4) else { continue };
+        // A hierarchy that is mounted over itself stands there twice.
+        let Some(point) = before.split(' ').nth(4).filter(|point| points.insert(*point)) else { continue };
         let mut after = after.split(' ');
         let (kind, options) = (after.next().unwrap_or_default(), after.nth(1).unwrap_or_default());
         let point = PathBuf::from(point);

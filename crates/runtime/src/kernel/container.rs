@@ -509,8 +509,11 @@ fn describe(error: &RuntimeError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
+        let message = error.to_string();
+        // std adds the number to the kernel's word; a person needs only the word.
+        let word = message.split_once(" (os error ").map_or(message.as_str(), |(word, _number)| word);
         text.push_str(": ");
-        text.push_str(&error.to_string());
+        text.push_str(word);
         cause = error.source();
     }
     text
