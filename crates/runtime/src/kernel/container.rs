@@ -211,7 +211,7 @@ impl Kernel {
                 .iter()
                 .map(|mount| match &mount.source {
                     MountSource::HostPath(path) => {
-                        clone_host_path(path, mount).map(Some).map_err(|e| (mount.clone(), path.clone(), e))
+                        clone_host_path(path, mount).map(Some).map_err(|e| Box::new((mount.clone(), path.clone(), e)))
                     }
                     MountSource::PodTmpfs(_) => Ok(None),
                 })
@@ -219,7 +219,8 @@ impl Kernel {
         });
         match tokio::time::timeout(START_LIMIT, opened).await {
             Ok(Ok(Ok(mounts))) => Ok(mounts),
-            Ok(Ok(Err((mount, path, source)))) => {
+            Ok(Ok(Err(failed))) => {
+                let (mount, path, source) = *failed;
                 let volume = mount.volume.as_str();
                 let (step, path) = match mount.sub_path {
                     Some(sub_path) => (infra::sub_path::step(volume), sub_path),
