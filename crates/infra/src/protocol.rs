@@ -218,9 +218,6 @@ pub struct ProcessPlan {
     /// Filter of system calls, as instructions of classic BPF in the machine's byte order (seccomp(2)).
     #[n(9)]
     pub seccomp: Option<minicbor::bytes::ByteVec>,
-    /// AppArmor profile to run under (apparmor(7)).
-    #[n(10)]
-    pub apparmor: Option<String>,
 }
 
 /// One mount of a container.

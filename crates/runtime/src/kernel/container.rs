@@ -430,7 +430,6 @@ impl Kernel {
             no_new_privileges: security.no_new_privileges,
             tty,
             seccomp: self.seccomp_program(record, capabilities)?.map(Into::into),
-            apparmor: None,
         })
     }
 
