@@ -40,9 +40,13 @@ impl Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
 
-        // setsid(1) makes the terminal the controlling one, so that Ctrl-C and SIGWINCH arrive.
-        let mut session = Command::new("setsid");
-        session.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        // setsid(1) makes the terminal the controlling one, so that Ctrl-C and SIGWINCH arrive. A shell cannot trap what was
+        // ignored when it started, and whoever runs the tests in the background ignores SIGINT: env(1) undoes that.
+        let mut session = Command::new("env");
+        session
+            .args(["--default-signal", "setsid", "--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => session.env(name, value),
