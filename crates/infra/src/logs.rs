@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
-use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate, openat, renameat, unlinkat};
+use rustix::fs::{FileType, Mode, OFlags, RenameFlags, fstat, ftruncate, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use crate::failure::{At, tolerate};
@@ -11,6 +11,9 @@ use crate::protocol::Failure;
 
 /// A longer line is split into parts tagged `P`, the last one `F`, as containerd and CRI-O do it.
 const LINE_LIMIT: usize = 16 * 1024;
+
+/// Where the tag stands in a line: after a time stamp of 30 bytes, a stream's name of six, and two spaces.
+const TAG: usize = 38;
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +78,7 @@ impl Log {
         };
         let mut lines = Vec::with_capacity(data.len() + data.len() / 2 + 128);
         format_lines(pending, stream, data, now, &mut lines);
-        self.append(&lines, now)
+        self.append(&lines)
     }
 
     /// Writes a begun line that will not be finished, tagged `P` as containerd does.
@@ -87,17 +90,26 @@ impl Log {
                 pending.bytes = Vec::new();
             }
         }
-        self.append(&lines, now)
+        self.append(&lines)
     }
 
-    fn append(&mut self, lines: &[u8], now: Timestamp) -> Option<Lost> {
-        if lines.is_empty() {
-            return None;
+    /// A batch of short lines grows by its prefixes: it is cut between lines where the file is full.
+    fn append(&mut self, mut lines: &[u8]) -> Option<Lost> {
+        let mut lost = None;
+        while !lines.is_empty() {
+            let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+            let (fitting, rest) = lines.split_at(last_line_end(lines, room).unwrap_or(lines.len()));
+            lost = self.append_fitting(fitting, !rest.is_empty()).or(lost);
+            lines = rest;
         }
+        lost
+    }
+
+    fn append_fitting(&mut self, lines: &[u8], full: bool) -> Option<Lost> {
         match write_all(&self.file, lines) {
             Ok(()) => {
                 self.size += lines.len() as u64;
-                self.rotate_if_due(now);
+                self.rotate_if_due(full);
                 None
             }
             Err(error) => {
@@ -110,18 +122,33 @@ impl Log {
     }
 
     /// Rotates between lines; a stream that never ends its line may delay that up to twice the size.
-    fn rotate_if_due(&mut self, now: Timestamp) {
+    fn rotate_if_due(&mut self, full: bool) {
         let mid_line = self.stdout.split || self.stderr.split;
-        if self.size < self.max_size || (mid_line && self.size < self.max_size.saturating_mul(2)) {
+        if !full && (self.size < self.max_size || (mid_line && self.size < self.max_size.saturating_mul(2))) {
             return;
         }
         // A failed rotation is tried again at the next write; until then the file grows.
-        if rename_away(&self.directory, &self.name, now).is_ok()
+        if rename_away(&self.directory, &self.name).is_ok()
             && let Ok((file, size)) = open_file(&self.directory, &self.name)
         {
             (self.file, self.size) = (file, size);
             remove_old(&self.directory, &self.name, self.max_files as usize - 1);
         }
+    }
+}
+
+/// Where the last whole line within `room` bytes of a batch ends; `None` if all of it fits, or nothing does.
+fn last_line_end(lines: &[u8], room: usize) -> Option<usize> {
+    if lines.len() <= room {
+        return None;
+    }
+    let mut end = memchr::memrchr(b'\n', lines.get(..room)?)? + 1;
+    loop {
+        let start = memchr::memrchr(b'\n', lines.get(..end - 1)?).map_or(0, |newline| newline + 1);
+        if lines.get(start + TAG) == Some(&b'F') {
+            return Some(end);
+        }
+        end = Some(start).filter(|start| *start > 0)?;
     }
 }
 
@@ -137,9 +164,10 @@ fn open_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<(OwnedFd, u6
     Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
 }
 
-fn rename_away(directory: &OwnedFd, name: &str, now: Timestamp) -> rustix::io::Result<()> {
-    let stamp = now.strftime("%Y%m%d-%H%M%S-%9f");
-    renameat(directory, name, directory, format!("{name}.{stamp}"))
+/// The name has the moment of the rotation, not of the output: a batch may fill several files. It replaces none.
+fn rename_away(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
+    let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S-%9f");
+    renameat_with(directory, name, directory, format!("{name}.{stamp}"), RenameFlags::NOREPLACE)
 }
 
 fn remove_old(directory: &OwnedFd, name: &str, keep: usize) {
@@ -279,6 +307,23 @@ mod tests {
         }
         assert_eq!(*numbers.last().unwrap(), 99);
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost or doubled in what is kept");
+    }
+
+    #[test]
+    fn a_batch_of_short_lines_is_cut_where_the_file_is_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(directory.path(), 1000, 100);
+        let batch: String = (0..200).map(|number| format!("{number}\n")).collect();
+        log.write(Stream::Stdout, batch.as_bytes(), now());
+        log.write(Stream::Stdout, &[&[b'x'; 20_000][..], b"\nlast\n"].concat(), now());
+        let mut count = 0;
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+            assert!(text.len() <= 1000 || text.contains("xxx"), "{} bytes", text.len());
+            assert!(text.is_empty() || text.lines().last().unwrap().as_bytes()[TAG] == b'F', "cut within a line");
+            count += text.lines().count();
+        }
+        assert_eq!(count, 200 + 2 + 1);
     }
 
     #[test]
