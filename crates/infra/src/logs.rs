@@ -313,9 +313,9 @@ mod tests {
     fn a_batch_of_short_lines_is_cut_where_the_file_is_full() {
         let directory = tempfile::tempdir().unwrap();
         let mut log = log(directory.path(), 1000, 100);
-        let batch: String = (0..200).map(|number| format!("{number}\n")).collect();
+        let batch = (100..300).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("\n") + "\n";
         log.write(Stream::Stdout, batch.as_bytes(), now());
-        log.write(Stream::Stdout, &[&[b'x'; 20_000][..], b"\nlast\n"].concat(), now());
+        log.write(Stream::Stdout, &[vec![b'x'; 20_000], b"\nlast\n".to_vec()].concat(), now());
         let mut count = 0;
         for entry in fs::read_dir(directory.path()).unwrap() {
             let text = fs::read_to_string(entry.unwrap().path()).unwrap();
