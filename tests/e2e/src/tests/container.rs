@@ -185,8 +185,15 @@ fn nginx_of_debian_runs(node: &mut TestNode) {
     node.load_image("nginx");
     let pod = node.run_ready("web");
     let address = pod["status"]["podIP"].as_str().unwrap();
-    let mut fetch = node.role(&["fetch", &format!("{address}:80"), "GET / HTTP/1.0"]);
-    assert!(e2e::Finished::run(&mut fetch, b"").ok().contains("Welcome to nginx"));
+    // Ready without a probe means that it runs; it listens a moment later.
+    let page = e2e::eventually(e2e::limit(20), "nginx answers", || {
+        let mut fetch = node.role(&["fetch", &format!("{address}:80"), "GET / HTTP/1.0"]);
+        match e2e::Finished::run(&mut fetch, b"") {
+            answered if answered.code == 0 => Ok(answered.stdout),
+            refused => Err(refused.stderr),
+        }
+    });
+    assert!(page.contains("Welcome to nginx"), "{page}");
     // Its workers are not root and write to /dev/stdout.
     let mut log = node.background(&["logs", "-f", "web"]);
     log.expect("\"GET / HTTP/1.0\" 200");
