@@ -12,9 +12,6 @@ use crate::protocol::Failure;
 /// A longer line is split into parts tagged `P`, the last one `F`, as containerd and CRI-O do it.
 const LINE_LIMIT: usize = 16 * 1024;
 
-/// Where the tag stands in a line: after a time stamp of 30 bytes, a stream's name of six, and two spaces.
-const TAG: usize = 38;
-
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stream {
@@ -93,23 +90,16 @@ impl Log {
         self.append(&lines)
     }
 
-    /// A batch of short lines grows by its prefixes: it is cut between lines where the file is full.
-    fn append(&mut self, mut lines: &[u8]) -> Option<Lost> {
-        let mut lost = None;
-        while !lines.is_empty() {
-            let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
-            let (fitting, rest) = lines.split_at(last_line_end(lines, room).unwrap_or(lines.len()));
-            lost = self.append_fitting(fitting, !rest.is_empty()).or(lost);
-            lines = rest;
+    /// One write for a batch, so that a reader finds whole lines; a batch of short lines may overrun the size by what its
+    /// prefixes add, some 4 MiB at most.
+    fn append(&mut self, lines: &[u8]) -> Option<Lost> {
+        if lines.is_empty() {
+            return None;
         }
-        lost
-    }
-
-    fn append_fitting(&mut self, lines: &[u8], full: bool) -> Option<Lost> {
         match write_all(&self.file, lines) {
             Ok(()) => {
                 self.size += lines.len() as u64;
-                self.rotate_if_due(full);
+                self.rotate_if_due();
                 None
             }
             Err(error) => {
@@ -122,9 +112,9 @@ impl Log {
     }
 
     /// Rotates between lines; a stream that never ends its line may delay that up to twice the size.
-    fn rotate_if_due(&mut self, full: bool) {
+    fn rotate_if_due(&mut self) {
         let mid_line = self.stdout.split || self.stderr.split;
-        if !full && (self.size < self.max_size || (mid_line && self.size < self.max_size.saturating_mul(2))) {
+        if self.size < self.max_size || (mid_line && self.size < self.max_size.saturating_mul(2)) {
             return;
         }
         // A failed rotation is tried again at the next write; until then the file grows.
@@ -134,21 +124,6 @@ impl Log {
             (self.file, self.size) = (file, size);
             remove_old(&self.directory, &self.name, self.max_files as usize - 1);
         }
-    }
-}
-
-/// Where the last whole line within `room` bytes of a batch ends; `None` if all of it fits, or nothing does.
-fn last_line_end(lines: &[u8], room: usize) -> Option<usize> {
-    if lines.len() <= room {
-        return None;
-    }
-    let mut end = memchr::memrchr(b'\n', lines.get(..room)?)? + 1;
-    loop {
-        let start = memchr::memrchr(b'\n', lines.get(..end - 1)?).map_or(0, |newline| newline + 1);
-        if lines.get(start + TAG) == Some(&b'F') {
-            return Some(end);
-        }
-        end = Some(start).filter(|start| *start > 0)?;
     }
 }
 
@@ -164,7 +139,7 @@ fn open_file(directory: &OwnedFd, name: &str) -> rustix::io::Result<(OwnedFd, u6
     Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
 }
 
-/// The name has the moment of the rotation, not of the output: a batch may fill several files. It replaces none.
+/// The name has the moment of the rotation; it replaces no other file.
 fn rename_away(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
     let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S-%9f");
     renameat_with(directory, name, directory, format!("{name}.{stamp}"), RenameFlags::NOREPLACE)
@@ -307,23 +282,6 @@ mod tests {
         }
         assert_eq!(*numbers.last().unwrap(), 99);
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost or doubled in what is kept");
-    }
-
-    #[test]
-    fn a_batch_of_short_lines_is_cut_where_the_file_is_full() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut log = log(directory.path(), 1000, 100);
-        let batch = (100..300).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("\n") + "\n";
-        log.write(Stream::Stdout, batch.as_bytes(), now());
-        log.write(Stream::Stdout, &[vec![b'x'; 20_000], b"\nlast\n".to_vec()].concat(), now());
-        let mut count = 0;
-        for entry in fs::read_dir(directory.path()).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-            assert!(text.len() <= 1000 || text.contains("xxx"), "{} bytes", text.len());
-            assert!(text.is_empty() || text.lines().last().unwrap().as_bytes()[TAG] == b'F', "cut within a line");
-            count += text.lines().count();
-        }
-        assert_eq!(count, 200 + 2 + 1);
     }
 
     #[test]

@@ -109,5 +109,6 @@ fn logs_are_rotated_and_followed_across(node: &mut TestNode) {
     assert!(sizes.len() > 1, "nothing was rotated: {sizes:?}");
     // kubelet: containerLogMaxSize 10Mi, containerLogMaxFiles 5.
     assert!(sizes.len() <= 5, "{sizes:?}");
-    assert!(sizes.iter().all(|(_, size)| *size <= 11 << 20), "{sizes:?}");
+    // infra writes a batch at once: the prefixes of 512 KiB of such short lines come on top.
+    assert!(sizes.iter().all(|(_, size)| *size <= 15 << 20), "{sizes:?}");
 }
