@@ -131,7 +131,7 @@ impl LogReader {
             if self.files.len() == 1 {
                 match self.present()? {
                     Some(present) if self.files.front().is_some_and(|file| !file.is(&present)) => {
-                        self.files.push_back(present);
+                        self.push_newer(present)?;
                         // What was written between our last read and the rotation is in the old file: once more.
                         if let Some(portion) = self.drain_front(&mut raw)? {
                             return Ok(Some(portion));
@@ -142,6 +142,18 @@ impl LogReader {
             }
             self.files.pop_front();
         }
+    }
+
+    /// The log was rotated, perhaps more than once since we looked: all files after ours, which are newer than it also
+    /// when it was removed meanwhile.
+    fn push_newer(&mut self, present: OpenLog) -> io::Result<()> {
+        let all = self.log.open_all(None)?;
+        let ours = self.files.front().and_then(|front| all.iter().position(|file| file.is(front)));
+        self.files.extend(all.into_iter().skip(ours.map_or(0, |ours| ours + 1)));
+        if self.files.len() == 1 {
+            self.files.push_back(present);
+        }
+        Ok(())
     }
 
     fn drain_front(&mut self, raw: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
