@@ -53,12 +53,6 @@ pub fn ignore_termination() -> io::Result<()> {
     Ok(())
 }
 
-/// Restores the default of SIGPIPE, so that a command whose output is no longer read ends quietly.
-pub fn restore_sigpipe() {
-    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}
-
 /// Sends a signal by number, real-time ones too (pidfd_send_signal(2)).
 pub fn pidfd_send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();

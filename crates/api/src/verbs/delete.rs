@@ -40,7 +40,7 @@ struct Preconditions {
 enum Fate {
     /// It is removed.
     Removed,
-    /// It stays for now, as this.
+    /// It stays until its finalizers are gone, or its grace is over; this is what it is until then.
     Marked(Value),
     /// It is going already, and sooner than asked for.
     Unchanged,
