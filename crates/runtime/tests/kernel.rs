@@ -249,13 +249,14 @@ async fn prints_and_ends() {
 async fn execs() {
     let node = Node::new().await;
     let sandbox = node.runtime.run_pod_sandbox(node.sandbox_config()).await.map_err(chain).unwrap();
-    let mut config = node.container("app", "sleep 1000");
+    // Two commands: a shell with one becomes that program itself, a moment after it was started.
+    let mut config = node.container("app", "sleep 1000; exit");
     config.security.run_as_user = Some(33);
     let id = node.start(&sandbox.id, config).await;
     assert_eq!(node.run(&id, "echo out; echo err >&2; exit 7").await, (Some(7), "out\nerr\n".into()));
     assert_eq!(
         node.run(&id, "id -u; id -g; id -G; echo $HOME; cat /proc/1/comm").await.1,
-        "33\n33\n33 4\n/srv\nsleep\n"
+        "33\n33\n33 4\n/srv\nsh\n"
     );
     assert_eq!(node.run(&id, "echo x > /dev/stdout").await.1, "x\n");
     let request = |command: &[&str], tty: bool| ExecRequest {
