@@ -34,7 +34,7 @@ struct Table<'a> {
     kind: &'static str,
     #[serde(rename = "apiVersion")]
     api_version: &'static str,
-    metadata: TableMeta<'a>,
+    metadata: ListMeta<'a>,
     #[serde(rename = "columnDefinitions")]
     columns: &'static [Column],
     rows: Vec<TableRow<'a>>,
@@ -66,9 +66,22 @@ struct Partial<'a> {
 }
 
 #[derive(Serialize)]
-struct TableMeta<'a> {
-    #[serde(rename = "resourceVersion")]
+#[serde(rename_all = "camelCase")]
+struct ListMeta<'a> {
     resource_version: &'a str,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_item_count: Option<usize>,
+}
+
+/// What a page of a list leaves out.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// Where the next page begins.
+    pub token: Option<String>,
+    /// How many objects are left, if that is known.
+    pub remaining: Option<usize>,
 }
 
 impl Renderer {
@@ -96,25 +109,30 @@ impl Renderer {
         match self.form {
             Form::Object => json.clone(),
             Form::Metadata => encode(&metadata_only(value)),
-            Form::Table => table(revision_text(value), self.kind.columns, vec![self.row(value, now)]),
+            Form::Table => table(ListMeta::of(revision_text(value)), self.kind.columns, vec![self.row(value, now)]),
         }
     }
 
-    /// A whole list. Plain objects are copied from the bytes that the store keeps.
-    pub fn list(&self, list: &ObjectList, now: Timestamp) -> Bytes {
+    /// A list or a page of it. Plain objects are copied from the bytes that the store keeps.
+    pub fn list(&self, list: &ObjectList, rest: &Rest, now: Timestamp) -> Bytes {
         let revision = list.revision.to_string();
+        let metadata = ListMeta {
+            resource_version: &revision,
+            token: rest.token.as_deref(),
+            remaining_item_count: rest.remaining,
+        };
         match self.form {
             Form::Table => {
                 let rows = list.objects.iter().map(|object| self.row(&object.value, now)).collect();
-                table(&revision, self.kind.columns, rows)
+                table(metadata, self.kind.columns, rows)
             }
             Form::Object => {
                 let head = (format!("{}List", self.kind.kind), self.kind.api_version());
-                envelope((&head.0, &head.1), &revision, list.objects.iter().map(|object| object.json.clone()))
+                envelope((&head.0, &head.1), &metadata, list.objects.iter().map(|object| object.json.clone()))
             }
             Form::Metadata => {
                 let items = list.objects.iter().map(|object| encode(&metadata_only(&object.value)));
-                envelope(("PartialObjectMetadataList", "meta.k8s.io/v1"), &revision, items)
+                envelope(("PartialObjectMetadataList", "meta.k8s.io/v1"), &metadata, items)
             }
         }
     }
@@ -126,7 +144,7 @@ impl Renderer {
             Form::Metadata => encode(&metadata_only(&object.value)),
             Form::Table => {
                 let columns = if first { self.kind.columns } else { &[] };
-                table(revision_text(&object.value), columns, vec![self.row(&object.value, now)])
+                table(ListMeta::of(revision_text(&object.value)), columns, vec![self.row(&object.value, now)])
             }
         };
         line(change, &written)
@@ -186,11 +204,16 @@ fn line(change: &str, object: &[u8]) -> Bytes {
     line.into()
 }
 
-fn envelope((kind, api_version): (&str, &str), revision: &str, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let head = format!(
-        r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{revision}"}},"items":["#
-    );
-    let mut body = head.into_bytes();
+impl<'a> ListMeta<'a> {
+    fn of(resource_version: &'a str) -> Self {
+        Self { resource_version, token: None, remaining_item_count: None }
+    }
+}
+
+fn envelope((kind, api_version): (&str, &str), metadata: &ListMeta<'_>, items: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut body = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":"#).into_bytes();
+    body.extend_from_slice(&encode(metadata));
+    body.extend_from_slice(br#","items":["#);
     for (index, item) in items.enumerate() {
         if index > 0 {
             body.push(b',');
@@ -201,8 +224,7 @@ fn envelope((kind, api_version): (&str, &str), revision: &str, items: impl Itera
     body.into()
 }
 
-fn table(revision: &str, columns: &'static [Column], rows: Vec<TableRow<'_>>) -> Bytes {
-    let metadata = TableMeta { resource_version: revision };
+fn table(metadata: ListMeta<'_>, columns: &'static [Column], rows: Vec<TableRow<'_>>) -> Bytes {
     encode(&Table { kind: "Table", api_version: "meta.k8s.io/v1", metadata, columns, rows })
 }
 

@@ -254,10 +254,7 @@ async fn execs() {
     config.security.run_as_user = Some(33);
     let id = node.start(&sandbox.id, config).await;
     assert_eq!(node.run(&id, "echo out; echo err >&2; exit 7").await, (Some(7), "out\nerr\n".into()));
-    assert_eq!(
-        node.run(&id, "id -u; id -g; id -G; echo $HOME; cat /proc/1/comm").await.1,
-        "33\n33\n33 4\n/srv\nsh\n"
-    );
+    assert_eq!(node.run(&id, "id -u; id -g; id -G; echo $HOME; cat /proc/1/comm").await.1, "33\n33\n33 4\n/srv\nsh\n");
     assert_eq!(node.run(&id, "echo x > /dev/stdout").await.1, "x\n");
     let request = |command: &[&str], tty: bool| ExecRequest {
         command: command.iter().map(|word| (*word).to_owned()).collect(),

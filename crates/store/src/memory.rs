@@ -35,14 +35,26 @@ impl Memory {
     }
 
     pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> ObjectList {
-        let first =
-            ObjectKey { resource: resource.to_owned(), namespace: namespace.map(str::to_owned), name: String::new() };
-        let wanted = |key: &ObjectKey| {
-            key.resource == resource && namespace.is_none_or(|namespace| key.namespace.as_deref() == Some(namespace))
-        };
         let objects = self.read();
-        let found = objects.by_key.range(first..).take_while(|(key, _)| wanted(key));
-        ObjectList { revision: objects.revision, objects: found.map(|(_, object)| object.clone()).collect() }
+        ObjectList { revision: objects.revision, objects: objects.of(resource, namespace).cloned().collect() }
+    }
+
+    pub(crate) fn list_at(&self, resource: &str, namespace: Option<&str>, at: u64) -> Result<ObjectList, Expired> {
+        let wanted = |key: &ObjectKey| namespace.is_none_or(|namespace| key.namespace.as_deref() == Some(namespace));
+        let objects = self.read();
+        if at > objects.revision {
+            return Err(Expired { oldest: objects.revision });
+        }
+        let mut then: BTreeMap<ObjectKey, StoredObject> =
+            objects.of(resource, None).map(|object| (object.key.clone(), object.clone())).collect();
+        match objects.feeds.get(resource) {
+            Some(feed) => feed.take_back(at, &mut then)?,
+            // Nothing of it has changed since the store was opened, and nothing before is known.
+            None if at < objects.opened => return Err(Expired { oldest: objects.opened }),
+            None => {}
+        }
+        let found = then.into_values().filter(|object| wanted(&object.key));
+        Ok(ObjectList { revision: at, objects: found.collect() })
     }
 
     pub(crate) fn watch(&self, resource: &str, after: Option<u64>) -> Result<ObjectWatch, Expired> {
@@ -92,6 +104,15 @@ impl Memory {
 }
 
 impl Objects {
+    fn of<'a>(&'a self, resource: &'a str, namespace: Option<&'a str>) -> impl Iterator<Item = &'a StoredObject> {
+        let first =
+            ObjectKey { resource: resource.to_owned(), namespace: namespace.map(str::to_owned), name: String::new() };
+        let wanted = move |key: &ObjectKey| {
+            key.resource == resource && namespace.is_none_or(|namespace| key.namespace.as_deref() == Some(namespace))
+        };
+        self.by_key.range(first..).take_while(move |(key, _)| wanted(key)).map(|(_, object)| object)
+    }
+
     fn feed(&mut self, resource: &str) -> &Feed {
         let (opened, revision) = (self.opened, self.revision);
         self.feeds.entry(resource.to_owned()).or_insert_with(|| Feed::new(opened, revision))

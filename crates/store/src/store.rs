@@ -69,6 +69,11 @@ impl Store {
         self.0.memory.list(resource, namespace)
     }
 
+    /// The objects of a resource as they were at a revision, as far back as [`Store::watch`] can go.
+    pub fn list_at(&self, resource: &str, namespace: Option<&str>, revision: u64) -> Result<ObjectList, Expired> {
+        self.0.memory.list_at(resource, namespace, revision)
+    }
+
     /// The changes of a resource after a revision, or from now on.
     ///
     /// No revision is too old that [`Store::list`] has just given. One of before the store was opened is, and so is one

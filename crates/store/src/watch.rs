@@ -1,12 +1,12 @@
 //! Watches: a bounded history of each resource's changes, read by any number of watchers at their own pace.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::error::Expired;
-use crate::object::WatchEvent;
+use crate::object::{ObjectKey, StoredObject, WatchEvent};
 
 /// How many changes of a resource are kept for watchers.
 pub const HISTORY_EVENTS: usize = 2048;
@@ -68,6 +68,26 @@ impl Feed {
         if changed {
             self.wake.send_replace(());
         }
+    }
+
+    /// Takes the changes after `revision` back: from the objects as they are to what they were.
+    pub(crate) fn take_back(
+        &self,
+        revision: u64,
+        objects: &mut BTreeMap<ObjectKey, StoredObject>,
+    ) -> Result<(), Expired> {
+        let history = lock(&self.history);
+        if revision < history.floor {
+            return Err(Expired { oldest: history.floor });
+        }
+        let newer = history.events.iter().rev().take_while(|event| event.object.revision > revision);
+        for WatchEvent { object, previous, .. } in newer {
+            match previous {
+                Some(previous) => drop(objects.insert(object.key.clone(), previous.clone())),
+                None => drop(objects.remove(&object.key)),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn watch(&self, after: u64) -> Result<ObjectWatch, Expired> {

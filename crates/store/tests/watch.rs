@@ -250,3 +250,29 @@ async fn watchers_share_the_content() {
         assert_eq!(told.json.as_ptr(), written.json.as_ptr());
     }
 }
+
+#[tokio::test]
+async fn a_list_of_the_past_is_what_was_listed_then() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    put(&store, &ObjectKey::cluster("nodes", "n"), 0).await;
+    put(&store, &pod("a"), 0).await;
+    put(&store, &pod("b"), 0).await;
+    let then = store.list("pods", None);
+    put(&store, &pod("a"), 1).await;
+    put(&store, &pod("a"), 2).await;
+    delete(&store, &pod("b")).await;
+    put(&store, &ObjectKey::namespaced("pods", "other", "c"), 0).await;
+    let later = store.list("pods", Some("default"));
+    assert_eq!(store.list_at("pods", None, then.revision).unwrap(), then);
+    assert_eq!(store.list_at("pods", Some("default"), store.revision()).unwrap().objects, later.objects);
+    assert_eq!(store.list_at("nodes", None, then.revision).unwrap().objects, store.list("nodes", None).objects);
+    let future = store.revision() + 1;
+    assert_eq!(store.list_at("pods", None, future).unwrap_err(), Expired { oldest: store.revision() });
+
+    let kept = store.revision();
+    drop(store);
+    let store = open(home.path());
+    assert!(store.list_at("pods", None, kept - 1).is_err(), "no history of before the store was opened");
+    assert_eq!(store.list_at("pods", Some("default"), store.revision()).unwrap().objects, later.objects);
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use spec::validation::FieldError;
+use spec::validation::{FieldError, FieldReason};
 
 use crate::kinds::Kind;
 
@@ -16,6 +16,8 @@ pub struct ApiError {
     reason: &'static str,
     message: String,
     details: Option<Box<Details>>,
+    /// `metadata.continue`: where a client may go on whose page is lost.
+    token: Option<String>,
 }
 
 /// `details` of a `v1.Status`.
@@ -71,7 +73,7 @@ struct WireStatus<'a> {
 impl ApiError {
     /// An error that only one door has.
     pub fn plain(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, token: None }
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
@@ -185,6 +187,25 @@ impl ApiError {
         Self::plain(StatusCode::GONE, "Expired", message)
     }
 
+    /// 410 of a page whose list is no longer known; `token` goes on in the list as it is now.
+    pub fn continue_expired(token: String) -> Self {
+        let mut error = Self::gone(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+             results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+             modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        );
+        error.token = Some(token);
+        error
+    }
+
+    /// 422 of a parameter of list or watch.
+    pub fn invalid_option(field: &str, reason: FieldReason, value: Option<&str>, detail: &str) -> Self {
+        let value = value.map_or(serde_json::Value::Null, serde_json::Value::from);
+        let error = FieldError { field: field.to_owned(), reason, value, detail: detail.to_owned() };
+        Self::invalid("ListOptions", "meta.k8s.io", "", &[error], "ListOptions")
+    }
+
     /// 413.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
@@ -223,10 +244,11 @@ impl ApiError {
 
     /// The Status as JSON.
     pub fn to_json(&self) -> Bytes {
+        let token = self.token.as_deref();
         encode(&WireStatus {
             kind: "Status",
             api_version: "v1",
-            metadata: serde_json::Map::new(),
+            metadata: token.map(|token| ("continue".to_owned(), token.into())).into_iter().collect(),
             status: "Failure",
             message: &self.message,
             reason: self.reason,

@@ -23,6 +23,11 @@ impl FieldSelector {
         terms.map(|term| parse_term(kind, term, text)).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `object` passes every term.
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|term| (term.read.of(object) == term.value) == term.equal)

@@ -31,6 +31,11 @@ impl Filter {
         })
     }
 
+    /// Whether labels and fields are left open.
+    pub fn is_open(&self) -> bool {
+        self.labels == LabelSelector::default() && self.fields.is_empty()
+    }
+
     /// Whether `object` is meant.
     pub fn matches(&self, object: &Value) -> bool {
         let in_namespace =

@@ -115,7 +115,7 @@ async fn what_is_wrong_with_a_request_is_told_as_kubernetes_words_it() {
             "Timeout",
             "Too large resource version: 999999999, current:",
         ),
-        (get(&format!("{PODS}?continue=abc")).await, 410, "Expired", "the provided continue parameter is not known"),
+        (get(&format!("{PODS}?continue=abc")).await, 400, "BadRequest", "continue key is not valid"),
         (raw("application/json", "{").await, 400, "BadRequest", "invalid JSON"),
         (raw("application/json", "[]").await, 400, "BadRequest", "the body is not a JSON object"),
         (raw("application/yaml", "{a: [").await, 400, "BadRequest", "invalid YAML"),

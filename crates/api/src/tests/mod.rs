@@ -5,6 +5,7 @@ mod discovering;
 mod doors;
 mod errors;
 mod images;
+mod listing;
 mod objects;
 mod patching;
 mod serving;

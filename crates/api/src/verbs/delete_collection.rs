@@ -5,6 +5,7 @@ use http::StatusCode;
 use crate::context::{Call, Context};
 use crate::http::reply::{Reply, whole};
 use crate::http::status::ApiError;
+use crate::render::Rest;
 use crate::selector::Filter;
 use crate::verbs::delete::{DeleteOptions, delete_one};
 use crate::verbs::list::select;
@@ -24,5 +25,5 @@ pub async fn delete_collection(call: &Call, options: &DeleteOptions) -> Result<R
         }
     }
     list.objects = removed;
-    Ok(whole(StatusCode::OK, renderer.content_type(), renderer.list(&list, Context::now())))
+    Ok(whole(StatusCode::OK, renderer.content_type(), renderer.list(&list, &Rest::default(), Context::now())))
 }

@@ -9,6 +9,7 @@ mod get;
 mod list;
 mod metadata;
 mod options;
+mod page;
 mod patch;
 mod update;
 mod watch;

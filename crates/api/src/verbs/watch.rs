@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use spec::validation::FieldReason;
 use store::{ObjectWatch, StoredObject, WatchEvent, WatchKind};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
@@ -113,16 +114,24 @@ impl Watch {
         let shutdown = self.context.shutdown.clone();
         tokio::select! {
             () = shutdown.cancelled() => self.ended = true,
-            () = sleep_until(self.end) => self.ended = true,
+            () = sleep_until(self.end) => {
+                self.ended = true;
+                // So that the client's next watch begins as late as possible.
+                if self.bookmarks.is_some() {
+                    self.bookmark();
+                }
+            }
             change = self.changes.next() => match change {
                 Some(change) => self.queue_change(&change),
                 None => self.end_of_changes(),
             },
-            () = tick(&mut self.bookmarks) => {
-                let revision = self.changes.revision().max(self.started_after);
-                self.ready.push_back(self.renderer.bookmark(revision, false));
-            }
+            () = tick(&mut self.bookmarks) => self.bookmark(),
         }
+    }
+
+    fn bookmark(&mut self) {
+        let revision = self.changes.revision().max(self.started_after);
+        self.ready.push_back(self.renderer.bookmark(revision, false));
     }
 
     fn end_of_changes(&mut self) {
@@ -164,14 +173,16 @@ fn left(before: &StoredObject, after: &StoredObject) -> StoredObject {
 
 /// `sendInitialEvents`, which stands only with `resourceVersionMatch=NotOlderThan` (KEP-3157).
 fn initial_events(call: &Call) -> Result<Option<bool>, ApiError> {
+    let forbidden =
+        |why: &str| Err(ApiError::invalid_option("resourceVersionMatch", FieldReason::Forbidden, None, why));
     let given = call.query.get("sendInitialEvents").map(|_| call.query.flag("sendInitialEvents"));
     match (given, call.query.get("resourceVersionMatch")) {
-        (None, Some(_)) => Err(ApiError::unprocessable(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-        (Some(_), matching) if matching != Some("NotOlderThan") => Err(ApiError::unprocessable(
-            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )),
+        (None, Some(_)) => {
+            forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+        }
+        (Some(_), matching) if matching != Some("NotOlderThan") => {
+            forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        }
         (given, _) => Ok(given),
     }
 }
