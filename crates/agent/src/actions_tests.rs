@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use spec::{Digest, PodRef, PodUid, Timestamp};
 
 use super::*;
-use crate::observation::{RememberedExit, RememberedRun};
+use crate::observation::{RememberedExit, RememberedRun, RunFindings};
 use crate::testing::{desired_pod, pod};
 
 fn now() -> Now {
@@ -70,7 +70,13 @@ fn observe(sandboxes: Vec<PodSandboxStatus>, runs: &[&str]) -> PodObservation {
 
 fn show(actions: &PodActions) -> String {
     let mut words = Vec::new();
-    words.extend(actions.stop.iter().map(|stop| format!("stop {}", stop.id)));
+    words.extend(actions.stop.iter().map(|stop| match stop.after.as_slice() {
+        [] => format!("stop {}", stop.id),
+        after => {
+            let after: Vec<_> = after.iter().map(ContainerId::as_str).collect();
+            format!("stop {} after {}", stop.id, after.join(" "))
+        }
+    }));
     words.extend(actions.discard.iter().map(|discard| format!("discard {}", discard.id)));
     words.extend(actions.discard_sandboxes.iter().map(|id| format!("discard {id}")));
     words.extend(actions.run_sandbox.iter().map(|run| format!("sandbox {} dead {}", run.attempt, run.dead.len())));
@@ -85,9 +91,13 @@ fn show(actions: &PodActions) -> String {
     words.join(", ")
 }
 
+/// A container whose name begins with `s` is a sidecar.
 fn spec(policy: &str, init: &[&str], apps: &[&str]) -> Value {
-    let list =
-        |names: &[&str]| -> Value { names.iter().map(|name| json!({ "name": name, "image": "app:1" })).collect() };
+    let container = |name: &&str| {
+        let restart_policy = name.starts_with('s').then_some("Always");
+        json!({ "name": name, "image": "app:1", "restartPolicy": restart_policy })
+    };
+    let list = |names: &[&str]| -> Value { names.iter().map(container).collect() };
     json!({ "restartPolicy": policy, "initContainers": list(init), "containers": list(apps) })
 }
 
@@ -179,6 +189,109 @@ fn a_pod_that_syncs_does_the_next_thing() {
         let observed = observe(sandboxes.clone(), runs);
         let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
         assert_eq!(show(&actions), *wanted, "{policy} {init:?} {apps:?} with {runs:?}");
+    }
+}
+
+#[test]
+fn sidecars_gate_what_follows_them_and_are_kept_alive() {
+    let ready = || vec![ready(0)];
+    let cases: &[Case] = &[
+        ("Always", &["s"], &["a"], vec![], &[], "sandbox 0 dead 0, start s/0"),
+        ("Always", &["s"], &["a"], ready(), &[], "start s/0"),
+        ("Always", &["s"], &["a"], ready(), &["s/0@s0 created"], "start s/0 again"),
+        ("Always", &["s"], &["a", "b"], ready(), &["s/0@s0 running"], "start a/0, start b/0"),
+        // It ended before it had opened the gate: the gate stays shut until it runs again.
+        ("Always", &["s"], &["a"], ready(), &["s/0@s0 exit 0"], "start s/1"),
+        ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 1"], "start s/1"),
+        ("Never", &["s", "i"], &["a"], ready(), &["s/0@s0 running"], "start i/0"),
+        ("Never", &["s", "i"], &["a"], ready(), &["s/0@s0 running", "i/0@s0 running"], ""),
+        // Beside a later init container it is only kept alive.
+        ("Never", &["s", "i"], &["a"], ready(), &["s/0@s0 exit 1", "i/0@s0 running"], "start s/1"),
+        ("Always", &["s", "i"], &["a"], ready(), &["s/0@s0 exit 1", "i/0@s0 exit 0"], "start s/1, start a/0"),
+        ("Always", &["s", "i"], &["a"], ready(), &["s/0@s0 running", "i/0@s0 exit 0"], "start a/0"),
+        ("Always", &["s", "i"], &["a"], ready(), &["s/0@s0 exit 1", "i/0@s0 exit 1"], "start s/1, start i/1"),
+        ("Always", &["i", "s"], &["a"], ready(), &["i/0@s0 exit 0", "s/0@s0 running"], "start a/0"),
+        ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 running"], "start s2/0"),
+        ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 exit 0", "s2/0@s0 running"], "start s/1, start a/0"),
+        // Beside the app, whatever the policy.
+        ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 0", "a/0@s0 running"], "start s/1"),
+        ("OnFailure", &["s", "s2"], &["a"], ready(), &["s2/0@s0 running", "a/0@s0 running"], "start s/0"),
+        // The app decides about the end, and an init container that failed for good.
+        ("Never", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 0"], "ended"),
+        ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 1", "a/0@s0 exit 0"], "ended"),
+        ("Never", &["s"], &["a", "b"], ready(), &["s/0@s0 running", "a/0@s0 exit 0", "b/0@s0 running"], ""),
+        ("OnFailure", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 1"], "start a/1"),
+        ("Never", &["s", "i"], &["a"], ready(), &["s/0@s0 running", "i/0@s0 exit 1"], "ended"),
+        // A dead sandbox: all again.
+        (
+            "Always",
+            &["s"],
+            &["a"],
+            vec![dead(0)],
+            &["s/0@s0 exit 137", "a/0@s0 exit 137"],
+            "sandbox 1 dead 1, start s/1",
+        ),
+        ("Never", &["s"], &["a"], vec![dead(0)], &["s/0@s0 exit 137", "a/0@s0 exit 137"], "ended"),
+    ];
+    for (policy, init, apps, sandboxes, runs, wanted) in cases {
+        let desired = desired_pod(&pod(&spec(policy, init, apps)));
+        let observed = observe(sandboxes.clone(), runs);
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), *wanted, "{policy} {init:?} {apps:?} with {runs:?}");
+    }
+}
+
+#[test]
+fn a_sidecar_that_has_not_started_holds_up_only_what_never_ran() {
+    let decide = |init: &[&str], runs: &[&str], findings: RunFindings| {
+        let desired = desired_pod(&pod(&spec("Never", init, &["a"])));
+        let mut observed = observe(vec![ready(0)], runs);
+        observed.findings.insert(ContainerId::new("s/0@s0"), findings);
+        show(&compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now()))
+    };
+    let starting = RunFindings { started: false, ready: false, condemned: None };
+    let unready = RunFindings { started: true, ..starting };
+    let condemned = RunFindings { condemned: Some(StopCause::DefinitionChanged), ..starting };
+    assert_eq!(decide(&["s"], &["s/0@s0 running"], starting), "");
+    assert_eq!(decide(&["s"], &["s/0@s0 running"], unready), "start a/0", "started is enough");
+    assert_eq!(decide(&["s", "i"], &["s/0@s0 running", "i/0@s0 exit 0"], starting), "start a/0", "it had started");
+    assert_eq!(decide(&["s"], &["s/0@s0 running"], condemned), "stop s/0@s0");
+    assert_eq!(decide(&["s"], &["s/0@s0 running", "a/0@s0 running"], condemned), "stop s/0@s0");
+}
+
+#[test]
+fn sidecars_end_after_the_app_from_the_last_to_the_first() {
+    let desired = desired_pod(&pod(&spec("Always", &["s", "i", "s2"], &["a", "b"])));
+    let cases: &[(&[&str], &str)] = &[
+        (
+            &["s/0@s0 running", "s2/0@s0 running", "a/0@s0 running", "b/0@s0 running"],
+            "stop a/0@s0, stop b/0@s0, stop s/0@s0 after a/0@s0 b/0@s0 s2/0@s0, stop s2/0@s0 after a/0@s0 b/0@s0",
+        ),
+        (&["s/0@s0 running", "s2/0@s0 running", "a/0@s0 exit 0"], "stop s/0@s0 after s2/0@s0, stop s2/0@s0"),
+        (&["s/0@s0 running"], "stop s/0@s0"),
+        // An init container under way ends at once, and nothing waits for it.
+        (&["s/0@s0 running", "i/0@s0 running"], "stop i/0@s0, stop s/0@s0"),
+        (&["s/0@s0 exit 1", "a/0@s0 exit 1"], "ended"),
+    ];
+    for (runs, wanted) in cases {
+        let observed = observe(vec![ready(0)], runs);
+        let ending = PodLifecycle::Terminating { deadline: now().boot };
+        assert_eq!(show(&compute_pod_actions(&desired, ending, &observed, now())), *wanted, "{runs:?}");
+    }
+    let nobody_knows = containers_to_end(None, &observe(vec![ready(0)], &["s/0@s0 running", "a/0@s0 running"]));
+    assert!(nobody_knows.iter().all(|stop| stop.after.is_empty()));
+}
+
+#[test]
+fn a_condemned_run_counts_as_failed_and_waits_for_its_back_off() {
+    for (policy, wanted) in [("Always", "a waits 20s"), ("OnFailure", "a waits 20s"), ("Never", "ended")] {
+        let desired = desired_pod(&pod(&spec(policy, &[], &["a"])));
+        let mut observed = observe(vec![ready(0)], &["a/0@s0 exit 0"]);
+        observed.condemned.insert(ContainerId::new("a/0@s0"));
+        let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900) };
+        observed.back_offs.insert(ContainerName::new("a"), crashed);
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), wanted, "{policy}");
     }
 }
 

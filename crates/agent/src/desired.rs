@@ -27,6 +27,8 @@ pub struct DesiredPod {
 pub enum ContainerKind {
     /// Runs to its end before the next one starts.
     Init,
+    /// Stands among the init containers, and runs beside all that comes after it (`restartPolicy: Always`, KEP-753).
+    Sidecar,
     /// Runs beside the others.
     App,
 }
@@ -40,6 +42,18 @@ pub enum RestartPolicy {
     OnFailure,
     /// Not at all.
     Never,
+}
+
+impl RestartPolicy {
+    /// Reads the word of a spec.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "Always" => Some(Self::Always),
+            "OnFailure" => Some(Self::OnFailure),
+            "Never" => Some(Self::Never),
+            _ => None,
+        }
+    }
 }
 
 /// Why a stored object cannot be read as a Pod.
@@ -85,7 +99,7 @@ impl DesiredPod {
 
     /// All containers, init containers first.
     pub fn containers(&self) -> impl Iterator<Item = (ContainerKind, &Container)> {
-        let init = self.init_containers().iter().map(|container| (ContainerKind::Init, container));
+        let init = self.init_containers().iter().map(|container| (kind_of_init(container), container));
         init.chain(self.app_containers().iter().map(|container| (ContainerKind::App, container)))
     }
 
@@ -94,14 +108,15 @@ impl DesiredPod {
         self.containers().map(|(_, container)| container).find(|container| container.name == name.as_str())
     }
 
-    /// What to do when a container ends.
+    /// What the container of that name is.
+    pub fn kind_of(&self, name: &ContainerName) -> Option<ContainerKind> {
+        self.containers().find(|(_, container)| container.name == name.as_str()).map(|(kind, _)| kind)
+    }
+
+    /// What to do when a container without a policy of its own ends.
     pub fn restart_policy(&self) -> RestartPolicy {
-        match self.spec.restart_policy.as_deref() {
-            Some("Never") => RestartPolicy::Never,
-            Some("OnFailure") => RestartPolicy::OnFailure,
-            // The default; validation lets nothing else through.
-            _ => RestartPolicy::Always,
-        }
+        // The default; validation lets nothing else through.
+        self.spec.restart_policy.as_deref().and_then(RestartPolicy::parse).unwrap_or(RestartPolicy::Always)
     }
 
     /// Whether its containers use the machine's network.
@@ -122,6 +137,14 @@ impl DesiredPod {
     /// `name_namespace(uid)`, as the kubelet prints a Pod in messages.
     pub fn kubelet_name(&self) -> String {
         format!("{}_{}({})", self.pod.name, self.pod.pod_namespace, self.uid)
+    }
+}
+
+/// What a container among the init containers is.
+pub fn kind_of_init(container: &Container) -> ContainerKind {
+    match container.restart_policy.as_deref() {
+        Some("Always") => ContainerKind::Sidecar,
+        Some(_) | None => ContainerKind::Init,
     }
 }
 

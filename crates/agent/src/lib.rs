@@ -29,6 +29,7 @@ mod pod_files;
 mod publish;
 mod pulls;
 mod records;
+mod restart_rules;
 #[cfg(test)]
 mod restart_tests;
 #[cfg(test)]

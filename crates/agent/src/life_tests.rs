@@ -324,7 +324,7 @@ async fn a_forced_delete_still_cleans_up_while_the_name_comes_again() {
     let new = node.wait_for("web", is_ready).await;
     assert_eq!(new["status"]["podIP"], "10.85.0.2", "the old one still holds its address");
     node.wait_for_stop_request("u-old").await;
-    node.advance(1).await;
+    node.advance(2).await;
     node.wait_until_clean(|| node.runtime.sandbox_config(&uid("u-old")).is_none()).await;
     node.wait_until_clean(|| !node.directory.path().join("data/pods/u-old").exists()).await;
     assert!(node.runtime.sandbox_config(&uid("u-new")).is_some());

@@ -7,6 +7,7 @@ use runtime::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp};
 
+use crate::actions::StopCause;
 use crate::backoff::RestartBackOff;
 use crate::clock::BootTime;
 use crate::desired::DesiredPod;
@@ -26,8 +27,23 @@ pub struct PodObservation {
     pub not_before: BTreeMap<ContainerName, BootTime>,
     /// Containers that were stopped in order to start them anew, whatever the restart policy says.
     pub replaced: BTreeSet<ContainerId>,
+    /// Containers that were stopped because a probe or hook condemned them; they count as failed.
+    pub condemned: BTreeSet<ContainerId>,
+    /// What probes and hooks found out about the runs that have any.
+    pub findings: BTreeMap<ContainerId, RunFindings>,
     /// What the stored status knows of containers' latest runs.
     pub remembered: BTreeMap<ContainerName, RememberedRun>,
+}
+
+/// What the probes and hooks of a running container found out. Without any, to run is to have started and to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunFindings {
+    /// Its postStart hook has returned, and its startup probe has passed.
+    pub started: bool,
+    /// Its readiness probe passes.
+    pub ready: bool,
+    /// Why it must be ended, if it must.
+    pub condemned: Option<StopCause>,
 }
 
 /// The latest run of a container as the stored status tells it; its record may be gone with its sandbox.
@@ -101,6 +117,16 @@ impl PodObservation {
         name: &'a ContainerName,
     ) -> impl Iterator<Item = &'a ContainerStatus> {
         self.runs(name).filter(move |container| &container.sandbox_id == sandbox)
+    }
+
+    /// Whether a run is as far as what waits for it demands: it runs, and its hook and startup probe are content.
+    pub fn has_started(&self, run: &ContainerStatus) -> bool {
+        is_running(run) && self.findings.get(&run.id).is_none_or(|findings| findings.started)
+    }
+
+    /// Whether a run may be sent work.
+    pub fn is_ready(&self, run: &ContainerStatus) -> bool {
+        self.has_started(run) && self.findings.get(&run.id).is_none_or(|findings| findings.ready)
     }
 
     /// The latest run of a container: the runtime's word, else that of the stored status.

@@ -23,12 +23,15 @@ pub struct PodRecord {
     /// Runs that were stopped in order to start the container anew.
     #[serde(default)]
     pub replaced: BTreeSet<ContainerId>,
+    /// Runs that were stopped because a probe or hook condemned them.
+    #[serde(default)]
+    pub condemned: BTreeSet<ContainerId>,
 }
 
 impl PodRecord {
     /// Nothing has happened yet.
     pub fn new(pod: PodRef) -> Self {
-        Self { pod, back_offs: BTreeMap::new(), replaced: BTreeSet::new() }
+        Self { pod, back_offs: BTreeMap::new(), replaced: BTreeSet::new(), condemned: BTreeSet::new() }
     }
 
     /// The record of one pod.

@@ -9,8 +9,9 @@ use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use spec::{ContainerId, ContainerName, Timestamp};
 
 use crate::conditions::{PodFacts, conditions};
-use crate::desired::{ContainerKind, DesiredPod, RestartPolicy, image_of};
+use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
+use crate::restart_rules::starts_again;
 
 /// `state.waiting` of a container that could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +69,9 @@ pub fn pod_status(
     inputs: &StatusInputs,
     now: Timestamp,
 ) -> core::PodStatus {
-    let mut init = container_statuses(desired, ContainerKind::Init, observed, inputs);
-    let mut apps = container_statuses(desired, ContainerKind::App, observed, inputs);
+    let is_app = |kind| kind == ContainerKind::App;
+    let mut init = container_statuses(desired, |kind| !is_app(kind), observed, inputs);
+    let mut apps = container_statuses(desired, is_app, observed, inputs);
     if inputs.ended {
         end_what_never_ran(&mut init, &mut apps);
     }
@@ -122,15 +124,12 @@ fn exit_code(state: Option<&core::ContainerState>) -> Option<i32> {
 
 fn container_statuses(
     desired: &DesiredPod,
-    kind: ContainerKind,
+    of: impl Fn(ContainerKind) -> bool,
     observed: &PodObservation,
     inputs: &StatusInputs,
 ) -> Vec<core::ContainerStatus> {
-    let containers = match kind {
-        ContainerKind::Init => desired.init_containers(),
-        ContainerKind::App => desired.app_containers(),
-    };
-    containers.iter().map(|container| container_status(desired, kind, container, observed, inputs)).collect()
+    let containers = desired.containers().filter(|(kind, _)| of(*kind));
+    containers.map(|(kind, container)| container_status(desired, kind, container, observed, inputs)).collect()
 }
 
 fn container_status(
@@ -165,13 +164,15 @@ fn container_status(
     }
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
     if !running {
-        wait_if_it_will_run(&mut status, desired, kind, observed.latest_run(&name), inputs.waiting.get(&name));
+        let run = observed.latest_run(&name);
+        wait_if_it_will_run(&mut status, desired, kind, container, run, inputs.waiting.get(&name));
     }
     let done = exit_code(status.state.as_ref()) == Some(0);
-    status.started = Some(running);
+    let run = observed.runs(&name).next();
+    status.started = Some(run.is_some_and(|run| observed.has_started(run)));
     status.ready = match kind {
         ContainerKind::Init => done,
-        ContainerKind::App => running && !inputs.ended,
+        ContainerKind::Sidecar | ContainerKind::App => run.is_some_and(|run| observed.is_ready(run)),
     };
     status
 }
@@ -257,6 +258,7 @@ fn wait_if_it_will_run(
     status: &mut core::ContainerStatus,
     desired: &DesiredPod,
     kind: ContainerKind,
+    container: &core::Container,
     run: LatestRun<'_>,
     waiting: Option<&Waiting>,
 ) {
@@ -279,19 +281,13 @@ fn wait_if_it_will_run(
     let will_run = match run {
         LatestRun::Never | LatestRun::Created(_) => true,
         LatestRun::Running(_) => false,
-        LatestRun::Exited { exit_code, .. } => match (kind, desired.restart_policy()) {
-            (_, RestartPolicy::Never) => false,
-            (ContainerKind::App, RestartPolicy::Always) => true,
-            (ContainerKind::App | ContainerKind::Init, RestartPolicy::OnFailure)
-            | (ContainerKind::Init, RestartPolicy::Always) => exit_code != 0,
+        LatestRun::Exited { exit_code, .. } => match kind {
+            ContainerKind::Init => exit_code != 0 && starts_again(desired, kind, container, exit_code),
+            ContainerKind::Sidecar | ContainerKind::App => starts_again(desired, kind, container, exit_code),
         },
     };
     if will_run && status.state.is_none() {
-        let default = match kind {
-            ContainerKind::Init => "PodInitializing",
-            ContainerKind::App if !desired.init_containers().is_empty() => "PodInitializing",
-            ContainerKind::App => "ContainerCreating",
-        };
+        let default = if desired.init_containers().is_empty() { "ContainerCreating" } else { "PodInitializing" };
         status.state = waiting_state(default, None);
     }
 }

@@ -7,18 +7,19 @@ use std::time::Duration;
 use spec::{ContainerId, ContainerName};
 use store::{Change, WriteError};
 
-use crate::actions::{PodActions, PodLifecycle, StopCause, StopContainer, compute_pod_actions};
+use crate::actions::{PodActions, PodLifecycle, StopCause, StopContainer, containers_to_end};
 use crate::agent::pod_key;
 use crate::clock::{BootTime, Now};
-use crate::desired::DesiredPod;
+use crate::desired::{ContainerKind, DesiredPod};
 use crate::directories::remove_tree;
 use crate::events::EventSubject;
 use crate::observation::PodObservation;
 use crate::records::{PodRecord, image_holder};
 use crate::worker::{Next, PassError, PodWorker};
 
-/// Time to end for containers of a pod whose object is gone already (kubelet, `killPod` with a grace period of 1).
-pub(crate) const FORCED_GRACE: Duration = Duration::from_secs(1);
+/// No container has less time than this to end, whatever is asked for and however much of the grace period others have
+/// used up (kubelet, `minimumGracePeriodInSeconds`).
+const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// Wait before a stop that failed is tried again.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 
@@ -33,6 +34,12 @@ pub(crate) fn deadline_of(desired: &DesiredPod, now: Now) -> Option<BootTime> {
     Some(now.boot.after(remaining.min(grace)))
 }
 
+/// The pod's own grace period.
+pub(crate) fn grace_of(desired: &DesiredPod) -> Duration {
+    let grace = desired.spec.termination_grace_period_seconds.and_then(|grace| u64::try_from(grace).ok());
+    Duration::from_secs(grace.unwrap_or(30))
+}
+
 impl PodWorker {
     pub(crate) async fn terminate_pass(
         &mut self,
@@ -41,17 +48,7 @@ impl PodWorker {
         deadline: BootTime,
         now: Now,
     ) -> Result<Next, PassError> {
-        let stop = if let Some(desired) = desired {
-            compute_pod_actions(desired, self.lifecycle, observed, now).stop
-        } else {
-            let running = observed.containers.iter().filter(|run| crate::observation::is_running(run));
-            let stop = |run: &runtime::ContainerStatus| StopContainer {
-                id: run.id.clone(),
-                name: run.name.clone(),
-                cause: StopCause::PodEnds,
-            };
-            running.map(stop).collect()
-        };
+        let stop = containers_to_end(desired, observed);
         if stop.is_empty() {
             if let Some(desired) = desired {
                 let desired = Arc::new(desired.clone());
@@ -60,11 +57,17 @@ impl PodWorker {
             self.lifecycle = PodLifecycle::Terminated;
             return Ok(Next::Again);
         }
-        for container in &stop {
+        let in_time = now.boot < deadline;
+        let (waiting, turn): (Vec<_>, Vec<_>) = stop.iter().partition(|stop| in_time && !stop.after.is_empty());
+        for container in turn {
             self.stop_container(desired, container, deadline, now);
         }
+        if let Some(desired) = desired {
+            // What has ended meanwhile is told while the rest is still ending.
+            self.publish(&Arc::new(desired.clone()), observed, &BTreeMap::new(), false).await?;
+        }
         let retry = self.stop_failures.values().map(|failed| failed.after(STOP_RETRY));
-        Ok(Next::Wait(retry.min()))
+        Ok(Next::Wait(retry.chain(waiting.first().map(|_| deadline)).min()))
     }
 
     /// Stops the containers that are to be started anew. That they were is remembered before: with `Never` nothing else
@@ -79,10 +82,16 @@ impl PodWorker {
         if new.is_empty() {
             return Ok(false);
         }
-        let ids: Vec<ContainerId> = new.iter().map(|stop| stop.id.clone()).collect();
-        self.save_record(|record| record.replaced.extend(ids)).await?;
-        let grace = desired.spec.termination_grace_period_seconds.and_then(|grace| u64::try_from(grace).ok());
-        let deadline = now.boot.after(Duration::from_secs(grace.unwrap_or(30)));
+        let ids: Vec<ContainerId> =
+            new.iter().filter(|stop| stop.cause.replaces()).map(|stop| stop.id.clone()).collect();
+        let condemned: Vec<ContainerId> =
+            new.iter().filter(|stop| !stop.cause.replaces()).map(|stop| stop.id.clone()).collect();
+        self.save_record(|record| {
+            record.replaced.extend(ids);
+            record.condemned.extend(condemned);
+        })
+        .await?;
+        let deadline = now.boot.after(grace_of(desired));
         for container in new {
             self.stop_container(Some(desired), container, deadline, now);
         }
@@ -108,12 +117,20 @@ impl PodWorker {
             let name = &container.name;
             let message = match container.cause {
                 StopCause::PodEnds => format!("Stopping container {name}"),
-                StopCause::DefinitionChanged => format!("Container {name} definition changed, will be restarted"),
+                StopCause::DefinitionChanged => match desired.kind_of(name) {
+                    Some(ContainerKind::Sidecar | ContainerKind::Init) => {
+                        format!("Init container {name} definition changed")
+                    }
+                    Some(ContainerKind::App) | None => {
+                        format!("Container {name} definition changed, will be restarted")
+                    }
+                },
             };
             self.shared.events.normal(EventSubject::container(desired, name), "Killing", message);
         }
         self.stopping.insert(container.id.clone(), deadline);
-        let (runtime, id, grace) = (Arc::clone(&self.shared.runtime), container.id.clone(), deadline.since(now.boot));
+        let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
+        let grace = deadline.since(now.boot).max(LEAST_GRACE);
         self.stops.spawn(async move {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)

@@ -25,6 +25,7 @@ use crate::pulls::PullForStart;
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
 use crate::status::Waiting;
+use crate::terminate::grace_of;
 use crate::volumes::{PlannedVolume, chain};
 
 /// No sleep is longer than this: tokio's clock stands still in suspend, ours does not.
@@ -223,7 +224,7 @@ impl PodWorker {
     /// Moves down the life of the pod, never up; a deadline only comes nearer.
     fn move_lifecycle(&mut self, now: Now) {
         let deadline = match self.desired.as_deref() {
-            None => Some(now.boot.after(crate::terminate::FORCED_GRACE)),
+            None => Some(now.boot),
             Some(desired) => crate::terminate::deadline_of(desired, now),
         };
         let terminal = self.desired.as_ref().is_some_and(|desired| desired.is_terminal());
@@ -254,6 +255,7 @@ impl PodWorker {
         if let Some(record) = &self.record {
             observed.back_offs.clone_from(&record.back_offs);
             observed.replaced.clone_from(&record.replaced);
+            observed.condemned.clone_from(&record.condemned);
         }
         let known = Self::known_runs(&observed);
         self.stopping.retain(|id, _| known.contains(id));
@@ -291,8 +293,8 @@ impl PodWorker {
         observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);
         if actions.ended {
-            self.publish(desired, &observed, &BTreeMap::new(), true).await?;
-            self.lifecycle = PodLifecycle::Terminated;
+            // Sidecars are still to be ended, if there are any.
+            self.lifecycle = PodLifecycle::Terminating { deadline: now.boot.after(grace_of(desired)) };
             return Ok(Next::Again);
         }
         self.announce_back_offs(desired, &observed, &actions);
