@@ -7,6 +7,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
+use crate::access::{Identity, Peer, authenticate, authorize};
 use crate::context::{Call, Context};
 use crate::http::body;
 use crate::http::query::Query;
@@ -19,9 +20,13 @@ use crate::verbs::{self, Part};
 use crate::{discovery, images, streams};
 
 /// Answers one request; what goes wrong becomes a Status.
-pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Reply {
+pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
-    let mut reply = match dispatch(context, request).await {
+    let answered = match admit(&context, peer, &request) {
+        Ok(_identity) => dispatch(context, request).await,
+        Err(error) => Err(error),
+    };
+    let mut reply = match answered {
         Ok(reply) => reply,
         Err(error) => reply::error(&error),
     };
@@ -31,6 +36,13 @@ pub async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Reply 
         reply.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     reply
+}
+
+/// Finds out who asks, and whether they may.
+fn admit(context: &Context, peer: &Peer, request: &Request<Incoming>) -> Result<Identity, ApiError> {
+    let identity = authenticate(context, peer, request.headers())?;
+    authorize(&identity, request)?;
+    Ok(identity)
 }
 
 async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<Reply, ApiError> {

@@ -1,4 +1,4 @@
-//! Serves the Kubernetes API: REST, watches and streams, on a unix socket.
+//! Serves the Kubernetes API: REST, watches and streams, over TLS and on a unix socket.
 //!
 //! A kind is a declaration in `kinds`; the verbs in `verbs` are generic over it and work on JSON values. This crate
 //! decides nothing about Pods: it writes what is wanted into the store, which the agent watches, and opens the agent's
@@ -7,6 +7,7 @@
 //! Start reading at `dispatch` (from a request to its verb), then `verbs::create` and `kinds::pod`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod context;
 mod discovery;
 mod dispatch;
@@ -14,6 +15,7 @@ mod fields;
 mod http;
 mod images;
 mod kinds;
+mod kubeconfig;
 mod patch;
 mod render;
 mod route;
@@ -21,9 +23,12 @@ mod selector;
 mod server;
 mod streams;
 mod table;
+mod tls;
 mod verbs;
 
 #[cfg(test)]
 mod tests;
 
+pub use kubeconfig::{ADMIN, CLUSTER, User, kubeconfig, write_kubeconfig};
 pub use server::{ApiConfig, ServeError, serve};
+pub use tls::{Authority, AuthorityError};

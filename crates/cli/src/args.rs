@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, delete, describe, events, exec, get, image, logs, reset, run, serve, version, wait,
+    apply, check, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, version, wait,
 };
 
 /// The whole command line.
@@ -139,10 +139,18 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Pull, load, import, list and remove images
     Image(image::ImageArgs),
+    /// Print how kubectl and other clients reach the daemon, or add it to their configuration
+    #[command(after_help = "Examples:\n  \
+        monopod kubeconfig --merge                 a context `monopod` for kubectl\n  \
+        monopod kubeconfig --user jane             a second user, who may do what roles allow\n  \
+        monopod kubeconfig --server https://box.example:6440 > box.yaml    to take to another machine")]
+    Kubeconfig(kubeconfig::KubeconfigArgs),
     /// Run the daemon
     #[command(after_help = "Examples:\n  \
         monopod serve                              with the usual directories, until Ctrl-C or SIGTERM\n  \
-        monopod serve --data-dir /srv/pods --run-dir /run/pods --pod-cidr 10.99.0.0/16\n\n\
+        monopod serve --data-dir /srv/pods --run-dir /run/pods --pod-cidr 10.99.0.0/16 \\\n          \
+            --listen 127.0.0.1:6441            a second daemon beside the first\n  \
+        monopod serve --listen 0.0.0.0:6440 --tls-name box.example    for other machines, too\n\n\
         Pods run on when the daemon ends, and the next start takes them over.")]
     Serve(serve::ServeArgs),
     /// Find out whether this machine can run Pods, and what is in the way

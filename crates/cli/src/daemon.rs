@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 
-const DATA_DIR: &str = "/var/lib/monopod";
+/// The usual data directory.
+pub const DATA_DIR: &str = "/var/lib/monopod";
 
 /// The directories and addresses of one daemon. Several live side by side if these differ.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +47,16 @@ impl Place {
         })
     }
 
+    /// The certificate authority's directory.
+    pub fn authority(&self) -> PathBuf {
+        authority_dir(&self.data_dir)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        admin_kubeconfig(&self.data_dir)
+    }
+
     /// The API's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("monopod.sock")
@@ -66,6 +77,16 @@ impl Place {
             cgroup_parent: format!("monopod-{digits}"),
         }
     }
+}
+
+/// Where the certificate authority is kept.
+pub fn authority_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("authority")
+}
+
+/// Where the daemon writes the administrator's kubeconfig.
+pub fn admin_kubeconfig(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.kubeconfig")
 }
 
 /// One directory has one name, also if links lead to it.

@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(arguments) => commands::serve::serve(&arguments),
         Command::Check(arguments) => commands::check::check(&arguments),
+        Command::Kubeconfig(arguments) => commands::kubeconfig::kubeconfig(&arguments),
         Command::Completion { shell } => completion(shell),
         command => {
             // One thread is enough to talk to one daemon, and starts faster.
@@ -99,7 +100,7 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Version(arguments) => commands::version::version(&arguments, context).await,
         Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,
         // These do not ask the daemon and are dealt with in `run`.
-        Command::Serve(_) | Command::Check(_) | Command::Completion { .. } => Ok(()),
+        Command::Serve(_) | Command::Check(_) | Command::Kubeconfig(_) | Command::Completion { .. } => Ok(()),
     }
 }
 

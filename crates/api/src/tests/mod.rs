@@ -7,6 +7,7 @@ mod errors;
 mod images;
 mod listing;
 mod objects;
+mod over_tls;
 mod patching;
 mod serving;
 mod sessions;

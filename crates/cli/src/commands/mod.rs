@@ -8,6 +8,7 @@ pub mod events;
 pub mod exec;
 pub mod get;
 pub mod image;
+pub mod kubeconfig;
 pub mod logs;
 pub mod reset;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ pub struct ServeArgs {
     place: Place,
     #[command(flatten)]
     registries: RegistryArgs,
+    /// Where clients reach the API over TLS; Pods reach it on the gateway's address, too
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6440")]
+    listen: SocketAddr,
+    /// A name or address that clients use for this machine; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tls_name: Vec<String>,
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -102,9 +108,17 @@ async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -
     let version = config.version.clone();
     let clock = Arc::new(SystemClock);
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
-    let config =
-        ApiConfig { socket: place.socket(), node_name, version, spool: place.data_dir.join("images").join("tmp") };
-    tracing::info!(socket = %place.socket().display(), pod_cidr = place.pod_cidr, "serving");
+    let config = ApiConfig {
+        socket: place.socket(),
+        listen: arguments.listen,
+        pods_address: engine.network.gateway(),
+        names: arguments.tls_name.clone(),
+        authority: place.authority(),
+        kubeconfig: place.admin_kubeconfig(),
+        node_name,
+        version,
+        spool: place.data_dir.join("images").join("tmp"),
+    };
     let served = api::serve(config, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
     agent.shutdown().await;
     tracing::info!("ended; pods run on");

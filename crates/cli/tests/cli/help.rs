@@ -19,7 +19,19 @@ fn the_commands_stand_in_the_order_of_their_use() {
 #[test]
 fn commands_have_examples() {
     for command in [
-        "run", "get", "describe", "logs", "exec", "attach", "apply", "create", "delete", "wait", "events", "serve",
+        "run",
+        "get",
+        "describe",
+        "logs",
+        "exec",
+        "attach",
+        "apply",
+        "create",
+        "delete",
+        "wait",
+        "events",
+        "serve",
+        "kubeconfig",
         "reset",
     ] {
         let text = help(&[command, "--help"]);

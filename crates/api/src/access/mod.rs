@@ -1,0 +1,10 @@
+//! Who asks, and whether they may.
+
+mod authenticate;
+mod authorize;
+mod identity;
+pub mod tokens;
+
+pub use authenticate::{Peer, authenticate};
+pub use authorize::authorize;
+pub use identity::{Identity, MASTERS};

@@ -1,0 +1,197 @@
+//! The server: its doors, and the life of connections.
+
+mod connection;
+mod tcp;
+mod unix;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::Agent;
+use jiff::SignedDuration;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::http::status::chain;
+use crate::kubeconfig::{ADMIN, kubeconfig, write_kubeconfig};
+use crate::tls::{Authority, AuthorityError, ServingCertificate, ServingError};
+use crate::verbs::resume_terminating_namespaces;
+
+pub use tcp::TlsDoor;
+pub use unix::{accept, listen};
+
+/// How long answers that are under way may take when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often the age of the administrator's kubeconfig is looked at: soon after the clock was set, too.
+const LOOK: Duration = Duration::from_mins(1);
+/// When it is written anew; its certificate is good for a year.
+const OLD: SignedDuration = SignedDuration::from_hours(24 * 240);
+
+/// What the server is told when it starts.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// The socket to listen on; its directory must exist.
+    pub socket: PathBuf,
+    /// Where clients come over TLS.
+    pub listen: SocketAddr,
+    /// The address at which Pods find the server, on the same port.
+    pub pods_address: IpAddr,
+    /// What clients call this server besides its own names.
+    pub names: Vec<String>,
+    /// Directory of the certificate authority.
+    pub authority: PathBuf,
+    /// Where the administrator's kubeconfig is written.
+    pub kubeconfig: PathBuf,
+    /// The name of this machine's Node: where every Pod is bound to.
+    pub node_name: String,
+    /// Version of the engine, shown behind that of Kubernetes.
+    pub version: String,
+    /// Where uploads are kept while they arrive: `images/tmp` of the data directory.
+    pub spool: PathBuf,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another daemon answers there.
+    #[error("another daemon serves {}; end it, or use another --run-dir", socket.display())]
+    InUse {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// Something that is no socket lies there.
+    #[error("{} is not a socket; move it away", socket.display())]
+    NotASocket {
+        /// The path.
+        socket: PathBuf,
+    },
+    /// The socket could not be made.
+    #[error("cannot listen on {}", socket.display())]
+    Listen {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The address could not be listened on.
+    #[error("cannot listen on {address}; another --listen may be free")]
+    ListenTcp {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// No further connection can be taken.
+    #[error("cannot accept connections on {door}")]
+    Accept {
+        /// The socket or address.
+        door: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// There is no certificate authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Connections cannot be secured.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// The administrator's kubeconfig could not be written.
+    #[error("cannot write {}", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// Serves until `shutdown` resolves; then watches end, and answers that are under way have a moment to end.
+pub async fn serve(
+    config: ApiConfig,
+    store: Store,
+    agent: Agent,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let stop = CancellationToken::new();
+    let listener = listen(&config.socket).await?;
+    let authority = Arc::new(Authority::open(&config.authority)?);
+    let doors = tls_doors(&config, &authority).await?;
+    let server = format!("https://{}", reachable(doors.first().map_or(config.listen, TlsDoor::address)));
+    tracing::info!(socket = %config.socket.display(), server, "serving");
+    let ApiConfig { socket, node_name, version, spool, kubeconfig: file, .. } = config;
+    let context = Arc::new(Context { store, agent, node_name, version, spool, shutdown: stop.clone() });
+    resume_terminating_namespaces(&context);
+    write_admin_kubeconfig(&authority, &server, &file)?;
+    let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));
+    tokio::spawn(renewing);
+    let over_tls = futures::future::try_join_all(doors.into_iter().map(|door| door.accept(Arc::clone(&context))));
+    let serving = async { tokio::try_join!(accept(listener, &socket, Arc::clone(&context)), over_tls).map(|_all| ()) };
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = shutdown => {
+            stop.cancel();
+            serving.await
+        }
+    }
+}
+
+/// The door for clients, and the one for Pods where the first does not take them, too.
+async fn tls_doors(config: &ApiConfig, authority: &Arc<Authority>) -> Result<Vec<TlsDoor>, ServeError> {
+    let local = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let mut names: Vec<String> = local.into_iter().map(str::to_owned).collect();
+    names.extend(["kubernetes.default.svc.cluster.local".to_owned(), config.node_name.clone()]);
+    names.extend(config.names.iter().cloned());
+    let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    let named_addresses = names.iter().filter_map(|name| name.parse().ok());
+    let addresses: Vec<IpAddr> =
+        loopback.into_iter().chain([config.listen.ip(), config.pods_address]).chain(named_addresses).collect();
+    names.retain(|name| name.parse::<IpAddr>().is_err());
+    let certificate = Arc::new(ServingCertificate::new(Arc::clone(authority), names, addresses));
+    let first = TlsDoor::open(config.listen, Arc::clone(&certificate)).await?;
+    if config.listen.ip().is_unspecified() {
+        return Ok(vec![first]);
+    }
+    let for_pods = SocketAddr::new(config.pods_address, first.address().port());
+    let second = TlsDoor::open(for_pods, certificate).await?;
+    Ok(vec![first, second])
+}
+
+/// The address by which a client on this machine finds the server.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            SocketAddr::new(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), address.port())
+        }
+        _ => address,
+    }
+}
+
+fn write_admin_kubeconfig(authority: &Authority, server: &str, path: &std::path::Path) -> Result<(), ServeError> {
+    let config = kubeconfig(authority, server, ADMIN, Context::now())?;
+    write_kubeconfig(path, &config).map_err(|cause| ServeError::Kubeconfig { path: path.to_owned(), cause })
+}
+
+async fn renew_admin_kubeconfig(authority: Arc<Authority>, server: String, path: PathBuf) {
+    let mut written = Context::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if Context::now().duration_since(written) < OLD {
+            continue;
+        }
+        match write_admin_kubeconfig(&authority, &server, &path) {
+            Ok(()) => written = Context::now(),
+            Err(error) => tracing::warn!(error = chain(&error), "the administrator's kubeconfig gets old"),
+        }
+    }
+}
