@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use image::Image;
 use runtime::{
-    ContainerConfig, LinuxResources, Mount, NetworkMode, PodSandboxConfig, PodTmpfs, QosClass, SeccompProfile,
-    SecurityConfig,
+    ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig, PodTmpfs, QosClass,
+    SeccompProfile, SecurityConfig,
 };
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::Container;
@@ -44,6 +44,10 @@ pub fn sandbox_config(
         log_directory,
         tmpfs,
         shm_size: SHM_SIZE,
+        namespaces: PodNamespaces {
+            host_ipc: desired.spec.host_ipc == Some(true),
+            shared_pid: desired.spec.share_process_namespace == Some(true),
+        },
     }
 }
 
@@ -85,8 +89,17 @@ pub fn container_config(
         tty: container.tty == Some(true),
         resources: container_resources(desired, container, parts.node_memory),
         security: security(desired, container)?,
+        pid: pid_mode(desired),
         labels: BTreeMap::new(),
     })
+}
+
+fn pid_mode(desired: &DesiredPod) -> PidMode {
+    match (desired.spec.host_pid, desired.spec.share_process_namespace) {
+        (Some(true), _) => PidMode::Host,
+        (_, Some(true)) => PidMode::Pod,
+        (Some(false) | None, Some(false) | None) => PidMode::Container,
+    }
 }
 
 fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
@@ -121,6 +134,7 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
         run_as_group: own.run_as_group.or(pod.run_as_group).map(unix_id).transpose()?,
         run_as_non_root,
         supplemental_groups: groups.map(unix_id).collect::<Result<_, _>>()?,
+        strict_groups: pod.supplemental_groups_policy.as_deref() == Some("Strict"),
         add_capabilities: capabilities.add.unwrap_or_default(),
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         privileged: own.privileged.unwrap_or(false),

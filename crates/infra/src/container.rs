@@ -16,6 +16,7 @@ use crate::failure::At;
 use crate::process::{ChildMessage, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
 use crate::protocol::{CgroupMount, ContainerPlan, ExecPlan, Failure, ProcessPlan};
 use crate::rootfs::Rootfs;
+use crate::sandbox::Sandbox;
 use crate::wire;
 
 /// A container writes this much before it waits for a slow log writer.
@@ -61,33 +62,57 @@ impl ContainerDescriptors {
     }
 }
 
+/// The PID namespace that a container's first process is born in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Processes<'a> {
+    /// A new one, as its PID 1.
+    Own,
+    /// infra's, which is the machine's.
+    Host,
+    /// That of the process of this pidfd.
+    Of(&'a OwnedFd),
+}
+
 /// Clones the first process of a container.
 pub(crate) fn start_container(
     proof: SingleThreaded,
     plan: &ContainerPlan,
     descriptors: &mut ContainerDescriptors,
-    cgroup_mounts: &[CgroupMount],
+    sandbox: &Sandbox,
+    processes: Processes<'_>,
     null: &OwnedFd,
 ) -> Result<Born, Failure> {
     let (channel, child_channel) = report_channel()?;
     let mut streams = if plan.process.tty { Streams::default() } else { Streams::open(&plan.process, plan.stdin)? };
     let mounts = std::mem::take(&mut descriptors.mounts);
     let options = CloneOptions {
-        new_pid_namespace: true,
+        new_pid_namespace: matches!(processes, Processes::Own),
         new_mount_namespace: true,
         cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd),
     };
     let body = || {
-        let failure =
-            match run_container(plan, descriptors, mounts, cgroup_mounts, &streams.theirs, null, &child_channel) {
-                Ok(never) => match never {},
-                Err(failure) => failure,
-            };
+        let failure = match run_container(
+            plan,
+            descriptors,
+            mounts,
+            &sandbox.cgroup_mounts,
+            &streams.theirs,
+            null,
+            &child_channel,
+        ) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
         // If even this cannot be said, the exit code is what is left.
         drop(tell(&child_channel, &ChildMessage::Failed(failure)));
         Err::<Infallible, i32>(127)
     };
-    let child = clone_process(proof, &options, body).at("clone")?;
+    let child = match processes {
+        Processes::Own | Processes::Host => clone_process(proof, &options, body).at("clone")?,
+        Processes::Of(pidfd) => {
+            in_pid_namespace_of(pidfd, &sandbox.pid_namespace, || clone_process(proof, &options, body).at("clone"))?
+        }
+    };
     Ok(Born { child, channel, pipes: std::mem::take(&mut streams.ours) })
 }
 
@@ -160,9 +185,6 @@ pub(crate) struct Joined<'a> {
 }
 
 /// Clones a process into a running container; gives the terminal's master if one was asked for.
-///
-/// infra itself enters the container's PID namespace for its next child, since setns(2) never moves the caller's own
-/// PID; it goes back at once, or the next container would be refused with EINVAL.
 pub(crate) fn start_exec(
     proof: SingleThreaded,
     plan: &ExecPlan,
@@ -181,19 +203,29 @@ pub(crate) fn start_exec(
         drop(tell(&child_channel, &ChildMessage::Failed(failure)));
         Err::<Infallible, i32>(127)
     };
-    enter_pid_namespace_of(container.pidfd).at("enter the container's PID namespace")?;
-    let child = clone_process(proof, &options, body).at("clone");
-    return_to_pid_namespace(container.own_pid_namespace).at("return to infra's PID namespace")?;
-    let born = Born { child: child?, channel, pipes: Pipes::default() };
+    let child = in_pid_namespace_of(container.pidfd, container.own_pid_namespace, || {
+        clone_process(proof, &options, body).at("clone")
+    })?;
+    let born = Born { child, channel, pipes: Pipes::default() };
     Ok((born, terminal.map(|terminal| terminal.master)))
 }
 
-fn enter_pid_namespace_of(pidfd: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), rustix::thread::ThreadNameSpaceType::PROCESS_ID)
-}
-
-fn return_to_pid_namespace(own: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::thread::move_into_link_name_space(own.as_fd(), Some(rustix::thread::LinkNameSpaceType::ProcessID))
+/// Clones where the process of `pidfd` is.
+///
+/// infra itself enters that PID namespace for its next child, since setns(2) never moves the caller's own PID; it goes
+/// back at once, or the next container would be refused with EINVAL.
+fn in_pid_namespace_of(
+    pidfd: &OwnedFd,
+    own: &OwnedFd,
+    clone: impl FnOnce() -> Result<Child, Failure>,
+) -> Result<Child, Failure> {
+    use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
+    rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID)
+        .at("enter the container's PID namespace")?;
+    let child = clone();
+    rustix::thread::move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .at("return to infra's PID namespace")?;
+    child
 }
 
 /// Runs in the new process.

@@ -10,6 +10,7 @@ mod container;
 mod failure;
 mod logs;
 mod mounts;
+mod pod_init;
 mod poll;
 mod process;
 pub mod protocol;

@@ -15,6 +15,8 @@ pub(crate) enum Source {
     Listener,
     /// A daemon, by its number.
     Client(u64),
+    /// PID 1 of the containers that share their processes.
+    PodInit,
     /// The report channel of a starting container or exec.
     Report(String),
     /// The first process of a container, or an exec.

@@ -6,8 +6,8 @@
 
 use minicbor::{Decode, Encode};
 
-/// Version that this build speaks.
-pub const VERSION: u32 = 1;
+/// Version that this build speaks. 2 knows [`PidPlan`].
+pub const VERSION: u32 = 2;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -99,6 +99,14 @@ pub struct BootPlan {
     /// Which cgroup file systems the machine has mounted, to show them to the containers.
     #[n(4)]
     pub cgroup_mounts: Vec<CgroupMount>,
+    /// Stay in the machine's IPC namespace, with the machine's `/dev/shm`.
+    #[n(5)]
+    #[cbor(default)]
+    pub host_ipc: bool,
+    /// Make a PID namespace that containers may join, see [`PidPlan::Pod`].
+    #[n(6)]
+    #[cbor(default)]
+    pub shared_pid: bool,
 }
 
 /// A tmpfs of the sandbox.
@@ -183,6 +191,27 @@ pub struct ContainerPlan {
     /// proc_pid_oom_score_adj(5).
     #[n(12)]
     pub oom_score_adj: Option<i32>,
+    /// Whose processes it sees; none means a PID namespace of its own.
+    #[n(13)]
+    pub pid: Option<PidPlan>,
+}
+
+/// The PID namespace that a container joins.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum PidPlan {
+    /// The one that `BootPlan.shared_pid` made.
+    #[n(0)]
+    Pod,
+    /// infra's own, which is the machine's.
+    #[n(1)]
+    Host,
+    /// That of another container.
+    #[n(2)]
+    Target {
+        /// Its id; it must run.
+        #[n(0)]
+        container: String,
+    },
 }
 
 /// A process: the first of a container, or one more.

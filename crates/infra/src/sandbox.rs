@@ -1,6 +1,6 @@
 //! The sandbox itself: infra's namespaces, and the small mount namespace that its containers are cloned from.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
@@ -9,10 +9,11 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_c
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{DumpableBehavior, PidfdFlags, fchdir, getpid, pidfd_open, pivot_root, set_dumpable_behavior};
 use sys::mount::{MountAttributes, mount_setattr};
-use sys::process::Unshare;
+use sys::process::{Child, SingleThreaded, Unshare};
 
 use crate::failure::At;
-use crate::mounts::{attach, filesystem, open_path};
+use crate::mounts::{attach, clone_mount, filesystem, open_path};
+use crate::pod_init;
 use crate::protocol::{BootPlan, CgroupMount, Failure};
 
 /// Where a container's root file system is attached while it is assembled.
@@ -33,6 +34,8 @@ pub(crate) struct Sandbox {
     pub(crate) records: OwnedFd,
     /// What containers get to see of cgroups.
     pub(crate) cgroup_mounts: Vec<CgroupMount>,
+    /// PID 1 of the containers that share their processes.
+    pub(crate) pod_init: Option<Child>,
 }
 
 /// Where the tmpfs of a volume is mounted.
@@ -52,12 +55,18 @@ pub(crate) fn own_pidfd() -> rustix::io::Result<OwnedFd> {
 ///    is visible, and clone(CLONE_NEWNS) copies every mount of its parent.
 /// 4. The Pod's memory file systems, attached: before Linux 6.15 a mount that never was cannot be cloned.
 /// 5. The old root is detached: infra keeps no mount of the machine busy.
-pub(crate) fn boot(plan: &BootPlan, records: OwnedFd) -> Result<Sandbox, Failure> {
+/// 6. PID 1 of shared processes, whose own root is attached beneath the new one. `infra`: a pidfd of this process.
+pub(crate) fn boot(
+    proof: SingleThreaded,
+    plan: &BootPlan,
+    records: OwnedFd,
+    infra: &OwnedFd,
+) -> Result<Sandbox, Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("become undumpable")?;
     let pid_namespace = open("/proc/self/ns/pid")?;
     sys::process::unshare(Unshare {
         network: plan.own_network,
-        ipc: true,
+        ipc: !plan.host_ipc,
         uts: plan.own_network,
         mount: true,
         cgroup: false,
@@ -73,7 +82,9 @@ pub(crate) fn boot(plan: &BootPlan, records: OwnedFd) -> Result<Sandbox, Failure
     if plan.own_network {
         disable_ipv6()?;
     }
-    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts: plan.cgroup_mounts.clone() })
+    let pod_init = if plan.shared_pid { Some(pod_init::start(proof, infra)?) } else { None };
+    let cgroup_mounts = plan.cgroup_mounts.clone();
+    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts, pod_init })
 }
 
 /// Pods have no IPv6 address: without this every new interface solicits routers and detects duplicates of a link-local
@@ -107,9 +118,14 @@ fn make_root(plan: &BootPlan) -> Result<(), Failure> {
     fchdir(&root).at("enter the new root")?;
     mount_at("proc", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "proc")?;
     mount_at("sysfs", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
-    let shm_size = plan.shm_size.to_string();
-    let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
-    mount_at("tmpfs", &shm, restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
+    if plan.host_ipc {
+        let shm = clone_mount(CWD, "/dev/shm", false).at_path("clone the machine's", "/dev/shm")?;
+        attach_at(&shm, &root, "shm")?;
+    } else {
+        let shm_size = plan.shm_size.to_string();
+        let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
+        mount_at("tmpfs", &shm, restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
+    }
     for tmpfs in &plan.tmpfs {
         make_tmpfs(&root, tmpfs)?;
     }
@@ -137,9 +153,7 @@ fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), 
         Err(Errno::INVAL) => filesystem("tmpfs", &options, attributes),
         mounted => mounted,
     };
-    let mount = mount.at_path("mount tmpfs at", &target)?;
-    let point = openat(root, &target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", &target)?;
-    attach(&mount, point).at_path("attach", &target)
+    attach_at(&mount.at_path("mount tmpfs at", &target)?, root, &target)
 }
 
 fn mount_at(
@@ -150,6 +164,10 @@ fn mount_at(
     target: &str,
 ) -> Result<(), Failure> {
     let mount = filesystem(kind, options, attributes).at_path(&format!("mount {kind} at"), target)?;
+    attach_at(&mount, root, target)
+}
+
+fn attach_at(mount: &OwnedFd, root: &OwnedFd, target: &str) -> Result<(), Failure> {
     let point = openat(root, target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", target)?;
-    attach(mount.as_fd(), point).at_path("attach", target)
+    attach(mount, point).at_path("attach", target)
 }

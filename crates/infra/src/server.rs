@@ -12,13 +12,14 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use sys::process::{Child, SingleThreaded};
 
-use crate::container::{ContainerDescriptors, ExecDescriptors, Joined, Pipes, start_container, start_exec};
+use crate::container::{ContainerDescriptors, ExecDescriptors, Joined, Pipes, Processes, start_container, start_exec};
 use crate::failure::{At, tolerate};
 use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
 use crate::process::ChildMessage;
 use crate::protocol::{
-    BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, Reply, Request, VERSION,
+    BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply, Request,
+    VERSION,
 };
 use crate::sandbox::{Sandbox, boot, own_pidfd, tmpfs_path};
 use crate::streams::Streams;
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     clients: BTreeMap<u64, Watched>,
     next_client: u64,
     sandbox: Option<Sandbox>,
+    /// PID 1 of shared processes, watched for as long as infra lives.
+    pod_init: Option<Watched>,
     ready: bool,
     processes: BTreeMap<String, Process>,
 }
@@ -102,6 +105,7 @@ impl Server {
             clients: BTreeMap::new(),
             next_client: 0,
             sandbox: None,
+            pod_init: None,
             ready: false,
             processes: BTreeMap::new(),
         };
@@ -128,6 +132,11 @@ impl Server {
             Source::Client(client) => return self.serve_client(client),
             Source::Report(id) => self.read_report(&id),
             Source::Process(id) => self.reap(&id),
+            Source::PodInit => {
+                // With it the kernel has killed all who share their processes, and nobody can join them any more.
+                self.kill_all();
+                return Flow::End;
+            }
             Source::Output(id, stream) => {
                 let lost = self.with_streams(&id, |streams, poll| streams.read_output(poll, stream)).flatten();
                 self.report_lost(&id, lost);
@@ -276,7 +285,13 @@ impl Server {
     fn boot(&mut self, plan: &BootPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         if self.sandbox.is_none() {
             let records = fds.into_iter().next().ok_or(Errno::BADF).at("receive a descriptor")?;
-            self.sandbox = Some(boot(plan, records)?);
+            let sandbox = boot(self.proof, plan, records, &self.pidfd)?;
+            if let Some(pod_init) = &sandbox.pod_init {
+                let pidfd = rustix::io::fcntl_dupfd_cloexec(&pod_init.pidfd, 3).at("watch the pod's PID 1")?;
+                self.pod_init =
+                    Some(self.poll.add(pidfd, Source::PodInit, EventFlags::IN).at("watch the pod's PID 1")?);
+            }
+            self.sandbox = Some(sandbox);
         }
         Ok(())
     }
@@ -300,10 +315,19 @@ impl Server {
             None => {}
         }
         let mut descriptors = ContainerDescriptors::take(plan, fds)?;
-        let cgroup_mounts = &self.sandbox()?.cgroup_mounts;
+        let sandbox = self.sandbox()?;
+        let processes = match &plan.pid {
+            None => Processes::Own,
+            Some(PidPlan::Host) => Processes::Host,
+            Some(PidPlan::Pod) => match &sandbox.pod_init {
+                Some(pod_init) => Processes::Of(&pod_init.pidfd),
+                None => return Err(Errno::SRCH).at("share processes that the pod does not share"),
+            },
+            Some(PidPlan::Target { container }) => Processes::Of(&self.running(container)?.0.pidfd),
+        };
         let logs = rustix::io::fcntl_dupfd_cloexec(&descriptors.logs, 3).at("open the log directory")?;
         let log = Log::open(logs, &plan.log_file, plan.log_max_size, plan.log_max_files)?;
-        let born = start_container(self.proof, plan, &mut descriptors, cgroup_mounts, &self.null)?;
+        let born = start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?;
         let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
         self.watch(&plan.id, born.child, born.channel, waiter, kind, Some(Box::new(birth)))
@@ -311,14 +335,20 @@ impl Server {
 
     fn exec(&mut self, waiter: Waiter, plan: &ExecPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let descriptors = ExecDescriptors::take(plan, fds)?;
-        let container = self.processes.get(&plan.container).filter(|process| matches!(process.stage, Stage::Running));
-        let Some(Process { child, kind: Kind::Container { devpts: Some(devpts), .. }, .. }) = container else {
-            return Err(Errno::SRCH).at("enter a container that does not run");
-        };
+        let (child, devpts) = self.running(&plan.container)?;
         let own_pid_namespace = &self.sandbox()?.pid_namespace;
         let joined = Joined { pidfd: &child.pidfd, devpts, own_pid_namespace };
         let (born, terminal) = start_exec(self.proof, plan, &descriptors, joined, &self.null)?;
         self.watch(&plan.id, born.child, born.channel, waiter, Kind::Exec { terminal }, None)
+    }
+
+    /// A running container's first process and devpts.
+    fn running(&self, container: &str) -> Result<(&Child, &OwnedFd), Failure> {
+        let found = self.processes.get(container).filter(|process| matches!(process.stage, Stage::Running));
+        match found {
+            Some(Process { child, kind: Kind::Container { devpts: Some(devpts), .. }, .. }) => Ok((child, devpts)),
+            _ => Err(Errno::SRCH).at("enter a container that does not run"),
+        }
     }
 
     fn watch(
@@ -524,6 +554,10 @@ impl Server {
             if !matches!(process.stage, Stage::Exited(_)) {
                 tolerate(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
             }
+        }
+        if let Some(pod_init) = self.sandbox.as_ref().and_then(|sandbox| sandbox.pod_init.as_ref()) {
+            tolerate(pidfd_send_signal(&pod_init.pidfd, Signal::KILL));
+            tolerate(waitid(WaitId::PidFd(pod_init.pidfd.as_fd()), WaitIdOptions::EXITED));
         }
     }
 }

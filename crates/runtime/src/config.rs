@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use spec::{ContainerName, Digest, PodRef, PodUid, VolumeName};
+use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, VolumeName};
 
 /// A pod sandbox to be made: one infra process, its namespaces, its address and its cgroup.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +30,34 @@ pub struct PodSandboxConfig {
     pub tmpfs: Vec<PodTmpfs>,
     /// Size of `/dev/shm` in bytes; Kubernetes uses 64 MiB.
     pub shm_size: u64,
+    /// What else it shares with the machine, or its containers with each other.
+    #[serde(default)]
+    pub namespaces: PodNamespaces,
+}
+
+/// Namespaces of a sandbox that are not as usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNamespaces {
+    /// The machine's shared memory, semaphores and message queues (`hostIPC: true`).
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// One PID namespace for containers with [`PidMode::Pod`] (`shareProcessNamespace: true`).
+    #[serde(default)]
+    pub shared_pid: bool,
+}
+
+/// Whose processes a container sees and may signal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidMode {
+    /// Its own; its first process is PID 1.
+    #[default]
+    Container,
+    /// Those of all containers of the Pod that share, see [`PodNamespaces::shared_pid`].
+    Pod,
+    /// All of the machine (`hostPID: true`).
+    Host,
+    /// Those of another container of the sandbox, which must run (`targetContainerName`).
+    Target(ContainerId),
 }
 
 /// Whose network the Pod's containers use.
@@ -110,6 +138,9 @@ pub struct ContainerConfig {
     pub resources: LinuxResources,
     /// User, capabilities, and what the container may see of the kernel.
     pub security: SecurityConfig,
+    /// Whose processes it sees.
+    #[serde(default)]
+    pub pid: PidMode,
     /// Kept and returned as they are; the agent's own bookkeeping (spec hash, container kind).
     pub labels: BTreeMap<String, String>,
 }
@@ -165,6 +196,9 @@ pub struct SecurityConfig {
     pub run_as_non_root: bool,
     /// Groups beside the primary one and those of the image's `/etc/group`.
     pub supplemental_groups: Vec<u32>,
+    /// Leave out the groups of the image's `/etc/group` (`supplementalGroupsPolicy: Strict`).
+    #[serde(default)]
+    pub strict_groups: bool,
     /// Capabilities beyond the default set, without `CAP_`; `ALL` for all.
     pub add_capabilities: Vec<String>,
     /// Capabilities taken from the default set, without `CAP_`; `ALL` for all.

@@ -13,8 +13,8 @@ pub mod status;
 pub mod verbs;
 
 pub use config::{
-    ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PodSandboxConfig, PodTmpfs, Propagation,
-    QosClass, SeccompProfile, SecurityConfig,
+    ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig,
+    PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
 };
 pub use error::RuntimeError;
 pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, try_device_program};

@@ -122,6 +122,7 @@ impl Node {
             log_directory: self.directory.path().join("logs/default_web_uid"),
             tmpfs: vec![PodTmpfs { volume: VolumeName::new("mem"), size: Some(1 << 20), mode: 0o777, group: None }],
             shm_size: 1 << 20,
+            namespaces: runtime::PodNamespaces::default(),
         }
     }
 
@@ -140,6 +141,7 @@ impl Node {
             tty: false,
             resources: LinuxResources::default(),
             security: SecurityConfig::default(),
+            pid: runtime::PidMode::Container,
             labels: BTreeMap::new(),
         }
     }

@@ -53,6 +53,15 @@ pub fn ignore_termination() -> io::Result<()> {
     Ok(())
 }
 
+/// Ignores SIGCHLD: children, adopted ones too, are reaped by the kernel as they end (wait(2)).
+pub fn ignore_children() -> io::Result<()> {
+    // SAFETY: SIG_IGN is a valid disposition for this signal.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Sends a signal by number, real-time ones too (pidfd_send_signal(2)).
 pub fn pidfd_send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::Image;
-use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, ProcessPlan, Reply, Request};
+use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
@@ -23,7 +23,7 @@ use super::sandbox::remove_directory;
 use super::state::Container;
 use super::user::{self, Account, UserError};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, make_private_directory, remove_error};
-use crate::config::{ContainerConfig, LinuxResources, MountSource, SeccompProfile};
+use crate::config::{ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
 use crate::error::RuntimeError;
 use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState};
 
@@ -32,6 +32,8 @@ const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
 const LOG_MAX_FILES: u32 = 5;
 /// A killed container whose processes do not end is stuck in the kernel (a dead mount); the caller tries again.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// Version of the protocol with infra that knows [`PidPlan`].
+const PID_PLAN_SINCE: u32 = 2;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
@@ -66,6 +68,17 @@ impl Kernel {
             PodSandboxState::Ready => Ok(()),
             PodSandboxState::NotReady => Err(RuntimeError::SandboxNotReady { pod: found.record.config.pod.clone() }),
         }
+    }
+
+    /// An infra process of an earlier build would skip what it does not know.
+    fn require_understood(&self, record: &ContainerRecord) -> Result<(), RuntimeError> {
+        let version = self.state.lock().sandboxes.get(&record.sandbox).map_or(0, |sandbox| sandbox.infra_version);
+        if record.config.pid == PidMode::Container || version >= PID_PLAN_SINCE {
+            return Ok(());
+        }
+        let message = "the pod was started by an earlier version of the engine, whose infra process cannot share \
+                       processes between containers; create the pod anew";
+        Err(RuntimeError::ContainerConfig { message: message.to_owned() })
     }
 
     async fn prepare_container(
@@ -119,6 +132,7 @@ impl Kernel {
             return Ok(());
         }
         self.require_ready(&record.sandbox)?;
+        self.require_understood(&record)?;
         match self.send_start(id, &record).await {
             Ok(started_at) => {
                 self.mark_running(id, timestamp(started_at));
@@ -400,6 +414,16 @@ fn container_plan(
         log_max_size: LOG_MAX_SIZE,
         log_max_files: LOG_MAX_FILES,
         oom_score_adj: config.resources.oom_score_adj,
+        pid: pid_plan(&config.pid),
+    }
+}
+
+fn pid_plan(mode: &PidMode) -> Option<PidPlan> {
+    match mode {
+        PidMode::Container => None,
+        PidMode::Pod => Some(PidPlan::Pod),
+        PidMode::Host => Some(PidPlan::Host),
+        PidMode::Target(container) => Some(PidPlan::Target { container: container.as_str().to_owned() }),
     }
 }
 

@@ -26,6 +26,7 @@ struct Alive {
     infra: OwnedFd,
     /// Its network was set up and nothing of its making is missing.
     ready: bool,
+    version: u32,
     containers: Vec<ContainerReport>,
 }
 
@@ -82,9 +83,9 @@ impl Kernel {
     async fn reach(&self, id: &SandboxId) -> Option<Alive> {
         let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
         let (reply, descriptors) = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await.ok()?;
-        let Reply::State { booted, containers, ready, .. } = reply else { return None };
+        let Reply::State { version, booted, containers, ready } = reply else { return None };
         let infra = descriptors.into_iter().next()?;
-        Some(Alive { connection, events, infra, ready: booted && ready, containers })
+        Some(Alive { connection, events, infra, ready: booted && ready, version, containers })
     }
 
     async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {
@@ -97,6 +98,7 @@ impl Kernel {
             sandbox.addresses = addresses;
             sandbox.connection = Some(alive.connection);
             sandbox.infra = Some(Arc::new(alive.infra));
+            sandbox.infra_version = alive.version;
         }
         for report in &alive.containers {
             let container = ContainerId::new(report.id.as_str());

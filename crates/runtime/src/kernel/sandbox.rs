@@ -56,7 +56,8 @@ impl Kernel {
 
     pub(super) fn insert_sandbox(&self, id: &SandboxId, record: SandboxRecord) {
         let state = PodSandboxState::NotReady;
-        let sandbox = Sandbox { record, state, addresses: Vec::new(), connection: None, infra: None };
+        let infra_version = infra::protocol::VERSION;
+        let sandbox = Sandbox { record, state, addresses: Vec::new(), connection: None, infra: None, infra_version };
         self.state.lock().sandboxes.insert(id.clone(), sandbox);
     }
 
@@ -304,6 +305,8 @@ async fn boot(
         tmpfs: tmpfs.collect(),
         shm_size: config.shm_size,
         cgroup_mounts: cgroup_mounts.to_vec(),
+        host_ipc: config.namespaces.host_ipc,
+        shared_pid: config.namespaces.shared_pid,
     };
     let (_, descriptors) = connection
         .request(&Request::Boot(plan), &[records.as_fd()], PROMPT)

@@ -37,6 +37,8 @@ pub(super) struct Sandbox {
     pub(super) connection: Option<Arc<Connection>>,
     /// A pidfd of its infra process.
     pub(super) infra: Option<Arc<OwnedFd>>,
+    /// Version of the protocol that its infra process speaks.
+    pub(super) infra_version: u32,
 }
 
 #[derive(Debug)]

@@ -84,7 +84,8 @@ fn settle(passwd: &str, group: &str, image_user: &str, security: &SecurityConfig
     };
     let mut groups = vec![gid];
     // Groups that the image gives the user by name; a user without an entry has none.
-    let named = group_entries(group).filter(|(_, _, members)| !entry.name.is_empty() && members.contains(&entry.name));
+    let takes_named = !entry.name.is_empty() && !security.strict_groups;
+    let named = group_entries(group).filter(|(_, _, members)| takes_named && members.contains(&entry.name));
     for gid in named.map(|(_, gid, _)| gid).chain(security.supplemental_groups.iter().copied()) {
         if !groups.contains(&gid) {
             groups.push(gid);
