@@ -43,16 +43,27 @@ pub struct PodFiles {
     pub dns_warnings: Vec<String>,
 }
 
-/// Host name of a pod.
+/// Host name of a pod; with the machine's network it is the machine's.
 pub fn hostname(config: &AgentConfig, desired: &DesiredPod) -> PodHostname {
+    if desired.host_network() {
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        return PodHostname { hostname, domain: None };
+    }
     spec::hosts::pod_hostname(&desired.object, &config.cluster_domain)
+}
+
+/// The name in the UTS namespace, `$HOSTNAME` and `/etc/hostname`. A full name that is too long starts no pod; until
+/// then the short one stands for it.
+pub fn kernel_hostname(config: &AgentConfig, desired: &DesiredPod) -> String {
+    let name = hostname(config, desired);
+    spec::hosts::kernel_hostname(&desired.object, &name).unwrap_or(name.hostname)
 }
 
 /// What the files say for a pod with these addresses. Reads the machine's `resolv.conf`; blocks.
 pub fn render_pod_files(config: &AgentConfig, desired: &DesiredPod, addresses: &[IpAddr]) -> PodFiles {
     let name = hostname(config, desired);
     let mut node = read_resolv_conf(&config.host_resolv_conf);
-    if node.is_local_only() && !node.nameservers.is_empty() {
+    if !desired.host_network() && node.is_local_only() && !node.nameservers.is_empty() {
         let behind = read_resolv_conf(Path::new(RESOLVED_CONF));
         if !behind.nameservers.is_empty() {
             node = behind;
@@ -61,11 +72,22 @@ pub fn render_pod_files(config: &AgentConfig, desired: &DesiredPod, addresses: &
     let resolv_conf = spec::dns::render(&node, &desired.spec);
     let aliases = desired.spec.host_aliases.as_deref().unwrap_or_default();
     PodFiles {
-        hosts: spec::hosts::render(addresses, &name, aliases),
-        hostname: name.hostname,
+        hosts: if desired.host_network() {
+            spec::hosts::render_host_network(&read_hosts(&config.host_hosts_file), aliases)
+        } else {
+            spec::hosts::render(addresses, &name, aliases)
+        },
+        hostname: kernel_hostname(config, desired),
         resolv_conf: resolv_conf.content.to_string(),
         dns_warnings: resolv_conf.warnings,
     }
+}
+
+fn read_hosts(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "cannot read the machine's hosts file");
+        String::new()
+    })
 }
 
 fn read_resolv_conf(path: &Path) -> ResolvConf {

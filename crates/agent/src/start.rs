@@ -9,6 +9,7 @@ use std::time::Duration;
 use image::Image;
 use runtime::{Mount, PodSandboxStatus, RuntimeError};
 use spec::ContainerName;
+use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
 
@@ -22,7 +23,7 @@ use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environme
 use crate::events::EventSubject;
 use crate::images::{ImageNeed, ImageProblem, complain, need_of};
 use crate::observation::PodObservation;
-use crate::pod_files::{file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
+use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
 use crate::pulls::ImageState;
 use crate::records::{PodRecord, image_holder};
 use crate::status::Waiting;
@@ -120,7 +121,7 @@ impl PodWorker {
                 _ if failure.image != image_of(container) => true,
                 FailureKind::Image => matches!(need_of(&self.shared.images, container), ImageNeed::Nothing(_)),
                 FailureKind::Config => {
-                    let name = hostname(&self.shared.config, desired).hostname;
+                    let name = pod_files::kernel_hostname(&self.shared.config, desired);
                     pod_environment(container, &self.sources(desired, &self.objects(), &addresses, &name)).is_ok()
                 }
                 FailureKind::Other => false,
@@ -248,7 +249,10 @@ impl PodWorker {
         for dead in &run.dead {
             self.shared.runtime.stop_pod_sandbox(dead).await?;
         }
-        let name = hostname(&self.shared.config, desired).hostname;
+        let name = match kernel_hostname(&desired.object, &hostname(&self.shared.config, desired)) {
+            Ok(name) => name,
+            Err(error) => return Ok(Err(self.sandbox_failed(desired, &error, now))),
+        };
         let pids_limit = self.shared.config.pod_pids_limit;
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
@@ -260,16 +264,18 @@ impl PodWorker {
                 }
                 Ok(Ok(sandbox))
             }
-            Err(error) => {
-                let message = format!("Failed to create pod sandbox: {}", chain(&error));
-                self.shared.events.warning(EventSubject::pod(desired), "FailedCreatePodSandBox", message);
-                let previous = self.sandbox_failure.as_ref();
-                let failure = RetryBackOff::after_failure(previous, SANDBOX_INITIAL, SANDBOX_LONGEST, now.boot);
-                let until = failure.until;
-                self.sandbox_failure = Some(failure);
-                Ok(Err(until))
-            }
+            Err(error) => Ok(Err(self.sandbox_failed(desired, &error, now))),
         }
+    }
+
+    fn sandbox_failed(&mut self, desired: &DesiredPod, error: &dyn std::error::Error, now: Now) -> BootTime {
+        let message = format!("Failed to create pod sandbox: {}", chain(error));
+        self.shared.events.warning(EventSubject::pod(desired), "FailedCreatePodSandBox", message);
+        let previous = self.sandbox_failure.as_ref();
+        let failure = RetryBackOff::after_failure(previous, SANDBOX_INITIAL, SANDBOX_LONGEST, now.boot);
+        let until = failure.until;
+        self.sandbox_failure = Some(failure);
+        until
     }
 
     /// Files that need the sandbox: those with its address, and Secrets in its memory.
@@ -359,7 +365,7 @@ impl PodWorker {
             self.shared.events.normal(subject.clone(), "Pulled", message);
         }
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
-        let name = hostname(&self.shared.config, desired).hostname;
+        let name = pod_files::kernel_hostname(&self.shared.config, desired);
         let objects = self.objects();
         let sources = self.sources(desired, &objects, &addresses, &name);
         let mut mounts = match mounts_of(container, planned, &self.paths.directory, &sources) {

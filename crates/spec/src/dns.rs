@@ -77,6 +77,8 @@ impl fmt::Display for ResolvConf {
 pub fn render(node: &ResolvConf, spec: &PodSpec) -> PodResolvConf {
     let mut content = match spec.dns_policy.as_deref() {
         Some("None") => ResolvConf::default(),
+        // In the machine's network its stub resolver answers.
+        _ if spec.host_network == Some(true) => node.clone(),
         _ => of_node(node),
     };
     if let Some(config) = &spec.dns_config {
@@ -181,6 +183,10 @@ mod tests {
             (json!({"dnsPolicy": "ClusterFirstWithHostNet"}), node),
             (json!({"dnsPolicy": "Default", "dnsConfig": config}), added),
             (json!({"dnsPolicy": "None", "dnsConfig": config}), alone),
+            (
+                json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}),
+                "search lan example.com\nnameserver 192.0.2.1\nnameserver 127.0.0.53\noptions ndots:2 rotate\n",
+            ),
         ];
         for (spec, file) in table {
             let found = rendered(spec.clone());

@@ -17,8 +17,12 @@ fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 ";
 
-/// The longest host name that Linux takes, in bytes (`HOST_NAME_MAX` is 64, a DNS label has 63).
+const HOST_NETWORK_HEADER: &str = "# Kubernetes-managed hosts file (host network).\n";
+
+/// Host names are labels of DNS.
 const MAX_HOSTNAME: usize = 63;
+/// The longest name that Linux takes, in bytes (`HOST_NAME_MAX`).
+const MAX_NODENAME: usize = 64;
 
 /// What a Pod calls itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +33,39 @@ pub struct PodHostname {
     pub domain: Option<String>,
 }
 
+/// A full name that Linux does not take; the message is the kubelet's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({MAX_NODENAME} characters \
+     is the max, {} characters requested)",
+    name.len()
+)]
+pub struct NameTooLong {
+    name: String,
+}
+
+/// What the kernel calls the Pod: its host name, or with `setHostnameAsFQDN` its full name.
+///
+/// # Errors
+/// The full name is longer than 64 bytes: Kubernetes does not start such a Pod.
+pub fn kernel_hostname(pod: &Pod, name: &PodHostname) -> Result<String, NameTooLong> {
+    let full = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
+    match &name.domain {
+        Some(domain) if full => {
+            let name = format!("{}.{domain}", name.hostname);
+            if name.len() > MAX_NODENAME { Err(NameTooLong { name }) } else { Ok(name) }
+        }
+        _ => Ok(name.hostname.clone()),
+    }
+}
+
 /// The host name of a Pod, cut to what Linux takes.
 pub fn pod_hostname(pod: &Pod, cluster_domain: &str) -> PodHostname {
     let spec = pod.spec.as_ref();
     let given = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    if let Some(hostname) = given(spec.and_then(|spec| spec.hostname_override.as_ref())) {
+        return PodHostname { hostname, domain: None };
+    }
     let name = given(spec.and_then(|spec| spec.hostname.as_ref())).or_else(|| given(pod.metadata.name.as_ref()));
     let mut hostname = name.unwrap_or_default();
     if hostname.len() > MAX_HOSTNAME {
@@ -56,13 +89,25 @@ pub fn render(addresses: &[IpAddr], name: &PodHostname, aliases: &[HostAlias]) -
             None => writeln!(file, "{address}\t{hostname}"),
         };
     }
+    add_aliases(&mut file, aliases);
+    file
+}
+
+/// The file of a Pod with the machine's network: the machine's own, and the Pod's host aliases.
+pub fn render_host_network(of_node: &str, aliases: &[HostAlias]) -> String {
+    let mut file = format!("{HOST_NETWORK_HEADER}{of_node}");
+    add_aliases(&mut file, aliases);
+    file
+}
+
+fn add_aliases(file: &mut String, aliases: &[HostAlias]) {
     if !aliases.is_empty() {
         file.push_str("\n# Entries added by HostAliases.\n");
     }
     for alias in aliases {
+        // Writing to a String cannot fail.
         let _ok = writeln!(file, "{}\t{}", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
     }
-    file
 }
 
 #[cfg(test)]
@@ -88,11 +133,43 @@ mod tests {
             ("web", json!({"subdomain": "s"}), "web", Some("s.shop.svc.cluster.local")),
             ("web", json!({"hostname": "h", "subdomain": "s"}), "h", Some("s.shop.svc.cluster.local")),
             (long.as_str(), json!({}), &long[..62], None),
+            ("web", json!({"hostname": "h", "subdomain": "s", "hostnameOverride": "o.example"}), "o.example", None),
         ];
         for (name, spec, hostname, domain) in table {
             let expected = PodHostname { hostname: hostname.to_owned(), domain: domain.map(str::to_owned) };
             assert_eq!(pod_hostname(&pod(name, spec), "cluster.local"), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn the_full_name_is_the_kernels_only_where_it_is_asked_for_and_fits() {
+        let long = "a".repeat(40);
+        let table = [
+            (json!({"subdomain": "s"}), Ok("web")),
+            (json!({"setHostnameAsFQDN": true}), Ok("web")),
+            (json!({"subdomain": "s", "setHostnameAsFQDN": false}), Ok("web")),
+            (json!({"subdomain": "s", "setHostnameAsFQDN": true}), Ok("web.s.shop.svc.cluster.local")),
+            (json!({"subdomain": long, "setHostnameAsFQDN": true}), Err("(64 characters is the max, 67 ")),
+        ];
+        for (spec, expected) in table {
+            let pod = pod("web", spec.clone());
+            let found = kernel_hostname(&pod, &pod_hostname(&pod, "cluster.local"));
+            match expected {
+                Ok(name) => assert_eq!(found.as_deref(), Ok(name), "{spec}"),
+                Err(part) => assert!(found.unwrap_err().to_string().contains(part), "{spec}"),
+            }
+        }
+    }
+
+    #[test]
+    fn with_the_network_of_the_machine_its_file_comes_first() {
+        let aliases: Vec<HostAlias> =
+            serde_json::from_value(json!([{"ip": "10.1.2.3", "hostnames": ["foo.remote"]}])).unwrap();
+        assert_eq!(
+            render_host_network("127.0.0.1 localhost\n", &aliases),
+            "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n\n# Entries added by HostAliases.\n\
+             10.1.2.3\tfoo.remote\n"
+        );
     }
 
     #[test]

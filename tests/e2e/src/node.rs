@@ -426,6 +426,10 @@ pub fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a str> {
 
 /// Whether `pid` is an infra process: our binary, started with the hidden verb.
 fn is_infra(pid: u32) -> bool {
+    // PID 1 of shared processes has infra's arguments, and a name of its own.
+    if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "pause") {
+        return false;
+    }
     let arguments = crate::namespaces::command_line(pid);
     arguments.split(' ').next().is_some_and(|program| program.ends_with("infra") || program.ends_with("monopod"))
         && arguments.contains("infra")

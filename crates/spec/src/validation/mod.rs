@@ -7,6 +7,7 @@ mod container;
 mod env;
 mod meta;
 mod names;
+mod namespaces;
 mod objects;
 mod pod;
 mod probe;

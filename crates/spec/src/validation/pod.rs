@@ -41,6 +41,7 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
     }
     text_rule(errors, &path.child("serviceAccountName"), spec.service_account_name.as_deref(), names::dns_subdomain);
     text_rule(errors, &path.child("nodeName"), spec.node_name.as_deref(), names::dns_subdomain);
+    super::namespaces::host_namespaces(errors, path, spec);
     text_rule(errors, &path.child("hostname"), spec.hostname.as_deref(), names::dns_label);
     text_rule(errors, &path.child("subdomain"), spec.subdomain.as_deref(), names::dns_label);
     if let Some(seconds) = spec.active_deadline_seconds {

@@ -12,6 +12,11 @@ pub(super) fn pod_security_context(errors: &mut Errors, path: &Path<'_>, context
     if let Some(policy) = context.fs_group_change_policy.as_deref() {
         super::pod::one_of(errors, &path.child("fsGroupChangePolicy"), Some(policy), &["Always", "OnRootMismatch"]);
     }
+    if let Some(policy) = context.supplemental_groups_policy.as_deref()
+        && !["Merge", "Strict"].contains(&policy)
+    {
+        errors.not_supported(&path.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"]);
+    }
     for (index, group) in context.supplemental_groups.iter().flatten().enumerate() {
         id(errors, &path.child("supplementalGroups").index(index), Some(*group));
     }

@@ -33,6 +33,7 @@ mod image;
 mod isolation;
 mod life;
 mod logs;
+mod namespaces;
 mod network;
 mod refused;
 mod registry;
@@ -53,6 +54,7 @@ pub const ALL: &[&[Test]] = &[
     isolation::TESTS,
     life::TESTS,
     logs::TESTS,
+    namespaces::TESTS,
     network::TESTS,
     refused::TESTS,
     registry::TESTS,
