@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use image::{Credentials, ImageStore, Pull};
 use runtime::Runtime;
 use spec::image_ref::InvalidImageReference;
+use spec::placement::Demand;
 use spec::{PodRef, PodUid};
 use store::{ObjectKey, Store, StoredObject};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::NodeRoom;
 use crate::clock::Clock;
 use crate::config::{AgentConfig, StartAgentError};
 use crate::desired::DesiredPod;
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: EventRecorder,
     pub(crate) node: NodeFacts,
+    /// Who has and who wants how much of the node.
+    pub(crate) room: NodeRoom,
     /// Held by each pass, so that a test knows when all workers wait.
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
@@ -85,6 +89,7 @@ impl Agent {
             clock,
             events,
             node,
+            room: NodeRoom::default(),
             #[cfg(test)]
             passes: Arc::default(),
             workers: Mutex::default(),
@@ -96,9 +101,11 @@ impl Agent {
         let present = shared.pods_on_this_machine().await?;
         shared.remove_stray_directories(&present)?;
         shared.release_stray_images(&present).await?;
+        shared.count_present_pods();
         let tasks = &shared.tasks;
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_config(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_node(Arc::clone(&shared))));
         tasks
             .spawn(stop.clone().run_until_cancelled_owned(watches::watch_runtime(Arc::clone(&shared), runtime_events)));
         for (uid, pod) in present {
@@ -202,6 +209,18 @@ impl Shared {
             }
         }
         Ok(pods)
+    }
+
+    /// Before anybody asks for room, those that were let in before have theirs.
+    fn count_present_pods(&self) {
+        for stored in self.store.list(PODS, None).objects {
+            if let Ok(desired) = DesiredPod::read(&stored)
+                && !desired.is_terminal()
+                && desired.status.start_time.is_some()
+            {
+                self.room.take(&desired.uid, Demand::of(&desired.object));
+            }
+        }
     }
 
     /// Removes directories below our own `pods/` that belong to no pod any more.

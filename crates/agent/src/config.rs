@@ -25,7 +25,12 @@ pub struct AgentConfig {
     pub cluster_domain: String,
     /// Processes and threads of one Pod together (`podPidsLimit`); `None` leaves it to the machine.
     pub pod_pids_limit: Option<u64>,
+    /// How many Pods the node takes (`maxPods`).
+    pub max_pods: u32,
 }
+
+/// The kubelet's default of `maxPods`.
+const MAX_PODS: u32 = 110;
 
 impl AgentConfig {
     /// The usual paths of a machine, with the given name and directories.
@@ -40,6 +45,7 @@ impl AgentConfig {
             host_hosts_file: PathBuf::from("/etc/hosts"),
             cluster_domain: "cluster.local".to_owned(),
             pod_pids_limit: None,
+            max_pods: MAX_PODS,
         }
     }
 }

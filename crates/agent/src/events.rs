@@ -1,5 +1,6 @@
 //! Events about pods: what the agent did and what went wrong, as `core/v1` Event objects that count repetitions.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,7 +52,7 @@ impl EventSubject {
 struct Occurrence {
     subject: EventSubject,
     event_type: EventType,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
 }
 
@@ -73,13 +74,23 @@ impl EventRecorder {
     }
 
     /// Something went as it should.
-    pub fn normal(&self, subject: EventSubject, reason: &'static str, message: impl Into<String>) {
-        self.record(Occurrence { subject, event_type: EventType::Normal, reason, message: message.into() });
+    pub fn normal(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+        self.record(Occurrence {
+            subject,
+            event_type: EventType::Normal,
+            reason: reason.into(),
+            message: message.into(),
+        });
     }
 
     /// Something went wrong.
-    pub fn warning(&self, subject: EventSubject, reason: &'static str, message: impl Into<String>) {
-        self.record(Occurrence { subject, event_type: EventType::Warning, reason, message: message.into() });
+    pub fn warning(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+        self.record(Occurrence {
+            subject,
+            event_type: EventType::Warning,
+            reason: reason.into(),
+            message: message.into(),
+        });
     }
 
     fn record(&self, occurrence: Occurrence) {
@@ -96,7 +107,7 @@ struct EventWriter {
     clock: Arc<dyn Clock>,
     node_name: String,
     /// Name of the object that counts an event.
-    known: HashMap<(EventSubject, EventType, &'static str, String), String>,
+    known: HashMap<(EventSubject, EventType, Cow<'static, str>, String), String>,
 }
 
 impl EventWriter {
@@ -111,7 +122,7 @@ impl EventWriter {
     async fn write(&mut self, occurrence: Occurrence) -> Result<(), store::StoreError> {
         let namespace = occurrence.subject.pod.pod_namespace.clone();
         let identity =
-            (occurrence.subject.clone(), occurrence.event_type, occurrence.reason, occurrence.message.clone());
+            (occurrence.subject.clone(), occurrence.event_type, occurrence.reason.clone(), occurrence.message.clone());
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
@@ -156,20 +167,20 @@ fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str)
         "involvedObject": involved,
         "reason": occurrence.reason,
         "message": occurrence.message,
-        "source": { "component": component(occurrence.reason), "host": node_name },
+        "source": { "component": component(&occurrence.reason), "host": node_name },
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
         "type": match occurrence.event_type { EventType::Normal => "Normal", EventType::Warning => "Warning" },
         "eventTime": null,
-        "reportingComponent": component(occurrence.reason),
+        "reportingComponent": component(&occurrence.reason),
         "reportingInstance": node_name,
     })
 }
 
 /// Who reports such events in a cluster: programs and people look for these names.
 fn component(reason: &str) -> &'static str {
-    if reason == "Scheduled" { "default-scheduler" } else { "kubelet" }
+    if ["Scheduled", "FailedScheduling"].contains(&reason) { "default-scheduler" } else { "kubelet" }
 }
 
 fn counted(present: &Value, now: &str) -> Value {

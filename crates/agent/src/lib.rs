@@ -7,9 +7,11 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod actions;
+mod admission;
 mod agent;
 mod atomic_writer;
 mod backoff;
+mod capacity;
 mod clock;
 mod conditions;
 mod config;

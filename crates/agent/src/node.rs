@@ -6,21 +6,20 @@ use serde_json::{Value, json};
 use spec::Timestamp;
 use store::{Change, ObjectKey, Store, StoreError, WriteError};
 
+use crate::capacity::{Capacity, machine_capacity, shown};
 use crate::config::{AgentConfig, StartAgentError};
 use crate::events::random_uuid;
 
-/// Pods that the node takes, as the kubelet's default.
-const MAX_PODS: u32 = 110;
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// What the machine has.
 #[derive(Debug, Clone)]
 pub struct NodeFacts {
-    /// Processors.
-    pub cpus: u32,
     /// Bytes of memory.
     pub memory_bytes: i64,
+    /// All that Pods can ask for.
+    pub capacity: Capacity,
     /// Addresses, the first one being the main one.
     pub addresses: Vec<IpAddr>,
 }
@@ -35,9 +34,10 @@ pub fn node_facts(config: &AgentConfig) -> NodeFacts {
         // A machine without any network still has itself.
         addresses.push(main_address().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
     }
+    let (cpus, memory_bytes) = (u32::try_from(cpus).unwrap_or(u32::MAX), i64::try_from(memory).unwrap_or(i64::MAX));
     NodeFacts {
-        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        memory_bytes: i64::try_from(memory).unwrap_or(i64::MAX),
+        memory_bytes,
+        capacity: machine_capacity(cpus, memory_bytes, config.max_pods, &config.data_dir),
         addresses,
     }
 }
@@ -133,8 +133,20 @@ fn merge_node(present: Option<&Value>, mut node: Value) -> Value {
     if let (Some(spec), Some(fields)) = (present.get("spec"), node.as_object_mut()) {
         fields.insert("spec".to_owned(), spec.clone());
     }
+    keep_extended_resources(present, &mut node);
     keep_transition_times(present, &mut node);
     node
+}
+
+/// Resources of vendors (`example.com/gpu`) are written into `status.capacity` by whoever has them.
+fn keep_extended_resources(present: &Value, node: &mut Value) {
+    for list in ["/status/capacity", "/status/allocatable"] {
+        let Some(written) = present.pointer("/status/capacity").and_then(Value::as_object) else { return };
+        let extended = written.iter().filter(|(name, _)| name.contains('/'));
+        if let Some(fields) = node.pointer_mut(list).and_then(Value::as_object_mut) {
+            fields.extend(extended.map(|(name, amount)| (name.clone(), amount.clone())));
+        }
+    }
 }
 
 fn keep_transition_times(present: &Value, node: &mut Value) {
@@ -160,11 +172,6 @@ fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value
         "aarch64" => "arm64".to_owned(),
         other => other.to_owned(),
     };
-    let amounts = json!({
-        "cpu": facts.cpus.to_string(),
-        "memory": format!("{}Ki", facts.memory_bytes / 1024),
-        "pods": MAX_PODS.to_string(),
-    });
     let mut addresses: Vec<Value> =
         facts.addresses.iter().map(|address| json!({ "type": "InternalIP", "address": address.to_string() })).collect();
     addresses.push(json!({ "type": "Hostname", "address": config.node_name }));
@@ -190,8 +197,8 @@ fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value
         },
         "spec": {},
         "status": {
-            "capacity": amounts,
-            "allocatable": amounts,
+            "capacity": shown(&facts.capacity.total),
+            "allocatable": shown(&facts.capacity.allocatable),
             "addresses": addresses,
             "conditions": [
                 condition("Ready", "True", "KubeletReady", "monopod is ready to run pods"),
@@ -235,18 +242,24 @@ mod tests {
     #[test]
     fn a_restart_keeps_what_others_wrote_on_the_node() {
         let config = AgentConfig::new("edge", "/data", "/logs");
-        let facts = NodeFacts { cpus: 2, memory_bytes: 4 << 30, addresses: vec!["192.0.2.7".parse().unwrap()] };
+        let facts = NodeFacts {
+            memory_bytes: 4 << 30,
+            capacity: Capacity { total: [("memory".to_owned(), 4 << 30)].into(), ..Capacity::default() },
+            addresses: vec!["192.0.2.7".parse().unwrap()],
+        };
         let first = node_object(&config, &facts, "2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(first.pointer("/status/capacity/memory").unwrap(), "4194304Ki");
         assert_eq!(first.pointer("/status/addresses/0/address").unwrap(), "192.0.2.7");
         let mut present = first.clone();
         present["metadata"]["labels"]["disk"] = "fast".into();
         present["spec"]["unschedulable"] = true.into();
+        present["status"]["capacity"]["example.com/gpu"] = "2".into();
         let second = node_object(&config, &facts, "2026-02-02T00:00:00Z".parse().unwrap());
         let merged = merge_node(Some(&present), second);
         assert_eq!(merged["metadata"]["uid"], first["metadata"]["uid"]);
         assert_eq!(merged["metadata"]["labels"]["disk"], "fast");
         assert_eq!(merged["spec"]["unschedulable"], true);
+        assert_eq!(merged["status"]["allocatable"]["example.com/gpu"], "2");
         assert_eq!(merged.pointer("/status/conditions/0/lastTransitionTime").unwrap(), "2026-01-01T00:00:00Z");
         assert_eq!(merged.pointer("/status/conditions/0/lastHeartbeatTime").unwrap(), "2026-02-02T00:00:00Z");
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use runtime::{ContainerState, ContainerStatus, ExitReason};
 use serde_json::Value;
+use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName};
 use store::{Change, WriteError};
 
@@ -37,20 +38,26 @@ impl PodWorker {
             ended,
         };
         let status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        self.write_status(status, true).await?;
+        Ok(())
+    }
+
+    /// Makes a status durable that differs from the stored one; whether it does. `bound`: the pod is this node's.
+    pub(crate) async fn write_status(&self, status: core::PodStatus, bound: bool) -> Result<bool, PassError> {
         let status = serde_json::to_value(status).unwrap_or_default();
         let stored = self.shared.store.get(&pod_key(&self.pod));
         if stored.is_some_and(|stored| stored.value.get("status") == Some(&status)) {
-            return Ok(());
+            return Ok(false);
         }
-        let (uid, node) = (self.uid.clone(), self.shared.config.node_name.clone());
+        let (uid, node) = (self.uid.clone(), bound.then(|| self.shared.config.node_name.clone()));
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
             let next = present
                 .filter(|present| present.value.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid.as_str()))
-                .and_then(|present| with_status(&present.value, status, &node));
+                .and_then(|present| with_status(&present.value, status, node.as_deref()));
             Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
         });
         match written.await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(WriteError::Refused(never)) => match never {},
             Err(WriteError::Store(error)) => Err(error.into()),
         }
@@ -145,7 +152,7 @@ fn shortened(mut message: String, bytes: usize) -> String {
 }
 
 /// The object with this status; `None` if that would take a terminal phase back.
-fn with_status(present: &Value, status: Value, node_name: &str) -> Option<Value> {
+fn with_status(present: &Value, status: Value, node_name: Option<&str>) -> Option<Value> {
     let phase = |status: Option<&Value>| status?.get("phase")?.as_str().map(str::to_owned);
     let is_terminal = |phase: Option<String>| matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
     if is_terminal(phase(present.get("status"))) && !is_terminal(phase(Some(&status))) {
@@ -154,8 +161,8 @@ fn with_status(present: &Value, status: Value, node_name: &str) -> Option<Value>
     let mut next = present.clone();
     let fields = next.as_object_mut()?;
     fields.insert("status".to_owned(), status);
-    if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.entry("nodeName").or_insert_with(|| Value::from(node_name));
+    if let (Some(name), Some(spec)) = (node_name, fields.get_mut("spec").and_then(Value::as_object_mut)) {
+        spec.insert("nodeName".to_owned(), Value::from(name));
     }
     Some(next)
 }

@@ -529,10 +529,8 @@ impl PodWorker {
 
     /// What the node can give.
     fn allocatable(&self) -> Amounts {
-        Amounts {
-            cpu_millis: Some(i64::from(self.shared.node.cpus) * 1000),
-            memory_bytes: Some(self.shared.node.memory_bytes),
-        }
+        let allocatable = &self.shared.node.capacity.allocatable;
+        Amounts { cpu_millis: allocatable.get("cpu").copied(), memory_bytes: allocatable.get("memory").copied() }
     }
 
     fn plan(&self, desired: &DesiredPod) -> Result<Vec<PlannedVolume>, VolumeError> {

@@ -50,7 +50,10 @@ impl PodWorker {
     ) -> Result<Next, PassError> {
         let stop = containers_to_end(desired, observed);
         if stop.is_empty() {
-            if let Some(desired) = desired {
+            // One that was never let in has no end to tell of.
+            if let Some(desired) = desired
+                && self.is_admitted(desired, observed)
+            {
                 let desired = Arc::new(desired.clone());
                 self.publish(&desired, observed, &BTreeMap::new(), true).await?;
             }
@@ -150,6 +153,7 @@ impl PodWorker {
                 if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
             self.remove(directory).await?;
             self.cleaned = true;
+            self.shared.make_room(&self.uid);
         }
         if kept.is_some() {
             return Ok(Next::Wait(None));

@@ -154,6 +154,15 @@ impl TestNode {
         write.await.unwrap();
     }
 
+    pub async fn edit_node(&self, edit: impl FnOnce(&mut Value) + Send + 'static) {
+        let write = self.store.write(ObjectKey::cluster("nodes", "edge"), move |present| {
+            let mut next = (*present.unwrap().value).clone();
+            edit(&mut next);
+            Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
+        });
+        write.await.unwrap();
+    }
+
     /// As the API deletes a pod: it says until when.
     pub async fn delete(&self, name: &str, grace: u32) {
         let at = self.clock.wall() + Duration::from_secs(grace.into());

@@ -41,6 +41,20 @@ async fn watch_config_of(shared: &Arc<Shared>, resource: &'static str) {
     }
 }
 
+/// Looks for room for pods that wait whenever the node has changed.
+pub(crate) async fn watch_node(shared: Arc<Shared>) {
+    loop {
+        let Some(mut watch) = watch_from_list(&shared.store, "nodes", |_| ()) else { continue };
+        shared.look_for_room();
+        while watch.next().await.is_some() {
+            shared.look_for_room();
+        }
+        if watch.expired().is_none() {
+            return;
+        }
+    }
+}
+
 /// Wakes the pod of each event of the runtime; all of them whenever events were missed.
 pub(crate) async fn watch_runtime(shared: Arc<Shared>, mut events: broadcast::Receiver<RuntimeEvent>) {
     loop {

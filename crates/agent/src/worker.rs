@@ -100,6 +100,8 @@ pub(crate) struct PodWorker {
     pub(crate) stop_failures: HashMap<ContainerId, BootTime>,
     pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
     pub(crate) scheduled_announced: bool,
+    /// Whether the pod has its room on the node.
+    pub(crate) admitted: bool,
     /// Whether all that an ended pod gives back was given back.
     pub(crate) cleaned: bool,
 }
@@ -130,6 +132,7 @@ impl PodWorker {
             stop_failures: HashMap::new(),
             stops: JoinSet::new(),
             scheduled_announced: false,
+            admitted: false,
             cleaned: false,
         }
     }
@@ -289,6 +292,9 @@ impl PodWorker {
         mut observed: PodObservation,
         now: Now,
     ) -> Result<Next, PassError> {
+        if let Some(next) = self.admit(desired, &observed).await? {
+            return Ok(next);
+        }
         self.forget_healed_failures(desired, &observed);
         observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);

@@ -105,7 +105,8 @@ fn check_fields(errors: &mut Errors, path: &Path<'_>, rows: &[Row], object: &Val
 
 fn check_keys(errors: &mut Errors, path: &Path<'_>, rows: &[Row], map: &Value) {
     for (key, value) in map.as_object().into_iter().flatten() {
-        match row_named(rows, key) {
+        let of_a_vendor = || row_named(rows, "*/*").filter(|_| key.contains('/'));
+        match row_named(rows, key).or_else(of_a_vendor) {
             Some(row) => check(errors, &path.key(key), row, value, map),
             None => refuse(errors, &path.key(key), ""),
         }
@@ -185,8 +186,9 @@ mod tests {
         let table = [
             in_spec("hostNetwork", json!(true)),
             in_spec("hostUsers", json!(true)),
-            in_spec("nodeSelector", json!({})),
+            in_spec("nodeSelector", json!({"disk": "fast"})),
             in_spec("affinity", json!({})),
+            in_container("resources", json!({"limits": {"nvidia.com/gpu": "1"}})),
             in_spec("imagePullSecrets", json!([])),
             in_spec("imagePullSecrets", json!([{"name": "s"}])),
             in_spec("priorityClassName", json!("")),
@@ -213,7 +215,10 @@ mod tests {
         let table = [
             (in_spec("hostUsers", json!(false)), format!("spec.hostUsers: {not_yet}: no user namespaces yet")),
             (in_spec("automountServiceAccountToken", json!(true)), format!("spec.automountServiceAccountToken: {not_yet}: there are no service accounts")),
-            (in_spec("nodeSelector", json!({"a": "b"})), format!("spec.nodeSelector: {not_yet}")),
+            (
+                in_spec("affinity", json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}})),
+                format!("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution: {not_yet}"),
+            ),
             (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
             (
                 in_spec("volumes", json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])),
@@ -224,16 +229,12 @@ mod tests {
                 "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
             ),
             (
-                in_spec("schedulerName", json!("mine")),
-                "spec.schedulerName: Unsupported value: \"mine\": monopod supports only \"default-scheduler\" yet".to_owned(),
-            ),
-            (
                 in_spec("initContainers", json!([{"name": "i", "restartPolicy": "Always"}])),
                 format!("spec.initContainers[0].restartPolicy: {not_yet}: no sidecars among init containers either"),
             ),
             (
-                in_container("resources", json!({"limits": {"nvidia.com/gpu": "1"}})),
-                format!("spec.containers[1].resources.limits[nvidia.com/gpu]: {not_yet}"),
+                in_container("resources", json!({"limits": {"hugepages-2Mi": "1"}})),
+                format!("spec.containers[1].resources.limits[hugepages-2Mi]: {not_yet}"),
             ),
             (
                 in_container("resources", json!({"requests": {"ephemeral-storage": "1"}})),

@@ -53,6 +53,14 @@ impl Api {
         answer.body
     }
 
+    /// Merges `change` into the object at `path` (RFC 7386); anything but 200 fails the test.
+    #[track_caller]
+    pub fn patch(&self, path: &str, change: &Value) -> Value {
+        let answer = self.request("PATCH", path, Some(change));
+        assert_eq!(answer.code, 200, "PATCH {path}: {}", answer.body);
+        answer.body
+    }
+
     /// The names in a list, such as that of `/api/v1/pods`, as `namespace/name`.
     #[track_caller]
     pub fn names(&self, path: &str) -> Vec<String> {
@@ -86,9 +94,10 @@ impl Api {
         let mut stream = UnixStream::connect(&self.socket).with_context(text)?;
         stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
         let body = body.map(Value::to_string).unwrap_or_default();
+        let kind = if method == "PATCH" { "merge-patch+json" } else { "json" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: monopod\r\nAccept: application/json\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+             Content-Type: application/{kind}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).with_context(text)?;

@@ -5,14 +5,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use spec::decode::{DecodeError, decode_strict};
 use spec::validation::FieldError;
+use store::Store;
 
 /// What an admission may look at beside the object.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Admission<'a> {
     /// The object as it is stored, when it is being changed.
     pub old: Option<&'a Value>,
     /// The name of this machine's Node.
     pub node_name: &'a str,
+    /// The objects that there are.
+    pub store: &'a Store,
 }
 
 /// An object that was decoded and completed; it may be stored if `errors` is empty.
@@ -32,6 +35,9 @@ pub enum AdmissionError {
     /// It does not have the shape of its kind.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A rule beyond its own fields forbids it.
+    #[error("{0}")]
+    Forbidden(String),
     /// It cannot be written as JSON again.
     #[error("cannot encode the object")]
     Encode(#[from] serde_json::Error),

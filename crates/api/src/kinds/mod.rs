@@ -8,6 +8,7 @@ mod namespace;
 mod node;
 mod pod;
 mod pod_row;
+mod priority;
 mod secret;
 
 use serde_json::Value;

@@ -6,6 +6,7 @@ use spec::support::unsupported_pod_fields;
 use spec::validation::{FieldError, FieldReason, validate_pod, validate_pod_update};
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
+use crate::kinds::priority::resolve_priority;
 use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
 use crate::table::{AGE, Column, NAME};
 
@@ -60,7 +61,8 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
     let mut errors = unsupported_pod_fields(&serde_json::to_value(&pod)?);
     spec::defaults::default_pod(&mut pod);
-    errors.extend(bind(&mut pod, admission.node_name));
+    resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
+    errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
     match &old {
         None => {
             errors.extend(validate_pod(&pod));
@@ -71,14 +73,14 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors })
 }
 
-/// There is one node, so every Pod is bound to it at admission.
-fn bind(pod: &mut Pod, node_name: &str) -> Option<FieldError> {
+/// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the
+/// agent; a client that writes the Pod back without that name means no change.
+fn check_node(pod: &mut Pod, old: Option<&Pod>, node_name: &str) -> Option<FieldError> {
     let spec = pod.spec.as_mut()?;
-    let wanted = spec.node_name.get_or_insert_default();
-    if wanted.is_empty() {
-        node_name.clone_into(wanted);
-    }
-    (wanted != node_name).then(|| FieldError {
+    let wanted = spec.node_name.take().filter(|name| !name.is_empty());
+    spec.node_name = wanted.or_else(|| old?.spec.as_ref()?.node_name.clone());
+    let wanted = spec.node_name.as_ref().filter(|name| *name != node_name)?;
+    Some(FieldError {
         field: "spec.nodeName".to_owned(),
         reason: FieldReason::Invalid,
         value: Value::from(wanted.as_str()),

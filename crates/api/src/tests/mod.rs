@@ -173,7 +173,10 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"containers": [{"name": "main", "image": "debian:13", "command": ["sleep", "1"]}]},
+        "spec": {
+            "nodeName": "n1",
+            "containers": [{"name": "main", "image": "debian:13", "command": ["sleep", "1"]}],
+        },
     })
 }
 

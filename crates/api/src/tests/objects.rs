@@ -3,21 +3,28 @@
 use super::*;
 
 #[tokio::test]
-async fn a_created_pod_is_completed_and_bound() {
+async fn a_created_pod_is_completed_but_not_bound() {
     let server = TestServer::start().await;
-    let answer = server.post(PODS, &pod("web")).await;
+    let mut unbound = pod("web");
+    unbound["spec"].as_object_mut().unwrap().remove("nodeName");
+    let answer = server.post(PODS, &unbound).await;
     assert_eq!(answer.code, StatusCode::CREATED, "{:?}", answer.body);
     let created = answer.json();
     assert_eq!(created["metadata"]["namespace"], "default");
     assert_eq!(created["metadata"]["generation"], 1);
     assert_eq!(created["metadata"]["uid"].as_str().unwrap().len(), 36);
     assert!(created["metadata"]["creationTimestamp"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(created["spec"]["nodeName"], "n1");
+    assert_eq!(created["spec"]["nodeName"], Value::Null);
     assert_eq!(created["spec"]["restartPolicy"], "Always");
     assert_eq!(created["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
     assert_eq!(created["status"]["phase"], "Pending");
     assert_eq!(created["status"]["qosClass"], "BestEffort");
     assert_eq!(server.get(&format!("{PODS}/web")).await.json(), created);
+    // Who writes it back without the name of its node means no change.
+    server.change(pod_key("web"), |pod| pod["spec"]["nodeName"] = json!("n1")).await;
+    let answer = server.put(&format!("{PODS}/web"), &unbound).await;
+    assert_eq!(answer.code, StatusCode::OK, "{:?}", answer.body);
+    assert_eq!(answer.json()["spec"]["nodeName"], "n1");
 }
 
 #[tokio::test]
@@ -202,4 +209,43 @@ async fn spec_and_status_have_doors_of_their_own() {
     assert_eq!(updated["spec"], created["spec"]);
     assert_eq!(updated["metadata"]["generation"], 1);
     assert_eq!(server.get(&format!("{path}/status")).await.json(), updated);
+}
+
+#[tokio::test]
+async fn a_priority_class_gives_a_pod_its_priority() {
+    let server = TestServer::start().await;
+    let class = json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
+    server.write(ObjectKey::cluster("priorityclasses", "high"), Change::Put(class)).await;
+    let table = [
+        (json!({}), Ok((0, "PreemptLowerPriority"))),
+        (json!({"priorityClassName": "high"}), Ok((1000, "Never"))),
+        (json!({"priorityClassName": "system-node-critical"}), Ok((2_000_001_000, "PreemptLowerPriority"))),
+        (
+            json!({"priorityClassName": "none"}),
+            Err("pods \"p3\" is forbidden: no PriorityClass with name none was found"),
+        ),
+        (
+            json!({"priorityClassName": "high", "priority": 5}),
+            Err(
+                "pods \"p4\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority \
+                 admission controller computed 1000 from the given PriorityClass name",
+            ),
+        ),
+    ];
+    for (index, (more, expected)) in table.into_iter().enumerate() {
+        let name = format!("p{index}");
+        let mut wanted = pod(&name);
+        wanted["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = server.post(PODS, &wanted).await;
+        match expected {
+            Ok((priority, preemption)) => {
+                let spec = answer.json()["spec"].clone();
+                assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(priority), &json!(preemption)));
+                // What it was given is no change when it is written back without.
+                let again = server.put(&format!("{PODS}/{name}"), &wanted).await;
+                assert_eq!((again.code, &again.json()["spec"]), (StatusCode::OK, &spec));
+            }
+            Err(why) => assert_eq!((answer.code, answer.message().as_str()), (StatusCode::FORBIDDEN, why)),
+        }
+    }
 }

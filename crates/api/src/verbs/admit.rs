@@ -17,8 +17,8 @@ pub fn admit(
     unknown: UnknownFields,
 ) -> Result<(Value, Vec<String>), ApiError> {
     let name = metadata::text(&value, "name").to_owned();
-    let admission = Admission { old, node_name: &call.context.node_name };
-    let admitted = (call.kind.admit)(value, &admission).map_err(|error| undecodable(call, &error))?;
+    let admission = Admission { old, node_name: &call.context.node_name, store: &call.context.store };
+    let admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
     if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
         return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));
     }
@@ -32,8 +32,9 @@ pub fn admit(
     Ok((admitted.object, warnings))
 }
 
-fn undecodable(call: &Call, error: &AdmissionError) -> ApiError {
+fn inadmissible(call: &Call, name: &str, error: &AdmissionError) -> ApiError {
     match error {
+        AdmissionError::Forbidden(why) => ApiError::forbidden(call.kind, name, why),
         AdmissionError::Decode(error) => cannot_handle(call, &error.to_string()),
         AdmissionError::Encode(_) => ApiError::internal(error),
     }

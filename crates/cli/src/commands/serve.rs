@@ -42,6 +42,9 @@ pub struct ServeArgs {
     /// How many processes and threads one Pod may have
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pod_pids_limit: Option<u64>,
+    /// How many Pods the node takes
+    #[arg(long, value_name = "COUNT", default_value_t = 110)]
+    max_pods: u32,
     /// What is logged, such as `debug` or `info,agent=trace`
     #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
     log_level: String,
@@ -103,6 +106,7 @@ async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
         pod_pids_limit: arguments.pod_pids_limit,
+        max_pods: arguments.max_pods,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
     let version = config.version.clone();

@@ -90,17 +90,20 @@ const SPEC: &[Row] = &[
          is searched",
     ),
     fields("dnsConfig", DNS_CONFIG),
-    yes("nodeName", "this machine's node"),
-    no("nodeSelector"),
-    no("affinity"),
+    yes("nodeName", "this machine's node; a Pod that names it and does not fit fails, as with the kubelet"),
+    yes("nodeSelector", "a Pod that does not match the node's labels waits, `Pending`"),
+    fields("affinity", AFFINITY),
     items("tolerations", TOLERATION),
-    no("topologySpreadConstraints"),
-    only("schedulerName", &[Word::Text("default-scheduler")], "there is one node"),
+    items("topologySpreadConstraints", SPREAD),
+    yes("schedulerName", "with another name than `default-scheduler` the Pod waits until that scheduler binds it"),
     no("schedulingGates"),
     no("schedulingGroup"),
-    no("priorityClassName"),
-    only("priority", ZERO, ""),
-    only("preemptionPolicy", &[Word::Text("PreemptLowerPriority")], ""),
+    yes("priorityClassName", "`system-node-critical`, `system-cluster-critical`, or a PriorityClass"),
+    yes(
+        "priority",
+        "set by the server; who waits for room gets it in this order, who is evicted goes in the opposite one",
+    ),
+    yes("preemptionPolicy", "no running Pod is ended to make room for another, whatever it says"),
     only("serviceAccountName", &[Word::Text("default")], "there are no service accounts yet"),
     only("serviceAccount", &[Word::Text("default")], "the old name of `serviceAccountName`"),
     only("automountServiceAccountToken", FALSE, "there are no service accounts"),
@@ -112,7 +115,7 @@ const SPEC: &[Row] = &[
     only("hostUsers", TRUE, "no user namespaces yet"),
     yes("shareProcessNamespace", ""),
     fields("securityContext", POD_SECURITY_CONTEXT),
-    fields("os", &[only("name", &[Word::Text("linux")], "")]),
+    fields("os", &[yes("name", "anything but `linux` ends as `PodOSNotSupported`")]),
     no("readinessGates"),
     no("runtimeClassName"),
     no("overhead"),
@@ -183,7 +186,12 @@ const PORT: &[Row] = &[
 
 const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), no("claims")];
 
-const AMOUNTS: &[Row] = &[yes("cpu", ""), yes("memory", ""), not_even_empty("ephemeral-storage")];
+const AMOUNTS: &[Row] = &[
+    yes("cpu", ""),
+    yes("memory", ""),
+    not_even_empty("ephemeral-storage"),
+    yes("*/*", "of a vendor: the Pod waits, `Pending`, until the node has it in `status.capacity`"),
+];
 
 const VOLUME_MOUNT: &[Row] = &[
     yes("name", ""),
@@ -238,11 +246,59 @@ const DNS_CONFIG: &[Row] =
     &[yes("nameservers", ""), yes("searches", ""), items("options", &[yes("name", ""), yes("value", "")])];
 
 const TOLERATION: &[Row] = &[
-    yes("key", "accepted; the node has no taints"),
+    yes("key", ""),
     yes("operator", ""),
     yes("value", ""),
     yes("effect", ""),
-    yes("tolerationSeconds", ""),
+    yes("tolerationSeconds", "accepted; a taint that comes later does not drive out a Pod that runs"),
+];
+
+const AFFINITY: &[Row] = &[
+    fields("nodeAffinity", NODE_AFFINITY),
+    fields("podAffinity", POD_AFFINITY),
+    fields("podAntiAffinity", POD_AFFINITY),
+];
+
+const NODE_AFFINITY: &[Row] = &[
+    fields("requiredDuringSchedulingIgnoredDuringExecution", &[items("nodeSelectorTerms", NODE_TERM)]),
+    items(
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        &[yes("weight", "changes nothing with one node"), fields("preference", NODE_TERM)],
+    ),
+];
+
+const NODE_TERM: &[Row] = &[items("matchExpressions", REQUIREMENT), items("matchFields", REQUIREMENT)];
+
+const REQUIREMENT: &[Row] = &[yes("key", ""), yes("operator", ""), yes("values", "")];
+
+const POD_AFFINITY: &[Row] = &[
+    no("requiredDuringSchedulingIgnoredDuringExecution"),
+    items(
+        "preferredDuringSchedulingIgnoredDuringExecution",
+        &[yes("weight", "changes nothing with one node"), fields("podAffinityTerm", POD_TERM)],
+    ),
+];
+
+const POD_TERM: &[Row] = &[
+    fields("labelSelector", LABEL_SELECTOR),
+    yes("matchLabelKeys", ""),
+    yes("mismatchLabelKeys", ""),
+    fields("namespaceSelector", LABEL_SELECTOR),
+    yes("namespaces", ""),
+    yes("topologyKey", ""),
+];
+
+const LABEL_SELECTOR: &[Row] = &[yes("matchLabels", ""), items("matchExpressions", REQUIREMENT)];
+
+const SPREAD: &[Row] = &[
+    yes("maxSkew", "one node is one domain of each topology: nothing is ever spread unevenly over it"),
+    yes("topologyKey", "with `DoNotSchedule` the node must have this label"),
+    yes("whenUnsatisfiable", ""),
+    fields("labelSelector", LABEL_SELECTOR),
+    yes("matchLabelKeys", ""),
+    no("minDomains"),
+    yes("nodeAffinityPolicy", ""),
+    yes("nodeTaintsPolicy", ""),
 ];
 
 const VOLUME: &[Row] = &[

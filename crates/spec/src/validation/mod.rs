@@ -9,6 +9,7 @@ mod meta;
 mod names;
 mod namespaces;
 mod objects;
+mod placement;
 mod pod;
 mod probe;
 mod resources;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
 
 use super::meta::{self, NameForm};
-use super::{container, names, security, volume};
+use super::{container, names, placement, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
 /// Checks a new Pod, with its defaults filled in.
@@ -36,9 +36,7 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
     if let Some(context) = &spec.security_context {
         security::pod_security_context(errors, &path.child("securityContext"), context);
     }
-    if let Some(selector) = &spec.node_selector {
-        meta::labels(errors, &path.child("nodeSelector"), selector);
-    }
+    placement::placement(errors, path, spec);
     text_rule(errors, &path.child("serviceAccountName"), spec.service_account_name.as_deref(), names::dns_subdomain);
     text_rule(errors, &path.child("nodeName"), spec.node_name.as_deref(), names::dns_subdomain);
     super::namespaces::host_namespaces(errors, path, spec);

@@ -657,3 +657,29 @@ fn names_of_namespaces_are_labels_and_prefixes_may_end_in_a_dash() {
         ["metadata.uid: Invalid value: \"2\": field is immutable"]
     );
 }
+
+#[test]
+fn where_a_pod_wants_to_be_is_said_in_known_words() {
+    let requirement = |operator: &str, values: Value| {
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "k", "operator": operator, "values": values}]},
+        ]}}})
+    };
+    let at = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0]";
+    let table = [
+        (requirement("In", json!(["v"])), vec![]),
+        (
+            requirement("In", json!([])),
+            vec![format!("{at}.values: Required value: must be specified when `operator` is 'In' or 'NotIn'")],
+        ),
+        (
+            requirement("Like", json!(["v"])),
+            vec![format!("{at}.operator: Invalid value: \"Like\": not a valid selector operator")],
+        ),
+    ];
+    for (affinity, expected) in table {
+        let pod = decoded(&with("/spec/affinity", affinity));
+        let said: Vec<String> = validate_pod(&pod).iter().map(ToString::to_string).collect();
+        assert_eq!(said, expected);
+    }
+}

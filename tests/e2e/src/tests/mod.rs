@@ -39,6 +39,7 @@ mod refused;
 mod registry;
 mod resources;
 mod sandbox;
+mod scheduling;
 mod soak;
 mod storage;
 mod streams;
@@ -60,6 +61,7 @@ pub const ALL: &[&[Test]] = &[
     registry::TESTS,
     resources::TESTS,
     sandbox::TESTS,
+    scheduling::TESTS,
     soak::TESTS,
     storage::TESTS,
     streams::TESTS,

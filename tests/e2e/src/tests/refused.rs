@@ -38,7 +38,6 @@ fn unsupported_fields_are_refused_by_name(node: &mut TestNode) {
         ("  hostUsers: false\n", "spec.hostUsers"),
         ("  volumes: [{name: v, nfs: {server: s, path: /p}}]\n", "spec.volumes[0].nfs"),
         ("  activeDeadlineSeconds: 5\n", "spec.activeDeadlineSeconds"),
-        ("  nodeSelector: {disk: fast}\n", "spec.nodeSelector"),
     ];
     for (field, path) in table {
         refused(node, &pod(field), &[path, "does not support"]);

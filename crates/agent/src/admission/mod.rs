@@ -1,0 +1,224 @@
+//! Whether a pod may run here: the scheduler's part for pods that nobody has bound, the kubelet's for all.
+//!
+//! A pod without a node waits, `Pending`, until there is room for it. One that somebody has bound to this node, and that
+//! does not fit, has failed, as with the kubelet. The decisions are those of [`spec::placement`].
+
+mod room;
+
+use serde_json::Value;
+use spec::k8s_openapi::api::core::v1 as core;
+use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use spec::placement::{Demand, Misfit, NodeView};
+use spec::{PodUid, Timestamp};
+use store::ObjectKey;
+
+pub(crate) use room::NodeRoom;
+
+use crate::agent::Shared;
+use crate::desired::DesiredPod;
+use crate::events::EventSubject;
+use crate::observation::PodObservation;
+use crate::worker::{Next, PassError, PodWorker};
+
+/// Who binds Pods that name nobody.
+const SCHEDULER: &str = "default-scheduler";
+
+/// Why the kubelet does not run a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// `status.reason`.
+    reason: String,
+    message: String,
+}
+
+impl PodWorker {
+    /// Whether the pod may run; otherwise what comes instead of its pass.
+    pub(crate) async fn admit(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+    ) -> Result<Option<Next>, PassError> {
+        if self.is_admitted(desired, observed) {
+            return Ok(None);
+        }
+        let (node, demand) = (self.shared.node_view(), Demand::of(&desired.object));
+        let bound = desired.spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
+        let room = &self.shared.room;
+        let rejection = if let Some(rejection) = wrong_system(desired) {
+            if !bound && let Some(wait) = self.wait_for_binding(desired, &node, demand).await? {
+                return Ok(Some(wait));
+            }
+            Some(rejection)
+        } else if bound {
+            room.admit_bound(&self.uid, &desired.spec, demand, &node).err().map(|misfit| rejection_of(&misfit))
+        } else {
+            if let Some(wait) = self.wait_for_binding(desired, &node, demand).await? {
+                return Ok(Some(wait));
+            }
+            None
+        };
+        match rejection {
+            Some(rejection) => self.reject(desired, rejection).await.map(Some),
+            None => {
+                self.admitted = true;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the pod was let in before; then it stays, whatever has become of the node.
+    pub(crate) fn is_admitted(&mut self, desired: &DesiredPod, observed: &PodObservation) -> bool {
+        let runs = !observed.sandboxes.is_empty() || !observed.containers.is_empty();
+        if !self.admitted && (runs || self.record.is_some() || desired.status.start_time.is_some()) {
+            self.shared.room.take(&self.uid, Demand::of(&desired.object));
+            self.admitted = true;
+        }
+        self.admitted
+    }
+
+    /// Asks for room as the scheduler does; `None` if the pod has it.
+    async fn wait_for_binding(
+        &mut self,
+        desired: &DesiredPod,
+        node: &NodeView,
+        demand: Demand,
+    ) -> Result<Option<Next>, PassError> {
+        // It belongs to a scheduler that is not here; whoever runs one binds it.
+        if desired.spec.scheduler_name.as_deref().is_some_and(|name| !name.is_empty() && name != SCHEDULER) {
+            return Ok(Some(Next::Wait(None)));
+        }
+        let Err(misfits) = self.shared.room.schedule(&self.uid, &desired.spec, demand, node) else { return Ok(None) };
+        let message = unschedulable_message(&misfits);
+        let status = core::PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
+            conditions: Some(vec![not_scheduled(desired, &message, self.shared.clock.wall())]),
+            ..core::PodStatus::default()
+        };
+        if self.write_status(status, false).await? {
+            self.shared.events.warning(EventSubject::pod(desired), "FailedScheduling", message);
+        }
+        Ok(Some(Next::Wait(None)))
+    }
+
+    /// The kubelet's `rejectPod`.
+    async fn reject(&mut self, desired: &DesiredPod, rejection: Rejection) -> Result<Next, PassError> {
+        let Rejection { reason, message } = rejection;
+        let status = core::PodStatus {
+            phase: Some("Failed".to_owned()),
+            message: Some(format!("Pod was rejected: {message}")),
+            reason: Some(reason.clone()),
+            qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
+            conditions: desired.status.conditions.clone(),
+            start_time: Some(Time(self.shared.clock.wall())),
+            observed_generation: desired.generation(),
+            ..core::PodStatus::default()
+        };
+        self.write_status(status, true).await?;
+        self.shared.events.warning(EventSubject::pod(desired), reason, message);
+        self.shared.make_room(&self.uid);
+        Ok(Next::Again)
+    }
+}
+
+impl Shared {
+    /// This machine's node as it is in the store: others may label and taint it, and give it resources of their own.
+    pub(crate) fn node_view(&self) -> NodeView {
+        let name = &self.config.node_name;
+        let stored = self.store.get(&ObjectKey::cluster("nodes", name));
+        let node = stored.as_ref().map_or(&Value::Null, |stored| &*stored.value);
+        let allocatable = node.pointer("/status/allocatable").and_then(Value::as_object).into_iter().flatten();
+        let amount = |resource: &str, quantity: &Value| {
+            let quantity = spec::k8s_openapi::apimachinery::pkg::api::resource::Quantity(quantity.as_str()?.to_owned());
+            Some(spec::requests::amount(resource, &quantity))
+        };
+        let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        NodeView {
+            name: name.clone(),
+            labels: labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+            taints: node.pointer("/spec/taints").cloned().and_then(read_taints).unwrap_or_default(),
+            unschedulable: node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
+            allocatable: allocatable.filter_map(|(key, value)| Some((key.clone(), amount(key, value)?))).collect(),
+        }
+    }
+
+    /// To be called when a pod takes nothing any more: those that waited for it go on.
+    pub(crate) fn make_room(&self, uid: &PodUid) {
+        if self.room.leave(uid) {
+            self.look_for_room();
+        }
+    }
+
+    /// To be called when the node has changed.
+    pub(crate) fn look_for_room(&self) {
+        for uid in self.room.look_again(&self.node_view()) {
+            self.wake(&uid);
+        }
+    }
+}
+
+fn read_taints(taints: Value) -> Option<Vec<core::Taint>> {
+    serde_json::from_value(taints).ok()
+}
+
+fn wrong_system(desired: &DesiredPod) -> Option<Rejection> {
+    let os = desired.spec.os.as_ref().filter(|os| os.name != "linux")?;
+    tracing::debug!(os = os.name, "a pod for another system");
+    Some(Rejection {
+        reason: "PodOSNotSupported".to_owned(),
+        message: "Failed to admit pod as the OS field doesn't match node OS".to_owned(),
+    })
+}
+
+fn rejection_of(misfit: &Misfit) -> Rejection {
+    let predicate = |name: &str| Rejection {
+        reason: name.to_owned(),
+        message: format!("Predicate {name} failed: {}", misfit.reason()),
+    };
+    match misfit {
+        Misfit::Resource { resource, requested, used, allocatable } => Rejection {
+            reason: format!("OutOf{resource}"),
+            message: format!(
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
+                 {allocatable}"
+            ),
+        },
+        Misfit::HostPorts => predicate("NodePorts"),
+        Misfit::NodeAffinity => predicate("NodeAffinity"),
+        Misfit::Taint { .. } => Rejection {
+            reason: "TaintToleration".to_owned(),
+            message: "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate".to_owned(),
+        },
+        Misfit::Unschedulable => predicate("NodeUnschedulable"),
+        Misfit::Topology => predicate("PodTopologySpread"),
+    }
+}
+
+/// As the scheduler prints it for a cluster of one node.
+fn unschedulable_message(misfits: &[Misfit]) -> String {
+    let mut reasons: Vec<String> = misfits.iter().map(|misfit| format!("1 {}", misfit.reason())).collect();
+    reasons.sort();
+    let preemption = if misfits.iter().all(Misfit::others_are_in_the_way) {
+        "No preemption victims found for incoming pod."
+    } else {
+        "Preemption is not helpful for scheduling."
+    };
+    format!("0/1 nodes are available: {}. preemption: 0/1 nodes are available: 1 {preemption}", reasons.join(", "))
+}
+
+fn not_scheduled(desired: &DesiredPod, message: &str, now: Timestamp) -> core::PodCondition {
+    let stored = desired.status.conditions.iter().flatten();
+    let before = stored.into_iter().find(|one| one.type_ == "PodScheduled" && one.status == "False");
+    core::PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("Unschedulable".to_owned()),
+        message: Some(message.to_owned()),
+        observed_generation: desired.generation(),
+        last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+        last_probe_time: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What a Pod sets aside on its node, of every resource: what scheduling and admission count with.
+//!
+//! Sources: kubernetes.io "Resource Management for Pods and Containers", "Pod Overhead", KEP-753 (sidecars) and KEP-2837
+//! (Pod-level resources).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+
+use crate::quantity::Quantity;
+
+/// Amounts by resource name: `cpu` in thousandths of a core, everything else in whole units (bytes, pieces).
+pub type ResourceList = BTreeMap<String, i64>;
+
+/// The larger of what a Pod's containers need together and of what its init containers need one after another, with
+/// what the Pod itself asks for in place of the sum, and its overhead on top.
+pub fn pod_requests(pod: &Pod) -> ResourceList {
+    let Some(spec) = &pod.spec else { return ResourceList::new() };
+    let (mut sidecars, mut highest) = (ResourceList::new(), ResourceList::new());
+    for container in spec.init_containers.iter().flatten() {
+        let mut now = sidecars.clone();
+        add(&mut now, &container_requests(container));
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars.clone_from(&now);
+        }
+        raise(&mut highest, &now);
+    }
+    let mut total = sidecars;
+    for container in &spec.containers {
+        add(&mut total, &container_requests(container));
+    }
+    raise(&mut total, &highest);
+    if let Some(resources) = &spec.resources {
+        total.extend(requirements(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
+    }
+    if let Some(overhead) = &spec.overhead {
+        add(&mut total, &amounts(overhead));
+    }
+    total
+}
+
+/// What one container sets aside; a limit alone is also the request.
+pub fn container_requests(container: &Container) -> ResourceList {
+    container.resources.as_ref().map(requirements).unwrap_or_default()
+}
+
+/// Whether a Pod as a whole may ask for this resource (KEP-2837).
+pub fn is_pod_level(resource: &str) -> bool {
+    ["cpu", "memory"].contains(&resource) || resource.starts_with("hugepages-")
+}
+
+/// One amount, in the unit of a [`ResourceList`]. What cannot be read counts as nothing: validation has refused it.
+pub fn amount(resource: &str, quantity: &RawQuantity) -> i64 {
+    let Ok(quantity) = Quantity::parse(&quantity.0) else { return 0 };
+    let amount = if resource == "cpu" { quantity.millis() } else { quantity.value() };
+    amount.unwrap_or(i64::MAX)
+}
+
+/// A map of quantities, in the units of a [`ResourceList`].
+pub fn amounts(list: &BTreeMap<String, RawQuantity>) -> ResourceList {
+    list.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
+}
+
+fn requirements(resources: &ResourceRequirements) -> ResourceList {
+    let mut list = resources.limits.as_ref().map(amounts).unwrap_or_default();
+    list.extend(resources.requests.as_ref().map(amounts).unwrap_or_default());
+    list
+}
+
+fn add(total: &mut ResourceList, more: &ResourceList) {
+    for (name, amount) in more {
+        let sum = total.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
+fn raise(total: &mut ResourceList, least: &ResourceList) {
+    for (name, amount) in least {
+        let present = total.entry(name.clone()).or_default();
+        *present = (*present).max(*amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn requests(spec: Value) -> Value {
+        let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+        serde_json::to_value(pod_requests(&pod)).unwrap()
+    }
+
+    #[test]
+    fn a_pod_sets_aside_what_its_containers_need_at_the_worst_moment() {
+        let of =
+            |cpu: &str, memory: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}});
+        let mut sidecar = of("1", "1Mi");
+        sidecar["restartPolicy"] = json!("Always");
+        let mib = 1 << 20;
+        let table = [
+            (json!({"containers": [of("100m", "1Mi"), of("1", "2Mi")]}), json!({"cpu": 1100, "memory": 3 * mib})),
+            (
+                json!({"containers": [of("1", "1Mi")], "initContainers": [of("2", "0"), of("1", "8Mi")]}),
+                json!({"cpu": 2000, "memory": 8 * mib}),
+            ),
+            (
+                json!({"containers": [of("1", "1Mi")], "initContainers": [sidecar, of("2", "1Mi")]}),
+                json!({"cpu": 3000, "memory": 2 * mib}),
+            ),
+            (
+                json!({"containers": [{"name": "c", "resources": {"limits": {"example.com/gpu": "2"}}}]}),
+                json!({"example.com/gpu": 2}),
+            ),
+            (
+                json!({
+                    "containers": [of("100m", "1Mi")], "overhead": {"cpu": "50m"},
+                    "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "4Mi"}},
+                }),
+                json!({"cpu": 2050, "memory": 4 * mib}),
+            ),
+            (json!({"containers": [{"name": "c"}]}), json!({})),
+        ];
+        for (spec, expected) in table {
+            assert_eq!(requests(spec.clone()), expected, "{spec}");
+        }
+    }
+}
