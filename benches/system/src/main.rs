@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         println!("bench: skipped: needs root");
         return ExitCode::SUCCESS;
     }
-    let mut node = TestNode::start();
+    let mut node = TestNode::bare();
+    node.serve_arguments = vec!["--max-pods".to_owned(), "100000".to_owned()];
+    node.start_daemon();
+    node.load_image("busybox");
     println!("{} of {}", e2e::node::binary().display(), size_of_binary());
     println!("{:<56}{:>10}{:>10}{:>10}", "", "min", "median", "p95");
     daemon_start(&mut node, cycles.min(20));
