@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn requests(spec: Value) -> Value {
+    fn requests(spec: &Value) -> Value {
         let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
         serde_json::to_value(pod_requests(&pod)).unwrap()
     }
@@ -123,7 +123,7 @@ mod tests {
             (json!({"containers": [{"name": "c"}]}), json!({})),
         ];
         for (spec, expected) in table {
-            assert_eq!(requests(spec.clone()), expected, "{spec}");
+            assert_eq!(requests(&spec), expected, "{spec}");
         }
     }
 }

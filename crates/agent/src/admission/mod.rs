@@ -57,13 +57,11 @@ impl PodWorker {
             }
             None
         };
-        match rejection {
-            Some(rejection) => self.reject(desired, rejection).await.map(Some),
-            None => {
-                self.admitted = true;
-                Ok(None)
-            }
+        if let Some(rejection) = rejection {
+            return self.reject(desired, rejection).await.map(Some);
         }
+        self.admitted = true;
+        Ok(None)
     }
 
     /// Whether the pod was let in before; then it stays, whatever has become of the node.

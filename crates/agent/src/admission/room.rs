@@ -110,7 +110,9 @@ impl NodeRoom {
                 changed.push(one.uid.clone());
             }
         }
-        placed.iter().for_each(|uid| book.wait_no_longer(uid));
+        for uid in &placed {
+            book.wait_no_longer(uid);
+        }
         changed
     }
 

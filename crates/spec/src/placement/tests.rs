@@ -28,7 +28,9 @@ fn pod(spec: &Value) -> Pod {
 
 fn used(pods: &[Value]) -> Used {
     let mut used = Used::default();
-    pods.iter().for_each(|spec| used.add(&Demand::of(&pod(spec))));
+    for spec in pods {
+        used.add(&Demand::of(&pod(spec)));
+    }
     used
 }
 
