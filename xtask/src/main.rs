@@ -5,6 +5,7 @@
 
 mod architecture;
 mod check;
+mod codegen;
 mod crates;
 mod e2e;
 mod sources;
@@ -33,6 +34,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Writes what is made from Kubernetes' own descriptions of its kinds.
+    #[command(subcommand)]
+    Codegen(codegen::Codegen),
     /// Builds everything and tests it in virtual machines: `tests/vm/run` says what they need.
     Vm {
         /// Handed on to `tests/vm/run`: the parts to run.
@@ -66,6 +70,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             Ok(check::report(&found))
         }
         Task::E2e { arguments } => e2e::run(&project()?, &arguments),
+        Task::Codegen(what) => codegen::run(&project()?, &what),
         Task::Vm { arguments } => e2e::vm(&project()?, &arguments),
         Task::Bench { arguments } => e2e::bench(&project()?, &arguments),
     }

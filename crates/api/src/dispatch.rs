@@ -17,7 +17,7 @@ use crate::kinds::Kind;
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, images, streams};
+use crate::{discovery, images, openapi, streams};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -56,6 +56,10 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<R
         Route::Groups => read_only(Ok(discovery::groups(request.headers()))),
         Route::Group(group) => read_only(discovery::group(&group)),
         Route::Resources { group, version } => read_only(discovery::resources(&group, &version)),
+        Route::OpenApi => read_only(Ok(openapi::index(request.headers()))),
+        Route::OpenApiOf(path) => {
+            read_only(openapi::document(&path, &Query::parse(request.uri().query()), request.headers()))
+        }
         Route::Images(door) => images::answer(&context, door, request).await,
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,
         Route::NoSuchResource => Err(ApiError::no_such_resource()),

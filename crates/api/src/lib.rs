@@ -16,6 +16,7 @@ mod http;
 mod images;
 mod kinds;
 mod kubeconfig;
+mod openapi;
 mod patch;
 mod render;
 mod route;

@@ -24,6 +24,10 @@ pub enum Route {
         /// Such as `v1`.
         version: String,
     },
+    /// `/openapi/v3`
+    OpenApi,
+    /// `/openapi/v3/api/v1`, `/openapi/v3/apis/<group>/<version>`
+    OpenApiOf(String),
     /// Objects of a kind.
     Objects {
         /// The kind.
@@ -87,6 +91,8 @@ impl Route {
             ["apis", group, version] => Self::Resources { group: (*group).to_owned(), version: (*version).to_owned() },
             ["api", version, rest @ ..] => objects("", version, rest),
             ["apis", group, version, rest @ ..] => objects(group, version, rest),
+            ["openapi", "v3"] => Self::OpenApi,
+            ["openapi", "v3", rest @ ..] => Self::OpenApiOf(rest.join("/")),
             ["monopod", "v1", "images"] => Self::Images(ImageDoor::Images),
             ["monopod", "v1", "images", "load"] => Self::Images(ImageDoor::Load),
             ["monopod", "v1", "images", "import"] => Self::Images(ImageDoor::Import),
@@ -157,7 +163,9 @@ mod tests {
             ("/api/v1/things", "NoSuchResource"),
             ("/apis/apps/v1/deployments", "NoSuchResource"),
             ("/monopod/v1/images/load", "Images(Load)"),
-            ("/openapi/v3", "Unknown"),
+            ("/openapi/v3", "OpenApi"),
+            ("/openapi/v3/apis/apps/v1", "OpenApiOf(\"apis/apps/v1\")"),
+            ("/openapi/v2", "Unknown"),
             ("/", "Unknown"),
             ("/%ff", "Unknown"),
         ];

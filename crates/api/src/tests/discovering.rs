@@ -53,3 +53,40 @@ async fn version_and_health_are_there() {
     }
     assert_eq!(server.post("/version", &json!({})).await.code, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn openapi_describes_each_group_and_names_its_content() {
+    let server = TestServer::start().await;
+    let index = server.get("/openapi/v3").await;
+    let url = index.json()["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("/openapi/v3/api/v1?hash="), "{url}");
+    let answer = server.get(&url).await;
+    assert_eq!(
+        (answer.code, &answer.headers["cache-control"]),
+        (StatusCode::OK, &"public, immutable".parse().unwrap())
+    );
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.0.0");
+    // What kubectl looks for before it lets the server validate, and before it sends a strategic patch.
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
+    assert_eq!(patch["x-kubernetes-action"], "patch");
+    let parameters = patch["parameters"].as_array().unwrap();
+    assert!(["dryRun", "fieldValidation"].iter().all(|name| parameters.iter().any(|one| one["name"] == *name)));
+    assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
+    let schemas = &document["components"]["schemas"];
+    let spec = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!((&spec["type"], &spec["x-kubernetes-patch-merge-key"]), (&json!("array"), &json!("name")));
+    assert!(!spec["description"].as_str().unwrap().is_empty());
+    // Who has it already gets no second copy.
+    for path in [url.as_str(), "/openapi/v3"] {
+        let tag = server.get(path).await.headers["etag"].clone();
+        let mut again = request(Method::GET, path, "", Bytes::new());
+        again.headers_mut().insert("if-none-match", tag);
+        let answer = server.ask(again).await;
+        assert_eq!((answer.code, answer.body.len()), (StatusCode::NOT_MODIFIED, 0), "{path}");
+    }
+    assert_eq!(server.get("/openapi/v3/apis/none/v1").await.code, StatusCode::NOT_FOUND);
+    // kubectl asks for protobuf there and goes on without.
+    assert_eq!(server.get("/openapi/v2").await.code, StatusCode::NOT_FOUND);
+}

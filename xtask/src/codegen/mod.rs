@@ -1,0 +1,43 @@
+//! Writes what is made from Kubernetes' own descriptions of its kinds, to be kept in the repository.
+
+mod openapi;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// What can be made.
+#[derive(Debug, Subcommand)]
+pub enum Codegen {
+    /// The schemas of `/openapi/v3`, from the package `kubernetes-validate` of PyPI, which has them with Kubernetes'
+    /// extensions: `pip download --no-deps kubernetes-validate`, and there `kubernetes-json-schema/VERSION-local/_definitions.json`.
+    Openapi {
+        /// `_definitions.json`
+        definitions: PathBuf,
+    },
+}
+
+/// Makes it.
+pub fn run(root: &Path, what: &Codegen) -> anyhow::Result<ExitCode> {
+    match what {
+        Codegen::Openapi { definitions } => {
+            write_compressed(&root.join("crates/api/src/openapi/schemas.json.gz"), &openapi::schemas(definitions)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same content gives the same bytes: no name, no time.
+fn write_compressed(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut encoder = GzEncoder::new(File::create(path)?, Compression::best());
+        std::io::Write::write_all(&mut encoder, content)?;
+        encoder.finish()
+    };
+    write().map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
