@@ -4,7 +4,7 @@ use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::desired::DesiredPod;
+use crate::desired::{ContainerKind, DesiredPod, kind_of_init};
 use crate::status::Phase;
 
 /// What conditions follow from.
@@ -41,20 +41,36 @@ impl Verdict {
 
 /// All conditions in the kubelet's order; those of other writers stay at the end.
 pub fn conditions(facts: &PodFacts<'_>) -> Vec<core::PodCondition> {
+    let stored = facts.desired.status.conditions.as_deref().unwrap_or_default();
     let ours = [
         ("PodReadyToStartContainers", Verdict::plain(facts.sandbox_ready)),
         ("Initialized", initialized(facts)),
-        ("Ready", containers_ready(facts)),
+        ("Ready", ready(facts, stored)),
         ("ContainersReady", containers_ready(facts)),
         ("PodScheduled", Verdict::plain(true)),
     ];
-    let stored = facts.desired.status.conditions.as_deref().unwrap_or_default();
-    let foreign = stored.iter().filter(|condition| ours.iter().all(|(type_, _)| condition.type_ != *type_));
-    let foreign: Vec<_> = foreign.cloned().collect();
-    ours.into_iter().map(|(type_, verdict)| condition(facts, stored, type_, verdict)).chain(foreign).collect()
+    let foreign = stored.iter().filter(|condition| !is_ours(&condition.type_)).cloned();
+    let ours = ours.into_iter().map(|(type_, verdict)| condition(facts.desired, facts.now, type_, verdict));
+    ours.chain(foreign).collect()
 }
 
-fn condition(facts: &PodFacts<'_>, stored: &[core::PodCondition], type_: &str, verdict: Verdict) -> core::PodCondition {
+/// Whether the agent writes conditions of this type; all others are kept as their writers left them.
+pub fn is_ours(type_: &str) -> bool {
+    OURS.contains(&type_)
+}
+
+const OURS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// The one condition of a pod that its scheduling gates keep from its node, and those of other writers.
+pub fn gated_conditions(desired: &DesiredPod, now: Timestamp) -> Vec<core::PodCondition> {
+    let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
+    let gated = condition(desired, now, "PodScheduled", Verdict::no("SchedulingGated", Some(message)));
+    let stored = desired.status.conditions.iter().flatten();
+    std::iter::once(gated).chain(stored.filter(|condition| !is_ours(&condition.type_)).cloned()).collect()
+}
+
+fn condition(desired: &DesiredPod, now: Timestamp, type_: &str, verdict: Verdict) -> core::PodCondition {
+    let stored = desired.status.conditions.as_deref().unwrap_or_default();
     let status = if verdict.holds { "True" } else { "False" };
     let before = stored.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     core::PodCondition {
@@ -62,8 +78,8 @@ fn condition(facts: &PodFacts<'_>, stored: &[core::PodCondition], type_: &str, v
         status: status.to_owned(),
         reason: verdict.reason.map(str::to_owned),
         message: verdict.message,
-        observed_generation: facts.desired.generation(),
-        last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(facts.now))),
+        observed_generation: desired.generation(),
+        last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
         last_probe_time: None,
     }
 }
@@ -79,7 +95,12 @@ fn initialized(facts: &PodFacts<'_>) -> Verdict {
     if facts.apps.iter().any(|app| started(app) && app.container_id.is_some()) {
         return Verdict::plain(true);
     }
-    let incomplete = names(facts.init.iter().filter(|status| !status.ready));
+    let inits = facts.desired.init_containers().iter().map(kind_of_init).zip(facts.init);
+    let incomplete = inits.filter(|(kind, status)| match kind {
+        ContainerKind::Sidecar => status.started != Some(true),
+        ContainerKind::Init | ContainerKind::App => !status.ready,
+    });
+    let incomplete = names(incomplete.map(|(_, status)| status));
     if incomplete.is_empty() {
         return Verdict::plain(true);
     }
@@ -89,14 +110,34 @@ fn initialized(facts: &PodFacts<'_>) -> Verdict {
     )
 }
 
-/// The kubelet's `GenerateContainersReadyCondition`; `Ready` is the same while there are no readiness gates.
+/// The kubelet's `GeneratePodReadyCondition`: the containers, and the conditions of others that the pod waits for.
+fn ready(facts: &PodFacts<'_>, stored: &[core::PodCondition]) -> Verdict {
+    let containers = containers_ready(facts);
+    if !containers.holds {
+        return containers;
+    }
+    let gates = facts.desired.spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.as_str());
+    let shut = gates.filter_map(|gate| match stored.iter().find(|condition| condition.type_ == gate) {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => {
+            Some(format!("the status of pod readiness gate {gate:?} is not \"True\", but {}", condition.status))
+        }
+        None => Some(format!("corresponding condition of pod readiness gate {gate:?} does not exist.")),
+    });
+    let shut: Vec<_> = shut.collect();
+    if shut.is_empty() { containers } else { Verdict::no("ReadinessGatesNotReady", Some(shut.join(", "))) }
+}
+
+/// The kubelet's `GenerateContainersReadyCondition`: sidecars count, init containers do not.
 fn containers_ready(facts: &PodFacts<'_>) -> Verdict {
     match facts.phase {
         Phase::Succeeded => return Verdict::no("PodCompleted", None),
         Phase::Failed => return Verdict::no("PodFailed", None),
         Phase::Pending | Phase::Running => {}
     }
-    let unready = names(facts.apps.iter().filter(|status| !status.ready));
+    let inits = facts.desired.init_containers().iter().map(kind_of_init).zip(facts.init);
+    let sidecars = inits.filter(|(kind, _)| *kind == ContainerKind::Sidecar).map(|(_, status)| status);
+    let unready = names(sidecars.chain(facts.apps).filter(|status| !status.ready));
     if unready.is_empty() {
         return Verdict::plain(true);
     }

@@ -11,7 +11,7 @@ use runtime::{
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::Container;
 
-use crate::desired::{DesiredPod, image_of};
+use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, command_line, pod_environment, whole_environment};
 
 /// Size of a Pod's `/dev/shm` in bytes.
@@ -105,13 +105,25 @@ fn pid_mode(desired: &DesiredPod) -> PidMode {
 fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
     let resources = spec::resources::container_resources(container);
     let class = spec::qos::qos_class(&desired.object);
-    let memory_request = resources.requests.memory_bytes.unwrap_or(0);
+    let memory_request = protected_memory(desired, container);
     LinuxResources {
         cpu_request_millis: positive(resources.requests.cpu_millis),
         cpu_limit_millis: positive(resources.limits.cpu_millis),
         memory_limit_bytes: positive(resources.limits.memory_bytes),
         pids_limit: None,
         oom_score_adj: Some(spec::qos::oom_score_adj(class, memory_request, node_memory)),
+    }
+}
+
+/// The memory request that the kernel's choice of a victim goes by: a sidecar is at least as safe as the app container
+/// that asked for least, so that it does not die before the app (KEP-753; kubelet, `GetContainerOOMScoreAdjust`).
+fn protected_memory(desired: &DesiredPod, container: &Container) -> i64 {
+    let request =
+        |container: &Container| spec::resources::container_resources(container).requests.memory_bytes.unwrap_or(0);
+    let least_of_apps = || desired.app_containers().iter().map(request).min().unwrap_or(0);
+    match desired.kind_of(&ContainerName::new(&container.name)) {
+        Some(ContainerKind::Sidecar) => request(container).max(least_of_apps()),
+        Some(ContainerKind::Init | ContainerKind::App) | None => request(container),
     }
 }
 

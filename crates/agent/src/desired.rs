@@ -124,6 +124,11 @@ impl DesiredPod {
         self.spec.host_network.unwrap_or(false)
     }
 
+    /// Whether something still keeps it from being placed on the node (`spec.schedulingGates`).
+    pub fn is_gated(&self) -> bool {
+        self.spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())
+    }
+
     /// `metadata.generation`.
     pub fn generation(&self) -> Option<i64> {
         self.object.metadata.generation

@@ -19,6 +19,9 @@ mod config_objects;
 mod container_config;
 mod desired;
 mod directories;
+mod ending;
+#[cfg(test)]
+mod ending_tests;
 mod environment;
 mod events;
 mod images;
@@ -34,6 +37,8 @@ mod records;
 mod restart_rules;
 #[cfg(test)]
 mod restart_tests;
+#[cfg(test)]
+mod sidecar_tests;
 #[cfg(test)]
 mod simulation_tests;
 mod start;

@@ -35,6 +35,7 @@ impl PodWorker {
             termination_messages: self.termination_messages.clone(),
             image_ids: self.image_ids(desired, observed),
             node_addresses: self.shared.node.addresses.clone(),
+            ending: self.record.as_ref().and_then(|record| record.ending.clone()),
             ended,
         };
         let status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
@@ -44,10 +45,12 @@ impl PodWorker {
 
     /// Makes a status durable that differs from the stored one; whether it does. `bound`: the pod is this node's.
     pub(crate) async fn write_status(&self, status: core::PodStatus, bound: bool) -> Result<bool, PassError> {
-        let status = serde_json::to_value(status).unwrap_or_default();
-        let stored = self.shared.store.get(&pod_key(&self.pod));
-        if stored.is_some_and(|stored| stored.value.get("status") == Some(&status)) {
-            return Ok(false);
+        let mut status = serde_json::to_value(status).unwrap_or_default();
+        if let Some(stored) = self.shared.store.get(&pod_key(&self.pod)) {
+            keep_foreign_conditions(&stored.value, &mut status);
+            if stored.value.get("status") == Some(&status) {
+                return Ok(false);
+            }
         }
         let (uid, node) = (self.uid.clone(), bound.then(|| self.shared.config.node_name.clone()));
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
@@ -151,8 +154,20 @@ fn shortened(mut message: String, bytes: usize) -> String {
     message
 }
 
+/// The status with the conditions of other writers as they are in the store now.
+fn keep_foreign_conditions(present: &Value, status: &mut Value) {
+    let is_foreign = |condition: &Value| {
+        condition.get("type").and_then(Value::as_str).is_some_and(|type_| !crate::conditions::is_ours(type_))
+    };
+    let Some(ours) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    ours.retain(|condition| !is_foreign(condition));
+    let present = present.pointer("/status/conditions").and_then(Value::as_array);
+    ours.extend(present.into_iter().flatten().filter(|condition| is_foreign(condition)).cloned());
+}
+
 /// The object with this status; `None` if that would take a terminal phase back.
-fn with_status(present: &Value, status: Value, node_name: Option<&str>) -> Option<Value> {
+fn with_status(present: &Value, mut status: Value, node_name: Option<&str>) -> Option<Value> {
+    keep_foreign_conditions(present, &mut status);
     let phase = |status: Option<&Value>| status?.get("phase")?.as_str().map(str::to_owned);
     let is_terminal = |phase: Option<String>| matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
     if is_terminal(phase(present.get("status"))) && !is_terminal(phase(Some(&status))) {

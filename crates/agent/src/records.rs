@@ -8,6 +8,7 @@ use spec::{ContainerId, ContainerName, PodRef, PodUid};
 use store::{Store, StoreError};
 
 use crate::backoff::RestartBackOff;
+use crate::ending::Ending;
 
 /// Table of the store.
 const TABLE: &str = "agent-pods";
@@ -26,12 +27,15 @@ pub struct PodRecord {
     /// Runs that were stopped because a probe or hook condemned them.
     #[serde(default)]
     pub condemned: BTreeSet<ContainerId>,
+    /// Why the pod ends before its containers do.
+    #[serde(default)]
+    pub ending: Option<Ending>,
 }
 
 impl PodRecord {
     /// Nothing has happened yet.
     pub fn new(pod: PodRef) -> Self {
-        Self { pod, back_offs: BTreeMap::new(), replaced: BTreeSet::new(), condemned: BTreeSet::new() }
+        Self { pod, back_offs: BTreeMap::new(), replaced: BTreeSet::new(), condemned: BTreeSet::new(), ending: None }
     }
 
     /// The record of one pod.

@@ -1,17 +1,23 @@
 //! Makes the status of a pod from what exists: phase, conditions, container states. Pure.
 
+mod container;
+mod ended;
+mod phase;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use runtime::{ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxStatus};
+use runtime::PodSandboxStatus;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use spec::{ContainerId, ContainerName, Timestamp};
 
-use crate::conditions::{PodFacts, conditions};
-use crate::desired::{ContainerKind, DesiredPod, image_of};
-use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
-use crate::restart_rules::starts_again;
+use crate::conditions::{PodFacts, conditions, gated_conditions};
+use crate::desired::{ContainerKind, DesiredPod};
+use crate::ending::Ending;
+use crate::observation::PodObservation;
+
+pub use phase::Phase;
 
 /// `state.waiting` of a container that could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,33 +39,10 @@ pub struct StatusInputs {
     pub image_ids: BTreeMap<ContainerName, String>,
     /// `hostIPs`.
     pub node_addresses: Vec<IpAddr>,
+    /// Why it ends before its containers do.
+    pub ending: Option<Ending>,
     /// Whether nothing of the Pod will ever run again and nothing runs now.
     pub ended: bool,
-}
-
-/// The Pod's phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not all containers have run once.
-    Pending,
-    /// At least one runs or will run again.
-    Running,
-    /// All ended well.
-    Succeeded,
-    /// All ended, not all well.
-    Failed,
-}
-
-impl Phase {
-    /// As `status.phase` spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Running => "Running",
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-        }
-    }
 }
 
 /// The status that follows from what exists.
@@ -70,12 +53,16 @@ pub fn pod_status(
     now: Timestamp,
 ) -> core::PodStatus {
     let is_app = |kind| kind == ContainerKind::App;
-    let mut init = container_statuses(desired, |kind| !is_app(kind), observed, inputs);
-    let mut apps = container_statuses(desired, is_app, observed, inputs);
+    let mut init = container::container_statuses(desired, |kind| !is_app(kind), observed, inputs);
+    let mut apps = container::container_statuses(desired, is_app, observed, inputs);
     if inputs.ended {
-        end_what_never_ran(&mut init, &mut apps);
+        ended::end_what_never_ran(desired, &mut init, &mut apps);
     }
-    let phase = pod_phase(&init, &apps, inputs.ended);
+    let ending = inputs.ending.as_ref().filter(|_| inputs.ended);
+    let phase = match ending {
+        Some(_) => Phase::Failed,
+        None => phase::pod_phase(desired, &init, &apps, inputs.ended),
+    };
     let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
     let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), now };
     let mut status = core::PodStatus {
@@ -86,291 +73,21 @@ pub fn pod_status(
         qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
         observed_generation: desired.generation(),
         start_time: desired.status.start_time.clone().or(Some(Time(now))),
-        reason: desired.status.reason.clone(),
-        message: desired.status.message.clone(),
+        reason: ending.map(|ending| ending.reason.clone()).or_else(|| desired.status.reason.clone()),
+        message: ending.map(|ending| ending.message.clone()).or_else(|| desired.status.message.clone()),
         ..core::PodStatus::default()
     };
     set_addresses(&mut status, desired, sandbox, &inputs.node_addresses);
     status
 }
 
-/// The kubelet's `getPhase`.
-fn pod_phase(init: &[core::ContainerStatus], apps: &[core::ContainerStatus], ended: bool) -> Phase {
-    if ended {
-        let well = |status: &core::ContainerStatus| exit_code(status.state.as_ref()) == Some(0);
-        let succeeded = !apps.is_empty() && apps.iter().all(well) && init.iter().all(well);
-        return if succeeded { Phase::Succeeded } else { Phase::Failed };
-    }
-    let last_code = |status: &core::ContainerStatus| {
-        exit_code(status.state.as_ref()).or_else(|| {
-            let waits = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
-            if waits { exit_code(status.last_state.as_ref()) } else { None }
-        })
-    };
-    if init.iter().any(|status| last_code(status).is_none()) {
-        return Phase::Pending;
-    }
-    let runs = |status: &core::ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
-    if apps.iter().any(|status| !runs(status) && last_code(status).is_none()) {
-        return Phase::Pending;
-    }
-    // All have run. The terminal phases are written by the pass that finds that nothing will run again.
-    Phase::Running
-}
-
-fn exit_code(state: Option<&core::ContainerState>) -> Option<i32> {
-    state?.terminated.as_ref().map(|terminated| terminated.exit_code)
-}
-
-fn container_statuses(
-    desired: &DesiredPod,
-    of: impl Fn(ContainerKind) -> bool,
-    observed: &PodObservation,
-    inputs: &StatusInputs,
-) -> Vec<core::ContainerStatus> {
-    let containers = desired.containers().filter(|(kind, _)| of(*kind));
-    containers.map(|(kind, container)| container_status(desired, kind, container, observed, inputs)).collect()
-}
-
-fn container_status(
-    desired: &DesiredPod,
-    kind: ContainerKind,
-    container: &core::Container,
-    observed: &PodObservation,
-    inputs: &StatusInputs,
-) -> core::ContainerStatus {
-    let name = ContainerName::new(&container.name);
-    let stored = stored_status(desired, &name);
-    let mut runs = observed.runs(&name).filter(|run| run.state != ContainerState::Created).peekable();
-    let mut status = core::ContainerStatus {
-        name: container.name.clone(),
-        image: image_of(container).to_owned(),
-        started: Some(false),
-        ..core::ContainerStatus::default()
-    };
-    match runs.next() {
-        Some(run) => {
-            fill_from_run(&mut status, run, inputs, stored);
-            status.last_state = runs
-                .find_map(|older| terminated_state(older, inputs, stored))
-                .or_else(|| stored.and_then(|stored| last_state_before(stored, run)));
-        }
-        None => fill_from_stored(&mut status, stored),
-    }
-    if let Some(image_id) = inputs.image_ids.get(&name) {
-        status.image_id.clone_from(image_id);
-    } else if let Some(stored) = stored.filter(|stored| status.image_id.is_empty() && stored.image == status.image) {
-        status.image_id.clone_from(&stored.image_id);
-    }
-    let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
-    if !running {
-        let run = observed.latest_run(&name);
-        wait_if_it_will_run(&mut status, desired, kind, container, run, inputs.waiting.get(&name));
-    }
-    let done = exit_code(status.state.as_ref()) == Some(0);
-    let run = observed.runs(&name).next();
-    status.started = Some(run.is_some_and(|run| observed.has_started(run)));
-    status.ready = match kind {
-        ContainerKind::Init => done,
-        ContainerKind::Sidecar | ContainerKind::App => run.is_some_and(|run| observed.is_ready(run)),
-    };
-    status
-}
-
-fn stored_status<'a>(desired: &'a DesiredPod, name: &ContainerName) -> Option<&'a core::ContainerStatus> {
-    let status = &desired.status;
-    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
-    lists.into_iter().flatten().flatten().find(|status| status.name == name.as_str())
-}
-
-fn fill_from_run(
-    status: &mut core::ContainerStatus,
-    run: &ContainerStatus,
-    inputs: &StatusInputs,
-    stored: Option<&core::ContainerStatus>,
-) {
-    status.container_id = Some(container_id(&run.id));
-    status.image.clone_from(&run.image_ref);
-    status.image_id = run.image_id.to_string();
-    let stored_count = stored.map_or(0, |stored| stored.restart_count);
-    status.restart_count = i32::try_from(run.attempt).unwrap_or(i32::MAX).max(stored_count);
-    status.user = run.user.as_ref().map(|user| core::ContainerUser {
-        linux: Some(core::LinuxContainerUser {
-            uid: user.uid.into(),
-            gid: user.gid.into(),
-            supplemental_groups: Some(user.groups.iter().map(|&group| group.into()).collect()),
-        }),
-    });
-    status.state = match &run.state {
-        ContainerState::Created => None,
-        ContainerState::Running { started_at } => Some(core::ContainerState {
-            running: Some(core::ContainerStateRunning { started_at: Some(Time(*started_at)) }),
-            ..core::ContainerState::default()
-        }),
-        ContainerState::Exited(_) => terminated_state(run, inputs, stored),
-    };
-}
-
-/// The runtime has no record of the container: what the stored status says of it stands.
-fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::ContainerStatus>) {
-    let Some(stored) = stored else { return };
-    status.restart_count = stored.restart_count;
-    status.container_id.clone_from(&stored.container_id);
-    status.image_id.clone_from(&stored.image_id);
-    status.last_state.clone_from(&stored.last_state);
-    status.user.clone_from(&stored.user);
-    let Some(state) = &stored.state else { return };
-    if state.terminated.is_some() {
-        status.state = Some(state.clone());
-    } else if state.waiting.is_some() {
-        // It waited after a run, whose end is its state once it waits no longer.
-        status.state = status.last_state.take();
-    } else if let Some(running) = &state.running {
-        status.state = Some(core::ContainerState {
-            terminated: Some(core::ContainerStateTerminated {
-                exit_code: UNKNOWN_EXIT_CODE,
-                reason: Some("ContainerStatusUnknown".to_owned()),
-                message: Some("The container could not be located when the pod was looked at".to_owned()),
-                started_at: running.started_at.clone(),
-                container_id: stored.container_id.clone(),
-                ..core::ContainerStateTerminated::default()
-            }),
-            ..core::ContainerState::default()
-        });
-    }
-}
-
-/// What was before `run`, as the stored status remembers it.
-fn last_state_before(stored: &core::ContainerStatus, run: &ContainerStatus) -> Option<core::ContainerState> {
-    let id = container_id(&run.id);
-    let ended = |state: &Option<core::ContainerState>| state.clone().filter(|state| state.terminated.is_some());
-    if stored.container_id.as_deref() == Some(id.as_str()) {
-        // Of the same run: in a crash loop its own end is the last state, which is not one before it.
-        return ended(&stored.last_state).filter(|state| {
-            state.terminated.as_ref().and_then(|terminated| terminated.container_id.as_deref()) != Some(id.as_str())
-        });
-    }
-    ended(&stored.state).or_else(|| ended(&stored.last_state))
-}
-
-/// The kubelet shows a dead container that will run again as waiting once it knows why it does not run yet.
-fn wait_if_it_will_run(
-    status: &mut core::ContainerStatus,
-    desired: &DesiredPod,
-    kind: ContainerKind,
-    container: &core::Container,
-    run: LatestRun<'_>,
-    waiting: Option<&Waiting>,
-) {
-    let waiting_state = |reason: &str, message: Option<&str>| {
-        Some(core::ContainerState {
-            waiting: Some(core::ContainerStateWaiting {
-                reason: Some(reason.to_owned()),
-                message: message.map(str::to_owned),
-            }),
-            ..core::ContainerState::default()
-        })
-    };
-    if let Some(Waiting { reason, message }) = waiting {
-        if status.state.as_ref().is_some_and(|state| state.terminated.is_some()) {
-            status.last_state = status.state.take();
-        }
-        status.state = waiting_state(reason, Some(message));
-        return;
-    }
-    let will_run = match run {
-        LatestRun::Never | LatestRun::Created(_) => true,
-        LatestRun::Running(_) => false,
-        LatestRun::Exited { exit_code, .. } => match kind {
-            ContainerKind::Init => exit_code != 0 && starts_again(desired, kind, container, exit_code),
-            ContainerKind::Sidecar | ContainerKind::App => starts_again(desired, kind, container, exit_code),
-        },
-    };
-    if will_run && status.state.is_none() {
-        let default = if desired.init_containers().is_empty() { "ContainerCreating" } else { "PodInitializing" };
-        status.state = waiting_state(default, None);
-    }
-}
-
-fn terminated_state(
-    run: &ContainerStatus,
-    inputs: &StatusInputs,
-    stored: Option<&core::ContainerStatus>,
-) -> Option<core::ContainerState> {
-    let ContainerState::Exited(exit) = &run.state else { return None };
-    let id = container_id(&run.id);
-    let message = match &exit.reason {
-        ExitReason::StartFailed { message } => Some(message.clone()),
-        ExitReason::Exited | ExitReason::OomKilled | ExitReason::Unknown => inputs
-            .termination_messages
-            .get(&run.id)
-            .cloned()
-            .filter(|message| !message.is_empty())
-            .or_else(|| stored.and_then(|stored| stored_message(stored, &id))),
-    };
-    Some(core::ContainerState {
-        terminated: Some(core::ContainerStateTerminated {
-            exit_code: exit.exit_code,
-            signal: exit.signal,
-            reason: Some(terminated_reason(exit).to_owned()),
-            message,
-            started_at: exit.started_at.map(Time),
-            finished_at: Some(Time(exit.finished_at)),
-            container_id: Some(id),
-        }),
-        ..core::ContainerState::default()
-    })
-}
-
-fn stored_message(stored: &core::ContainerStatus, id: &str) -> Option<String> {
-    [&stored.state, &stored.last_state]
-        .into_iter()
-        .filter_map(|state| state.as_ref()?.terminated.as_ref())
-        .find(|terminated| terminated.container_id.as_deref() == Some(id))
-        .and_then(|terminated| terminated.message.clone())
-}
-
-fn terminated_reason(exit: &ContainerExit) -> &'static str {
-    match &exit.reason {
-        ExitReason::Exited if exit.exit_code == 0 => "Completed",
-        ExitReason::Exited => "Error",
-        ExitReason::OomKilled => "OOMKilled",
-        ExitReason::StartFailed { .. } => "StartError",
-        ExitReason::Unknown => "ContainerStatusUnknown",
-    }
-}
-
-/// Of an ended Pod, containers whose turn had come count as failed; those behind a failed init container go on waiting
-/// (kubelet, `TerminatePod`).
-fn end_what_never_ran(init: &mut [core::ContainerStatus], apps: &mut [core::ContainerStatus]) {
-    let never_ran = |status: &core::ContainerStatus| {
-        status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none())
-    };
-    let initialized = init.iter().all(|status| exit_code(status.state.as_ref()) == Some(0));
-    let reached = init.iter().rposition(|status| status.container_id.is_some()).unwrap_or_default();
-    for status in init.iter_mut().take(reached) {
-        if never_ran(status) {
-            status.state = Some(never_located());
-        }
-    }
-    for status in apps {
-        status.ready = false;
-        if initialized && never_ran(status) {
-            status.state = Some(never_located());
-        }
-    }
-}
-
-/// A container of an ended Pod that never ran.
-fn never_located() -> core::ContainerState {
-    core::ContainerState {
-        terminated: Some(core::ContainerStateTerminated {
-            exit_code: UNKNOWN_EXIT_CODE,
-            reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some("The container could not be located when the pod was terminated".to_owned()),
-            ..core::ContainerStateTerminated::default()
-        }),
-        ..core::ContainerState::default()
+/// Of a pod that waits for its scheduling gates only the scheduler speaks.
+pub fn gated_status(desired: &DesiredPod, now: Timestamp) -> core::PodStatus {
+    core::PodStatus {
+        phase: Some(Phase::Pending.as_str().to_owned()),
+        conditions: Some(gated_conditions(desired, now)),
+        qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
+        ..core::PodStatus::default()
     }
 }
 
@@ -391,9 +108,4 @@ fn set_addresses(
     status.pod_ip = pod.first().map(IpAddr::to_string);
     let pod_ips: Vec<_> = pod.iter().map(|ip| core::PodIP { ip: ip.to_string() }).collect();
     status.pod_ips = (!pod_ips.is_empty()).then_some(pod_ips);
-}
-
-/// As `status.containerStatuses[].containerID` prints it.
-pub fn container_id(id: &ContainerId) -> String {
-    format!("monopod://{id}")
 }

@@ -62,6 +62,9 @@ impl PodWorker {
         }
         let in_time = now.boot < deadline;
         let (waiting, turn): (Vec<_>, Vec<_>) = stop.iter().partition(|stop| in_time && !stop.after.is_empty());
+        for container in &waiting {
+            self.announce_stop(desired, container);
+        }
         for container in turn {
             self.stop_container(desired, container, deadline, now);
         }
@@ -116,21 +119,7 @@ impl PodWorker {
         {
             return;
         }
-        if let (None, Some(desired)) = (asked, desired) {
-            let name = &container.name;
-            let message = match container.cause {
-                StopCause::PodEnds => format!("Stopping container {name}"),
-                StopCause::DefinitionChanged => match desired.kind_of(name) {
-                    Some(ContainerKind::Sidecar | ContainerKind::Init) => {
-                        format!("Init container {name} definition changed")
-                    }
-                    Some(ContainerKind::App) | None => {
-                        format!("Container {name} definition changed, will be restarted")
-                    }
-                },
-            };
-            self.shared.events.normal(EventSubject::container(desired, name), "Killing", message);
-        }
+        self.announce_stop(desired, container);
         self.stopping.insert(container.id.clone(), deadline);
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
@@ -138,6 +127,25 @@ impl PodWorker {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)
         });
+    }
+
+    /// Tells once of each run that it is being ended, also of one that still waits for its turn.
+    fn announce_stop(&mut self, desired: Option<&DesiredPod>, container: &StopContainer) {
+        let Some(desired) = desired else { return };
+        if !self.announced_stops.insert(container.id.clone()) {
+            return;
+        }
+        let name = &container.name;
+        let message = match container.cause {
+            StopCause::PodEnds => format!("Stopping container {name}"),
+            StopCause::DefinitionChanged => match desired.kind_of(name) {
+                Some(ContainerKind::Sidecar | ContainerKind::Init) => {
+                    format!("Init container {name} definition changed")
+                }
+                Some(ContainerKind::App) | None => format!("Container {name} definition changed, will be restarted"),
+            },
+        };
+        self.shared.events.normal(EventSubject::container(desired, name), "Killing", message);
     }
 
     /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs.
@@ -206,7 +214,7 @@ impl PodWorker {
 
     async fn delete_object(&self, desired: &DesiredPod) -> Result<Next, PassError> {
         if desired.object.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
-            return Ok(Next::Wait(None));
+            return self.give_up_grace().await;
         }
         let uid = self.uid.clone();
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
@@ -222,4 +230,29 @@ impl PodWorker {
             Err(WriteError::Store(error)) => Err(error.into()),
         }
     }
+    /// Nothing of the pod is left but its object, which finalizers hold: its grace period is over, so that the API drops
+    /// it with the last of them.
+    async fn give_up_grace(&self) -> Result<Next, PassError> {
+        let uid = self.uid.clone();
+        let written = self.shared.store.write(pod_key(&self.pod), move |present| {
+            let next = present.and_then(|present| without_grace(&present.value, uid.as_str()));
+            Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
+        });
+        match written.await {
+            Ok(_) => Ok(Next::Wait(None)),
+            Err(WriteError::Refused(never)) => match never {},
+            Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+fn without_grace(present: &serde_json::Value, uid: &str) -> Option<serde_json::Value> {
+    let metadata = present.get("metadata")?;
+    let grace = metadata.get("deletionGracePeriodSeconds").and_then(serde_json::Value::as_i64)?;
+    if metadata.get("uid").and_then(serde_json::Value::as_str) != Some(uid) || grace == 0 {
+        return None;
+    }
+    let mut next = present.clone();
+    next.get_mut("metadata")?.as_object_mut()?.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+    Some(next)
 }

@@ -3,7 +3,7 @@
 //! A pass is level-triggered: observe, compute, act, publish. It remembers between passes only what a pass after a
 //! restart of the daemon could find out again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +19,13 @@ use crate::agent::{Shared, pod_key};
 use crate::backoff::{LONGEST, RetryBackOff};
 use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
+use crate::ending::Active;
 use crate::events::EventSubject;
 use crate::observation::{PodObservation, remembered_runs};
 use crate::pulls::PullForStart;
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
-use crate::status::Waiting;
+use crate::status::{Waiting, gated_status};
 use crate::terminate::grace_of;
 use crate::volumes::{PlannedVolume, chain};
 
@@ -80,6 +81,8 @@ pub(crate) struct PodWorker {
     pub(crate) record: Option<PodRecord>,
     /// When dead containers ended, on the clock that does not jump.
     exits: BTreeMap<ContainerId, BootTime>,
+    /// For how long the pod had been active when it was first looked at.
+    pub(crate) active: Option<Active>,
     /// Containers that could not be started.
     pub(crate) failures: BTreeMap<ContainerName, StartFailure>,
     pub(crate) volume_failure: Option<RetryBackOff>,
@@ -96,6 +99,8 @@ pub(crate) struct PodWorker {
     announced_back_offs: BTreeMap<ContainerName, u32>,
     /// Stops under way, with the deadline that each was given.
     pub(crate) stopping: HashMap<ContainerId, BootTime>,
+    /// Runs that an event told of that they are being ended.
+    pub(crate) announced_stops: HashSet<ContainerId>,
     /// When a stop failed: it is not asked for again at once.
     pub(crate) stop_failures: HashMap<ContainerId, BootTime>,
     pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
@@ -119,6 +124,7 @@ impl PodWorker {
             desired: None,
             record: None,
             exits: BTreeMap::new(),
+            active: None,
             failures: BTreeMap::new(),
             volume_failure: None,
             volumes_wait_for_objects: false,
@@ -129,6 +135,7 @@ impl PodWorker {
             termination_messages: BTreeMap::new(),
             announced_back_offs: BTreeMap::new(),
             stopping: HashMap::new(),
+            announced_stops: HashSet::new(),
             stop_failures: HashMap::new(),
             stops: JoinSet::new(),
             scheduled_announced: false,
@@ -200,6 +207,7 @@ impl PodWorker {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
         let now = self.shared.clock.now();
+        self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
         let observed = self.observe(now).await?;
         match (self.lifecycle, self.desired.clone()) {
@@ -228,12 +236,16 @@ impl PodWorker {
     fn move_lifecycle(&mut self, now: Now) {
         let deadline = match self.desired.as_deref() {
             None => Some(now.boot),
-            Some(desired) => crate::terminate::deadline_of(desired, now),
+            Some(desired) => {
+                let ending = self.record.as_ref().and_then(|record| record.ending.as_ref());
+                let ended_early = ending.map(|_| now.boot.after(grace_of(desired)));
+                crate::terminate::deadline_of(desired, now).or(ended_early)
+            }
         };
         let terminal = self.desired.as_ref().is_some_and(|desired| desired.is_terminal());
         self.lifecycle = match (self.lifecycle, deadline) {
+            (PodLifecycle::Syncing, _) if terminal => PodLifecycle::Terminated,
             (PodLifecycle::Syncing, Some(deadline)) => PodLifecycle::Terminating { deadline },
-            (PodLifecycle::Syncing, None) if terminal => PodLifecycle::Terminated,
             (PodLifecycle::Syncing, None) => PodLifecycle::Syncing,
             (PodLifecycle::Terminating { deadline: present }, deadline) => {
                 PodLifecycle::Terminating { deadline: deadline.map_or(present, |deadline| deadline.min(present)) }
@@ -262,6 +274,7 @@ impl PodWorker {
         }
         let known = Self::known_runs(&observed);
         self.stopping.retain(|id, _| known.contains(id));
+        self.announced_stops.retain(|id| known.contains(id));
         self.stop_failures.retain(|id, _| known.contains(id));
         Ok(observed)
     }
@@ -292,6 +305,10 @@ impl PodWorker {
         mut observed: PodObservation,
         now: Now,
     ) -> Result<Next, PassError> {
+        if desired.is_gated() {
+            self.write_status(gated_status(desired, now.wall), false).await?;
+            return Ok(Next::Wait(None));
+        }
         if let Some(next) = self.admit(desired, &observed).await? {
             return Ok(next);
         }
@@ -313,7 +330,9 @@ impl PodWorker {
         self.update_volumes(desired, &observed, now).await?;
         self.publish(desired, &observed, &self.waiting(desired, &actions), false).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
-        Ok(Next::Wait(failures.chain(actions.look_again).chain(retry_at).min()))
+        let failures = failures.collect::<Vec<_>>();
+        let end = self.active_deadline(desired, now);
+        Ok(Next::Wait(failures.into_iter().chain(actions.look_again).chain(retry_at).chain(end).min()))
     }
 
     /// Why containers wait, for the status.

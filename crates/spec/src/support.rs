@@ -229,8 +229,10 @@ mod tests {
                 "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
             ),
             (
-                in_spec("initContainers", json!([{"name": "i", "restartPolicy": "Always"}])),
-                format!("spec.initContainers[0].restartPolicy: {not_yet}: no sidecars among init containers either"),
+                in_container("restartPolicyRules", json!([{"action": "RestartAllContainers"}])),
+                "spec.containers[1].restartPolicyRules[0].action: Unsupported value: \"RestartAllContainers\": monopod \
+                 supports only \"Restart\" yet"
+                    .to_owned(),
             ),
             (
                 in_container("resources", json!({"limits": {"hugepages-2Mi": "1"}})),
@@ -252,12 +254,10 @@ mod tests {
                 in_container("env", json!([{"name": "A", "valueFrom": {"fileKeyRef": {}}}])),
                 format!("spec.containers[1].env[0].valueFrom.fileKeyRef: {not_yet}"),
             ),
-            (json!({"metadata": {"finalizers": ["a/b"]}}), format!("metadata.finalizers: {not_yet}: the engine removes a Pod when nothing of it is left")),
             (
                 in_container("livenessProbe", json!({"grpc": {"port": 1}})),
                 format!("spec.containers[1].livenessProbe: {not_yet}"),
             ),
-            (json!({"metadata": {"ownerReferences": [{}]}}), format!("metadata.ownerReferences: {not_yet}")),
         ];
         for (pod, message) in table {
             assert_eq!(refused(&pod), [message], "{pod}");

@@ -56,8 +56,8 @@ const METADATA: &[Row] = &[
     yes("namespace", ""),
     yes("labels", ""),
     yes("annotations", "kept and shown; none changes what the engine does"),
-    no_because("finalizers", "the engine removes a Pod when nothing of it is left"),
-    no("ownerReferences"),
+    yes("finalizers", "containers stop; the object stays until the list is empty"),
+    items("ownerReferences", OWNER),
     dropped("uid", "set by the server"),
     dropped("resourceVersion", "set by the server; on an update it must match"),
     dropped("generation", "set by the server"),
@@ -68,6 +68,15 @@ const METADATA: &[Row] = &[
     dropped("selfLink", "no longer used by Kubernetes"),
 ];
 
+const OWNER: &[Row] = &[
+    yes("apiVersion", ""),
+    yes("kind", ""),
+    yes("name", ""),
+    yes("uid", "kept and shown; no garbage collector follows it"),
+    yes("controller", ""),
+    yes("blockOwnerDeletion", ""),
+];
+
 const SPEC: &[Row] = &[
     items("containers", CONTAINER),
     items("initContainers", CONTAINER),
@@ -75,7 +84,7 @@ const SPEC: &[Row] = &[
     items("volumes", VOLUME),
     yes("restartPolicy", "`Always`, `OnFailure`, `Never`"),
     yes("terminationGracePeriodSeconds", ""),
-    no("activeDeadlineSeconds"),
+    yes("activeDeadlineSeconds", ""),
     yes("hostname", ""),
     yes("subdomain", "`/etc/hosts` gets the full name; there is no cluster DNS to announce it"),
     yes(
@@ -96,7 +105,7 @@ const SPEC: &[Row] = &[
     items("tolerations", TOLERATION),
     items("topologySpreadConstraints", SPREAD),
     yes("schedulerName", "with another name than `default-scheduler` the Pod waits until that scheduler binds it"),
-    no("schedulingGates"),
+    items("schedulingGates", &[yes("name", "nothing starts until the list is empty")]),
     no("schedulingGroup"),
     yes("priorityClassName", "`system-node-critical`, `system-cluster-critical`, or a PriorityClass"),
     yes(
@@ -116,7 +125,7 @@ const SPEC: &[Row] = &[
     yes("shareProcessNamespace", ""),
     fields("securityContext", POD_SECURITY_CONTEXT),
     fields("os", &[yes("name", "anything but `linux` ends as `PodOSNotSupported`")]),
-    no("readinessGates"),
+    items("readinessGates", &[yes("conditionType", "a condition that others write into `status`")]),
     no("runtimeClassName"),
     no("overhead"),
     no("resources"),
@@ -136,8 +145,8 @@ const CONTAINER: &[Row] = &[
     items("ports", PORT),
     fields("resources", RESOURCES),
     no("resizePolicy"),
-    no_because("restartPolicy", "no sidecars among init containers either"),
-    no("restartPolicyRules"),
+    yes("restartPolicy", "overrules the Pod's; `Always` makes an init container a sidecar"),
+    items("restartPolicyRules", RESTART_RULE),
     items("volumeMounts", VOLUME_MOUNT),
     no("volumeDevices"),
     no("livenessProbe"),
@@ -151,6 +160,9 @@ const CONTAINER: &[Row] = &[
     yes("stdinOnce", ""),
     yes("tty", ""),
 ];
+
+const RESTART_RULE: &[Row] =
+    &[only("action", &[Word::Text("Restart")], ""), fields("exitCodes", &[yes("operator", ""), yes("values", "")])];
 
 const ENV: &[Row] =
     &[yes("name", ""), yes("value", "`$(VAR)` sees the variables before it"), fields("valueFrom", VALUE_FROM)];

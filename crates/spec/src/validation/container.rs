@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeMount};
 
-use super::{env, names, pod, probe, resources, security};
+use super::{env, names, pod, probe, resources, restart, security};
 use crate::field::{Errors, Path};
 
 /// All containers of a Pod; `volumes` are the names that mounts may use.
@@ -48,6 +48,7 @@ fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: 
         }
     }
     image(errors, &path.child("image"), container);
+    restart::restart_policy(errors, path, container);
     let policy = container.termination_message_policy.as_deref();
     pod::one_of(errors, &path.child("terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"]);
     ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());

@@ -73,6 +73,8 @@ pub(super) fn object_meta(errors: &mut Errors, meta: &ObjectMeta, is_namespaced:
         None => {}
     }
     labels_and_annotations(errors, meta);
+    finalizers(errors, meta);
+    owners(errors, meta);
 }
 
 pub(super) fn object_meta_update(errors: &mut Errors, new: &ObjectMeta, old: &ObjectMeta) {
@@ -86,6 +88,46 @@ pub(super) fn object_meta_update(errors: &mut Errors, new: &ObjectMeta, old: &Ob
     same("namespace", &new.namespace, &old.namespace);
     same("uid", &new.uid, &old.uid);
     labels_and_annotations(errors, new);
+    finalizers(errors, new);
+    owners(errors, new);
+    if old.deletion_timestamp.is_some() {
+        let held = old.finalizers.as_deref().unwrap_or_default();
+        let added: Vec<_> = new.finalizers.iter().flatten().filter(|name| !held.contains(name)).cloned().collect();
+        if !added.is_empty() {
+            let fault = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            );
+            errors.forbidden(&path.child("finalizers"), fault);
+        }
+    }
+}
+
+fn finalizers(errors: &mut Errors, meta: &ObjectMeta) {
+    let path = Path::root("metadata");
+    let path = path.child("finalizers");
+    for name in meta.finalizers.iter().flatten() {
+        for fault in names::qualified_name(name) {
+            errors.invalid(&path, name.as_str(), fault);
+        }
+    }
+}
+
+fn owners(errors: &mut Errors, meta: &ObjectMeta) {
+    let path = Path::root("metadata");
+    let path = path.child("ownerReferences");
+    let mut controllers = 0;
+    for (index, owner) in meta.owner_references.iter().flatten().enumerate() {
+        let path = path.index(index);
+        let texts =
+            [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)];
+        for (field, _) in texts.into_iter().filter(|(_, text)| text.is_empty()) {
+            errors.invalid(&path.child(field), "", format!("{field} must not be empty"));
+        }
+        controllers += usize::from(owner.controller == Some(true));
+    }
+    if controllers > 1 {
+        errors.invalid(&path, controllers, "only one reference can have Controller set to true");
+    }
 }
 
 /// Labels, and maps of the same form.

@@ -13,6 +13,7 @@ mod placement;
 mod pod;
 mod probe;
 mod resources;
+mod restart;
 mod security;
 #[cfg(test)]
 mod tests;

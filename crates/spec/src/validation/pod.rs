@@ -54,8 +54,33 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
         }
         Some(_) => {}
     }
+    gates(errors, path, spec);
     tolerations(errors, &path.child("tolerations"), spec.tolerations.as_deref().unwrap_or_default());
     host_aliases(errors, &path.child("hostAliases"), spec.host_aliases.as_deref().unwrap_or_default());
+}
+
+/// What keeps a Pod from being placed, and what it waits for before it counts as ready.
+fn gates(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
+    let gates_path = path.child("schedulingGates");
+    let mut seen = HashSet::new();
+    for (index, gate) in spec.scheduling_gates.iter().flatten().enumerate() {
+        let path = gates_path.index(index);
+        for fault in names::qualified_name(&gate.name) {
+            errors.invalid(&path.child("name"), gate.name.as_str(), fault);
+        }
+        if !seen.insert(gate.name.as_str()) {
+            errors.duplicate(&path, gate.name.as_str());
+        }
+    }
+    if !seen.is_empty() && spec.node_name.as_deref().is_some_and(|name| !name.is_empty()) {
+        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+    let gates_path = path.child("readinessGates");
+    for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
+        for fault in names::qualified_name(&gate.condition_type) {
+            errors.invalid(&gates_path.index(index).child("conditionType"), gate.condition_type.as_str(), fault);
+        }
+    }
 }
 
 /// A field that must be one of a few words; absent or empty it is required.

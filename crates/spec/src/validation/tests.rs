@@ -562,6 +562,94 @@ fn of_a_pod_only_a_few_fields_may_change() {
 }
 
 #[test]
+fn restart_rules_gates_finalizers_and_owners_have_their_sentences() {
+    let container = |field: &str, value: Value| replaced(good(), &format!("/spec/containers/0/{field}"), value);
+    let rule = |rule: Value| {
+        replaced(container("restartPolicy", json!("Never")), "/spec/containers/0/restartPolicyRules", json!([rule]))
+    };
+    let in_42 = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}});
+    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "Job", "name": "j", "uid": uid, "controller": true});
+    let rules = "spec.containers[0].restartPolicyRules";
+    let table = [
+        (container("restartPolicy", json!("OnFailure")), String::new()),
+        (rule(in_42.clone()), String::new()),
+        (
+            container("restartPolicy", json!("Sometimes")),
+            "spec.containers[0].restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \
+             \"OnFailure\""
+                .to_owned(),
+        ),
+        (
+            container("restartPolicyRules", json!([in_42])),
+            "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"
+                .to_owned(),
+        ),
+        (rule(json!({"action": "Restart"})), format!("{rules}[0].exitCodes: Required value: must be specified")),
+        (
+            rule(json!({"action": "Stop", "exitCodes": {"operator": "In"}})),
+            format!("{rules}[0].action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\""),
+        ),
+        (
+            rule(json!({"action": "Restart", "exitCodes": {"operator": "Is"}})),
+            format!("{rules}[0].exitCodes.operator: Unsupported value: \"Is\": supported values: \"In\", \"NotIn\""),
+        ),
+        (
+            replaced(rule(json!(null)), "/spec/containers/0/restartPolicyRules", vec![in_42.clone(); 21].into()),
+            format!("{rules}: Invalid value: 21: must have at most 20 items"),
+        ),
+        (
+            with("/spec/schedulingGates", json!([{"name": "a.b/c"}])),
+            "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared".to_owned(),
+        ),
+        (
+            replaced(with("/spec/schedulingGates", json!([{"name": "g"}, {"name": "g"}])), "/spec/nodeName", json!("")),
+            "spec.schedulingGates[1]: Duplicate value: \"g\"".to_owned(),
+        ),
+        (with("/spec/readinessGates", json!([{"conditionType": "a.b/c"}])), String::new()),
+        (with("/metadata/finalizers", json!(["a.b/c"])), String::new()),
+        (with("/metadata/ownerReferences", json!([owner("1")])), String::new()),
+        (
+            with("/metadata/ownerReferences", json!([owner("")])),
+            "metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty".to_owned(),
+        ),
+        (
+            with("/metadata/ownerReferences", json!([owner("1"), owner("2")])),
+            "metadata.ownerReferences: Invalid value: 2: only one reference can have Controller set to true".to_owned(),
+        ),
+    ];
+    for (document, sentence) in table {
+        assert_eq!(messages(&validate_pod(&decoded(&document))).join("\n"), sentence, "{document}");
+    }
+    for pointer in ["/spec/readinessGates", "/metadata/finalizers"] {
+        let value = if pointer.starts_with("/spec") { json!([{"conditionType": "a b"}]) } else { json!(["a b"]) };
+        assert_eq!(validate_pod(&decoded(&with(pointer, value))).len(), 1, "{pointer}");
+    }
+}
+
+#[test]
+fn gates_and_finalizers_may_only_go() {
+    let gated =
+        |gates: Value, node: Value| decoded(&replaced(with("/spec/schedulingGates", gates), "/spec/nodeName", node));
+    let old = gated(json!([{"name": "a"}, {"name": "b"}]), json!(""));
+    assert_eq!(validate_pod_update(&gated(json!([{"name": "b"}]), json!("")), &old), []);
+    assert_eq!(validate_pod_update(&gated(json!([]), json!("")), &old), []);
+    let other = gated(json!([{"name": "c"}]), json!(""));
+    let sentence = "spec.schedulingGates[0]: Forbidden: only deletion is allowed, but found new scheduling gate";
+    assert_eq!(messages(&validate_pod_update(&other, &old)), [sentence]);
+    let free = gated(json!([]), json!("here"));
+    assert_eq!(messages(&validate_pod_update(&gated(json!([{"name": "a"}]), json!("here")), &free)), [sentence]);
+    let mut going = decoded(&with("/metadata/finalizers", json!(["a/b"])));
+    going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    let mut more = going.clone();
+    more.metadata.finalizers = Some(vec!["a/b".to_owned(), "c/d".to_owned()]);
+    assert_eq!(
+        messages(&validate_pod_update(&more, &going)),
+        ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
+          finalizers [\"c/d\"]"]
+    );
+}
+
+#[test]
 fn a_deadline_may_only_be_lowered() {
     let with_deadline = |seconds: Value| decoded(&with("/spec/activeDeadlineSeconds", seconds));
     let old = with_deadline(json!(10));

@@ -26,6 +26,7 @@ pub fn validate_pod_update(new: &Pod, old: &Pod) -> Vec<FieldError> {
     }
     deadline(&mut errors, &path.child("activeDeadlineSeconds"), new_spec, old_spec);
     tolerations(&mut errors, &path.child("tolerations"), new_spec, old_spec);
+    scheduling_gates(&mut errors, &path.child("schedulingGates"), new_spec, old_spec);
     let changed = changed_fields(&with_old_values(new_spec, old_spec), old_spec);
     if !changed.is_empty() {
         let detail =
@@ -70,6 +71,16 @@ fn deadline(errors: &mut Errors, path: &Path<'_>, new: &PodSpec, old: &PodSpec) 
     }
 }
 
+/// They hold back until the last one is taken away; none is added.
+fn scheduling_gates(errors: &mut Errors, path: &Path<'_>, new: &PodSpec, old: &PodSpec) {
+    let old = old.scheduling_gates.as_deref().unwrap_or_default();
+    for (index, gate) in new.scheduling_gates.iter().flatten().enumerate() {
+        if !old.contains(gate) {
+            errors.forbidden(&path.index(index), "only deletion is allowed, but found new scheduling gate");
+        }
+    }
+}
+
 fn tolerations(errors: &mut Errors, path: &Path<'_>, new: &PodSpec, old: &PodSpec) {
     let new = new.tolerations.as_deref().unwrap_or_default();
     for old in old.tolerations.iter().flatten() {
@@ -87,6 +98,7 @@ fn with_old_values(new: &PodSpec, old: &PodSpec) -> PodSpec {
     let mut spec = new.clone();
     spec.active_deadline_seconds = old.active_deadline_seconds;
     spec.tolerations.clone_from(&old.tolerations);
+    spec.scheduling_gates.clone_from(&old.scheduling_gates);
     if old.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0)
         && new.termination_grace_period_seconds == Some(1)
     {

@@ -29,6 +29,7 @@ mod attacks;
 mod command_line;
 mod container;
 mod crash;
+mod ending;
 mod image;
 mod isolation;
 mod life;
@@ -40,6 +41,7 @@ mod registry;
 mod resources;
 mod sandbox;
 mod scheduling;
+mod sidecars;
 mod soak;
 mod storage;
 mod streams;
@@ -51,6 +53,7 @@ pub const ALL: &[&[Test]] = &[
     command_line::TESTS,
     container::TESTS,
     crash::TESTS,
+    ending::TESTS,
     image::TESTS,
     isolation::TESTS,
     life::TESTS,
@@ -62,6 +65,7 @@ pub const ALL: &[&[Test]] = &[
     resources::TESTS,
     sandbox::TESTS,
     scheduling::TESTS,
+    sidecars::TESTS,
     soak::TESTS,
     storage::TESTS,
     streams::TESTS,
