@@ -18,6 +18,7 @@ mod kinds;
 mod kubeconfig;
 mod openapi;
 mod patch;
+mod protobuf;
 mod render;
 mod route;
 mod selector;

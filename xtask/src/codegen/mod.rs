@@ -1,6 +1,7 @@
 //! Writes what is made from Kubernetes' own descriptions of its kinds, to be kept in the repository.
 
 mod openapi;
+mod protobuf;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,12 @@ pub enum Codegen {
         /// `_definitions.json`
         definitions: PathBuf,
     },
+    /// The messages of protobuf bodies, from Debian's packages `golang-k8s-api-dev` and `golang-k8s-apimachinery-dev`,
+    /// unpacked: `apt-get download`, `dpkg-deb --extract`.
+    Protobuf {
+        /// `usr/share/gocode/src`
+        sources: PathBuf,
+    },
 }
 
 /// Makes it.
@@ -27,6 +34,9 @@ pub fn run(root: &Path, what: &Codegen) -> anyhow::Result<ExitCode> {
     match what {
         Codegen::Openapi { definitions } => {
             write_compressed(&root.join("crates/api/src/openapi/schemas.json.gz"), &openapi::schemas(definitions)?)?;
+        }
+        Codegen::Protobuf { sources } => {
+            write_compressed(&root.join("crates/api/src/protobuf/messages.txt.gz"), &protobuf::messages(sources)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use crate::http::status::{ApiError, chain};
+use crate::protobuf;
 
 /// As upstream's `MaxRequestBodyBytes`.
 pub const LIMIT: usize = 3 * 1024 * 1024;
@@ -18,7 +19,7 @@ pub const LIMIT: usize = 3 * 1024 * 1024;
 const TIME: Duration = Duration::from_mins(1);
 
 /// What objects may be written in.
-pub const OBJECT_TYPES: &str = "application/json, application/yaml";
+pub const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// Reads the whole body.
 pub async fn read(body: Incoming) -> Result<Bytes, ApiError> {
@@ -36,6 +37,9 @@ pub fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     match media_type(headers).as_str() {
         "" | "application/json" => json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body),
+        protobuf::MEDIA_TYPE => {
+            protobuf::decode(body).map_err(|error| ApiError::bad_request(format!("invalid protobuf: {error}")))
+        }
         _ => Err(ApiError::unsupported_media_type(OBJECT_TYPES)),
     }
 }
