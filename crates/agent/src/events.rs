@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::actions::field_path;
 use crate::clock::Clock;
 use crate::desired::DesiredPod;
+use crate::timeline::{Moment, Timelines};
 
 /// Events that wait to be written; more are dropped, since they must not hold up a pod.
 const QUEUE: usize = 4096;
@@ -62,6 +63,7 @@ pub struct EventRecorder {
     queue: mpsc::Sender<Occurrence>,
     clock: Arc<dyn Clock>,
     dropped: Arc<Mutex<u64>>,
+    timelines: Timelines,
 }
 
 impl EventRecorder {
@@ -70,7 +72,7 @@ impl EventRecorder {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, known: HashMap::new() };
         let task = tokio::spawn(writer.run(occurrences));
-        (Self { queue, clock, dropped: Arc::default() }, task)
+        (Self { queue, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
     }
 
     /// Something went as it should.
@@ -93,7 +95,15 @@ impl EventRecorder {
         });
     }
 
+    /// Where moments wait for the timelines of their Pods.
+    pub(crate) fn timelines(&self) -> &Timelines {
+        &self.timelines
+    }
+
     fn record(&self, occurrence: Occurrence) {
+        let Occurrence { subject, reason, message, .. } = &occurrence;
+        let moment = Moment::event(self.clock.wall(), subject.field_path.as_deref(), reason, message);
+        self.timelines.note(&subject.uid, moment);
         if self.queue.try_send(occurrence).is_err() {
             let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             *dropped += 1;

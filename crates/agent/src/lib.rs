@@ -49,6 +49,7 @@ mod streams;
 mod terminate;
 #[cfg(test)]
 mod testing;
+mod timeline;
 mod volumes;
 mod watches;
 mod worker;
@@ -61,3 +62,4 @@ pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
 pub use image::{LayerStage, Pull, PullProgress};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};
 pub use streams::StreamError;
+pub use timeline::{ContainerTurn, Happening, Moment, TimelineError};

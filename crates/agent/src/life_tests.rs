@@ -4,7 +4,10 @@ use runtime::MountSource;
 use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
 
+use spec::PodRef;
+
 use crate::testing::{TestNode, condition, env_map, named_pod, pod, status_of, uid};
+use crate::timeline::{ContainerTurn, Happening, Moment};
 
 fn one_container() -> Value {
     json!({ "containers": [{ "name": "app", "image": "app:1" }] })
@@ -584,4 +587,44 @@ async fn only_the_newest_dead_run_is_kept() {
     }
     let removed: Vec<_> = node.verbs().into_iter().filter(|verb| verb.starts_with("RemoveContainer")).collect();
     assert_eq!(removed, ["RemoveContainer app 0", "RemoveContainer app 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeline_knows_every_run_also_across_a_restart_of_the_daemon() {
+    let mut node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    node.wait_for("web", is_ready).await;
+    node.advance(5).await;
+    node.runtime.exit("app", 3);
+    node.wait_for_restart("web", "app", 1).await;
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.runtime.exit("app", 4);
+    node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+    node.settle().await;
+    let moments = node.agent().timeline(&PodRef::new("default", "web")).await.unwrap();
+    let codes: Vec<_> = moments.iter().filter_map(|moment| container_turn(moment)?.exit_code).collect();
+    assert_eq!(codes, [3, 4], "{moments:#?}");
+    let reasons: Vec<_> = moments.iter().filter_map(event_reason).collect();
+    assert_eq!(reasons.first(), Some(&"Scheduled"));
+    assert_eq!(reasons.iter().filter(|reason| **reason == "Started").count(), 2);
+    assert!(moments.windows(2).all(|pair| pair[0].at <= pair[1].at));
+    node.delete("web", 0).await;
+    node.wait_until_gone("web").await;
+    assert!(node.agent().timeline(&PodRef::new("default", "web")).await.is_err());
+    assert!(node.leftovers().is_empty());
+}
+
+fn container_turn(moment: &Moment) -> Option<&ContainerTurn> {
+    match &moment.what {
+        Happening::Container(turn) => Some(turn),
+        Happening::Event { .. } | Happening::Pod { .. } => None,
+    }
+}
+
+fn event_reason(moment: &Moment) -> Option<&str> {
+    match &moment.what {
+        Happening::Event { reason, .. } => Some(reason),
+        Happening::Container(_) | Happening::Pod { .. } => None,
+    }
 }

@@ -15,6 +15,7 @@ use crate::logs::tail_text;
 use crate::observation::PodObservation;
 use crate::pod_files::read_termination_log;
 use crate::status::{StatusInputs, Waiting, pod_status};
+use crate::timeline::{self, Shown};
 use crate::worker::{PassError, PodWorker};
 
 /// Lines and bytes of the log that stand in for a missing message (kubelet, `MaxContainerTerminationMessageLogLines`).
@@ -39,6 +40,7 @@ impl PodWorker {
             ended,
         };
         let status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        self.note_changes(desired, &status);
         self.write_status(status, true).await?;
         Ok(())
     }
@@ -49,6 +51,7 @@ impl PodWorker {
         if let Some(stored) = self.shared.store.get(&pod_key(&self.pod)) {
             keep_foreign_conditions(&stored.value, &mut status);
             if stored.value.get("status") == Some(&status) {
+                self.write_timeline().await;
                 return Ok(false);
             }
         }
@@ -59,10 +62,37 @@ impl PodWorker {
                 .and_then(|present| with_status(&present.value, status, node.as_deref()));
             Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
         });
-        match written.await {
+        let (written, ()) = tokio::join!(written, self.write_timeline());
+        match written {
             Ok(_) => Ok(true),
             Err(WriteError::Refused(never)) => match never {},
             Err(WriteError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    fn note_changes(&mut self, desired: &DesiredPod, status: &core::PodStatus) {
+        let mut shown = self.shown.take().unwrap_or_else(|| Shown::of(desired, &desired.status));
+        let timelines = self.shared.events.timelines();
+        for moment in shown.advance(desired, status, self.shared.clock.wall()) {
+            timelines.note(&self.uid, moment);
+        }
+        self.shown = Some(shown);
+    }
+
+    /// Moments go into the pod's file once its directory is there. They are for people: an error is told and no more.
+    async fn write_timeline(&self) {
+        let timelines = self.shared.events.timelines();
+        let moments = timelines.take(&self.uid);
+        if moments.is_empty() {
+            return;
+        }
+        let directory = self.paths.directory.clone();
+        let written = tokio::task::spawn_blocking(move || (timeline::append(&directory, &moments), moments)).await;
+        match written {
+            Ok((Ok(true), _)) => {}
+            Ok((Ok(false), moments)) => moments.into_iter().for_each(|moment| timelines.note(&self.uid, moment)),
+            Ok((Err(error), _)) => tracing::warn!(%error, "cannot write the timeline"),
+            Err(error) => tracing::error!(%error, "the writing of a timeline was lost"),
         }
     }
 

@@ -109,6 +109,8 @@ pub(crate) struct PodWorker {
     pub(crate) admitted: bool,
     /// Whether all that an ended pod gives back was given back.
     pub(crate) cleaned: bool,
+    /// What the pod's timeline says last; `None`: what the stored status says.
+    pub(crate) shown: Option<crate::timeline::Shown>,
 }
 
 impl PodWorker {
@@ -141,6 +143,7 @@ impl PodWorker {
             scheduled_announced: false,
             admitted: false,
             cleaned: false,
+            shown: None,
         }
     }
 
@@ -162,9 +165,13 @@ impl PodWorker {
                 Next::Wait(until) => {
                     // Most pods wait most of the time: what the store has in memory is read again when it is needed.
                     self.desired = None;
+                    self.shown = None;
                     self.wait(until).await;
                 }
-                Next::Gone => return,
+                Next::Gone => {
+                    drop(self.shared.events.timelines().take(&self.uid));
+                    return;
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::kinds::Kind;
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, images, openapi, streams};
+use crate::{discovery, images, openapi, streams, timeline};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -61,6 +61,7 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<R
             read_only(openapi::document(&path, &Query::parse(request.uri().query()), request.headers()))
         }
         Route::Images(door) => images::answer(&context, door, request).await,
+        Route::Timeline { pod_namespace, name } => read_only(timeline::answer(&context, &pod_namespace, &name).await),
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,
         Route::NoSuchResource => Err(ApiError::no_such_resource()),
         Route::Unknown => Ok(whole(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")),

@@ -25,6 +25,7 @@ mod selector;
 mod server;
 mod streams;
 mod table;
+mod timeline;
 mod tls;
 mod verbs;
 

@@ -39,6 +39,13 @@ pub enum Route {
     },
     /// `/monopod/v1/images` and what is below it.
     Images(ImageDoor),
+    /// `/monopod/v1/namespaces/<namespace>/pods/<name>/timeline`
+    Timeline {
+        /// The Pod's namespace.
+        pod_namespace: String,
+        /// The Pod.
+        name: String,
+    },
     /// A path of a known API, but nothing is there.
     NoSuchResource,
     /// Nothing at all.
@@ -98,6 +105,9 @@ impl Route {
             ["monopod", "v1", "images", "import"] => Self::Images(ImageDoor::Import),
             ["monopod", "v1", "images", "pull"] => Self::Images(ImageDoor::Pull),
             ["monopod", "v1", "images", "prune"] => Self::Images(ImageDoor::Prune),
+            ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "timeline"] => {
+                Self::Timeline { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
+            }
             _ => Self::Unknown,
         }
     }

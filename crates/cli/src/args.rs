@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, version, wait,
+    apply, check, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline, version,
+    wait,
 };
 
 /// The whole command line.
@@ -137,6 +138,8 @@ pub enum Command {
         monopod events --for pod/web -w            of one Pod, as they come\n  \
         monopod events -A --types Warning          troubles everywhere")]
     Events(events::EventsArgs),
+    /// Draw the life of a Pod: who waited for what, how long, and who ended first
+    Timeline(timeline::TimelineArgs),
     /// Pull, load, import, list and remove images
     Image(image::ImageArgs),
     /// Print how kubectl and other clients reach the daemon, or add it to their configuration

@@ -23,6 +23,7 @@ mod resources;
 mod session;
 mod table;
 mod terminal;
+mod timeline;
 mod upload;
 mod watch;
 mod yaml;
@@ -96,6 +97,7 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Delete(arguments) => commands::delete::delete(&arguments, context).await,
         Command::Wait(arguments) => commands::wait::wait(&arguments, context).await,
         Command::Events(arguments) => commands::events::events(&arguments, context).await,
+        Command::Timeline(arguments) => commands::timeline::timeline(&arguments, context).await,
         Command::Image(arguments) => commands::image::image(&arguments, context).await,
         Command::Version(arguments) => commands::version::version(&arguments, context).await,
         Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,

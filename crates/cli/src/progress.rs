@@ -20,6 +20,8 @@ struct Line {
     key: String,
     text: String,
     mark: &'static str,
+    /// Drawn before the text on a terminal.
+    picture: String,
     bar: Option<ProgressBar>,
 }
 
@@ -50,6 +52,22 @@ impl Progress {
     /// Shows the line of this key as done; it may still change.
     pub fn finish(&mut self, key: &str, text: &str) {
         self.update(key, text, DONE);
+    }
+
+    /// Whether a person watches lines that change.
+    pub fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Draws something before the text of a line that is there.
+    pub fn picture(&mut self, key: &str, picture: &str) {
+        let Some(line) = self.lines.iter_mut().find(|line| line.key == key) else { return };
+        if line.picture != picture {
+            picture.clone_into(&mut line.picture);
+            if let Some(bar) = &line.bar {
+                bar.set_message(line.shown());
+            }
+        }
     }
 
     /// Says something once, above the lines that change.
@@ -88,7 +106,13 @@ impl Progress {
             Some(line) => line,
             None => {
                 let bar = self.bars.as_ref().map(|bars| bars.add(spinner()));
-                self.lines.push(Line { key: key.to_owned(), text: String::new(), mark: OPEN, bar });
+                self.lines.push(Line {
+                    key: key.to_owned(),
+                    text: String::new(),
+                    mark: OPEN,
+                    picture: String::new(),
+                    bar,
+                });
                 let Some(line) = self.lines.last_mut() else { return };
                 line
             }
@@ -96,15 +120,15 @@ impl Progress {
         let changed = line.text != text;
         text.clone_into(&mut line.text);
         line.mark = mark;
-        let shown = format!("{key}: {}", one_line(text));
         match &line.bar {
-            Some(bar) if mark == DONE => {
-                bar.set_style(plain_style());
-                bar.disable_steady_tick();
-                bar.set_message(format!("{DONE} {shown}"));
+            Some(bar) => {
+                if mark == DONE {
+                    bar.set_style(plain_style());
+                    bar.disable_steady_tick();
+                }
+                bar.set_message(line.shown());
             }
-            Some(bar) => bar.set_message(shown),
-            None if changed => note(&shown),
+            None if changed => note(&line.shown()),
             None => {}
         }
     }
@@ -115,6 +139,14 @@ impl Progress {
             // Drawing fails only if standard error is gone.
             drop(bars.clear());
         }
+    }
+}
+
+impl Line {
+    fn shown(&self) -> String {
+        let mark = if self.mark == DONE && self.bar.is_some() { format!("{DONE} ") } else { String::new() };
+        let picture = if self.picture.is_empty() { String::new() } else { format!("{} ", self.picture) };
+        format!("{mark}{picture}{}: {}", self.key, one_line(&self.text))
     }
 }
 

@@ -13,5 +13,6 @@ pub mod logs;
 pub mod reset;
 pub mod run;
 pub mod serve;
+pub mod timeline;
 pub mod version;
 pub mod wait;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::age::parse_duration;
@@ -22,7 +23,13 @@ use crate::output::note;
 use crate::pod_progress::{Stage, Verdict, containers, verdict};
 use crate::progress::Progress;
 use crate::resources::{EVENTS, PODS, with_query};
+use crate::timeline::life::Life;
+use crate::timeline::{self, bars};
 use crate::watch::{Watched, follow, until};
+
+/// How often bars are drawn anew while a person watches, and how long they are.
+const REDRAW: Duration = Duration::from_millis(100);
+const BAR_WIDTH: usize = 24;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -180,6 +187,7 @@ async fn become_ready(client: &Client, pods: &[Value], running: bool) -> Result<
             tokio::select! {
                 result = pod_becomes_ready(client, pod, running, progress) => result,
                 result = narrate(client, pod, progress) => result,
+                result = draw_life(client, pod, progress) => result,
             }
         }
     });
@@ -243,6 +251,25 @@ fn show(pod: &Value, progress: &mut Progress) {
         match container.stage {
             Stage::Good => progress.finish(&key, &container.text),
             Stage::Underway | Stage::Trouble => progress.set(&key, &container.text),
+        }
+    }
+}
+
+/// Puts each container's life so far before its line, as a bar that grows. Never ends by itself.
+async fn draw_life(client: &Client, pod: &Value, progress: &RefCell<Progress>) -> Result<()> {
+    if !progress.borrow().is_live() {
+        return std::future::pending().await;
+    }
+    let mut ticks = tokio::time::interval(REDRAW);
+    loop {
+        ticks.tick().await;
+        // While the Pod is still unknown to the daemon there is nothing to draw.
+        let told = timeline::moments(client, pod.namespace(), pod.name()).await.unwrap_or_default();
+        let Some(life) = Life::read(&told, Timestamp::now()) else { continue };
+        for lane in life.lanes.iter().filter(|lane| !lane.role.is_empty()) {
+            if let Some(bar) = bars::short_bar(&life, &lane.name, BAR_WIDTH) {
+                progress.borrow_mut().picture(&format!("{}/{}", pod.name(), lane.name), &bar);
+            }
         }
     }
 }

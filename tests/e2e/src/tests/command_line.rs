@@ -9,6 +9,7 @@ tests! {
     get_prints_tables_and_documents,
     get_watches,
     describe_tells_all,
+    timeline_draws_a_life_with_all_its_runs,
     several_documents_directories_json_and_stdin,
     run_waits_until_ready_and_says_so,
     apply_again_changes_nothing,
@@ -66,6 +67,27 @@ fn describe_tells_all(node: &mut TestNode) {
     ] {
         assert!(text.contains(wanted), "{wanted:?} is missing:\n{text}");
     }
+}
+
+fn timeline_draws_a_life_with_all_its_runs(node: &mut TestNode) {
+    node.apply("crashes.yaml");
+    node.wait_for("crashes", "a back-off", |pod| {
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    });
+    node.kill_daemon();
+    node.start_daemon();
+    let text = node.monopod(&["timeline", "crashes", "--moments"]).ok();
+    for wanted in ["pod", "1 restart", "back-off", "✘", "░", "Scheduled", "terminated"] {
+        assert!(text.contains(wanted), "no {wanted} in {text}");
+    }
+    assert_eq!(text.matches(": Container started").count(), 2, "{text}");
+    let described = node.monopod(&["describe", "pod", "crashes"]).ok();
+    assert!(described.contains("Timeline:\n") && described.contains("░ back-off"), "{described}");
+    let picture = node.monopod(&["timeline", "pod/crashes", "-o", "svg", "--file", "-"]).ok();
+    assert!(picture.starts_with("<svg ") && picture.contains("back-off: "), "{picture}");
+    node.delete_pod("crashes");
+    let error = node.monopod(&["timeline", "crashes"]).fails();
+    assert!(error.contains("pods \"crashes\" not found"), "{error}");
 }
 
 fn several_documents_directories_json_and_stdin(node: &mut TestNode) {

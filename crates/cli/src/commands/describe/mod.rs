@@ -22,6 +22,9 @@ use crate::merge::LAST_APPLIED;
 use crate::output::note;
 use crate::resources::{EVENTS, PODS, Resource, parse_targets, with_query};
 use crate::table::Table;
+use crate::terminal;
+use crate::timeline::life::Life;
+use crate::timeline::{self};
 use sheet::Sheet;
 
 /// Arguments of `describe`.
@@ -59,9 +62,23 @@ pub async fn describe(arguments: &DescribeArgs, context: &mut Context) -> Result
             _ => Vec::new(),
         };
         context.out.text(&page(resource, object, &pods, events.as_deref(), Timestamp::now()))?;
+        if resource.kind == "Pod" {
+            describe_life(context, object).await?;
+        }
         context.out.flush()?;
     }
     joined(errors)
+}
+
+/// The Pod's life as bars. A daemon that does not remember one says nothing about it.
+async fn describe_life(context: &mut Context, pod: &Value) -> Result<()> {
+    let told = timeline::moments(&context.client, pod.namespace(), pod.name()).await.unwrap_or_default();
+    if let Some(life) = Life::read(&told, Timestamp::now()) {
+        let width = terminal::size().map_or(100, |(columns, _)| usize::from(columns));
+        context.out.text("Timeline:\n")?;
+        context.out.text(&timeline::bars::draw(&life, width, false))?;
+    }
+    Ok(())
 }
 
 type Found = (&'static Resource, Value);
