@@ -86,7 +86,7 @@ async fn come_and_go(where_: &str, network: &Network, cycles: usize) -> Outcome<
         let (sandbox, took) = attached(network).await?;
         attach.push(took);
         let start = Instant::now();
-        network.detach(&sandbox.id).await?;
+        network.detach_and_wait(&sandbox.id).await?;
         detach.push(start.elapsed());
     }
     report(&format!("attach, {where_}"), &mut attach)?;
@@ -97,7 +97,7 @@ async fn attached(network: &Network) -> Outcome<(Sandbox, Duration)> {
     let sandbox = sandbox()?;
     let (namespace, socket) = (sandbox.namespace.try_clone()?, sandbox.route_socket.try_clone()?);
     let start = Instant::now();
-    network.attach(&sandbox.id, namespace, socket).await?;
+    network.attach(&sandbox.id, namespace, socket, Vec::new()).await?;
     Ok((sandbox, start.elapsed()))
 }
 

@@ -3,24 +3,33 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use spec::ids::SandboxId;
 use store::StoreError;
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use crate::error::{AttachError, DetachError};
 use crate::link::host_interface;
-use crate::netlink::RouteSocket;
+use crate::netlink::NetlinkSocket;
 use crate::network::{ADDRESSES, AddressRecord, Network, RING, RING_KEY};
 use crate::pool::{Grant, Lease};
+use crate::port_mapping::PortMapping;
+use crate::published::PublishedPod;
+
+/// Waits between attempts to give back what the kernel or the store would not take.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl Network {
     /// Gives this sandbox an address and a link, by which it reaches the host, all Pods and the world. A sandbox that
     /// has them keeps its address, and its link is mended.
     ///
     /// `netns` is the sandbox's network namespace (`/proc/…/ns/net`); `route_socket` is a `NETLINK_ROUTE` socket that
-    /// was opened inside it.
+    /// was opened inside it. `ports` of the machine lead to the sandbox once this is back; hold them before, see
+    /// [`crate::hold_ports`].
     ///
     /// The link is made while its record is being written, and this returns when both are done: so no one uses an
     /// address that is not recorded. After a crash in between, [`Network::open`] deletes the link.
@@ -29,6 +38,7 @@ impl Network {
         sandbox: &SandboxId,
         netns: OwnedFd,
         route_socket: OwnedFd,
+        ports: Vec<PortMapping>,
     ) -> Result<Vec<IpAddr>, AttachError> {
         let grant = self.pool().lease(sandbox).ok_or_else(|| self.no_address_left(sandbox))?;
         let turn = Arc::clone(&grant.lease.turn).lock_owned().await;
@@ -38,7 +48,7 @@ impl Network {
         // A task of its own, which keeps the turn: should the caller give up midway, its `detach` waits for the end.
         let (network, id) = (self.clone(), sandbox.clone());
         let attached = tokio::spawn(async move {
-            let attached = network.attach_sandbox(&id, &grant, netns, route_socket).await;
+            let attached = network.attach_sandbox(&id, &grant, netns, route_socket, ports).await;
             drop(turn);
             attached
         });
@@ -55,40 +65,60 @@ impl Network {
         grant: &Grant,
         netns: OwnedFd,
         route_socket: OwnedFd,
+        ports: Vec<PortMapping>,
     ) -> Result<Vec<IpAddr>, AttachError> {
         let address = grant.lease.address;
-        let link = self.link(sandbox, address);
+        let link = self.link(sandbox, address, &ports);
         let interface = link.name.clone();
         let establish = spawn_blocking(move || {
-            let host = RouteSocket::open()?;
-            link.establish(&host, netns.as_fd(), &RouteSocket::from(route_socket))
+            let host = NetlinkSocket::open_route()?;
+            link.establish(&host, netns.as_fd(), &NetlinkSocket::from(route_socket))
         });
-        let (recorded, established) = tokio::join!(self.record(sandbox, grant), establish);
+        let (recorded, established) = tokio::join!(self.record(sandbox, grant, &ports), establish);
         let established = established.map_err(|_stopped| AttachError::Interrupted { sandbox: sandbox.clone() })?;
         let outcome = match (established, recorded) {
             (Err(cause), _) => Err(AttachError::Link { sandbox: sandbox.clone(), interface, address, cause }),
             (Ok(()), Err(cause)) => Err(AttachError::Record { sandbox: sandbox.clone(), address, cause }),
-            (Ok(()), Ok(())) => Ok(vec![IpAddr::V4(address)]),
+            (Ok(()), Ok(())) => self.publish(sandbox, PublishedPod { address, ports }).await,
         };
+        let outcome = outcome.map(|()| vec![IpAddr::V4(address)]);
         if outcome.is_err()
             && grant.fresh
             && let Err(error) = self.give_back(sandbox, address).await
         {
             // The address stays with the sandbox, for `detach` and `retain` to try again.
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(%sandbox, error, "a link that could not be made could not be removed either");
+            warn_of(sandbox, &error);
         }
         outcome
     }
 
-    async fn record(&self, sandbox: &SandboxId, grant: &Grant) -> Result<(), StoreError> {
+    async fn publish(&self, sandbox: &SandboxId, pod: PublishedPod) -> Result<(), AttachError> {
+        if pod.ports.is_empty() {
+            return Ok(());
+        }
+        let (published, id) = (Arc::clone(&self.shared.ports), sandbox.clone());
+        let publish =
+            spawn_blocking(move || published.lock().unwrap_or_else(PoisonError::into_inner).publish(&id, pod)).await;
+        let outcome = publish.map_err(|_stopped| AttachError::Interrupted { sandbox: sandbox.clone() })?;
+        outcome.map_err(|cause| AttachError::Publish { sandbox: sandbox.clone(), cause })
+    }
+
+    async fn withdraw(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
+        let (published, id) = (Arc::clone(&self.shared.ports), sandbox.clone());
+        let withdraw =
+            spawn_blocking(move || published.lock().unwrap_or_else(PoisonError::into_inner).withdraw(&id)).await;
+        let outcome = withdraw.map_err(|_stopped| DetachError::Interrupted)?;
+        outcome.map_err(|cause| DetachError::Withdraw { sandbox: sandbox.clone(), cause })
+    }
+
+    async fn record(&self, sandbox: &SandboxId, grant: &Grant, ports: &[PortMapping]) -> Result<(), StoreError> {
         let store = &self.shared.store;
-        let record = AddressRecord { address: grant.lease.address };
+        let record = AddressRecord { address: grant.lease.address, ports: ports.to_vec() };
         let address = store.put_record(ADDRESSES, sandbox.as_str(), &record);
         match grant.reserve {
             None => address.await,
             Some(reserved) => {
-                let record = AddressRecord { address: reserved };
+                let record = AddressRecord { address: reserved, ports: Vec::new() };
                 let (address, ring) = tokio::join!(address, store.put_record(RING, RING_KEY, &record));
                 address.and(ring)
             }
@@ -100,11 +130,40 @@ impl Network {
         AttachError::NoAddressLeft { sandbox: sandbox.clone(), pod_cidr: cidr.to_string(), capacity: cidr.capacity() }
     }
 
-    /// Deletes the link of this sandbox and frees its address. Does nothing for one that has none.
+    /// Takes the network from a sandbox. Its host ports are free when this is back; its link and its address follow
+    /// soon after, in the background, since the kernel takes 20 ms to let a link go. After a crash in between the next
+    /// start goes on by the record. Does nothing for a sandbox that has no network.
     pub async fn detach(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
-        let Some(lease) = self.pool().get(sandbox) else { return Ok(()) };
-        let _turn = lease.turn.lock().await;
-        if self.is_held(sandbox, &lease) { self.give_back(sandbox, lease.address).await } else { Ok(()) }
+        let Some((lease, turn)) = self.begin_detach(sandbox).await? else { return Ok(()) };
+        let (network, sandbox) = (self.clone(), sandbox.clone());
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = network.give_back(&sandbox, lease.address).await {
+                warn_of(&sandbox, &error);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// The same, back when link and address are gone too.
+    pub async fn detach_and_wait(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
+        match self.begin_detach(sandbox).await? {
+            Some((lease, _turn)) => self.give_back(sandbox, lease.address).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn begin_detach(&self, sandbox: &SandboxId) -> Result<Option<(Arc<Lease>, OwnedMutexGuard<()>)>, DetachError> {
+        let Some(lease) = self.pool().get(sandbox) else { return Ok(None) };
+        let turn = Arc::clone(&lease.turn).lock_owned().await;
+        if !self.is_held(sandbox, &lease) {
+            return Ok(None);
+        }
+        self.withdraw(sandbox).await?;
+        Ok(Some((lease, turn)))
     }
 
     /// Gives back, at start, the addresses and links of all sandboxes but those in `live`. (Links that nobody recorded
@@ -114,7 +173,7 @@ impl Network {
         let mut tasks = tokio::task::JoinSet::new();
         for sandbox in dead {
             let network = self.clone();
-            tasks.spawn(async move { network.detach(&sandbox).await });
+            tasks.spawn(async move { network.detach_and_wait(&sandbox).await });
         }
         let mut errors = Vec::new();
         while let Some(detached) = tasks.join_next().await {
@@ -144,4 +203,9 @@ impl Network {
     fn is_held(&self, sandbox: &SandboxId, lease: &Arc<Lease>) -> bool {
         self.pool().get(sandbox).is_some_and(|held| Arc::ptr_eq(&held, lease))
     }
+}
+
+fn warn_of(sandbox: &SandboxId, error: &DetachError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(%sandbox, error, "a pod's address is not given back yet");
 }

@@ -9,6 +9,7 @@ use store::StoreError;
 
 use crate::firewall::FirewallError;
 pub use crate::netlink::NetlinkError;
+use crate::published::PublishError;
 
 /// Why [`crate::Network::open`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,7 @@ pub enum OpenNetworkError {
         cause: io::Error,
     },
     #[error("cannot set up the firewall's table for Pods")]
-    Firewall(#[source] FirewallError),
+    Firewall(#[source] PublishError),
     #[error("cannot listen to changes of the firewall")]
     Watch(#[source] io::Error),
     #[error("cannot read which addresses Pods have")]
@@ -76,6 +77,12 @@ pub enum AttachError {
         #[source]
         cause: NetlinkError,
     },
+    #[error("pod sandbox {sandbox}: cannot lead its host ports to it")]
+    Publish {
+        sandbox: SandboxId,
+        #[source]
+        cause: PublishError,
+    },
     #[error("pod sandbox {sandbox}: its network was given back meanwhile")]
     Detached { sandbox: SandboxId },
     #[error("pod sandbox {sandbox}: making its network was interrupted: the daemon stops")]
@@ -90,6 +97,12 @@ pub enum DetachError {
         interface: String,
         #[source]
         cause: NetlinkError,
+    },
+    #[error("pod sandbox {sandbox}: cannot withdraw its host ports")]
+    Withdraw {
+        sandbox: SandboxId,
+        #[source]
+        cause: PublishError,
     },
     #[error("pod sandbox {sandbox}: cannot remove the record of its address {address}")]
     Record {

@@ -3,7 +3,10 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::Ipv4Addr;
 use std::process::Output;
+
+use crate::published::{HAIRPINS, ON_ALL_ADDRESSES, ON_ONE_ADDRESS};
 
 /// Why the table could not be set up or removed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,8 @@ pub struct Firewall {
     pub table: String,
     /// The interface group of the host ends of all Pods.
     pub group: u32,
+    /// The host's address that Pods see.
+    pub gateway: Ipv4Addr,
 }
 
 impl Firewall {
@@ -33,7 +38,8 @@ impl Firewall {
     /// Connections live on: their translation is kept by the kernel's connection tracking.
     pub fn apply(&self) -> Result<(), FirewallError> {
         let rules = self.rules();
-        let listed = nft(&format!("list table inet {}\n", self.table))?;
+        // Terse: the maps' elements come and go with Pods.
+        let listed = nft(&["-t"], &format!("list table inet {}\n", self.table))?;
         if listed.status.success() && words(&String::from_utf8_lossy(&listed.stdout)) == words(&rules) {
             return Ok(());
         }
@@ -49,16 +55,30 @@ impl Firewall {
     /// - `prerouting`: a Pod sends under its own address only, also where sysctl.d turns `rp_filter` off.
     /// - `forward`: from outside only answers, and what a port mapping led here. `ip_forward` is on, so without this
     ///   any neighbour of the host that adds a route could reach every port of every Pod.
-    /// - `postrouting`: to the outside under the host's address; a port that is already taken is chosen anew.
+    /// - `postrouting`: to the outside under the host's address; a port that is already taken is chosen anew. A Pod that
+    ///   is asked from the host's loopback, or by itself over a host port, sees the gateway: it could not answer else.
+    /// - `host_ports_…`, `to_pods`: packets to the host's own addresses and a published port go to its Pod, those of the
+    ///   host itself too. What comes from elsewhere to 127.0.0.0/8 is nobody's; for Pods with host ports `route_localnet`
+    ///   is on, so `prerouting` drops what such a Pod sends there (CVE-2020-8558).
     ///
     /// Written as `nft list table` prints it.
     fn rules(&self) -> String {
-        let Self { table, group } = self;
+        let Self { table, group, gateway } = self;
         format!(
             "table inet {table} {{
+  map {ON_ALL_ADDRESSES} {{
+    type inet_proto . inet_service : ipv4_addr . inet_service
+  }}
+  map {ON_ONE_ADDRESS} {{
+    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+  }}
+  set {HAIRPINS} {{
+    type ipv4_addr . ipv4_addr
+  }}
   chain prerouting {{
     type filter hook prerouting priority raw; policy accept;
     iifgroup {group} fib saddr . iif oif missing drop
+    iifgroup {group} ip daddr 127.0.0.0/8 drop
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
@@ -67,9 +87,23 @@ impl Firewall {
     oifgroup {group} ct status dnat accept
     oifgroup {group} drop
   }}
+  chain host_ports_from_outside {{
+    type nat hook prerouting priority dstnat; policy accept;
+    ip daddr != 127.0.0.0/8 fib daddr type local jump to_pods
+  }}
+  chain host_ports_from_here {{
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump to_pods
+  }}
+  chain to_pods {{
+    dnat ip to ip daddr . meta l4proto . th dport map @{ON_ONE_ADDRESS}
+    dnat ip to meta l4proto . th dport map @{ON_ALL_ADDRESSES}
+  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     iifgroup {group} oifgroup != {group} masquerade fully-random
+    oifgroup {group} ip saddr 127.0.0.0/8 snat ip to {gateway}
+    oifgroup {group} ip saddr . ip daddr @{HAIRPINS} snat ip to {gateway}
   }}
 }}
 "
@@ -77,7 +111,7 @@ impl Firewall {
     }
 
     fn change(&self, script: &str) -> Result<(), FirewallError> {
-        let output = nft(script)?;
+        let output = nft(&[], script)?;
         if output.status.success() {
             return Ok(());
         }
@@ -86,8 +120,8 @@ impl Firewall {
     }
 }
 
-fn nft(script: &str) -> Result<Output, FirewallError> {
-    let arguments = [OsStr::new("-f"), OsStr::new("-")];
+fn nft(options: &[&str], script: &str) -> Result<Output, FirewallError> {
+    let arguments: Vec<&OsStr> = options.iter().chain(&["-f", "-"]).map(OsStr::new).collect();
     sys::process::run(OsStr::new("nft"), &arguments, script.as_bytes()).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound { FirewallError::MissingProgram } else { FirewallError::Run(error) }
     })

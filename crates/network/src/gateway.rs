@@ -15,7 +15,7 @@ use crate::netlink::uapi::{
     RTM_NEWLINK, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTN_UNREACHABLE,
 };
 use crate::netlink::{
-    self, Batch, InterfaceAddress, Link, NetlinkError, Route, RouteSocket, address_header, link_header, route_header,
+    self, Batch, InterfaceAddress, Link, NetlinkError, Route, NetlinkSocket, address_header, link_header, route_header,
 };
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -34,7 +34,7 @@ pub struct HostNetwork {
 
 impl HostNetwork {
     /// Asks the kernel.
-    pub fn read(host: &RouteSocket) -> Result<Self, NetlinkError> {
+    pub fn read(host: &NetlinkSocket) -> Result<Self, NetlinkError> {
         Ok(Self { links: netlink::links(host)?, addresses: netlink::addresses(host)?, routes: netlink::routes(host)? })
     }
 
@@ -87,7 +87,7 @@ impl Gateway {
     }
 
     /// Makes the interface, or takes it over from a former start; traffic of Pods goes on meanwhile.
-    pub fn establish(&self, host: &RouteSocket, now: &HostNetwork) -> Result<(), OpenNetworkError> {
+    pub fn establish(&self, host: &NetlinkSocket, now: &HostNetwork) -> Result<(), OpenNetworkError> {
         let failed = |cause| OpenNetworkError::Gateway { interface: self.interface.clone(), cause };
         match now.links.iter().find(|link| link.name == self.interface) {
             None => self.create(host).map_err(failed)?,
@@ -107,14 +107,14 @@ impl Gateway {
     }
 
     /// Removes the interface, with its address, and our route.
-    pub fn remove(&self, host: &RouteSocket) -> Result<(), NetlinkError> {
+    pub fn remove(&self, host: &NetlinkSocket) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
         self.unreachable(&mut batch, "remove the route of the pod network", RTM_DELROUTE, 0, self.cidr);
         let route = host.execute(batch);
         link::delete(host, &self.interface).and(route)
     }
 
-    fn create(&self, host: &RouteSocket) -> Result<(), NetlinkError> {
+    fn create(&self, host: &NetlinkSocket) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
         batch
             .request("create the bridge", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, false))

@@ -9,6 +9,7 @@
 
 mod attach;
 mod cidr;
+mod conntrack;
 mod error;
 mod firewall;
 mod gateway;
@@ -16,6 +17,8 @@ mod link;
 mod netlink;
 mod network;
 mod pool;
+mod port_mapping;
+mod published;
 mod reaper;
 mod remove;
 mod watch;
@@ -23,3 +26,5 @@ mod watch;
 pub use error::{AttachError, DetachError, NetlinkError, OpenNetworkError, RemoveNetworkError};
 pub use firewall::FirewallError;
 pub use network::{Network, NetworkConfig};
+pub use port_mapping::{HoldPortError, PortMapping, PortProtocol, hold_ports};
+pub use published::PublishError;

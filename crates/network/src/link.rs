@@ -17,12 +17,12 @@ use crate::netlink::uapi::{
     AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFNAME, IFLA_INET_CONF,
     IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD,
     IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ACCEPT_REDIRECTS,
-    IPV4_DEVCONF_RP_FILTER, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NUD_PERMANENT, RT_SCOPE_LINK,
+    IPV4_DEVCONF_ROUTE_LOCALNET, IPV4_DEVCONF_RP_FILTER, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NUD_PERMANENT, RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
     RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTNH_F_ONLINK, VETH_INFO_PEER,
 };
 use crate::netlink::{
-    self, Batch, NetlinkError, Request, RouteSocket, address_header, link_header, neighbour_header, route_header,
+    self, Batch, NetlinkError, Request, NetlinkSocket, address_header, link_header, neighbour_header, route_header,
 };
 
 /// What the Pod calls its interface.
@@ -40,6 +40,8 @@ pub struct PodLink {
     pub mtu: u32,
     pub gateway: Ipv4Addr,
     pub address: Ipv4Addr,
+    /// The host's loopback leads here by host ports, so its addresses may stand in packets on this link.
+    pub from_loopback: bool,
 }
 
 /// The name of the host's end: 14 of the 15 bytes that are possible.
@@ -63,7 +65,7 @@ impl PodLink {
     ///    Pod (CVE-2020-10749), and say its own address and groups on each new link.
     /// 3. The host's end up, its route and neighbour, in one send.
     /// 4. The Pod's side in one send, by the Pod's own socket.
-    pub fn establish(&self, host: &RouteSocket, netns: BorrowedFd<'_>, pod: &RouteSocket) -> Result<(), NetlinkError> {
+    pub fn establish(&self, host: &NetlinkSocket, netns: BorrowedFd<'_>, pod: &NetlinkSocket) -> Result<(), NetlinkError> {
         match self.create(host, netns) {
             Err(error) if error.is(Errno::EXIST) && netlink::link(host, &self.name)?.is_some() => {
                 if !self.joins(host, pod)? {
@@ -79,7 +81,7 @@ impl PodLink {
         pod.execute(self.pod_side(pod.interface_index(POD_INTERFACE)?))
     }
 
-    fn create(&self, host: &RouteSocket, netns: BorrowedFd<'_>) -> Result<(), NetlinkError> {
+    fn create(&self, host: &NetlinkSocket, netns: BorrowedFd<'_>) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
         let mut request =
             batch.request("create the veth pair", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link_header(0, false));
@@ -111,7 +113,7 @@ impl PodLink {
     }
 
     /// Whether the host's end that exists and the Pod's are two ends of one pair.
-    fn joins(&self, host: &RouteSocket, pod: &RouteSocket) -> Result<bool, NetlinkError> {
+    fn joins(&self, host: &NetlinkSocket, pod: &NetlinkSocket) -> Result<bool, NetlinkError> {
         let host_end = netlink::link(host, &self.name)?;
         let pod_end = netlink::link(pod, POD_INTERFACE)?;
         Ok(host_end.zip(pod_end).is_some_and(|(host_end, pod_end)| pod_end.peer == host_end.index))
@@ -126,6 +128,7 @@ impl PodLink {
                     inet.nested(IFLA_INET_CONF, |conf| {
                         // Strict: from this interface only packets that would be answered through it (RFC 3704).
                         conf.word(IPV4_DEVCONF_RP_FILTER, 1).word(IPV4_DEVCONF_ACCEPT_REDIRECTS, 0);
+                        conf.word(IPV4_DEVCONF_ROUTE_LOCALNET, self.from_loopback.into());
                     });
                 });
             },
@@ -182,7 +185,7 @@ impl PodLink {
 }
 
 /// Deletes an interface; one that is not there is as good.
-pub fn delete(socket: &RouteSocket, name: &str) -> Result<(), NetlinkError> {
+pub fn delete(socket: &NetlinkSocket, name: &str) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
     batch
         .request_tolerating(&[Errno::NODEV], "delete the link", RTM_DELLINK, 0, &link_header(0, false))
@@ -191,7 +194,7 @@ pub fn delete(socket: &RouteSocket, name: &str) -> Result<(), NetlinkError> {
 }
 
 /// Deletes many interfaces at once: they wait for one RCU grace period together, instead of each for its own.
-pub fn delete_all(socket: &RouteSocket, names: &[String], doomed_group: u32) -> Result<(), NetlinkError> {
+pub fn delete_all(socket: &NetlinkSocket, names: &[String], doomed_group: u32) -> Result<(), NetlinkError> {
     if let [name] = names {
         return delete(socket, name);
     }

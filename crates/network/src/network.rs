@@ -1,6 +1,6 @@
 //! The network of this node's Pods: opened once at start, and shared by all that use it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,8 +14,10 @@ use crate::error::OpenNetworkError;
 use crate::firewall::Firewall;
 use crate::gateway::{Gateway, HostNetwork, enable_forwarding};
 use crate::link::{self, PodLink};
-use crate::netlink::RouteSocket;
+use crate::netlink::NetlinkSocket;
 use crate::pool::AddressPool;
+use crate::port_mapping::PortMapping;
+use crate::published::{PublishError, PublishedPod, PublishedPorts};
 use crate::reaper::LinkReaper;
 use crate::watch::TableWatch;
 
@@ -26,10 +28,12 @@ pub(crate) const RING: &str = "network-ring";
 /// The key of the one record in [`RING`].
 pub(crate) const RING_KEY: &str = "next";
 
-/// An address as it is recorded.
+/// An address as it is recorded, with the host ports that lead to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AddressRecord {
     pub(crate) address: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<PortMapping>,
 }
 
 /// What a daemon's network is called, and which addresses it has.
@@ -53,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) gateway: Gateway,
     pub(crate) mtu: u32,
     pub(crate) firewall: Firewall,
+    /// Locked by threads that may wait for the kernel only.
+    pub(crate) ports: Arc<Mutex<PublishedPorts>>,
     pub(crate) reaper: LinkReaper,
     pub(crate) store: Store,
     pub(crate) watch: AbortHandle,
@@ -80,17 +86,18 @@ impl Network {
         validate_name("the nftables table", &config.nft_table)?;
         let group = interface_group(&config.bridge);
         let gateway = Gateway { interface: config.bridge, cidr, group };
-        let firewall = Firewall { table: config.nft_table, group };
-        let pool = recorded_addresses(cidr, &store)?;
+        let firewall = Firewall { table: config.nft_table, group, gateway: cidr.gateway() };
+        let (pool, published) = recorded_addresses(cidr, &store)?;
         let known = pool.sandboxes().map(link::host_interface).collect();
+        let ports = Arc::new(Mutex::new(PublishedPorts::new(firewall.clone(), published)));
         let watch = TableWatch::open(&firewall.table).map_err(OpenNetworkError::Watch)?;
-        let (setup, rules) = (gateway.clone(), firewall.clone());
+        let (setup, rules) = (gateway.clone(), Arc::clone(&ports));
         let mtu = spawn_blocking(move || set_up(&setup, &rules, &known))
             .await
             .map_err(|_stopped| OpenNetworkError::Interrupted)??;
-        let watch = tokio::spawn(keep_table(watch, firewall.clone())).abort_handle();
-        let reaper = LinkReaper::new(group ^ 1);
-        Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, reaper, store, watch, pool: Mutex::new(pool) }) })
+        let watch = tokio::spawn(keep_table(watch, firewall.table.clone(), Arc::clone(&ports))).abort_handle();
+        let (reaper, pool) = (LinkReaper::new(group ^ 1), Mutex::new(pool));
+        Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, ports, reaper, store, watch, pool }) })
     }
 
     /// The host's address in the pod network, which Pods have as their gateway.
@@ -107,13 +114,14 @@ impl Network {
         self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn link(&self, sandbox: &SandboxId, address: Ipv4Addr) -> PodLink {
+    pub(crate) fn link(&self, sandbox: &SandboxId, address: Ipv4Addr, ports: &[PortMapping]) -> PodLink {
         PodLink {
             name: link::host_interface(sandbox),
             group: self.shared.gateway.group,
             mtu: self.shared.mtu,
             gateway: self.shared.gateway.cidr.gateway(),
             address,
+            from_loopback: ports.iter().any(PortMapping::is_on_loopback),
         }
     }
 }
@@ -124,12 +132,16 @@ fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<Strin
     ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
 }
 
-fn set_up(gateway: &Gateway, firewall: &Firewall, known: &HashSet<String>) -> Result<u32, OpenNetworkError> {
-    let host = RouteSocket::open().map_err(OpenNetworkError::Inspect)?;
+fn set_up(
+    gateway: &Gateway,
+    ports: &Mutex<PublishedPorts>,
+    known: &HashSet<String>,
+) -> Result<u32, OpenNetworkError> {
+    let host = NetlinkSocket::open_route().map_err(OpenNetworkError::Inspect)?;
     let now = HostNetwork::read(&host).map_err(OpenNetworkError::Inspect)?;
     gateway.refuse_overlap(&now)?;
     gateway.establish(&host, &now)?;
-    firewall.apply().map_err(OpenNetworkError::Firewall)?;
+    restore(ports).map_err(OpenNetworkError::Firewall)?;
     enable_forwarding()?;
     for interface in orphans(&now, gateway.group, known) {
         link::delete(&host, &interface).map_err(|cause| OpenNetworkError::Orphan { interface, cause })?;
@@ -137,27 +149,40 @@ fn set_up(gateway: &Gateway, firewall: &Firewall, known: &HashSet<String>) -> Re
     Ok(now.outside_mtu())
 }
 
-fn recorded_addresses(cidr: PodCidr, store: &Store) -> Result<AddressPool, OpenNetworkError> {
-    let recorded = store.records::<AddressRecord>(ADDRESSES).map_err(OpenNetworkError::Store)?;
+type Recorded = (AddressPool, HashMap<SandboxId, PublishedPod>);
+
+fn recorded_addresses(cidr: PodCidr, store: &Store) -> Result<Recorded, OpenNetworkError> {
+    let records = store.records::<AddressRecord>(ADDRESSES).map_err(OpenNetworkError::Store)?;
     let ring = store.record::<AddressRecord>(RING, RING_KEY).map_err(OpenNetworkError::Store)?;
-    let recorded = recorded.into_iter().map(|(sandbox, record)| (SandboxId::new(sandbox), record.address)).collect();
-    Ok(AddressPool::new(cidr, recorded, ring.map(|record| record.address)))
+    let (mut recorded, mut published) = (Vec::new(), HashMap::new());
+    for (sandbox, AddressRecord { address, ports }) in records {
+        let sandbox = SandboxId::new(sandbox);
+        recorded.push((sandbox.clone(), address));
+        if !ports.is_empty() {
+            published.insert(sandbox, PublishedPod { address, ports });
+        }
+    }
+    Ok((AddressPool::new(cidr, recorded, ring.map(|record| record.address)), published))
 }
 
-/// Sets our table anew whenever somebody has deleted it.
-async fn keep_table(watch: TableWatch, firewall: Firewall) {
+fn restore(ports: &Mutex<PublishedPorts>) -> Result<(), PublishError> {
+    ports.lock().unwrap_or_else(PoisonError::into_inner).restore()
+}
+
+/// Sets our table anew whenever somebody has deleted it, with all host ports.
+async fn keep_table(watch: TableWatch, table: String, ports: Arc<Mutex<PublishedPorts>>) {
     loop {
         if let Err(error) = watch.deleted().await {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(table = firewall.table, error, "the firewall is no longer watched");
+            tracing::error!(table, error, "the firewall is no longer watched");
             return;
         }
-        let rules = firewall.clone();
-        match spawn_blocking(move || rules.apply()).await {
-            Ok(Ok(())) => tracing::warn!(table = firewall.table, "the firewall's table was deleted and is set anew"),
+        let ports = Arc::clone(&ports);
+        match spawn_blocking(move || restore(&ports)).await {
+            Ok(Ok(())) => tracing::warn!(table, "the firewall's table was deleted and is set anew"),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(table = firewall.table, error, "the firewall's table was deleted: pods are cut off");
+                tracing::error!(table, error, "the firewall's table was deleted: pods are cut off");
             }
             Err(_stopped) => return,
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::link;
-use crate::netlink::{NetlinkError, RouteSocket};
+use crate::netlink::{NetlinkError, NetlinkSocket};
 
 /// Links to delete.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl LinkReaper {
             }
             let (names, answers): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|doomed| (doomed.name, doomed.answer)).unzip();
-            let outcome = RouteSocket::open().and_then(|host| link::delete_all(&host, &names, self.doomed_group));
+            let outcome = NetlinkSocket::open_route().and_then(|host| link::delete_all(&host, &names, self.doomed_group));
             for answer in answers {
                 // A caller that gave up does not want to know.
                 let _unheard = answer.send(outcome.as_ref().copied().map_err(same));

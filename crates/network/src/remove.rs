@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::task::spawn_blocking;
 
 use crate::error::RemoveNetworkError;
-use crate::netlink::RouteSocket;
+use crate::netlink::NetlinkSocket;
 use crate::network::{Network, RING, RING_KEY};
 
 impl Network {
@@ -18,7 +18,7 @@ impl Network {
         let (gateway, firewall) = (self.shared.gateway.clone(), self.shared.firewall.clone());
         let removed = spawn_blocking(move || {
             let interface = gateway.interface.clone();
-            let gateway = RouteSocket::open().and_then(|host| gateway.remove(&host));
+            let gateway = NetlinkSocket::open_route().and_then(|host| gateway.remove(&host));
             let gateway = gateway.map_err(|cause| RemoveNetworkError::Gateway { interface, cause });
             [gateway, firewall.remove().map_err(RemoveNetworkError::Firewall)]
         });

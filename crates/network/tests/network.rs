@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod host_ports;
 mod support;
 
 use std::collections::HashSet;
@@ -263,7 +264,7 @@ fn a_caller_that_gives_up_leaves_nothing_behind_its_detach() {
                 })
                 .await;
             }
-            network.detach(&sandbox.id).await.unwrap();
+            network.detach_and_wait(&sandbox.id).await.unwrap();
             assert!(!ip("link").contains(&host_interface(&sandbox.id)));
             assert!(network.addresses(&sandbox.id).is_empty());
         }
@@ -279,7 +280,7 @@ fn when_all_addresses_are_given_the_error_says_so() {
         one.attach(&network).await.unwrap();
         let error = two.attach(&network).await.unwrap_err().to_string();
         assert!(error.contains("all 1 addresses of the pod network 10.85.0.0/30 are in use"), "{error}");
-        network.detach(&one.id).await.unwrap();
+        network.detach_and_wait(&one.id).await.unwrap();
         two.attach(&network).await.unwrap();
     });
 }
@@ -334,7 +335,7 @@ fn two_hundred_cycles_and_a_removal_leave_nothing() {
             }
             for sandbox in &sandboxes {
                 let (network, id) = (network.clone(), sandbox.id.clone());
-                tasks.spawn(async move { network.detach(&id).await });
+                tasks.spawn(async move { network.detach_and_wait(&id).await });
             }
             tasks.join_all().await.into_iter().for_each(|detached| detached.unwrap());
             network.detach(&sandboxes[0].id).await.unwrap();

@@ -1,11 +1,13 @@
-//! Encodes netlink requests: several of them in one buffer, for one send (rtnetlink(7), netlink(7)).
+//! Encodes netlink requests: several of them in one buffer, for one send (rtnetlink(7), netlink(7), nfnetlink.h).
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 
-use super::uapi::{NLM_F_ACK, NLM_F_REQUEST};
+use super::uapi::{
+    AF_UNSPEC, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NLM_F_ACK, NLM_F_REQUEST,
+};
 
 /// Answers are told apart by sequence number, also on a socket that served an earlier batch.
 static SEQUENCE: AtomicU32 = AtomicU32::new(1);
@@ -26,6 +28,8 @@ pub(super) struct Step {
     pub(super) what: &'static str,
     /// Answers that mean it was done already, or need not be done.
     pub(super) tolerated: &'static [Errno],
+    /// Whether it may be asked for an acknowledgement; the marks around a transaction have none.
+    pub(super) answered: bool,
 }
 
 impl Batch {
@@ -49,7 +53,7 @@ impl Batch {
         header: &[u8],
     ) -> Request<'_> {
         let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
-        self.steps.push(Step { start: self.bytes.len(), sequence, what, tolerated });
+        self.steps.push(Step { start: self.bytes.len(), sequence, what, tolerated, answered: true });
         self.bytes.extend_from_slice(&[0; 4]); // the length, set by `finish`
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
@@ -61,6 +65,27 @@ impl Batch {
         request
     }
 
+    /// Begins a transaction of nftables: all requests until its end are done, or none.
+    pub fn begin_transaction(&mut self, what: &'static str) {
+        self.mark(what, NFNL_MSG_BATCH_BEGIN);
+    }
+
+    /// Ends it.
+    pub fn end_transaction(&mut self, what: &'static str) {
+        self.mark(what, NFNL_MSG_BATCH_END);
+    }
+
+    fn mark(&mut self, what: &'static str, kind: u16) {
+        self.request(what, kind, 0, &netfilter_header(AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+        if let Some(step) = self.steps.last_mut() {
+            step.answered = false;
+        }
+    }
+
+    pub(super) fn is_transaction(&self) -> bool {
+        self.steps.last().is_some_and(|step| !step.answered)
+    }
+
     /// Sets the lengths, and asks for an acknowledgement of the last request only: refusals come for each.
     pub(super) fn finish(&mut self, acknowledge: bool) {
         let mut end = self.bytes.len();
@@ -68,7 +93,7 @@ impl Batch {
             put(&mut self.bytes, step.start, &length32(end - step.start));
             end = step.start;
         }
-        if acknowledge && let Some(last) = self.steps.last() {
+        if acknowledge && let Some(last) = self.steps.iter().rfind(|step| step.answered) {
             let at = last.start + 6;
             if let Some(&[low, high]) = self.bytes.get(at..at + 2) {
                 put(&mut self.bytes, at, &(u16::from_ne_bytes([low, high]) | NLM_F_ACK).to_ne_bytes());
@@ -155,6 +180,12 @@ pub fn neighbour_header(index: u32, state: u16) -> [u8; 12] {
     let [i0, i1, i2, i3] = index.to_ne_bytes();
     let [s0, s1] = state.to_ne_bytes();
     [super::uapi::AF_INET, 0, 0, 0, i0, i1, i2, i3, s0, s1, 0, 0]
+}
+
+/// `struct nfgenmsg`: the family, and for the marks of a transaction the subsystem that it is for.
+pub fn netfilter_header(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
 }
 
 fn length32(length: usize) -> [u8; 4] {

@@ -6,7 +6,7 @@ mod query;
 mod socket;
 pub mod uapi;
 
-pub use batch::{Batch, Request, address_header, link_header, neighbour_header, route_header};
+pub use batch::{Batch, Request, address_header, link_header, neighbour_header, netfilter_header, route_header};
 pub use parse::{attributes, messages, text};
 pub use query::{InterfaceAddress, Link, Route, addresses, link, links, routes};
-pub use socket::{NetlinkError, RouteSocket};
+pub use socket::{NetlinkError, NetlinkSocket};

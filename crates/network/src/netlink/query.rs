@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::batch::{Batch, address_header, link_header, route_header};
 use super::parse::{attributes, text, word};
-use super::socket::{NetlinkError, RouteSocket};
+use super::socket::{NetlinkError, NetlinkSocket};
 use super::uapi::{
     AF_INET, IFA_ADDRESS, IFA_LOCAL, IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
     IFLA_MTU, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTEXT_FILTER_SKIP_STATS, RTM_GETADDR,
@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// All interfaces.
-pub fn links(socket: &RouteSocket) -> Result<Vec<Link>, NetlinkError> {
+pub fn links(socket: &NetlinkSocket) -> Result<Vec<Link>, NetlinkError> {
     let mut request = link_header(0, false).to_vec();
     // `struct nlattr` and its word. The counters of a link are most of an answer, and its cost.
     request.extend_from_slice(&8_u16.to_ne_bytes());
@@ -60,7 +60,7 @@ pub fn links(socket: &RouteSocket) -> Result<Vec<Link>, NetlinkError> {
 }
 
 /// The interface of this name.
-pub fn link(socket: &RouteSocket, name: &str) -> Result<Option<Link>, NetlinkError> {
+pub fn link(socket: &NetlinkSocket, name: &str) -> Result<Option<Link>, NetlinkError> {
     let mut batch = Batch::new();
     batch.request("look for the interface", RTM_GETLINK, 0, &link_header(0, false)).text(IFLA_IFNAME, name);
     let mut found = None;
@@ -72,12 +72,12 @@ pub fn link(socket: &RouteSocket, name: &str) -> Result<Option<Link>, NetlinkErr
 }
 
 /// All IPv4 addresses.
-pub fn addresses(socket: &RouteSocket) -> Result<Vec<InterfaceAddress>, NetlinkError> {
+pub fn addresses(socket: &NetlinkSocket) -> Result<Vec<InterfaceAddress>, NetlinkError> {
     socket.dump("list the addresses", RTM_GETADDR, &address_header(0, 0), read_address)
 }
 
 /// All IPv4 routes of all tables.
-pub fn routes(socket: &RouteSocket) -> Result<Vec<Route>, NetlinkError> {
+pub fn routes(socket: &NetlinkSocket) -> Result<Vec<Route>, NetlinkError> {
     let mut header = route_header(0, 0, 0, 0);
     header.fill(0);
     if let Some(family) = header.first_mut() {

@@ -1,10 +1,13 @@
-//! A route netlink socket: sends a batch, and reads its answers until the last request is answered.
+//! A netlink socket: sends a batch, and reads its answers until the last request is answered.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket_with};
+use rustix::net::netlink::NETFILTER;
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket_with,
+};
 
 use super::batch::Batch;
 use super::parse::{Message, messages, word};
@@ -33,24 +36,34 @@ impl NetlinkError {
     }
 }
 
-/// A `NETLINK_ROUTE` socket; it acts in the network namespace that it was opened in.
+/// A netlink socket; it acts in the network namespace that it was opened in.
 #[derive(Debug)]
-pub struct RouteSocket {
+pub struct NetlinkSocket {
     descriptor: OwnedFd,
 }
 
-impl From<OwnedFd> for RouteSocket {
+impl From<OwnedFd> for NetlinkSocket {
     fn from(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 }
 
-impl RouteSocket {
-    /// Opens one in the network namespace of the calling thread (protocol 0 is `NETLINK_ROUTE`).
-    pub fn open() -> Result<Self, NetlinkError> {
-        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+impl NetlinkSocket {
+    /// Opens one for links, addresses and routes in the network namespace of the calling thread (protocol 0 is
+    /// `NETLINK_ROUTE`).
+    pub fn open_route() -> Result<Self, NetlinkError> {
+        Self::open(None, "open a route netlink socket")
+    }
+
+    /// Opens one for the firewall and connection tracking.
+    pub fn open_netfilter() -> Result<Self, NetlinkError> {
+        Self::open(Some(NETFILTER), "open a netfilter netlink socket")
+    }
+
+    fn open(protocol: Option<Protocol>, what: &'static str) -> Result<Self, NetlinkError> {
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
             .map(Self::from)
-            .map_err(|errno| NetlinkError { what: "open a route netlink socket", cause: errno.into() })
+            .map_err(|errno| NetlinkError { what, cause: errno.into() })
     }
 
     /// Sends all requests at once. The kernel works through all of them even if one is refused; the first refusal
@@ -93,17 +106,20 @@ impl RouteSocket {
     /// Whether the answer is a consistent one.
     fn exchange(&self, mut batch: Batch, mut each: impl FnMut(&Message<'_>)) -> Result<bool, NetlinkError> {
         batch.finish(true);
-        let Some(last) = batch.steps.last() else { return Ok(true) };
+        let Some(last) = batch.steps.iter().rfind(|step| step.answered) else { return Ok(true) };
         let failed = |what, errno: Errno| NetlinkError { what, cause: errno.into() };
         rustix::io::retry_on_intr(|| send(&self.descriptor, &batch.bytes, SendFlags::empty()))
             .map_err(|errno| failed(last.what, errno))?;
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut refusal = None;
         let mut consistent = true;
+        let mut flags = RecvFlags::TRUNC;
         loop {
-            let (length, whole) =
-                rustix::io::retry_on_intr(|| recv(&self.descriptor, buffer.as_mut_slice(), RecvFlags::TRUNC))
-                    .map_err(|errno| failed(last.what, errno))?;
+            let received = rustix::io::retry_on_intr(|| recv(&self.descriptor, buffer.as_mut_slice(), flags));
+            let (length, whole) = match received {
+                Err(Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return refusal.map_or(Ok(consistent), Err),
+                received => received.map_err(|errno| failed(last.what, errno))?,
+            };
             if whole > length {
                 return Err(failed(last.what, Errno::MSGSIZE));
             }
@@ -120,7 +136,11 @@ impl RouteSocket {
                     refusal.get_or_insert_with(|| failed(step.what, errno));
                 }
                 if step.sequence == last.sequence {
-                    return refusal.map_or(Ok(consistent), Err);
+                    if !batch.is_transaction() {
+                        return refusal.map_or(Ok(consistent), Err);
+                    }
+                    // A refusal of the whole comes after the answers, but it is there before `send` is back.
+                    flags |= RecvFlags::DONTWAIT;
                 }
             }
         }

@@ -10,6 +10,8 @@ pub const NLM_F_EXCL: u16 = 0x200;
 pub const NLM_F_CREATE: u16 = 0x400;
 pub const NLMSG_ERROR: u16 = 2;
 pub const NLMSG_DONE: u16 = 3;
+/// Marks an attribute that holds others; newer parts of the kernel insist on it.
+pub const NLA_F_NESTED: u16 = 0x8000;
 /// The low bits of an attribute's type; the high ones are `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
 pub const NLA_TYPE_MASK: u16 = 0x3fff;
 
@@ -65,6 +67,7 @@ pub const IFF_UP: u32 = 1;
 // ip.h
 pub const IPV4_DEVCONF_ACCEPT_REDIRECTS: u16 = 4;
 pub const IPV4_DEVCONF_RP_FILTER: u16 = 8;
+pub const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 
 // if_addr.h, neighbour.h, socket.h
 pub const IFA_ADDRESS: u16 = 1;
@@ -76,8 +79,45 @@ pub const AF_UNSPEC: u8 = 0;
 pub const AF_INET: u8 = 2;
 pub const AF_INET6: u8 = 10;
 
-// netfilter/nfnetlink.h, netfilter/nf_tables.h
+// netfilter/nfnetlink.h
+pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
+pub const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
+pub const NFNL_MSG_BATCH_END: u16 = 0x11;
 pub const NFNLGRP_NFTABLES: u32 = 7;
+
+// netfilter.h, netfilter/nf_tables.h
+pub const NFPROTO_INET: u8 = 1;
 pub const NFT_MSG_DELTABLE: u16 = 2;
+pub const NFT_MSG_NEWSETELEM: u16 = 12;
+pub const NFT_MSG_DELSETELEM: u16 = 14;
 pub const NFTA_TABLE_NAME: u16 = 1;
+pub const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+pub const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+pub const NFTA_LIST_ELEM: u16 = 1;
+pub const NFTA_SET_ELEM_KEY: u16 = 1;
+pub const NFTA_SET_ELEM_DATA: u16 = 2;
+pub const NFTA_DATA_VALUE: u16 = 1;
+
+// netfilter/nfnetlink_conntrack.h
+pub const IPCTNL_MSG_CT_GET: u16 = 1;
+pub const IPCTNL_MSG_CT_DELETE: u16 = 2;
+pub const CTA_TUPLE_ORIG: u16 = 1;
+pub const CTA_TUPLE_REPLY: u16 = 2;
+pub const CTA_ID: u16 = 12;
+pub const CTA_ZONE: u16 = 18;
+pub const CTA_FILTER: u16 = 25;
+pub const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+pub const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+pub const CTA_TUPLE_IP: u16 = 1;
+pub const CTA_TUPLE_PROTO: u16 = 2;
+pub const CTA_IP_V4_SRC: u16 = 1;
+pub const CTA_IP_V4_DST: u16 = 2;
+pub const CTA_PROTO_NUM: u16 = 1;
+pub const CTA_PROTO_DST_PORT: u16 = 3;
+
+// Flags of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS, of net/netfilter/nf_internals.h.
+pub const CTA_FILTER_F_CTA_IP_SRC: u32 = 1 << 0;
+pub const CTA_FILTER_F_CTA_PROTO_NUM: u32 = 1 << 3;
+pub const CTA_FILTER_F_CTA_PROTO_DST_PORT: u32 = 1 << 5;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use network::{AttachError, Network, NetworkConfig};
+use network::{AttachError, Network, NetworkConfig, PortMapping};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use spec::ids::SandboxId;
@@ -105,8 +105,13 @@ impl Sandbox {
 
     /// Attaches it, and gives its address.
     pub async fn attach(&self, network: &Network) -> Result<Ipv4Addr, AttachError> {
-        let namespace = self.namespace.try_clone().unwrap();
-        let addresses = network.attach(&self.id, namespace, self.route_socket.try_clone().unwrap()).await?;
+        self.attach_with(network, &[]).await
+    }
+
+    /// The same, with host ports.
+    pub async fn attach_with(&self, network: &Network, ports: &[PortMapping]) -> Result<Ipv4Addr, AttachError> {
+        let (namespace, socket) = (self.namespace.try_clone().unwrap(), self.route_socket.try_clone().unwrap());
+        let addresses = network.attach(&self.id, namespace, socket, ports.to_vec()).await?;
         assert_eq!(addresses, network.addresses(&self.id));
         match addresses[..] {
             [IpAddr::V4(address)] => Ok(address),
@@ -160,7 +165,12 @@ pub fn serve_once(address: SocketAddr) -> thread::JoinHandle<()> {
 
 /// Connects to port 80, and reads what the server says.
 pub fn ask(server: Ipv4Addr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((server, 80)), Duration::from_secs(2))?;
+    ask_at(SocketAddr::from((server, 80)))
+}
+
+/// Connects, and reads what the server says.
+pub fn ask_at(server: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
