@@ -1,15 +1,16 @@
 //! Translates a pod and its containers into what the runtime is asked for. Pure.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use image::Image;
 use runtime::{
-    ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig, PodTmpfs, QosClass,
-    SeccompProfile, SecurityConfig,
+    ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig, PodTmpfs,
+    PortMapping, PortProtocol, QosClass, SeccompProfile, SecurityConfig,
 };
 use spec::ContainerName;
-use spec::k8s_openapi::api::core::v1::Container;
+use spec::k8s_openapi::api::core::v1::{Container, ContainerPort};
 
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, command_line, pod_environment, whole_environment};
@@ -48,7 +49,44 @@ pub fn sandbox_config(
             host_ipc: desired.spec.host_ipc == Some(true),
             shared_pid: desired.spec.share_process_namespace == Some(true),
         },
+        ports: host_ports(desired),
     }
+}
+
+/// Host ports of the containers that run side by side. One that two of them name is taken once, as by the kubelet, for
+/// the first. With `hostNetwork` containers take their ports themselves.
+fn host_ports(desired: &DesiredPod) -> Vec<PortMapping> {
+    if desired.host_network() {
+        return Vec::new();
+    }
+    let sidecars = desired.init_containers().iter().filter(|init| init.restart_policy.as_deref() == Some("Always"));
+    let containers = desired.app_containers().iter().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten().map(move |port| (container, port)));
+    let mut mappings: Vec<PortMapping> = Vec::new();
+    for mapping in ports.filter_map(|(container, port)| port_mapping(container, port)) {
+        let taken = |other: &PortMapping| {
+            (other.protocol, other.host_ip, other.host_port) == (mapping.protocol, mapping.host_ip, mapping.host_port)
+        };
+        if !mappings.iter().any(taken) {
+            mappings.push(mapping);
+        }
+    }
+    mappings
+}
+
+/// `None` for a port that is not published; what cannot be read here was refused when the pod was created.
+fn port_mapping(container: &Container, port: &ContainerPort) -> Option<PortMapping> {
+    let host_port = port.host_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0)?;
+    Some(PortMapping {
+        container: ContainerName::new(&container.name),
+        protocol: if port.protocol.as_deref() == Some("UDP") { PortProtocol::Udp } else { PortProtocol::Tcp },
+        host_ip: match port.host_ip.as_deref() {
+            None | Some("") => Ipv4Addr::UNSPECIFIED,
+            Some(address) => address.parse().ok()?,
+        },
+        host_port,
+        container_port: u16::try_from(port.container_port).ok()?,
+    })
 }
 
 /// What a container is made of beside its spec.

@@ -79,6 +79,10 @@ pub enum Request {
     /// [`Reply::Done`].
     #[n(9)]
     MarkReady,
+    /// Keeps descriptors until the sandbox ends: sockets that hold the Pod's host ports on the machine. Descriptors:
+    /// those. Answer: [`Reply::Done`].
+    #[n(10)]
+    Hold,
 }
 
 /// The sandbox to make.

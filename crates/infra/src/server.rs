@@ -39,6 +39,8 @@ pub(crate) struct Server {
     /// PID 1 of shared processes, watched for as long as infra lives.
     pod_init: Option<Watched>,
     ready: bool,
+    /// What the daemon gave to be kept open.
+    held: Vec<OwnedFd>,
     processes: BTreeMap<String, Process>,
 }
 
@@ -107,6 +109,7 @@ impl Server {
             sandbox: None,
             pod_init: None,
             ready: false,
+            held: Vec::new(),
             processes: BTreeMap::new(),
         };
         server.add_client(first)?;
@@ -262,6 +265,10 @@ impl Server {
             Request::MarkReady => {
                 self.sandbox()?;
                 self.ready = true;
+                self.send(client, id, &Reply::Done, &[]);
+            }
+            Request::Hold => {
+                self.held.extend(fds);
                 self.send(client, id, &Reply::Done, &[]);
             }
             Request::Shutdown => {}

@@ -156,7 +156,10 @@ impl Network {
         }
     }
 
-    async fn begin_detach(&self, sandbox: &SandboxId) -> Result<Option<(Arc<Lease>, OwnedMutexGuard<()>)>, DetachError> {
+    async fn begin_detach(
+        &self,
+        sandbox: &SandboxId,
+    ) -> Result<Option<(Arc<Lease>, OwnedMutexGuard<()>)>, DetachError> {
         let Some(lease) = self.pool().get(sandbox) else { return Ok(None) };
         let turn = Arc::clone(&lease.turn).lock_owned().await;
         if !self.is_held(sandbox, &lease) {

@@ -36,10 +36,8 @@ pub fn forget_flows_to(ports: &[PortMapping]) -> Result<(), NetlinkError> {
     if ports.iter().all(|port| port.protocol != PortProtocol::Udp) {
         return Ok(());
     }
-    let own: Vec<Ipv4Addr> = netlink::addresses(&NetlinkSocket::open_route()?)?
-        .into_iter()
-        .map(|interface| interface.address)
-        .collect();
+    let own: Vec<Ipv4Addr> =
+        netlink::addresses(&NetlinkSocket::open_route()?)?.into_iter().map(|interface| interface.address).collect();
     let socket = NetlinkSocket::open_netfilter()?;
     for port in ports.iter().filter(|port| port.protocol == PortProtocol::Udp) {
         let mut flows = flows(&socket, |request| sent_to(request, port.host_port))?;

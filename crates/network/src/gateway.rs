@@ -15,7 +15,7 @@ use crate::netlink::uapi::{
     RTM_NEWLINK, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTN_UNREACHABLE,
 };
 use crate::netlink::{
-    self, Batch, InterfaceAddress, Link, NetlinkError, Route, NetlinkSocket, address_header, link_header, route_header,
+    self, Batch, InterfaceAddress, Link, NetlinkError, NetlinkSocket, Route, address_header, link_header, route_header,
 };
 
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";

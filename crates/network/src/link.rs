@@ -17,12 +17,12 @@ use crate::netlink::uapi::{
     AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFNAME, IFLA_INET_CONF,
     IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD,
     IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES, IN6_ADDR_GEN_MODE_NONE, IPV4_DEVCONF_ACCEPT_REDIRECTS,
-    IPV4_DEVCONF_ROUTE_LOCALNET, IPV4_DEVCONF_RP_FILTER, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NUD_PERMANENT, RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
-    RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTNH_F_ONLINK, VETH_INFO_PEER,
+    IPV4_DEVCONF_ROUTE_LOCALNET, IPV4_DEVCONF_RP_FILTER, NDA_DST, NDA_LLADDR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
+    NUD_PERMANENT, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTM_DELLINK,
+    RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTNH_F_ONLINK, VETH_INFO_PEER,
 };
 use crate::netlink::{
-    self, Batch, NetlinkError, Request, NetlinkSocket, address_header, link_header, neighbour_header, route_header,
+    self, Batch, NetlinkError, NetlinkSocket, Request, address_header, link_header, neighbour_header, route_header,
 };
 
 /// What the Pod calls its interface.
@@ -65,7 +65,12 @@ impl PodLink {
     ///    Pod (CVE-2020-10749), and say its own address and groups on each new link.
     /// 3. The host's end up, its route and neighbour, in one send.
     /// 4. The Pod's side in one send, by the Pod's own socket.
-    pub fn establish(&self, host: &NetlinkSocket, netns: BorrowedFd<'_>, pod: &NetlinkSocket) -> Result<(), NetlinkError> {
+    pub fn establish(
+        &self,
+        host: &NetlinkSocket,
+        netns: BorrowedFd<'_>,
+        pod: &NetlinkSocket,
+    ) -> Result<(), NetlinkError> {
         match self.create(host, netns) {
             Err(error) if error.is(Errno::EXIST) && netlink::link(host, &self.name)?.is_some() => {
                 if !self.joins(host, pod)? {

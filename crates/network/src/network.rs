@@ -132,11 +132,7 @@ fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<Strin
     ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
 }
 
-fn set_up(
-    gateway: &Gateway,
-    ports: &Mutex<PublishedPorts>,
-    known: &HashSet<String>,
-) -> Result<u32, OpenNetworkError> {
+fn set_up(gateway: &Gateway, ports: &Mutex<PublishedPorts>, known: &HashSet<String>) -> Result<u32, OpenNetworkError> {
     let host = NetlinkSocket::open_route().map_err(OpenNetworkError::Inspect)?;
     let now = HostNetwork::read(&host).map_err(OpenNetworkError::Inspect)?;
     gateway.refuse_overlap(&now)?;

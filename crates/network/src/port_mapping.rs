@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_reuseaddr};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, bind, listen, shutdown, socket_with};
 use serde::{Deserialize, Serialize};
 use spec::ContainerName;
 
@@ -135,11 +135,15 @@ fn hold(mapping: &PortMapping) -> rustix::io::Result<OwnedFd> {
     match mapping.protocol {
         PortProtocol::Tcp => {
             let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            // Connections of a former server may wait out their time (ip(7), TIME_WAIT). A socket that listens keeps
-            // the port to itself all the same, and `ss -l` shows it.
+            // Connections of a former server may wait out their time (socket(7), SO_REUSEADDR); but nobody shall share
+            // the port with us, which a socket that has listened makes sure of.
             set_socket_reuseaddr(&socket, true)?;
             bind(&socket, &address)?;
             listen(&socket, 0)?;
+            // Not any longer: a client that gets here while the firewall's table is being restored shall hear a refusal
+            // and not wait for an answer.
+            shutdown(&socket, Shutdown::Both)?;
+            set_socket_reuseaddr(&socket, false)?;
             Ok(socket)
         }
         PortProtocol::Udp => {

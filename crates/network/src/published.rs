@@ -70,7 +70,7 @@ impl PublishedPorts {
     pub fn restore(&self) -> Result<(), PublishError> {
         self.firewall.apply().map_err(PublishError::Table)?;
         let elements: Vec<Element> = self.pods.values().flat_map(PublishedPod::elements).collect();
-        let mut batch = self.transaction();
+        let mut batch = transaction();
         for set in [ON_ALL_ADDRESSES, ON_ONE_ADDRESS, HAIRPINS] {
             self.request(&mut batch, "empty a map of the firewall", NFT_MSG_DELSETELEM, set, &[]);
             let ours: Vec<_> = elements.iter().filter(|element| element.set == set).collect();
@@ -114,17 +114,11 @@ impl PublishedPorts {
     }
 
     fn change(&self, what: &'static str, kind: u16, elements: &[Element]) -> Result<(), NetlinkError> {
-        let mut batch = self.transaction();
+        let mut batch = transaction();
         for element in elements {
             self.request(&mut batch, what, kind, element.set, &[element]);
         }
         execute(batch)
-    }
-
-    fn transaction(&self) -> Batch {
-        let mut batch = Batch::new();
-        batch.begin_transaction("change the maps of the firewall");
-        batch
     }
 
     fn request(&self, batch: &mut Batch, what: &'static str, kind: u16, set: &str, elements: &[&Element]) {
@@ -157,6 +151,12 @@ fn told(forgotten: Result<(), NetlinkError>) {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "former UDP connections are not forgotten");
     }
+}
+
+fn transaction() -> Batch {
+    let mut batch = Batch::new();
+    batch.begin_transaction("change the maps of the firewall");
+    batch
 }
 
 fn execute(mut batch: Batch) -> Result<(), NetlinkError> {

@@ -65,7 +65,8 @@ impl LinkReaper {
             }
             let (names, answers): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|doomed| (doomed.name, doomed.answer)).unzip();
-            let outcome = NetlinkSocket::open_route().and_then(|host| link::delete_all(&host, &names, self.doomed_group));
+            let outcome =
+                NetlinkSocket::open_route().and_then(|host| link::delete_all(&host, &names, self.doomed_group));
             for answer in answers {
                 // A caller that gave up does not want to know.
                 let _unheard = answer.send(outcome.as_ref().copied().map_err(same));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use network::PortMapping;
 use serde::{Deserialize, Serialize};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, VolumeName};
 
@@ -30,6 +31,9 @@ pub struct PodSandboxConfig {
     pub tmpfs: Vec<PodTmpfs>,
     /// Size of `/dev/shm` in bytes; Kubernetes uses 64 MiB.
     pub shm_size: u64,
+    /// Ports of the machine that lead to the Pod; none where it uses the machine's network.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
     /// What else it shares with the machine, or its containers with each other.
     #[serde(default)]
     pub namespaces: PodNamespaces,

@@ -18,6 +18,7 @@ pub use config::{
 };
 pub use error::RuntimeError;
 pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, try_device_program};
+pub use network::{PortMapping, PortProtocol};
 pub use status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
     RuntimeEvent,

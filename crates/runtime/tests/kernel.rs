@@ -112,6 +112,7 @@ impl Node {
 
     fn sandbox_config(&self) -> PodSandboxConfig {
         PodSandboxConfig {
+            ports: Vec::new(),
             pod: PodRef::new("default", "web"),
             uid: PodUid::new("11111111-2222-3333-4444-555555555555"),
             attempt: 0,

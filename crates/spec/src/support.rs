@@ -36,6 +36,8 @@ enum Support {
     Only(&'static [Word]),
     /// Honoured only where the neighbouring field has this value.
     With { neighbour: &'static str, value: &'static str },
+    /// Honoured, unless this says why not, of the value and the object it stands in.
+    Unless(fn(&Value, &Value) -> Option<&'static str>),
     /// Set by the server: read and dropped.
     Dropped,
     /// Refused, unless it is empty.
@@ -49,7 +51,6 @@ enum Support {
 enum Word {
     Text(&'static str),
     Flag(bool),
-    Number(i64),
 }
 
 /// The fields of a Pod's document that this engine does not honour; empty if it honours all.
@@ -90,6 +91,11 @@ fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent:
                 errors.forbidden(path, format!("monopod supports this field only with `{neighbour}: {needed}` yet"));
             }
         }
+        Support::Unless(objection) => {
+            if let Some(why) = objection(value, parent) {
+                errors.forbidden(path, format!("monopod does not support this yet: {why}"));
+            }
+        }
         Support::No if is_empty(value) => {}
         Support::No | Support::NotEvenEmpty => refuse(errors, path, row.note),
     }
@@ -123,7 +129,7 @@ fn refuse_value(errors: &mut Errors, path: &Path<'_>, note: &str, value: &Value,
         .iter()
         .filter_map(|word| match word {
             Word::Text(text) => Some(format!("{text:?}")),
-            Word::Flag(_) | Word::Number(_) => None,
+            Word::Flag(_) => None,
         })
         .collect();
     if texts.is_empty() {
@@ -157,7 +163,6 @@ impl Word {
         match self {
             Self::Text(text) => value.as_str() == Some(text),
             Self::Flag(flag) => value.as_bool() == Some(flag),
-            Self::Number(number) => value.as_i64() == Some(number),
         }
     }
 }
@@ -243,8 +248,12 @@ mod tests {
                 format!("spec.containers[1].resources.requests[ephemeral-storage]: {not_yet}"),
             ),
             (
-                in_container("ports", json!([{"containerPort": 1, "hostPort": 80}])),
-                format!("spec.containers[1].ports[0].hostPort: {not_yet}"),
+                in_container("ports", json!([{"containerPort": 1, "hostPort": 80, "protocol": "SCTP"}])),
+                "spec.containers[1].ports[0].hostPort: Forbidden: monopod does not support this yet: only TCP and UDP ports are published".to_owned(),
+            ),
+            (
+                in_container("ports", json!([{"containerPort": 1, "hostPort": 80, "hostIP": "::1"}])),
+                "spec.containers[1].ports[0].hostIP: Forbidden: monopod does not support this yet: Pods have IPv4 addresses only".to_owned(),
             ),
             (
                 in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}])),

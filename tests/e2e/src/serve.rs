@@ -43,6 +43,7 @@ fn tell_peer(address: &str) -> anyhow::Result<ExitCode> {
 /// Sends one line to `address` and prints the answer.
 fn fetch(address: &str, request: &str) -> anyhow::Result<ExitCode> {
     let mut server = TcpStream::connect(address)?;
+    server.set_read_timeout(Some(crate::limit(10)))?;
     write!(server, "{request}\r\n\r\n")?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;

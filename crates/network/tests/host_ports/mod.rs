@@ -109,7 +109,11 @@ fn a_pod_with_host_ports_cannot_reach_the_hosts_loopback() {
         allowed.recv_from(&mut [0; 8]).unwrap();
         secret.set_nonblocking(true).unwrap();
         let heard = secret.recv_from(&mut [0; 8]).unwrap_err();
-        assert_eq!(heard.kind(), std::io::ErrorKind::WouldBlock, "packets come in order, so it was dropped (CVE-2020-8558)");
+        assert_eq!(
+            heard.kind(),
+            std::io::ErrorKind::WouldBlock,
+            "packets come in order, so it was dropped (CVE-2020-8558)"
+        );
         // The rule did it: without it the packet arrives.
         nft("flush chain inet monopod prerouting");
         secret.set_nonblocking(false).unwrap();
@@ -128,10 +132,15 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
             error,
             "host port 0.0.0.0:8080/TCP of container \"web\" is taken by another program; `ss -tlnp 'sport = :8080'` shows which"
         );
-        drop(taken);
+        // A server that has closed a connection leaves it to wait; its port is free all the same.
+        let client = std::net::TcpStream::connect("127.0.0.1:8080").unwrap();
+        drop(taken.accept().unwrap());
+        drop((client, taken));
         let udp = mapping(PortProtocol::Udp, everywhere, 8080, 53);
         let held = hold_ports(&[tcp(everywhere, 8080), udp]).unwrap();
         assert!(std::net::TcpListener::bind("127.0.0.1:8080").is_err(), "held");
+        let refused = std::net::TcpStream::connect("127.0.0.1:8080").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "nobody waits for an answer");
         assert!(UdpSocket::bind("0.0.0.0:8080").is_err(), "held");
         drop(held);
         std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
@@ -159,7 +168,7 @@ fn ask_udp(client: &UdpSocket) -> String {
         client.send(b"?").ok();
         let mut answer = [0; 16];
         if let Ok(length) = client.recv(&mut answer) {
-            return String::from_utf8_lossy(&answer[..length]).into_owned();
+            return String::from_utf8_lossy(answer.get(..length).unwrap()).into_owned();
         }
     }
     panic!("no answer");
@@ -171,7 +180,8 @@ fn udp_clients_that_keep_their_port_follow_the_pod() {
         let network = machine.open(POD_CIDR).await;
         let world = outside();
         let ports = [mapping(PortProtocol::Udp, Ipv4Addr::UNSPECIFIED, 5300, 53)];
-        let clients = [world.inside(|| UdpSocket::bind("192.0.2.2:0").unwrap()), UdpSocket::bind("127.0.0.1:0").unwrap()];
+        let clients =
+            [world.inside(|| UdpSocket::bind("192.0.2.2:0").unwrap()), UdpSocket::bind("127.0.0.1:0").unwrap()];
         clients[0].connect((HOST, 5300)).unwrap();
         clients[1].connect((Ipv4Addr::LOCALHOST, 5300)).unwrap();
         for client in &clients {

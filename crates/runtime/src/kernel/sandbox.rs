@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use infra::protocol::{BootPlan, Event, Reply, Request, TmpfsPlan};
+use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -17,7 +18,7 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use super::cgroups::CgroupPath;
-use super::connection::Connection;
+use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
 use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error, watch_descriptor};
@@ -86,9 +87,12 @@ impl Kernel {
     /// 1. Directories and the Pod's cgroup exist before anything that lives in them.
     /// 2. The socket is bound by us and listened on by infra: a later daemon either reaches a living infra or is refused.
     /// 3. infra makes its namespaces itself: this process has threads.
-    /// 4. The network comes last, into the namespace that infra hands out.
+    /// 4. infra holds the host ports before anything is led to the Pod: a taken one is found before that, and they are
+    ///    free again when infra is gone, whatever becomes of us.
+    /// 5. The network comes last, into the namespace that infra hands out.
     async fn make_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Made, RuntimeError> {
         let config = &record.config;
+        let ports = network::hold_ports(&config.ports).map_err(|e| run_error(config, "publish its ports", e))?;
         let directory = self.config.sandbox_directory(id);
         make_private_directory(&directory).map_err(|e| run_error(config, "make its directory", e))?;
         make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
@@ -104,9 +108,11 @@ impl Kernel {
         let [infra, netns, route] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_wrong_count| {
             run_error(config, "talk to its infra process", io::Error::from(io::ErrorKind::InvalidData))
         })?;
+        hand_over(&connection, ports).await.map_err(|e| run_error(config, "hold its ports", e))?;
         let addresses = match config.network {
             NetworkMode::Pod => {
-                self.network.attach(id, netns, route).await.map_err(|e| run_error(config, "make its network", e))?
+                let attached = self.network.attach(id, netns, route, config.ports.clone()).await;
+                attached.map_err(|e| run_error(config, "make its network", e))?
             }
             NetworkMode::Host => Vec::new(),
         };
@@ -313,6 +319,15 @@ async fn boot(
         .await
         .map_err(|e| run_error(config, "make its namespaces", e))?;
     Ok(descriptors)
+}
+
+/// Gives sockets to infra to keep.
+async fn hand_over(connection: &Connection, sockets: Vec<OwnedFd>) -> Result<(), RequestError> {
+    for some in sockets.chunks(MAX_DESCRIPTORS) {
+        let sockets: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+        connection.request(&Request::Hold, &sockets, PROMPT).await?;
+    }
+    Ok(())
 }
 
 /// Asks infra to end, and kills it if it does not.

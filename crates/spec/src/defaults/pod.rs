@@ -1,6 +1,6 @@
 //! Defaults of a Pod.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::container::default_container;
@@ -41,6 +41,19 @@ fn default_pod_spec(spec: &mut PodSpec) {
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     spec.containers.iter_mut().for_each(default_container);
     spec.init_containers.iter_mut().flatten().for_each(default_container);
+    if spec.host_network == Some(true) {
+        let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+        containers.for_each(publish_all_ports);
+    }
+}
+
+/// With the node's network a container's ports are the node's.
+fn publish_all_ports(container: &mut Container) {
+    for port in container.ports.iter_mut().flatten() {
+        if port.host_port.unwrap_or_default() == 0 {
+            port.host_port = Some(port.container_port);
+        }
+    }
 }
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are always shown.

@@ -76,6 +76,7 @@ impl Rows {
                 Support::Keys(_)
                 | Support::Only(_)
                 | Support::With { .. }
+                | Support::Unless(_)
                 | Support::Dropped
                 | Support::No
                 | Support::NotEvenEmpty => {}
@@ -123,7 +124,9 @@ fn write_row(document: &mut String, field: &str, honoured: &str, note: &str) {
 
 fn word(row: &Row) -> String {
     match &row.support {
-        Support::Yes | Support::Fields(_) | Support::Items(_) | Support::Keys(_) => "yes".to_owned(),
+        Support::Yes | Support::Unless(_) | Support::Fields(_) | Support::Items(_) | Support::Keys(_) => {
+            "yes".to_owned()
+        }
         Support::Only(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`{}`", shown(*word))).collect();
             format!("only {}", words.join(", "))
@@ -138,6 +141,5 @@ fn shown(word: Word) -> String {
     match word {
         Word::Text(text) => text.to_owned(),
         Word::Flag(flag) => flag.to_string(),
-        Word::Number(number) => number.to_string(),
     }
 }

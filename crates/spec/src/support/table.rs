@@ -1,5 +1,7 @@
 //! The table: each field of a Pod, with what this engine does with it. Each field that Kubernetes has stands here.
 
+use serde_json::Value;
+
 use super::{Row, Support, Word};
 
 const fn yes(field: &'static str, note: &'static str) -> Row {
@@ -34,13 +36,16 @@ const fn keys(field: &'static str, rows: &'static [Row]) -> Row {
     Row { field, support: Support::Keys(rows), note: "" }
 }
 
+const fn unless(field: &'static str, objection: fn(&Value, &Value) -> Option<&'static str>, note: &'static str) -> Row {
+    Row { field, support: Support::Unless(objection), note }
+}
+
 const fn dropped(field: &'static str, note: &'static str) -> Row {
     Row { field, support: Support::Dropped, note }
 }
 
 const FALSE: &[Word] = &[Word::Flag(false)];
 const TRUE: &[Word] = &[Word::Flag(true)];
-const ZERO: &[Word] = &[Word::Number(0)];
 
 pub(super) const POD: &[Row] = &[
     yes("apiVersion", ""),
@@ -192,9 +197,22 @@ const PORT: &[Row] = &[
     yes("name", ""),
     yes("containerPort", "names the port; each port of the Pod is reachable at its address"),
     yes("protocol", ""),
-    only("hostPort", ZERO, ""),
-    no("hostIP"),
+    unless(
+        "hostPort",
+        sctp,
+        "TCP and UDP; led to the Pod from everywhere, the machine itself included; with `hostNetwork` the container's own",
+    ),
+    unless("hostIP", ipv6, "an IPv4 address of the machine"),
 ];
+
+fn sctp(port: &Value, parent: &Value) -> Option<&'static str> {
+    let is_sctp = parent.get("protocol").and_then(Value::as_str) == Some("SCTP") && port.as_i64() != Some(0);
+    is_sctp.then_some("only TCP and UDP ports are published")
+}
+
+fn ipv6(address: &Value, _: &Value) -> Option<&'static str> {
+    address.as_str().is_some_and(|address| address.contains(':')).then_some("Pods have IPv4 addresses only")
+}
 
 const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), no("claims")];
 

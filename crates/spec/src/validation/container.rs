@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 
-use super::{env, names, pod, probe, resources, restart, security};
+use super::{env, names, pod, ports, probe, resources, restart, security};
 use crate::field::{Errors, Path};
 
 /// All containers of a Pod; `volumes` are the names that mounts may use.
@@ -51,7 +51,7 @@ fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: 
     restart::restart_policy(errors, path, container);
     let policy = container.termination_message_policy.as_deref();
     pod::one_of(errors, &path.child("terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"]);
-    ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
+    ports::ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
     env::env(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
     env::env_from(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
     volume_mounts(errors, &path.child("volumeMounts"), container, volumes);
@@ -84,30 +84,6 @@ fn forbid_lifecycle_and_probes(errors: &mut Errors, path: &Path<'_>, container: 
     ];
     for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present) {
         errors.forbidden(&path.child(field), "may not be set for init containers without restartPolicy=Always");
-    }
-}
-
-fn ports(errors: &mut Errors, path: &Path<'_>, ports: &[ContainerPort]) {
-    let mut names_seen = HashSet::new();
-    for (index, port) in ports.iter().enumerate() {
-        let path = path.index(index);
-        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            let faults = names::port_name(name);
-            if faults.is_empty() && !names_seen.insert(name) {
-                errors.duplicate(&path.child("name"), name);
-            }
-            for fault in faults {
-                errors.invalid(&path.child("name"), name, fault);
-            }
-        }
-        if port.container_port == 0 {
-            errors.required(&path.child("containerPort"), "");
-        } else {
-            for fault in names::port_number(port.container_port.into()) {
-                errors.invalid(&path.child("containerPort"), port.container_port, fault);
-            }
-        }
-        pod::one_of(errors, &path.child("protocol"), port.protocol.as_deref(), &["SCTP", "TCP", "UDP"]);
     }
 }
 

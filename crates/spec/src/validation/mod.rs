@@ -11,6 +11,7 @@ mod namespaces;
 mod objects;
 mod placement;
 mod pod;
+mod ports;
 mod probe;
 mod resources;
 mod restart;

@@ -30,6 +30,7 @@ mod command_line;
 mod container;
 mod crash;
 mod ending;
+mod host_ports;
 mod image;
 mod isolation;
 mod life;
@@ -54,6 +55,7 @@ pub const ALL: &[&[Test]] = &[
     container::TESTS,
     crash::TESTS,
     ending::TESTS,
+    host_ports::TESTS,
     image::TESTS,
     isolation::TESTS,
     life::TESTS,
