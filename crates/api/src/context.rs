@@ -27,6 +27,8 @@ pub struct Context {
     pub version: String,
     /// Where uploads are kept while they arrive.
     pub spool: PathBuf,
+    /// The certificate, in PEM, by which clients know this server over TLS.
+    pub ca: Option<String>,
     /// Fires when the daemon ends; watches end with it.
     pub shutdown: CancellationToken,
 }

@@ -23,6 +23,7 @@ mod render;
 mod route;
 mod selector;
 mod server;
+mod standing;
 mod streams;
 mod table;
 mod timeline;

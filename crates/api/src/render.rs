@@ -1,5 +1,7 @@
 //! From stored objects to bytes, in the form that a client wants.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -53,7 +55,7 @@ struct TableRow<'a> {
 #[serde(untagged)]
 enum RowObject<'a> {
     Metadata(Partial<'a>),
-    Whole(&'a Value),
+    Whole(Cow<'a, Value>),
 }
 
 /// `meta.k8s.io/v1` PartialObjectMetadata.
@@ -107,7 +109,7 @@ impl Renderer {
     /// One object.
     pub fn object(&self, value: &Value, json: &Bytes, now: Timestamp) -> Bytes {
         match self.form {
-            Form::Object => json.clone(),
+            Form::Object => self.whole(value, json),
             Form::Metadata => encode(&metadata_only(value)),
             Form::Table => table(ListMeta::of(revision_text(value)), self.kind.columns, vec![self.row(value, now)]),
         }
@@ -128,7 +130,11 @@ impl Renderer {
             }
             Form::Object => {
                 let head = (format!("{}List", self.kind.kind), self.kind.api_version());
-                envelope((&head.0, &head.1), &metadata, list.objects.iter().map(|object| object.json.clone()))
+                envelope(
+                    (&head.0, &head.1),
+                    &metadata,
+                    list.objects.iter().map(|object| self.whole(&object.value, &object.json)),
+                )
             }
             Form::Metadata => {
                 let items = list.objects.iter().map(|object| encode(&metadata_only(&object.value)));
@@ -140,7 +146,7 @@ impl Renderer {
     /// One line of a watch. Of a Table only the first line names the columns.
     pub fn event(&self, change: &str, object: &StoredObject, first: bool, now: Timestamp) -> Bytes {
         let written = match self.form {
-            Form::Object => object.json.clone(),
+            Form::Object => self.whole(&object.value, &object.json),
             Form::Metadata => encode(&metadata_only(&object.value)),
             Form::Table => {
                 let columns = if first { self.kind.columns } else { &[] };
@@ -172,11 +178,19 @@ impl Renderer {
         line("BOOKMARK", &encode(&table))
     }
 
+    /// The bytes that the store keeps, unless this kind shows its objects otherwise.
+    fn whole(&self, value: &Value, json: &Bytes) -> Bytes {
+        match self.kind.shown(value) {
+            Cow::Borrowed(_) => json.clone(),
+            Cow::Owned(shown) => encode(&shown),
+        }
+    }
+
     fn row<'a>(&self, value: &'a Value, now: Timestamp) -> TableRow<'a> {
         let object = match self.include {
             Include::Nothing => None,
             Include::Metadata => Some(RowObject::Metadata(metadata_only(value))),
-            Include::Object => Some(RowObject::Whole(value)),
+            Include::Object => Some(RowObject::Whole(self.kind.shown(value))),
         };
         let Row { cells, conditions } = (self.kind.row)(value, now);
         TableRow { cells, conditions, object }

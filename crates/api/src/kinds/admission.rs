@@ -27,6 +27,8 @@ pub struct Admitted {
     pub unknown: Vec<String>,
     /// What is wrong with it.
     pub errors: Vec<FieldError>,
+    /// What the client should know.
+    pub warnings: Vec<String>,
 }
 
 /// Why there is no object to judge.
@@ -52,7 +54,7 @@ pub fn admit<T: Serialize + DeserializeOwned>(
     let (mut object, unknown) = decode_strict::<T>(value)?;
     complete(&mut object);
     let errors = validate(&object);
-    Ok(Admitted { object: serde_json::to_value(&object)?, unknown, errors })
+    Ok(Admitted { object: serde_json::to_value(&object)?, unknown, errors, warnings: Vec::new() })
 }
 
 /// The stored object in its type, for checks of what may change.

@@ -27,6 +27,7 @@ pub static CONFIG_MAP: Kind = Kind {
     admit: admit_config_map,
     removal: Removal::AtOnce,
     counts_generations: false,
+    renames: &[],
 };
 
 fn admit_config_map(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {

@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::Event;
-use spec::validation::{NameForm, validate_object_meta};
+use spec::k8s_openapi::api::events::v1::Event as NewEvent;
+use spec::validation::{NameForm, validate_new_event, validate_object_meta};
 
 use crate::fields::{number_at, text_at};
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, admit};
 use crate::kinds::{FieldReader, Kind, Removal};
 use crate::table::{Column, Row, name, text, time_since};
 
-/// `v1` Event.
+/// `v1` Event, as it is stored.
 pub static EVENT: Kind = Kind {
     group: "",
     version: "v1",
@@ -50,7 +51,54 @@ pub static EVENT: Kind = Kind {
     admit: admit_event,
     removal: Removal::AtOnce,
     counts_generations: false,
+    renames: &[],
 };
+
+/// `events.k8s.io/v1` Event: the same objects under other names.
+pub static NEW_EVENT: Kind = Kind {
+    short_names: &["ev"],
+    fields: &[
+        ("regarding.kind", FieldReader::Text("/involvedObject/kind")),
+        ("regarding.namespace", FieldReader::Text("/involvedObject/namespace")),
+        ("regarding.name", FieldReader::Text("/involvedObject/name")),
+        ("regarding.uid", FieldReader::Text("/involvedObject/uid")),
+        ("regarding.apiVersion", FieldReader::Text("/involvedObject/apiVersion")),
+        ("regarding.resourceVersion", FieldReader::Text("/involvedObject/resourceVersion")),
+        ("regarding.fieldPath", FieldReader::Text("/involvedObject/fieldPath")),
+        ("reason", FieldReader::Text("/reason")),
+        ("reportingController", FieldReader::Text("/reportingComponent")),
+        ("type", FieldReader::Text("/type")),
+    ],
+    columns: EVENT.columns,
+    row,
+    renames: &[
+        ("involvedObject", "regarding"),
+        ("message", "note"),
+        ("reportingComponent", "reportingController"),
+        ("source", "deprecatedSource"),
+        ("firstTimestamp", "deprecatedFirstTimestamp"),
+        ("lastTimestamp", "deprecatedLastTimestamp"),
+        ("count", "deprecatedCount"),
+    ],
+    ..Kind::namespaced("events.k8s.io", "events", "event", "Event", admit_new_event)
+};
+
+fn admit_new_event(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
+    let is_new = admission.old.is_none();
+    let mut admitted = admit(
+        value,
+        |_: &mut NewEvent| {},
+        |event| {
+            let mut errors = validate_object_meta(&event.metadata, true, NameForm::Subdomain);
+            if is_new {
+                errors.extend(validate_new_event(event));
+            }
+            errors
+        },
+    )?;
+    admitted.object = NEW_EVENT.stored(admitted.object, &EVENT.api_version());
+    Ok(admitted)
+}
 
 fn admit_event(value: Value, _admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
     admit(value, |_: &mut Event| {}, |event| validate_object_meta(&event.metadata, true, NameForm::Subdomain))

@@ -3,30 +3,70 @@
 mod admission;
 mod config_map;
 mod event;
+mod face;
 mod field;
+mod lease;
 mod namespace;
 mod node;
+mod plain;
 mod pod;
+mod pod_account;
 mod pod_row;
+mod pod_template;
 mod priority;
+mod rbac;
+mod scheduling;
 mod secret;
+mod service_account;
+mod services;
+mod storage;
 
 use serde_json::Value;
 use spec::Timestamp;
 
 pub use admission::{Admission, AdmissionError, Admitted};
 pub use config_map::CONFIG_MAP;
-pub use event::EVENT;
+pub use event::{EVENT, NEW_EVENT};
 pub use field::FieldReader;
+pub use lease::LEASE;
 pub use namespace::NAMESPACE;
 pub use node::NODE;
 pub use pod::POD;
+pub use pod_template::POD_TEMPLATE;
+pub use rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
+pub use scheduling::{PRIORITY_CLASS, RUNTIME_CLASS};
 pub use secret::SECRET;
+pub use service_account::SERVICE_ACCOUNT;
+pub use services::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
+pub use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 
 use crate::table::{Column, Row};
 
 /// Every kind, in the order of discovery.
-pub static KINDS: [&Kind; 6] = [&CONFIG_MAP, &EVENT, &NAMESPACE, &NODE, &POD, &SECRET];
+pub static KINDS: [&Kind; 22] = [
+    &CONFIG_MAP,
+    &ENDPOINTS,
+    &EVENT,
+    &NAMESPACE,
+    &NODE,
+    &PERSISTENT_VOLUME_CLAIM,
+    &PERSISTENT_VOLUME,
+    &POD,
+    &POD_TEMPLATE,
+    &SECRET,
+    &SERVICE,
+    &SERVICE_ACCOUNT,
+    &LEASE,
+    &ENDPOINT_SLICE,
+    &NEW_EVENT,
+    &RUNTIME_CLASS,
+    &CLUSTER_ROLE_BINDING,
+    &CLUSTER_ROLE,
+    &ROLE_BINDING,
+    &ROLE,
+    &PRIORITY_CLASS,
+    &STORAGE_CLASS,
+];
 
 /// What the verbs must know of a kind.
 #[derive(Debug)]
@@ -62,6 +102,9 @@ pub struct Kind {
     pub removal: Removal,
     /// Whether `metadata.generation` counts changes of its spec.
     pub counts_generations: bool,
+    /// Another kind's objects under other names: each stored field, and what it is called here. Empty for a kind that
+    /// has objects of its own.
+    pub renames: &'static [(&'static str, &'static str)],
 }
 
 /// What lies below an object, for discovery.
@@ -73,6 +116,13 @@ pub struct Subresource {
     pub kind: &'static str,
     /// Its verbs.
     pub verbs: &'static [&'static str],
+}
+
+impl Subresource {
+    /// The door to the status of objects of this kind.
+    pub const fn status(kind: &'static str) -> Self {
+        Self { name: "status", kind, verbs: &["get", "patch", "update"] }
+    }
 }
 
 /// What a delete does.

@@ -27,6 +27,7 @@ pub static NAMESPACE: Kind = Kind {
     admit: admit_namespace,
     removal: Removal::Cascade,
     counts_generations: false,
+    renames: &[],
 };
 
 fn admit_namespace(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {

@@ -38,6 +38,7 @@ pub static NODE: Kind = Kind {
     admit: admit_node,
     removal: Removal::AtOnce,
     counts_generations: false,
+    renames: &[],
 };
 
 fn admit_node(value: Value, _admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {

@@ -6,6 +6,7 @@ use spec::support::unsupported_pod_fields;
 use spec::validation::{FieldError, FieldReason, validate_pod, validate_pod_update};
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
+use crate::kinds::pod_account::take_service_account;
 use crate::kinds::priority::resolve_priority;
 use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
 use crate::table::{AGE, Column, NAME};
@@ -52,6 +53,7 @@ pub static POD: Kind = Kind {
     admit: admit_pod,
     removal: Removal::Graceful,
     counts_generations: true,
+    renames: &[],
 };
 
 /// Unlike other kinds a Pod is refused for what Kubernetes knows and this engine does not do; that is judged before
@@ -65,12 +67,13 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
     match &old {
         None => {
+            take_service_account(&mut pod, admission)?;
             errors.extend(validate_pod(&pod));
             pod.status = Some(first_status(&pod));
         }
         Some(old) => errors.extend(validate_pod_update(&pod, old)),
     }
-    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors })
+    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings: Vec::new() })
 }
 
 /// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the

@@ -32,6 +32,7 @@ pub static SECRET: Kind = Kind {
     admit: admit_secret,
     removal: Removal::AtOnce,
     counts_generations: false,
+    renames: &[],
 };
 
 fn admit_secret(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::http::status::chain;
 use crate::kubeconfig::{ADMIN, kubeconfig, write_kubeconfig};
+use crate::standing::keep_standing_objects;
 use crate::tls::{Authority, AuthorityError, ServingCertificate, ServingError};
 use crate::verbs::resume_terminating_namespaces;
 
@@ -88,6 +89,9 @@ pub enum ServeError {
         #[source]
         cause: io::Error,
     },
+    /// An object that is always there could not be made.
+    #[error("cannot make the objects that are always there")]
+    Store(#[source] store::StoreError),
     /// No further connection can be taken.
     #[error("cannot accept connections on {door}")]
     Accept {
@@ -128,7 +132,9 @@ pub async fn serve(
     let server = format!("https://{}", reachable(doors.first().map_or(config.listen, TlsDoor::address)));
     tracing::info!(socket = %config.socket.display(), server, "serving");
     let ApiConfig { socket, node_name, version, spool, kubeconfig: file, .. } = config;
-    let context = Arc::new(Context { store, agent, node_name, version, spool, shutdown: stop.clone() });
+    let ca = Some(authority.certificate_pem().to_owned());
+    let context = Arc::new(Context { store, agent, node_name, version, spool, ca, shutdown: stop.clone() });
+    keep_standing_objects(&context).await.map_err(ServeError::Store)?;
     resume_terminating_namespaces(&context);
     write_admin_kubeconfig(&authority, &server, &file)?;
     let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));

@@ -34,6 +34,16 @@ impl Column {
         Self { name, value_type: "string", format: "", description, priority: 0 }
     }
 
+    /// A number.
+    pub const fn integer(name: &'static str, description: &'static str) -> Self {
+        Self { value_type: "integer", ..Self::text(name, description) }
+    }
+
+    /// A yes or no.
+    pub const fn flag(name: &'static str, description: &'static str) -> Self {
+        Self { value_type: "boolean", ..Self::text(name, description) }
+    }
+
     /// A text that `-o wide` shows.
     pub const fn wide(name: &'static str, description: &'static str) -> Self {
         Self { priority: 1, ..Self::text(name, description) }

@@ -5,6 +5,7 @@ mod discovering;
 mod doors;
 mod errors;
 mod images;
+mod kinds;
 mod listing;
 mod objects;
 mod over_tls;
@@ -87,8 +88,10 @@ impl TestServer {
             node_name: "n1".to_owned(),
             version: "0.1.0".to_owned(),
             spool: directory.path().join("spool"),
+            ca: None,
             shutdown: CancellationToken::new(),
         });
+        crate::standing::keep_standing_objects(&context).await.unwrap();
         let socket = directory.path().join("monopod.sock");
         let listener = server::listen(&socket).await.unwrap();
         let (path, shared) = (socket.clone(), Arc::clone(&context));

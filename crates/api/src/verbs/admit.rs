@@ -25,10 +25,10 @@ pub fn admit(
     if !admitted.errors.is_empty() {
         return Err(ApiError::invalid_object(call.kind, &name, &admitted.errors));
     }
-    let warnings = match unknown {
-        UnknownFields::Warn => admitted.unknown.iter().map(|field| unknown_field(field)).collect(),
-        UnknownFields::Drop | UnknownFields::Refuse => Vec::new(),
-    };
+    let mut warnings = admitted.warnings;
+    if unknown == UnknownFields::Warn {
+        warnings.extend(admitted.unknown.iter().map(|field| unknown_field(field)));
+    }
     Ok((admitted.object, warnings))
 }
 

@@ -11,7 +11,7 @@ use store::{Change, ObjectKey, StoredObject};
 use crate::context::{Call, Context, refuse};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
-use crate::kinds::NAMESPACE;
+use crate::kinds::{NAMESPACE, Removal};
 use crate::render::encode;
 use crate::verbs::admit::admit;
 use crate::verbs::metadata::{self, seconds};
@@ -116,6 +116,9 @@ async fn store(call: &Call, name: &str, object: Value) -> Result<(Arc<Value>, By
     };
     let written = call.context.store.write(call.key(name), decide).await.map_err(refuse)?;
     let stored = written.object.ok_or_else(|| ApiError::not_found(kind, name))?;
+    if kind.removal == Removal::Cascade {
+        crate::standing::furnish(&call.context, name).await.map_err(|error| ApiError::internal(&error))?;
+    }
     // The namespace may have been emptied and removed between the check and the write; then nobody else would
     // remove this object.
     if let Err(gone) = check_namespace_accepts(call, name) {

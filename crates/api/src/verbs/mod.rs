@@ -7,7 +7,7 @@ mod delete;
 mod delete_collection;
 mod get;
 mod list;
-mod metadata;
+pub mod metadata;
 mod options;
 mod page;
 mod patch;

@@ -49,7 +49,7 @@ pub async fn revise(
     let options = WriteOptions::parse(&call.query)?;
     for _ in 0..ATTEMPTS {
         let present = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
-        let mut wanted = change(&present.value)?;
+        let mut wanted = change(&call.kind.shown(&present.value))?;
         check_identity(call, name, &present.value, &mut wanted)?;
         let inherited = inherit(&present.value, wanted, part)?;
         let (mut next, warnings) = admit(call, inherited, Some(&present.value), options.unknown)?;

@@ -30,7 +30,7 @@ pub(super) fn canonicalize(quantity: &mut RawQuantity) {
     }
 }
 
-fn default_pod_spec(spec: &mut PodSpec) {
+pub(super) fn default_pod_spec(spec: &mut PodSpec) {
     set_text(&mut spec.dns_policy, "ClusterFirst");
     set_text(&mut spec.restart_policy, "Always");
     set_text(&mut spec.scheduler_name, "default-scheduler");

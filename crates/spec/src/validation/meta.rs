@@ -17,6 +17,8 @@ pub enum NameForm {
     Subdomain,
     /// `my-name`, up to 63 characters: Namespaces.
     Label,
+    /// Anything that can stand in a path: Roles and their bindings.
+    PathSegment,
 }
 
 impl NameForm {
@@ -24,6 +26,7 @@ impl NameForm {
         match self {
             Self::Subdomain => names::dns_subdomain(name),
             Self::Label => names::dns_label(name),
+            Self::PathSegment => names::path_segment(name),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Source: `pkg/apis/core/validation` of Kubernetes, for what each field may hold and for the sentences. Fields that
 //! this engine does not support are refused by [`crate::support`]; they are not checked here.
 
+mod classes;
 mod container;
 mod env;
 mod meta;
@@ -13,20 +14,27 @@ mod placement;
 mod pod;
 mod ports;
 mod probe;
+mod rbac;
 mod resources;
 mod restart;
 mod security;
+mod services;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod update;
 mod volume;
 
 pub use crate::field::{FieldError, FieldReason};
+pub use classes::{validate_lease, validate_pod_template, validate_priority_class, validate_runtime_class};
 pub use meta::{NameForm, validate_object_meta, validate_object_meta_update};
 pub use names::{config_key, dns_label, dns_subdomain, environment_name, label_value, qualified_name};
 pub use objects::{
-    validate_config_map, validate_config_map_update, validate_namespace, validate_namespace_update, validate_secret,
-    validate_secret_update,
+    validate_config_map, validate_config_map_update, validate_namespace, validate_namespace_update, validate_new_event,
+    validate_secret, validate_secret_update,
 };
 pub use pod::validate_pod;
+pub use rbac::{validate_cluster_role, validate_cluster_role_binding, validate_role, validate_role_binding};
+pub use services::{validate_endpoint_slice, validate_endpoints, validate_service};
+pub use storage::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
 pub use update::validate_pod_update;

@@ -50,6 +50,14 @@ pub(super) fn dns_search_name(text: &str) -> Vec<String> {
     faults
 }
 
+/// What can stand between two slashes of a path: names of Roles and their bindings.
+pub(super) fn path_segment(text: &str) -> Vec<String> {
+    if text == "." || text == ".." {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].into_iter().filter(|part| text.contains(part)).map(|part| format!("may not contain '{part}'")).collect()
+}
+
 /// A label key, also of annotations: `name` or `example.com/name`.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let rule = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::events::v1::Event;
 
 use super::meta::{self, NameForm};
 use super::names;
@@ -67,6 +68,35 @@ pub fn validate_namespace(namespace: &Namespace) -> Vec<FieldError> {
 pub fn validate_namespace_update(new: &Namespace, old: &Namespace) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::object_meta_update(&mut errors, &new.metadata, &old.metadata);
+    errors.into_vec()
+}
+
+/// Checks a new Event of `events.k8s.io`, which must say more than one of `v1`.
+pub fn validate_new_event(event: &Event) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    if event.event_time.is_none() {
+        errors.required(&Path::root("eventTime"), "");
+    }
+    let texts = [
+        ("reportingController", &event.reporting_controller),
+        ("reportingInstance", &event.reporting_instance),
+        ("action", &event.action),
+        ("reason", &event.reason),
+    ];
+    for (field, text) in texts {
+        match text.as_deref().unwrap_or_default() {
+            "" => errors.required(&Path::root(field), ""),
+            text if text.len() > 128 => errors.too_long(&Path::root(field), 128),
+            _ => {}
+        }
+    }
+    match event.type_.as_deref() {
+        Some("Normal" | "Warning") => {}
+        other => errors.invalid(&Path::root("type"), other.unwrap_or_default(), "has invalid value"),
+    }
+    if event.note.as_ref().is_some_and(|note| note.len() > 1024) {
+        errors.invalid(&Path::root("message"), "", "can have at most 1024 characters");
+    }
     errors.into_vec()
 }
 

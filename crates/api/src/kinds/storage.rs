@@ -1,0 +1,157 @@
+//! PersistentVolumeClaim, PersistentVolume and StorageClass: objects and their rules; nothing binds or mounts them.
+
+use serde_json::{Value, json};
+use spec::Timestamp;
+use spec::defaults::{default_persistent_volume, default_persistent_volume_claim, default_storage_class};
+use spec::k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use spec::k8s_openapi::api::storage::v1::StorageClass;
+use spec::validation::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
+
+use crate::fields::{flag_at, items_at, text_at};
+use crate::kinds::plain::{Rules, admit_by};
+use crate::kinds::{Kind, Subresource};
+use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
+
+const IS_DEFAULT: &str = "/metadata/annotations/storageclass.kubernetes.io~1is-default-class";
+
+/// `v1` PersistentVolumeClaim.
+pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
+    short_names: &["pvc"],
+    subresources: &[Subresource::status("PersistentVolumeClaim")],
+    columns: &[
+        NAME,
+        Column::text("Status", "Whether it has a volume."),
+        Column::text("Volume", "The volume that it has."),
+        Column::text("Capacity", "The size of that volume."),
+        Column::text("Access Modes", "How it may be mounted."),
+        Column::text("StorageClass", "Where its volume comes from."),
+        Column::text("VolumeAttributesClass", "Attributes of its volume."),
+        AGE,
+        Column::wide("VolumeMode", "A file system or a block device."),
+    ],
+    row: claim_row,
+    ..Kind::namespaced(
+        "",
+        "persistentvolumeclaims",
+        "persistentvolumeclaim",
+        "PersistentVolumeClaim",
+        |value, admission| {
+            let (complete, validate) = (default_persistent_volume_claim, validate_persistent_volume_claim);
+            admit_by::<PersistentVolumeClaim>(&Rules { complete, validate, ..Rules::NONE }, value, admission)
+        },
+    )
+};
+
+/// `v1` PersistentVolume.
+pub static PERSISTENT_VOLUME: Kind = Kind {
+    short_names: &["pv"],
+    subresources: &[Subresource::status("PersistentVolume")],
+    columns: &[
+        NAME,
+        Column::text("Capacity", "Its size."),
+        Column::text("Access Modes", "How it may be mounted."),
+        Column::text("Reclaim Policy", "What becomes of it without its claim."),
+        Column::text("Status", "Whether it has a claim."),
+        Column::text("Claim", "The claim that has it."),
+        Column::text("StorageClass", "Where it comes from."),
+        Column::text("VolumeAttributesClass", "Its attributes."),
+        Column::text("Reason", "Why it is as it is."),
+        AGE,
+        Column::wide("VolumeMode", "A file system or a block device."),
+    ],
+    row: volume_row,
+    ..Kind::cluster("", "persistentvolumes", "persistentvolume", "PersistentVolume", |value, admission| {
+        let (complete, validate) = (default_persistent_volume, validate_persistent_volume);
+        let rules = Rules { namespaced: false, complete, validate, ..Rules::NONE };
+        admit_by::<PersistentVolume>(&rules, value, admission)
+    })
+};
+
+/// `storage.k8s.io/v1` StorageClass.
+pub static STORAGE_CLASS: Kind = Kind {
+    short_names: &["sc"],
+    columns: &[
+        NAME,
+        Column::text("Provisioner", "What makes volumes of it."),
+        Column::text("ReclaimPolicy", "What becomes of a volume without its claim."),
+        Column::text("VolumeBindingMode", "When a claim gets its volume."),
+        Column::flag("AllowVolumeExpansion", "Whether volumes may grow."),
+        AGE,
+    ],
+    row: class_row,
+    ..Kind::cluster("storage.k8s.io", "storageclasses", "storageclass", "StorageClass", |value, admission| {
+        let (complete, validate) = (default_storage_class, validate_storage_class);
+        let rules = Rules { namespaced: false, complete, validate, ..Rules::NONE };
+        admit_by::<StorageClass>(&rules, value, admission)
+    })
+};
+
+fn claim_row(object: &Value, now: Timestamp) -> Row {
+    let status = match text_at(object, "/metadata/deletionTimestamp") {
+        "" => text_at(object, "/status/phase"),
+        _ => "Terminating",
+    };
+    let bound = text_at(object, "/spec/volumeName");
+    let (capacity, modes) = match bound {
+        "" => (json!(""), json!("")),
+        _ => (text(object, "/status/capacity/storage"), json!(access_modes(object, "/status/accessModes"))),
+    };
+    Row::new(vec![
+        name(object),
+        json!(status),
+        json!(bound),
+        capacity,
+        modes,
+        text(object, "/spec/storageClassName"),
+        text_or(object, "/spec/volumeAttributesClassName", "<unset>"),
+        age(object, now),
+        text_or(object, "/spec/volumeMode", "<unset>"),
+    ])
+}
+
+fn volume_row(object: &Value, now: Timestamp) -> Row {
+    let claim = match (text_at(object, "/spec/claimRef/namespace"), text_at(object, "/spec/claimRef/name")) {
+        (_, "") => String::new(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    let status = match text_at(object, "/metadata/deletionTimestamp") {
+        "" => text_at(object, "/status/phase"),
+        _ => "Terminating",
+    };
+    Row::new(vec![
+        name(object),
+        text(object, "/spec/capacity/storage"),
+        json!(access_modes(object, "/spec/accessModes")),
+        text(object, "/spec/persistentVolumeReclaimPolicy"),
+        json!(status),
+        json!(claim),
+        text(object, "/spec/storageClassName"),
+        text_or(object, "/spec/volumeAttributesClassName", "<unset>"),
+        text(object, "/status/reason"),
+        age(object, now),
+        text_or(object, "/spec/volumeMode", "<unset>"),
+    ])
+}
+
+fn class_row(object: &Value, now: Timestamp) -> Row {
+    let is_default = object.pointer(IS_DEFAULT).is_some_and(|word| word == "true");
+    let own = text_at(object, "/metadata/name");
+    Row::new(vec![
+        json!(if is_default { format!("{own} (default)") } else { own.to_owned() }),
+        text(object, "/provisioner"),
+        text(object, "/reclaimPolicy"),
+        text(object, "/volumeBindingMode"),
+        json!(flag_at(object, "/allowVolumeExpansion")),
+        age(object, now),
+    ])
+}
+
+/// `RWO,ROX`: as kubectl's users know them.
+fn access_modes(object: &Value, path: &str) -> String {
+    let short =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let present: Vec<&str> = items_at(object, path).filter_map(Value::as_str).collect();
+    let words: Vec<&str> =
+        short.into_iter().filter(|(mode, _)| present.contains(mode)).map(|(_, short)| short).collect();
+    words.join(",")
+}

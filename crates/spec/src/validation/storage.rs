@@ -1,0 +1,168 @@
+//! Rules for PersistentVolumeClaims, PersistentVolumes and StorageClasses.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+use serde_json::Value;
+
+use super::names;
+use super::pod::one_of;
+use crate::field::{Errors, FieldError, Path};
+use crate::quantity::Quantity;
+
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+/// Fields of a PersistentVolume's spec that say no source.
+const NO_SOURCE: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+/// Checks a PersistentVolumeClaim.
+pub fn validate_persistent_volume_claim(
+    new: &PersistentVolumeClaim,
+    old: Option<&PersistentVolumeClaim>,
+) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let path = Path::root("spec");
+    let empty = PersistentVolumeClaimSpec::default();
+    let spec = new.spec.as_ref().unwrap_or(&empty);
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
+    }
+    access_modes(&mut errors, &path.child("accessModes"), modes);
+    let resources = path.child("resources");
+    let requests = resources.child("requests");
+    match spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get("storage")) {
+        None => errors.required(&resources.key("storage"), ""),
+        Some(storage) => positive(&mut errors, &requests.key("storage"), storage),
+    }
+    class_and_mode(&mut errors, &path, spec.storage_class_name.as_deref(), spec.volume_mode.as_deref());
+    if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+        let as_before = PersistentVolumeClaimSpec {
+            resources: old.resources.clone(),
+            volume_attributes_class_name: old.volume_attributes_class_name.clone(),
+            ..spec.clone()
+        };
+        if as_before != *old {
+            let fault = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+            errors.forbidden(&path, fault);
+        }
+    }
+    errors.into_vec()
+}
+
+/// Checks a PersistentVolume.
+pub fn validate_persistent_volume(new: &PersistentVolume, old: Option<&PersistentVolume>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let path = Path::root("spec");
+    let empty = PersistentVolumeSpec::default();
+    let spec = new.spec.as_ref().unwrap_or(&empty);
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.required(&path.child("accessModes"), "");
+    }
+    access_modes(&mut errors, &path.child("accessModes"), modes);
+    capacity(&mut errors, &path.child("capacity"), spec.capacity.as_ref());
+    let sources = source_of(spec);
+    if sources.is_empty() {
+        errors.required(&path, "must specify a volume type");
+    }
+    for (field, _) in sources.iter().skip(1) {
+        errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
+    }
+    let policy = spec.persistent_volume_reclaim_policy.as_deref();
+    one_of(&mut errors, &path.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
+    class_and_mode(&mut errors, &path, spec.storage_class_name.as_deref(), spec.volume_mode.as_deref());
+    if old.and_then(|old| old.spec.as_ref()).is_some_and(|old| source_of(old) != sources) {
+        errors.forbidden(&path, "spec.persistentvolumesource is immutable after creation");
+    }
+    errors.into_vec()
+}
+
+/// Checks a StorageClass.
+pub fn validate_storage_class(new: &StorageClass, old: Option<&StorageClass>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    if new.provisioner.is_empty() {
+        errors.required(&Path::root("provisioner"), "");
+    } else {
+        for fault in names::qualified_name(&new.provisioner.to_lowercase()) {
+            errors.invalid(&Path::root("provisioner"), new.provisioner.as_str(), fault);
+        }
+    }
+    one_of(&mut errors, &Path::root("reclaimPolicy"), new.reclaim_policy.as_deref(), &["Delete", "Retain"]);
+    let modes = ["Immediate", "WaitForFirstConsumer"];
+    one_of(&mut errors, &Path::root("volumeBindingMode"), new.volume_binding_mode.as_deref(), &modes);
+    let Some(old) = old else { return errors.into_vec() };
+    let fixed = [
+        ("parameters", new.parameters == old.parameters),
+        ("provisioner", new.provisioner == old.provisioner),
+        ("reclaimPolicy", new.reclaim_policy == old.reclaim_policy),
+        ("volumeBindingMode", new.volume_binding_mode == old.volume_binding_mode),
+    ];
+    for (field, _) in fixed.into_iter().filter(|(_, same)| !same) {
+        errors.forbidden(&Path::root(field), format!("updates to {field} are forbidden."));
+    }
+    errors.into_vec()
+}
+
+fn access_modes(errors: &mut Errors, path: &Path<'_>, modes: &[String]) {
+    for mode in modes.iter().filter(|mode| !ACCESS_MODES.contains(&mode.as_str())) {
+        errors.not_supported(path, mode.as_str(), &ACCESS_MODES);
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        errors.forbidden(path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn class_and_mode(errors: &mut Errors, path: &Path<'_>, class: Option<&str>, mode: Option<&str>) {
+    if let Some(class) = class.filter(|class| !class.is_empty()) {
+        for fault in names::dns_subdomain(class) {
+            errors.invalid(&path.child("storageClassName"), class, fault);
+        }
+    }
+    if let Some(mode) = mode.filter(|mode| !["Block", "Filesystem"].contains(mode)) {
+        errors.not_supported(&path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+}
+
+fn capacity(errors: &mut Errors, path: &Path<'_>, capacity: Option<&BTreeMap<String, RawQuantity>>) {
+    let Some(capacity) = capacity.filter(|capacity| !capacity.is_empty()) else {
+        return errors.required(path, "");
+    };
+    match capacity.get("storage") {
+        Some(storage) if capacity.len() == 1 => positive(errors, &path.key("storage"), storage),
+        _ => {
+            let names: Vec<&str> = capacity.keys().map(String::as_str).collect();
+            errors.not_supported(path, names.join(","), &["storage"]);
+        }
+    }
+}
+
+fn positive(errors: &mut Errors, path: &Path<'_>, raw: &RawQuantity) {
+    match Quantity::parse(&raw.0) {
+        Ok(quantity) if quantity.is_negative() || quantity.is_zero() => {
+            errors.invalid(path, raw.0.as_str(), "must be greater than zero");
+        }
+        Ok(_) => {}
+        Err(error) => errors.invalid(path, raw.0.as_str(), error.to_string()),
+    }
+}
+
+/// The fields that say where a volume's content lies.
+fn source_of(spec: &PersistentVolumeSpec) -> BTreeMap<String, Value> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(spec) else { return BTreeMap::new() };
+    fields.into_iter().filter(|(field, _)| !NO_SOURCE.contains(&field.as_str())).collect()
+}
