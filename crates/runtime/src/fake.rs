@@ -48,6 +48,17 @@ pub enum OnSignal {
     Ignores,
 }
 
+/// How a command ends that is run in a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExec {
+    /// At once, with this code.
+    Exits(i32),
+    /// Not by itself.
+    Hangs,
+    /// It is never started.
+    CannotStart,
+}
+
 /// What happened, in order: the verb, whom it was about (`namespace/name` of a sandbox's pod, or a container's name), and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
@@ -82,6 +93,9 @@ struct State {
     failing_starts: BTreeSet<ContainerName>,
     on_signal: BTreeMap<ContainerName, OnSignal>,
     exits_at_once: BTreeMap<ContainerName, i32>,
+    on_exec: BTreeMap<String, OnExec>,
+    execs: Vec<String>,
+    signals: BTreeMap<ContainerName, Option<i32>>,
     history: Vec<Happened>,
     exits: BTreeMap<(String, u32), i32>,
     halt_at: Option<usize>,
@@ -134,6 +148,22 @@ impl FakeRuntime {
             Some(code) => drop(state.exits_at_once.insert(ContainerName::new(name), code)),
             None => drop(state.exits_at_once.remove(&ContainerName::new(name))),
         }
+    }
+
+    /// How commands end whose program is that one; without this they end well at once, and print themselves.
+    pub fn on_exec(&self, program: &str, what: OnExec) {
+        self.lock().on_exec.insert(program.to_owned(), what);
+        self.changed.notify_waiters();
+    }
+
+    /// The commands that were run to their end or their time-out so far, each behind its container's name.
+    pub fn execs(&self) -> Vec<String> {
+        self.lock().execs.clone()
+    }
+
+    /// The signal that a container of that name was last asked to stop with, if it was; `None` in it is the image's own.
+    pub fn stop_signal(&self, name: &str) -> Option<Option<i32>> {
+        self.lock().signals.get(&ContainerName::new(name)).copied()
     }
 
     /// The running container of that name ends. Returns whether there was one.
@@ -385,10 +415,11 @@ impl Runtime for FakeRuntime {
     async fn stop_container(
         &self,
         id: &ContainerId,
-        _signal: Option<i32>,
+        signal: Option<i32>,
         grace: Duration,
     ) -> Result<(), RuntimeError> {
         self.gate().await;
+        self.note_signal(id, signal);
         let asked = tokio::time::Instant::now() + grace;
         loop {
             let changed = self.changed.notified();
@@ -444,13 +475,23 @@ impl Runtime for FakeRuntime {
         &self,
         id: &ContainerId,
         command: Vec<String>,
-        _timeout: Duration,
+        timeout: Duration,
         output_limit: usize,
     ) -> Result<ExecOutput, RuntimeError> {
         self.check_running(id)?;
+        let what = self.begin_exec(id, &command)?;
         let mut stdout = format!("{}\n", command.join(" ")).into_bytes();
         stdout.truncate(output_limit);
-        Ok(ExecOutput { exit_code: Some(0), stdout, stderr: Vec::new() })
+        let exit_code = match what {
+            OnExec::Exits(code) => Some(code),
+            OnExec::Hangs | OnExec::CannotStart => {
+                tokio::select! {
+                    () = self.ended(id) => Some(137),
+                    () = tokio::time::sleep(timeout) => None,
+                }
+            }
+        };
+        Ok(ExecOutput { exit_code, stdout, stderr: Vec::new() })
     }
 
     /// A connection without output that lasts as long as the container runs.
@@ -690,6 +731,41 @@ impl FakeRuntime {
             self.changed.notify_waiters();
         }
         Ok(Some(deadline))
+    }
+
+    fn note_signal(&self, id: &ContainerId, signal: Option<i32>) {
+        let mut state = self.lock();
+        if let Some(name) = state.containers.get(id).map(|container| container.status.name.clone()) {
+            state.signals.insert(name, signal);
+        }
+    }
+
+    fn begin_exec(&self, id: &ContainerId, command: &[String]) -> Result<OnExec, RuntimeError> {
+        let mut state = self.lock();
+        let name = state.containers.get(id).map(|container| container.status.name.clone());
+        let name = name.ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        state.execs.push(format!("{name} {}", command.join(" ")));
+        let what = command.first().and_then(|program| state.on_exec.get(program).copied());
+        match what.unwrap_or(OnExec::Exits(0)) {
+            OnExec::CannotStart => {
+                let source = std::io::Error::from_raw_os_error(2);
+                Err(RuntimeError::Exec { name, step: "execute".to_owned(), source })
+            }
+            what @ (OnExec::Exits(_) | OnExec::Hangs) => Ok(what),
+        }
+    }
+
+    /// Returns once the container does not run any more.
+    async fn ended(&self, id: &ContainerId) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.check_running(id).is_err() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn check_running(&self, id: &ContainerId) -> Result<(), RuntimeError> {
