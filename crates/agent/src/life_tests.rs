@@ -189,6 +189,27 @@ async fn a_crash_loop_backs_off_and_a_restart_of_the_daemon_does_not_forgive_it(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_back_off_counts_from_the_end_of_the_run() {
+    let node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    for crash in 1..3 {
+        node.settle().await;
+        node.advance(7).await;
+        node.runtime.exit("app", 1);
+        if crash == 1 {
+            node.wait_for_restart("web", "app", 1).await;
+        }
+    }
+    node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+    node.advance(9).await;
+    node.settle().await;
+    assert_eq!(node.starts("app"), [0, 7], "ten seconds from the crash, however long it ran before");
+    node.advance(1).await;
+    node.wait_for_restart("web", "app", 2).await;
+    assert_eq!(node.starts("app"), [0, 7, 24]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_restart_policy_decides_what_an_exit_means() {
     for (policy, code, phase) in [("Never", 0, "Succeeded"), ("Never", 7, "Failed"), ("OnFailure", 0, "Succeeded")] {
         let node = TestNode::start().await;

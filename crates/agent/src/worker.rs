@@ -21,7 +21,7 @@ use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
 use crate::ending::Active;
 use crate::events::EventSubject;
-use crate::observation::{PodObservation, remembered_runs};
+use crate::observation::{PodObservation, is_running, remembered_runs};
 use crate::pulls::PullForStart;
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
@@ -292,7 +292,9 @@ impl PodWorker {
             ContainerState::Exited(exit) => Some((run.id.clone(), Some(exit.finished_at))),
             ContainerState::Created | ContainerState::Running { .. } => None,
         });
-        let remembered = observed.remembered.values();
+        // One that runs has no end yet, whatever the status remembers of it.
+        let runs = |id: &ContainerId| observed.containers.iter().any(|run| run.id == *id && is_running(run));
+        let remembered = observed.remembered.values().filter(|run| !runs(&run.id));
         let remembered = remembered.map(|run| (run.id.clone(), run.exit.as_ref().and_then(|exit| exit.finished_at)));
         let mut exits = BTreeMap::new();
         for (id, finished_at) in seen.chain(remembered) {
