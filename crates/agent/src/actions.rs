@@ -79,6 +79,12 @@ pub struct StopContainer {
 pub enum StopCause {
     /// Its image changed; it is started anew.
     DefinitionChanged,
+    /// Its startup probe failed.
+    StartupFailed,
+    /// Its liveness probe failed.
+    LivenessFailed,
+    /// Its postStart hook failed.
+    PostStartFailed,
     /// The pod ends.
     PodEnds,
 }
@@ -88,7 +94,7 @@ impl StopCause {
     pub fn replaces(self) -> bool {
         match self {
             Self::DefinitionChanged => true,
-            Self::PodEnds => false,
+            Self::StartupFailed | Self::LivenessFailed | Self::PostStartFailed | Self::PodEnds => false,
         }
     }
 }

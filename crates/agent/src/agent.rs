@@ -7,7 +7,7 @@ use image::{Credentials, ImageStore, Pull};
 use runtime::Runtime;
 use spec::image_ref::InvalidImageReference;
 use spec::placement::Demand;
-use spec::{PodRef, PodUid};
+use spec::{PodRef, PodUid, Timestamp};
 use store::{ObjectKey, Store, StoredObject};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) node: NodeFacts,
     /// Who has and who wants how much of the node.
     pub(crate) room: NodeRoom,
+    /// When this daemon began.
+    pub(crate) started_at: Timestamp,
     /// Held by each pass, so that a test knows when all workers wait.
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
@@ -78,7 +80,8 @@ impl Agent {
             make_path(&path, mode).map_err(|source| StartAgentError::Directory { path, source })?;
         }
         let node = node_facts(&config);
-        write_default_objects(&config, &node, &store, clock.wall()).await?;
+        let started_at = clock.wall();
+        write_default_objects(&config, &node, &store, started_at).await?;
         let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -90,6 +93,7 @@ impl Agent {
             events,
             node,
             room: NodeRoom::default(),
+            started_at,
             #[cfg(test)]
             passes: Arc::default(),
             workers: Mutex::default(),

@@ -24,13 +24,18 @@ mod ending;
 mod ending_tests;
 mod environment;
 mod events;
+mod handlers;
+mod health;
+mod hooks;
 mod images;
 #[cfg(test)]
 mod life_tests;
+mod kills;
 mod logs;
 mod node;
 mod observation;
 mod pod_files;
+mod probes;
 mod publish;
 mod pulls;
 mod records;

@@ -31,6 +31,9 @@ pub struct PodObservation {
     pub condemned: BTreeSet<ContainerId>,
     /// What probes and hooks found out about the runs that have any.
     pub findings: BTreeMap<ContainerId, RunFindings>,
+    /// Runs whose postStart hook has not returned yet. As with the kubelet they count as running only then, and nothing
+    /// else starts before.
+    pub in_post_start: BTreeSet<ContainerId>,
     /// What the stored status knows of containers' latest runs.
     pub remembered: BTreeMap<ContainerName, RememberedRun>,
 }
@@ -127,6 +130,11 @@ impl PodObservation {
     /// Whether a run may be sent work.
     pub fn is_ready(&self, run: &ContainerStatus) -> bool {
         self.has_started(run) && self.findings.get(&run.id).is_none_or(|findings| findings.ready)
+    }
+
+    /// Whether a run is told of: it was started, and its postStart hook has returned.
+    pub fn is_shown(&self, run: &ContainerStatus) -> bool {
+        run.state != ContainerState::Created && !self.in_post_start.contains(&run.id)
     }
 
     /// The latest run of a container: the runtime's word, else that of the stored status.

@@ -30,12 +30,30 @@ pub struct PodRecord {
     /// Why the pod ends before its containers do.
     #[serde(default)]
     pub ending: Option<Ending>,
+    /// Runs whose postStart hook has not returned yet. Stored before the start, so that each hook is run to its end at
+    /// least once, whatever becomes of the daemon.
+    #[serde(default)]
+    pub post_start: BTreeSet<ContainerId>,
 }
 
 impl PodRecord {
     /// Nothing has happened yet.
     pub fn new(pod: PodRef) -> Self {
-        Self { pod, back_offs: BTreeMap::new(), replaced: BTreeSet::new(), condemned: BTreeSet::new(), ending: None }
+        Self {
+            pod,
+            back_offs: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            condemned: BTreeSet::new(),
+            ending: None,
+            post_start: BTreeSet::new(),
+        }
+    }
+
+    /// What is known of runs that nobody remembers any more says nothing to anyone.
+    pub fn forget_all_but(&mut self, known: &BTreeSet<ContainerId>) {
+        for runs in [&mut self.replaced, &mut self.condemned, &mut self.post_start] {
+            runs.retain(|id| known.contains(id));
+        }
     }
 
     /// The record of one pod.

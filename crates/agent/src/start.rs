@@ -21,6 +21,7 @@ use crate::container_config::{ContainerParts, container_config, sandbox_config};
 use crate::desired::{DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environment};
 use crate::events::EventSubject;
+use crate::health::has_post_start;
 use crate::images::{ImageNeed, ImageProblem, complain, need_of};
 use crate::observation::PodObservation;
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
@@ -106,7 +107,12 @@ impl PodWorker {
         self.volume_failure = None;
         let mut done = actions.run_sandbox.is_some();
         for start in &actions.start {
-            done |= self.start_container(desired, &sandbox, start, &planned).await?;
+            let started = self.start_container(desired, &sandbox, start, &planned).await?;
+            done |= started;
+            if started && desired.container(&start.name).is_some_and(has_post_start) {
+                // The rest waits for its hook.
+                break;
+            }
         }
         Ok((done, None))
     }
@@ -420,6 +426,10 @@ impl PodWorker {
             }
         };
         self.shared.events.normal(subject.clone(), "Created", "Container created");
+        if has_post_start(container) {
+            let id = id.clone();
+            self.save_record(|record| record.post_start.extend([id])).await?;
+        }
         if let Err(error) = runtime.start_container(&id).await {
             let message = chain(&error);
             self.failed(desired, container, FailureKind::Other, "RunContainerError", message, START_AGAIN, now);
@@ -505,6 +515,20 @@ impl PodWorker {
         self.failures.insert(name, failure);
     }
 
+    /// A container that was ended since its postStart hook failed waits as one that could not be started.
+    pub(crate) fn post_start_failed(&mut self, desired: &DesiredPod, name: &ContainerName, message: String, now: Now) {
+        let image = desired.container(name).map(image_of).unwrap_or_default().to_owned();
+        let failure = StartFailure {
+            kind: FailureKind::Other,
+            image,
+            waiting: Waiting { reason: "PostStartHookError", message },
+            not_before: now.boot.after(START_AGAIN),
+            back_off: None,
+            pull_error: None,
+        };
+        self.failures.insert(name.clone(), failure);
+    }
+
     fn objects(&self) -> StoredConfigObjects<'_> {
         StoredConfigObjects { store: &self.shared.store, namespace: &self.pod.pod_namespace }
     }
@@ -553,7 +577,7 @@ fn mounts_of(
     volume_mounts(container, planned, directory, &variables).map_err(|error| (FailureKind::Other, error))
 }
 
-fn pod_addresses(sandbox: Option<&PodSandboxStatus>, desired: &DesiredPod, node: &[IpAddr]) -> Vec<IpAddr> {
+pub(crate) fn pod_addresses(sandbox: Option<&PodSandboxStatus>, desired: &DesiredPod, node: &[IpAddr]) -> Vec<IpAddr> {
     match sandbox {
         Some(_) if desired.host_network() => node.to_vec(),
         Some(sandbox) => sandbox.addresses.clone(),

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spec::{ContainerId, ContainerName};
+use spec::ContainerName;
 use store::{Change, WriteError};
 
-use crate::actions::{PodActions, PodLifecycle, StopCause, StopContainer, containers_to_end};
+use crate::actions::{PodLifecycle, StopContainer, containers_to_end};
 use crate::agent::pod_key;
 use crate::clock::{BootTime, Now};
-use crate::desired::{ContainerKind, DesiredPod};
+use crate::desired::DesiredPod;
 use crate::directories::remove_tree;
 use crate::events::EventSubject;
 use crate::observation::PodObservation;
@@ -61,57 +61,29 @@ impl PodWorker {
             return Ok(Next::Again);
         }
         let in_time = now.boot < deadline;
-        let (waiting, turn): (Vec<_>, Vec<_>) = stop.iter().partition(|stop| in_time && !stop.after.is_empty());
-        for container in &waiting {
-            self.announce_stop(desired, container);
+        if let Some(desired) = desired {
+            // All of them, also of those whose turn comes later (kubelet, `killContainer`).
+            for container in &stop {
+                self.announce_stop(desired, container);
+                if in_time {
+                    self.begin_pre_stop(desired, observed, &container.id, &container.name);
+                }
+            }
         }
-        for container in turn {
-            self.stop_container(desired, container, deadline, now);
+        for container in stop.iter().filter(|stop| !in_time || stop.after.is_empty()) {
+            self.stop_after_hook(container, deadline, now);
         }
+        let waits = in_time && stop.iter().any(|stop| !stop.after.is_empty() || self.hooks.holds_back_stop(&stop.id));
         if let Some(desired) = desired {
             // What has ended meanwhile is told while the rest is still ending.
             self.publish(&Arc::new(desired.clone()), observed, &BTreeMap::new(), false).await?;
         }
         let retry = self.stop_failures.values().map(|failed| failed.after(STOP_RETRY));
-        Ok(Next::Wait(retry.chain(waiting.first().map(|_| deadline)).min()))
-    }
-
-    /// Stops the containers that are to be started anew. That they were is remembered before: with `Never` nothing else
-    /// would tell that they may start again.
-    pub(crate) async fn stop_replaced(
-        &mut self,
-        desired: &DesiredPod,
-        actions: &PodActions,
-        now: Now,
-    ) -> Result<bool, PassError> {
-        let new: Vec<_> = actions.stop.iter().filter(|stop| !self.stopping.contains_key(&stop.id)).collect();
-        if new.is_empty() {
-            return Ok(false);
-        }
-        let ids: Vec<ContainerId> =
-            new.iter().filter(|stop| stop.cause.replaces()).map(|stop| stop.id.clone()).collect();
-        let condemned: Vec<ContainerId> =
-            new.iter().filter(|stop| !stop.cause.replaces()).map(|stop| stop.id.clone()).collect();
-        self.save_record(|record| {
-            record.replaced.extend(ids);
-            record.condemned.extend(condemned);
-        })
-        .await?;
-        let deadline = now.boot.after(grace_of(desired));
-        for container in new {
-            self.stop_container(Some(desired), container, deadline, now);
-        }
-        Ok(true)
+        Ok(Next::Wait(retry.chain(waits.then_some(deadline)).min()))
     }
 
     /// Asks the runtime in the background, once for each nearer deadline.
-    fn stop_container(
-        &mut self,
-        desired: Option<&DesiredPod>,
-        container: &StopContainer,
-        deadline: BootTime,
-        now: Now,
-    ) {
+    pub(crate) fn stop_container(&mut self, container: &StopContainer, deadline: BootTime, now: Now) {
         let asked = self.stopping.get(&container.id).copied();
         let failed = self.stop_failures.get(&container.id);
         if asked.is_some_and(|asked| asked <= deadline)
@@ -119,7 +91,6 @@ impl PodWorker {
         {
             return;
         }
-        self.announce_stop(desired, container);
         self.stopping.insert(container.id.clone(), deadline);
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
@@ -127,25 +98,6 @@ impl PodWorker {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)
         });
-    }
-
-    /// Tells once of each run that it is being ended, also of one that still waits for its turn.
-    fn announce_stop(&mut self, desired: Option<&DesiredPod>, container: &StopContainer) {
-        let Some(desired) = desired else { return };
-        if !self.announced_stops.insert(container.id.clone()) {
-            return;
-        }
-        let name = &container.name;
-        let message = match container.cause {
-            StopCause::PodEnds => format!("Stopping container {name}"),
-            StopCause::DefinitionChanged => match desired.kind_of(name) {
-                Some(ContainerKind::Sidecar | ContainerKind::Init) => {
-                    format!("Init container {name} definition changed")
-                }
-                Some(ContainerKind::App) | None => format!("Container {name} definition changed, will be restarted"),
-            },
-        };
-        self.shared.events.normal(EventSubject::container(desired, name), "Killing", message);
     }
 
     /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs.

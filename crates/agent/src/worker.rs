@@ -21,7 +21,10 @@ use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
 use crate::ending::Active;
 use crate::events::EventSubject;
+use crate::hooks::{Joined, PodHooks};
+use crate::kills::Kill;
 use crate::observation::{PodObservation, is_running, remembered_runs};
+use crate::probes::PodProbes;
 use crate::pulls::PullForStart;
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
@@ -104,6 +107,12 @@ pub(crate) struct PodWorker {
     /// When a stop failed: it is not asked for again at once.
     pub(crate) stop_failures: HashMap<ContainerId, BootTime>,
     pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
+    /// Containers that are ended while the pod lives on.
+    pub(crate) kills: BTreeMap<ContainerId, Kill>,
+    pub(crate) probes: PodProbes,
+    pub(crate) hooks: PodHooks,
+    /// What woke the worker, for its next pass.
+    hook_ended: Option<Joined>,
     pub(crate) scheduled_announced: bool,
     /// Whether the pod has its room on the node.
     pub(crate) admitted: bool,
@@ -140,6 +149,10 @@ impl PodWorker {
             announced_stops: HashSet::new(),
             stop_failures: HashMap::new(),
             stops: JoinSet::new(),
+            kills: BTreeMap::new(),
+            probes: PodProbes::default(),
+            hooks: PodHooks::default(),
+            hook_ended: None,
             scheduled_announced: false,
             admitted: false,
             cleaned: false,
@@ -188,6 +201,7 @@ impl PodWorker {
             () = self.wake.notified() => {}
             () = timer => {}
             Some(stopped) = self.stops.join_next() => self.note_stopped(stopped),
+            Some(ended) = self.hooks.join_next() => self.hook_ended = Some(ended),
         }
     }
 
@@ -213,6 +227,10 @@ impl PodWorker {
         if self.record.is_none() {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
+        while let Some(ended) = self.hook_ended.take().or_else(|| self.hooks.try_join_next()) {
+            self.note_hook(ended);
+        }
+        self.settle_hooks().await?;
         let now = self.shared.clock.now();
         self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
@@ -279,6 +297,9 @@ impl PodWorker {
             observed.replaced.clone_from(&record.replaced);
             observed.condemned.clone_from(&record.condemned);
         }
+        if let Some(desired) = self.desired.clone() {
+            self.find_out(&desired, &mut observed, now);
+        }
         let known = Self::known_runs(&observed);
         self.stopping.retain(|id, _| known.contains(id));
         self.announced_stops.retain(|id| known.contains(id));
@@ -330,9 +351,13 @@ impl PodWorker {
             return Ok(Next::Again);
         }
         self.announce_back_offs(desired, &observed, &actions);
-        let stopped = self.stop_replaced(desired, &actions, now).await?;
+        let stopped = self.stop_replaced(desired, &observed, &actions, now).await?;
         let discarded = self.discard(&actions).await?;
-        let (started, retry_at) = self.start(desired, &observed, &actions, now).await?;
+        let (started, retry_at) = if observed.in_post_start.is_empty() {
+            self.start(desired, &observed, &actions, now).await?
+        } else {
+            (false, None)
+        };
         if stopped || discarded || started {
             return Ok(Next::Again);
         }
@@ -340,8 +365,11 @@ impl PodWorker {
         self.publish(desired, &observed, &self.waiting(desired, &actions), false).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
         let failures = failures.collect::<Vec<_>>();
+        let hooked = self.kills.values().filter(|kill| self.hooks.holds_back_stop(kill.id())).map(|kill| kill.deadline);
+        let hooked = hooked.collect::<Vec<_>>();
         let end = self.active_deadline(desired, now);
-        Ok(Next::Wait(failures.into_iter().chain(actions.look_again).chain(retry_at).chain(end).min()))
+        let times = failures.into_iter().chain(hooked).chain(actions.look_again).chain(retry_at).chain(end);
+        Ok(Next::Wait(times.min()))
     }
 
     /// Why containers wait, for the status.

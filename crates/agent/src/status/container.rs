@@ -33,7 +33,7 @@ fn container_status(
 ) -> core::ContainerStatus {
     let name = ContainerName::new(&container.name);
     let stored = stored_status(desired, &name);
-    let mut runs = observed.runs(&name).filter(|run| run.state != ContainerState::Created).peekable();
+    let mut runs = observed.runs(&name).filter(|run| observed.is_shown(run)).peekable();
     let mut status = core::ContainerStatus {
         name: container.name.clone(),
         image: image_of(container).to_owned(),
@@ -57,7 +57,9 @@ fn container_status(
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
     if !running {
         let run = observed.latest_run(&name);
-        wait_if_it_will_run(&mut status, desired, kind, container, run, inputs.waiting.get(&name));
+        // While a hook is under way, or the end that its failure brings, nothing else is told of the container.
+        let waiting = inputs.waiting.get(&name).filter(|_| !matches!(run, LatestRun::Running(_)));
+        wait_if_it_will_run(&mut status, desired, kind, container, run, waiting);
     }
     let done = exit_code(status.state.as_ref()) == Some(0);
     let run = observed.runs(&name).next();
@@ -171,8 +173,8 @@ fn wait_if_it_will_run(
         return;
     }
     let will_run = match run {
-        LatestRun::Never | LatestRun::Created(_) => true,
-        LatestRun::Running(_) => false,
+        // Of one that runs and is not shown the postStart hook has not returned.
+        LatestRun::Never | LatestRun::Created(_) | LatestRun::Running(_) => true,
         LatestRun::Exited { exit_code, .. } => match kind {
             ContainerKind::Init => exit_code != 0 && starts_again(desired, kind, container, exit_code),
             ContainerKind::Sidecar | ContainerKind::App => starts_again(desired, kind, container, exit_code),

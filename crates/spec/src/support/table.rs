@@ -154,10 +154,10 @@ const CONTAINER: &[Row] = &[
     items("restartPolicyRules", RESTART_RULE),
     items("volumeMounts", VOLUME_MOUNT),
     no("volumeDevices"),
-    no("livenessProbe"),
-    no("readinessProbe"),
-    no("startupProbe"),
-    no("lifecycle"),
+    fields("livenessProbe", PROBE),
+    fields("readinessProbe", PROBE),
+    fields("startupProbe", PROBE),
+    fields("lifecycle", &[fields("postStart", HOOK), fields("preStop", HOOK), no("stopSignal")]),
     yes("terminationMessagePath", ""),
     yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
     fields("securityContext", SECURITY_CONTEXT),
@@ -168,6 +168,40 @@ const CONTAINER: &[Row] = &[
 
 const RESTART_RULE: &[Row] =
     &[only("action", &[Word::Text("Restart")], ""), fields("exitCodes", &[yes("operator", ""), yes("values", "")])];
+
+const PROBE: &[Row] = &[
+    fields("exec", COMMAND),
+    fields("httpGet", HTTP_GET),
+    fields("tcpSocket", TCP_SOCKET),
+    fields("grpc", &[yes("port", ""), yes("service", ""), no("mode")]),
+    yes("initialDelaySeconds", "from the start of the container"),
+    yes("periodSeconds", ""),
+    yes("timeoutSeconds", ""),
+    yes("successThreshold", ""),
+    yes("failureThreshold", ""),
+    yes("terminationGracePeriodSeconds", "not for readiness"),
+];
+
+const HOOK: &[Row] = &[
+    fields("exec", COMMAND),
+    fields("httpGet", HTTP_GET),
+    fields("sleep", &[yes("seconds", "")]),
+    Row { field: "tcpSocket", support: Support::Fields(TCP_SOCKET), note: "fails when it is run, as in Kubernetes" },
+];
+
+const COMMAND: &[Row] = &[yes("command", "run as the container's user; its output is bounded")];
+
+const HTTP_GET: &[Row] = &[
+    yes("host", "asked from the machine, not from inside the Pod"),
+    yes("port", "a number, or the name of a port of the same container"),
+    yes("path", ""),
+    yes("scheme", "`HTTPS` asks for no certificate"),
+    items("httpHeaders", &[yes("name", ""), yes("value", "")]),
+    no("protocol"),
+];
+
+const TCP_SOCKET: &[Row] =
+    &[yes("host", "asked from the machine, not from inside the Pod"), yes("port", "a number or a name")];
 
 const ENV: &[Row] =
     &[yes("name", ""), yes("value", "`$(VAR)` sees the variables before it"), fields("valueFrom", VALUE_FROM)];

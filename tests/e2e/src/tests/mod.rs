@@ -37,6 +37,7 @@ mod life;
 mod logs;
 mod namespaces;
 mod network;
+mod probes;
 mod refused;
 mod registry;
 mod resources;
@@ -62,6 +63,7 @@ pub const ALL: &[&[Test]] = &[
     logs::TESTS,
     namespaces::TESTS,
     network::TESTS,
+    probes::TESTS,
     refused::TESTS,
     registry::TESTS,
     resources::TESTS,
