@@ -28,9 +28,9 @@ mod handlers;
 mod health;
 mod hooks;
 mod images;
+mod kills;
 #[cfg(test)]
 mod life_tests;
-mod kills;
 mod logs;
 mod node;
 mod observation;

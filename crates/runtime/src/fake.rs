@@ -412,12 +412,7 @@ impl Runtime for FakeRuntime {
         result
     }
 
-    async fn stop_container(
-        &self,
-        id: &ContainerId,
-        signal: Option<i32>,
-        grace: Duration,
-    ) -> Result<(), RuntimeError> {
+    async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<(), RuntimeError> {
         self.gate().await;
         self.note_signal(id, signal);
         let asked = tokio::time::Instant::now() + grace;

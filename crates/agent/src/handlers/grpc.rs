@@ -33,7 +33,9 @@ pub(crate) struct GrpcCheck {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GrpcFailure {
     /// There is no connection.
-    #[error("error: failed to connect service at {address:?}: connection error: desc = \"transport: Error while dialing: {cause}\"")]
+    #[error(
+        "error: failed to connect service at {address:?}: connection error: desc = \"transport: Error while dialing: {cause}\""
+    )]
     Dial {
         /// Host and port.
         address: String,
@@ -209,9 +211,23 @@ fn status_name(status: u64) -> &'static str {
 /// grpc-go's names of the status codes.
 fn code_name(status: &str) -> &str {
     const NAMES: [&str; 17] = [
-        "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-        "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-        "Internal", "Unavailable", "DataLoss", "Unauthenticated",
+        "OK",
+        "Canceled",
+        "Unknown",
+        "InvalidArgument",
+        "DeadlineExceeded",
+        "NotFound",
+        "AlreadyExists",
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+        "Internal",
+        "Unavailable",
+        "DataLoss",
+        "Unauthenticated",
     ];
     status.parse::<usize>().ok().and_then(|code| NAMES.get(code).copied()).unwrap_or(status)
 }

@@ -168,9 +168,8 @@ async fn exchange(url: &Url, headers: &HeaderMap) -> Result<Exchanged, HttpCause
 fn request(url: &Url, headers: &HeaderMap) -> Result<Request<Empty<Bytes>>, HttpCause> {
     let unsendable = |error: &dyn std::fmt::Display| HttpCause::Exchange(error.to_string());
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let mut request = Request::get(format!("{}{query}", url.path()))
-        .body(Empty::new())
-        .map_err(|error| unsendable(&error))?;
+    let mut request =
+        Request::get(format!("{}{query}", url.path())).body(Empty::new()).map_err(|error| unsendable(&error))?;
     request.headers_mut().clone_from(headers);
     if !headers.contains_key(HOST) {
         let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();

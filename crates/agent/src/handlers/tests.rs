@@ -320,7 +320,9 @@ async fn a_grpc_server_is_healthy_if_it_serves() {
         (
             "12",
             b"",
-            Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): no such thing"),
+            Err(
+                "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): no such thing",
+            ),
         ),
         ("0", b"\0\0\0\0\x09\x08\x01", Err("error: health rpc probe failed: the answer is no HealthCheckResponse")),
     ];

@@ -26,12 +26,7 @@ pub(crate) enum Outcome {
 }
 
 /// Tries once, and again if that failed for a reason of our own.
-pub(crate) async fn attempt(
-    runtime: &dyn Runtime,
-    id: &ContainerId,
-    action: &Action,
-    timeout: Duration,
-) -> Outcome {
+pub(crate) async fn attempt(runtime: &dyn Runtime, id: &ContainerId, action: &Action, timeout: Duration) -> Outcome {
     let mut outcome = once(runtime, id, action, timeout).await;
     for _ in 1..TRIES {
         match outcome {
@@ -54,7 +49,9 @@ async fn once(runtime: &dyn Runtime, id: &ContainerId, action: &Action, timeout:
         Action::Tcp { host, port } => match tokio::time::timeout(timeout, crate::handlers::dial(host, *port)).await {
             Ok(Ok(_connection)) => Outcome::Success,
             Ok(Err(error)) => not_dialled(&error, error.to_string()),
-            Err(_elapsed) => Outcome::Failure(format!("dial tcp {}: i/o timeout", crate::handlers::address(host, *port))),
+            Err(_elapsed) => {
+                Outcome::Failure(format!("dial tcp {}: i/o timeout", crate::handlers::address(host, *port)))
+            }
         },
         Action::Grpc(check) => grpc(check, timeout).await,
         // Validation knows no such probe.

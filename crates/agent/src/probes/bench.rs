@@ -84,14 +84,8 @@ async fn a_thousand_pods_with_http_probes_each_ten_seconds() {
     let (events, _writer) = EventRecorder::start(store, clock, "edge".to_owned());
     let runtime: Arc<dyn Runtime> = Arc::new(FakeRuntime::new("/nonexistent", move || now));
     let wake = Arc::new(Notify::new());
-    let context = ProbeContext {
-        runtime: &runtime,
-        events: &events,
-        wake: &wake,
-        now,
-        daemon_started: now,
-        address: None,
-    };
+    let context =
+        ProbeContext { runtime: &runtime, events: &events, wake: &wake, now, daemon_started: now, address: None };
     let before = resident_kilobytes();
     let mut all = Vec::new();
     for number in 0..PODS {

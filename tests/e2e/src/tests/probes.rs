@@ -84,7 +84,8 @@ fn a_hook_that_hangs_spends_the_grace_period(node: &mut TestNode) {
     // One second for the hook, and two for a program that does not hear the signal.
     assert!(took >= std::time::Duration::from_millis(2900), "{took:?}");
     assert!(took < limit(15), "{took:?}");
-    let left: Vec<_> = node.processes().into_iter().filter(|process| process.command_line.contains("1234567")).collect();
+    let left: Vec<_> =
+        node.processes().into_iter().filter(|process| process.command_line.contains("1234567")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
