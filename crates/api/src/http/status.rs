@@ -6,6 +6,7 @@ use serde::Serialize;
 use spec::validation::{FieldError, FieldReason};
 
 use crate::kinds::Kind;
+use crate::ownership::Conflicts;
 
 /// An error on its way to a client. Each constructor is one row of apimachinery's `pkg/api/errors`.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +119,18 @@ impl ApiError {
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified());
         Self::plain(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
+    }
+
+    /// 409 of an apply: others own what it would change.
+    pub fn apply_conflict(conflicts: &Conflicts) -> Self {
+        let mut error = Self::plain(StatusCode::CONFLICT, "Conflict", conflicts.to_string());
+        let causes = conflicts.each().map(|(manager, field)| Cause {
+            reason: "FieldManagerConflict",
+            message: format!("conflict with {}", manager.describe()),
+            field,
+        });
+        error.details = Some(Box::new(Details { causes: causes.collect(), ..Details::default() }));
+        error
     }
 
     /// 403: understood, but refused.

@@ -1,25 +1,10 @@
-//! Which lists a strategic merge patch merges, and by which key: `x-kubernetes-patch-merge-key` of Kubernetes' types.
+//! Which lists a strategic merge patch merges, and by which key.
+
+use crate::schema::{self, Key, Shape, TypeName};
 
 /// A type whose fields matter to a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
-    /// A whole object of this kind.
-    Object(&'static str),
-    /// Its metadata.
-    ObjectMeta,
-    /// Also of a template.
-    PodSpec,
-    /// App, init and ephemeral containers.
-    Container,
-    /// Status of a Pod.
-    PodStatus,
-    /// Status of a Node.
-    NodeStatus,
-    /// A status with conditions and no other list to merge.
-    Status,
-    /// Nothing below it is a list to merge.
-    Plain,
-}
+pub struct Type(pub TypeName);
 
 /// How a list is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,30 +20,20 @@ pub enum ListRule {
 impl Type {
     /// The type of a field, and how it is merged if it is a list.
     pub fn field(self, field: &str) -> (ListRule, Self) {
-        use ListRule::{ByKey, Replace, Set};
-        match (self, field) {
-            (Self::Object(_), "metadata") => (Replace, Self::ObjectMeta),
-            (Self::Object("Pod"), "spec") => (Replace, Self::PodSpec),
-            (Self::Object("Pod"), "status") => (Replace, Self::PodStatus),
-            (Self::Object("Node"), "status") => (Replace, Self::NodeStatus),
-            (Self::Object(_), "status") => (Replace, Self::Status),
-            (Self::ObjectMeta, "ownerReferences") => (ByKey("uid"), Self::Plain),
-            (Self::ObjectMeta, "finalizers") => (Set, Self::Plain),
-            (Self::PodSpec, "containers" | "initContainers" | "ephemeralContainers") => {
-                (ByKey("name"), Self::Container)
+        match schema::field(self.0, field) {
+            Shape::Whole => (ListRule::Replace, Self("")),
+            Shape::Struct(below) | Shape::Map(below) => (ListRule::Replace, Self(below.of)),
+            Shape::List { patch, items, .. } => {
+                let rule = match patch {
+                    schema::ListRule::Whole => ListRule::Replace,
+                    schema::ListRule::Set => ListRule::Set,
+                    schema::ListRule::Keys(keys) => match keys.as_slice() {
+                        [Key { name, .. }, ..] => ListRule::ByKey(name),
+                        [] => ListRule::Replace,
+                    },
+                };
+                (rule, Self(items.of))
             }
-            (Self::PodSpec, "volumes" | "imagePullSecrets" | "schedulingGates" | "resourceClaims")
-            | (Self::Container, "env")
-            | (Self::PodStatus, "resourceClaimStatuses") => (ByKey("name"), Self::Plain),
-            (Self::PodSpec, "hostAliases") | (Self::PodStatus, "podIPs" | "hostIPs") => (ByKey("ip"), Self::Plain),
-            (Self::PodSpec, "topologySpreadConstraints") => (ByKey("topologyKey"), Self::Plain),
-            (Self::Container, "ports") => (ByKey("containerPort"), Self::Plain),
-            (Self::Container, "volumeMounts") => (ByKey("mountPath"), Self::Plain),
-            (Self::Container, "volumeDevices") => (ByKey("devicePath"), Self::Plain),
-            (Self::NodeStatus, "addresses") | (Self::NodeStatus | Self::PodStatus | Self::Status, "conditions") => {
-                (ByKey("type"), Self::Plain)
-            }
-            _ => (Replace, Self::Plain),
         }
     }
 }

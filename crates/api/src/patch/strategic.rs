@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::patch::keys::{ListRule, Type};
 use crate::patch::order::{arrange, identity};
+use crate::schema::TypeName;
 
 /// Why a patch cannot be applied.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,10 +30,10 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 const SET_ORDER: &str = "$setElementOrder/";
 
-/// Merges `patch` into an object of `kind`. No directive survives in the object.
-pub fn merge(kind: &'static str, object: &mut Value, patch: &Value) -> Result<(), StrategicMergeError> {
+/// Merges `patch` into an object of this type. No directive survives in the object.
+pub fn merge(of: TypeName, object: &mut Value, patch: &Value) -> Result<(), StrategicMergeError> {
     match (object.as_object_mut(), patch.as_object()) {
-        (Some(object), Some(patch)) => merge_map(Type::Object(kind), object, patch),
+        (Some(object), Some(patch)) => merge_map(Type(of), object, patch),
         _ => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! The whole server on a unix socket in a temporary directory, with a real store.
 
+mod applying;
 mod deleting;
 mod discovering;
 mod doors;

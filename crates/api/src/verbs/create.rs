@@ -16,12 +16,19 @@ use crate::render::encode;
 use crate::verbs::admit::admit;
 use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::WriteOptions;
+use crate::verbs::owners::{Owners, write_owners};
+use crate::verbs::update::Part;
 
 /// How often a generated name is drawn anew when it is taken, as upstream.
 const NAME_DRAWS: usize = 8;
 
 /// Stores the object and answers 201.
-pub async fn create(call: &Call, mut object: Value) -> Result<Reply, ApiError> {
+pub async fn create(call: &Call, object: Value) -> Result<Reply, ApiError> {
+    create_owned(call, object, Owners::ByChange).await
+}
+
+/// The same with a word about who owns its fields.
+pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Result<Reply, ApiError> {
     let renderer = call.renderer()?;
     let options = WriteOptions::parse(&call.query)?;
     metadata::check_type(call, &mut object)?;
@@ -34,7 +41,8 @@ pub async fn create(call: &Call, mut object: Value) -> Result<Reply, ApiError> {
         let mut candidate = object.clone();
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
-        let (admitted, warnings) = admit(call, candidate, None, options.unknown)?;
+        let (mut admitted, warnings) = admit(call, candidate, None, options.unknown)?;
+        write_owners(call, Part::Main, None, &mut admitted, None, owners.clone())?;
         let stored = if options.dry_run { imagine(call, &name, admitted) } else { store(call, &name, admitted).await };
         let (value, json) = match stored {
             Ok(stored) => stored,

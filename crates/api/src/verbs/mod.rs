@@ -1,6 +1,7 @@
 //! The verbs, one module each, generic over the kinds.
 
 mod admit;
+mod apply;
 mod cascade;
 mod create;
 mod delete;
@@ -9,6 +10,7 @@ mod get;
 mod list;
 pub mod metadata;
 mod options;
+mod owners;
 mod page;
 mod patch;
 mod update;

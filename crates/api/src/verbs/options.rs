@@ -1,5 +1,9 @@
 //! Parameters of writes: dry run, and what to do with unknown fields.
 
+use serde_json::Value;
+use spec::validation::{FieldError, FieldReason};
+
+use crate::context::Call;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 
@@ -37,6 +41,22 @@ impl WriteOptions {
         }
         Ok(Self { dry_run: dry_run(query)?, unknown })
     }
+}
+
+/// Who writes: `fieldManager`, else the program that the User-Agent names.
+pub fn field_manager(call: &Call) -> String {
+    if let Some(manager) = call.query.get("fieldManager") {
+        return manager.to_owned();
+    }
+    let agent = call.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let program = agent.split('/').next().unwrap_or_default();
+    if program.is_empty() { "unknown".to_owned() } else { program.chars().take(128).collect() }
+}
+
+/// 422 of a parameter of patch.
+pub fn patch_option(field: &str, reason: FieldReason, detail: &str) -> ApiError {
+    let error = FieldError { field: field.to_owned(), reason, value: Value::Null, detail: detail.to_owned() };
+    ApiError::invalid("PatchOptions", "meta.k8s.io", "", &[error], "PatchOptions")
 }
 
 /// `dryRun=All`.

@@ -3,16 +3,19 @@
 use bytes::Bytes;
 use json_patch::{Patch, PatchErrorKind};
 use serde_json::Value;
+use spec::validation::FieldReason;
 
 use crate::context::Call;
 use crate::http::body::{self, media_type};
 use crate::http::reply::Reply;
 use crate::http::status::ApiError;
 use crate::patch::strategic;
-use crate::verbs::update::{Part, revise};
+use crate::verbs::apply::apply;
+use crate::verbs::options::patch_option;
+use crate::verbs::update::{Next, Part, revise};
 
 /// What a patch may be written in.
-const TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json";
+const TYPES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 /// As upstream: more operations would keep the server busy for nothing.
 const MAX_OPERATIONS: usize = 10_000;
@@ -29,8 +32,14 @@ enum Change {
 
 /// Applies the patch to the present object and stores the outcome.
 pub async fn patch(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Reply, ApiError> {
+    if media_type(&call.headers) == "application/apply-patch+yaml" {
+        return apply(call, name, part, bytes).await;
+    }
+    if call.query.get("force").is_some() {
+        return Err(patch_option("force", FieldReason::Forbidden, "may not be specified for non-apply patch"));
+    }
     let change = Change::decode(call, bytes)?;
-    revise(call, name, part, |present| change.apply(call, present)).await
+    revise(call, name, part, |present| change.apply(call, present).map(Next::changed)).await
 }
 
 impl Change {
@@ -61,7 +70,7 @@ impl Change {
                 _ => ApiError::unprocessable(format!("the JSON patch cannot be applied: {error}")),
             })?,
             Self::Merge(patch) => json_patch::merge(&mut next, patch),
-            Self::Strategic(patch) => strategic::merge(call.kind.kind, &mut next, patch)
+            Self::Strategic(patch) => strategic::merge(call.kind.type_name(), &mut next, patch)
                 .map_err(|error| ApiError::bad_request(format!("the patch cannot be applied: {error}")))?,
         }
         Ok(next)

@@ -12,6 +12,7 @@ use crate::render::encode;
 use crate::verbs::admit::admit;
 use crate::verbs::metadata;
 use crate::verbs::options::WriteOptions;
+use crate::verbs::owners::{Owners, take_owners, write_owners};
 
 /// How often a change without a lock of the client's is tried again when another write comes between.
 const ATTEMPTS: usize = 8;
@@ -28,7 +29,22 @@ pub enum Part {
 /// Replaces the object by the body.
 pub async fn update(call: &Call, name: &str, part: Part, mut object: Value) -> Result<Reply, ApiError> {
     metadata::check_type(call, &mut object)?;
-    revise(call, name, part, |_present| Ok(object.clone())).await
+    revise(call, name, part, |_present| Ok(Next::changed(object.clone()))).await
+}
+
+/// What an object is to become.
+pub struct Next {
+    /// The object.
+    pub object: Value,
+    /// Who owns its fields then.
+    pub owners: Owners,
+}
+
+impl Next {
+    /// An object that the client has changed.
+    pub fn changed(object: Value) -> Self {
+        Self { object, owners: Owners::ByChange }
+    }
 }
 
 /// Why a write has to be thought over.
@@ -43,17 +59,19 @@ pub async fn revise(
     call: &Call,
     name: &str,
     part: Part,
-    change: impl Fn(&Value) -> Result<Value, ApiError>,
+    change: impl Fn(&Value) -> Result<Next, ApiError>,
 ) -> Result<Reply, ApiError> {
     let renderer = call.renderer()?;
     let options = WriteOptions::parse(&call.query)?;
     for _ in 0..ATTEMPTS {
         let present = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
-        let mut wanted = change(&call.kind.shown(&present.value))?;
+        let Next { object: mut wanted, owners } = change(&call.kind.shown(&present.value))?;
+        let given = take_owners(&mut wanted);
         check_identity(call, name, &present.value, &mut wanted)?;
         let inherited = inherit(&present.value, wanted, part)?;
         let (mut next, warnings) = admit(call, inherited, Some(&present.value), options.unknown)?;
         count_generation(call, &present.value, &mut next)?;
+        write_owners(call, part, Some(&present.value), &mut next, given.as_ref(), owners)?;
         let (value, json) = if options.dry_run {
             (std::sync::Arc::new(next.clone()), encode(&next))
         } else {
@@ -96,9 +114,7 @@ fn check_identity(call: &Call, name: &str, present: &Value, wanted: &mut Value) 
 fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiError> {
     let old = present.get("metadata");
     let metadata = metadata::of(&mut wanted)?;
-    for field in ["selfLink", "managedFields"] {
-        metadata.remove(field);
-    }
+    metadata.remove("selfLink");
     let kept = ["uid", "creationTimestamp", "resourceVersion", "generation"];
     for field in kept.into_iter().chain(["deletionTimestamp", "deletionGracePeriodSeconds"]) {
         match old.and_then(|old| old.get(field)) {

@@ -1,0 +1,192 @@
+//! Server-side apply and `managedFields`: who owns which field, and what follows from it (KEP-555; structured-merge-diff,
+//! `merge`).
+//!
+//! All here works on objects without what the server itself keeps in `metadata`.
+
+mod managers;
+mod set;
+mod typed;
+
+use serde_json::{Map, Value, json};
+
+pub use managers::{Manager, Managers};
+pub use set::FieldSet;
+use set::Step;
+pub use typed::{At, ElementError};
+
+use typed::{check_elements, compare, fields_of, merge, remove, with_structs};
+
+/// Fields of `metadata` that nobody owns.
+const NOBODYS: [&str; 8] =
+    ["name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion", "selfLink", "managedFields"];
+
+/// The owner of what an object had before anybody was noted.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Fields that an apply would take from others.
+#[derive(Debug, PartialEq)]
+pub struct Conflicts(pub Vec<(Manager, FieldSet)>);
+
+/// Why an object cannot be applied.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// Others own what it would change.
+    Conflicts(Conflicts),
+    /// Elements of a list cannot be told apart.
+    Element(ElementError),
+}
+
+/// An object without what nobody owns.
+pub fn owned_part(object: &Value) -> Value {
+    let mut part = object.clone();
+    if let Some(fields) = part.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|field, _| !NOBODYS.contains(&field.as_str()));
+        }
+    }
+    part
+}
+
+/// What a new object is compared with: the parts that every object has.
+pub fn nothing() -> Value {
+    json!({"metadata": {}, "spec": {"containers": null}, "status": {}})
+}
+
+/// The fields of an object. `metadata` itself is nobody's.
+fn of_object(object: &Value, at: At) -> FieldSet {
+    let mut fields = fields_of(object, at);
+    let metadata = Step::Field("metadata".to_owned());
+    if let Some(mut below) = fields.below.remove(&metadata) {
+        below.member = false;
+        fields.put(metadata, below);
+    }
+    fields
+}
+
+/// Owners after a manager has changed `old` into `new` by anything but an apply.
+pub fn note_update(old: &Value, new: &Value, at: At, managers: &Managers, manager: &Manager, now: &str) -> Managers {
+    let change = compare(Some(old), Some(new), at);
+    if change.is_empty() {
+        return managers.clone();
+    }
+    let mut next = managers.clone();
+    let taken = change.added.union(&change.modified);
+    next.take(&taken, Some(manager));
+    next.take(&change.removed, None);
+    let own = next.of(manager).union(&taken);
+    next.set(manager, own);
+    next.date(manager, managers, now);
+    next
+}
+
+/// An apply: the object that comes out of it, and its owners then.
+pub struct Apply<'a> {
+    /// The object as it is; `None` makes a new one.
+    pub live: Option<&'a Value>,
+    /// What the manager wants.
+    pub wanted: &'a Value,
+    /// The type of the object.
+    pub at: At,
+    /// The owners as they are.
+    pub managers: Managers,
+    /// Who applies.
+    pub manager: &'a Manager,
+    /// Whether fields are taken from others.
+    pub force: bool,
+    /// Fields that may be taken from others in any case.
+    pub free: FieldSet,
+}
+
+impl Apply<'_> {
+    /// Merges, removes what the manager does not want any more, and looks for conflicts.
+    pub fn run(&self, now: &str) -> Result<(Value, Managers), ApplyError> {
+        check_elements(self.wanted, self.at, "").map_err(ApplyError::Element)?;
+        let empty = Value::Object(Map::new());
+        let live = self.live.unwrap_or(&empty);
+        let before = self.managers_before(live);
+        let wanted_fields = of_object(self.wanted, self.at);
+        let last = before.of(self.manager);
+        let mut next = before.clone();
+        next.set(self.manager, wanted_fields);
+        let merged = merge(live, self.wanted, self.at);
+        let result = self.prune(merged, &next, &last);
+
+        let change = compare(Some(live), Some(&result), self.at);
+        let taken = change.added.union(&change.modified);
+        let conflicts = self.conflicts(&next, &taken);
+        if !self.force && !conflicts.0.is_empty() {
+            return Err(ApplyError::Conflicts(conflicts));
+        }
+        next.take(&taken, Some(self.manager));
+        next.take(&change.removed, None);
+        next.date(self.manager, &before, now);
+        Ok((result, next))
+    }
+
+    /// An object that nobody was noted for belongs to whoever made it.
+    fn managers_before(&self, live: &Value) -> Managers {
+        let mut managers = self.managers.clone();
+        if managers.0.is_empty() && self.live.is_some() {
+            let first = Manager { name: BEFORE_FIRST_APPLY.to_owned(), applies: false, ..self.manager.clone() };
+            managers.set(&first, of_object(live, self.at));
+        }
+        managers
+    }
+
+    /// Takes out what the manager applied last time, has not applied now, and nobody else owns.
+    fn prune(&self, merged: Value, managers: &Managers, last: &FieldSet) -> Value {
+        let at = self.at;
+        let mut gone = with_structs(last, at);
+        for entry in &managers.0 {
+            gone = gone.difference(&with_structs(&entry.fields, at));
+        }
+        let mut pruned = merged;
+        remove(&mut pruned, &gone, at);
+        pruned
+    }
+
+    fn conflicts(&self, managers: &Managers, taken: &FieldSet) -> Conflicts {
+        let others = managers.0.iter().filter(|entry| entry.manager != *self.manager);
+        let conflicts =
+            others.map(|entry| (entry.manager.clone(), entry.fields.intersection(taken).difference(&self.free)));
+        let mut conflicts: Vec<_> = conflicts.filter(|(_, fields)| !fields.is_empty()).collect();
+        conflicts.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Conflicts(conflicts)
+    }
+}
+
+/// The fields of `one` that `other` has with the same values.
+pub fn shared_fields(one: &Value, other: &Value, at: At) -> FieldSet {
+    let change = compare(Some(one), Some(other), at);
+    fields_of(one, at).difference(&change.modified).difference(&change.removed)
+}
+
+impl Conflicts {
+    /// One manager and one path each.
+    pub fn each(&self) -> impl Iterator<Item = (&Manager, String)> {
+        self.0.iter().flat_map(|(manager, fields)| fields.paths().into_iter().map(move |path| (manager, path)))
+    }
+}
+
+impl std::fmt::Display for Conflicts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let each: Vec<(&Manager, String)> = self.each().collect();
+        if let [(manager, path)] = each.as_slice() {
+            return write!(f, "Apply failed with 1 conflict: conflict with {}: {path}", manager.describe());
+        }
+        write!(f, "Apply failed with {} conflicts: ", each.len())?;
+        for (number, (manager, fields)) in self.0.iter().enumerate() {
+            let line = if number == 0 { "" } else { "\n" };
+            write!(f, "{line}conflicts with {}:", manager.describe())?;
+            for path in fields.paths() {
+                write!(f, "\n- {path}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Server-side apply over HTTP, and who is noted as an owner.
+
+use super::*;
+
+impl TestServer {
+    async fn apply(&self, path: &str, manager: &str, query: &str, body: &Value) -> Answer {
+        let path = format!("{path}?fieldManager={manager}{query}");
+        self.ask(request(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string())).await
+    }
+}
+
+fn map(data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": data})
+}
+
+fn owners(object: &Value) -> Vec<(&str, &str, &Value)> {
+    let entries = object["metadata"]["managedFields"].as_array().map_or(&[][..], Vec::as_slice);
+    let text = |entry: &'_ Value, field: &str| -> &'static str {
+        Box::leak(entry[field].as_str().unwrap().to_owned().into_boxed_str())
+    };
+    entries.iter().map(|entry| (text(entry, "manager"), text(entry, "operation"), &entry["fieldsV1"])).collect()
+}
+
+#[tokio::test]
+async fn what_is_applied_is_made_changed_and_given_up() {
+    let server = TestServer::start().await;
+    let path = format!("{MAPS}/m");
+    let made = server.apply(&path, "a", "", &map(&json!({"x": "1", "y": "2"}))).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.message());
+    let fields = json!({"f:data": {"f:x": {}, "f:y": {}}});
+    assert_eq!(owners(&made.json()), [("a", "Apply", &fields)]);
+    let again = server.apply(&path, "a", "", &map(&json!({"x": "1", "y": "2"}))).await;
+    assert_eq!((again.code, again.json()), (StatusCode::OK, made.json()), "no new version");
+
+    let patched = server
+        .patch(&format!("{path}?fieldManager=kubectl-edit"), "merge-patch", &json!({"data": {"x": "9", "z": "3"}}))
+        .await
+        .json();
+    let (kept, edited) = (json!({"f:data": {"f:y": {}}}), json!({"f:data": {"f:x": {}, "f:z": {}}}));
+    assert_eq!(owners(&patched), [("a", "Apply", &kept), ("kubectl-edit", "Update", &edited)]);
+
+    let conflict = server.apply(&path, "a", "", &map(&json!({"x": "1"}))).await;
+    assert_eq!((conflict.code, conflict.json()["reason"].as_str()), (StatusCode::CONFLICT, Some("Conflict")));
+    assert_eq!(conflict.message(), "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: .data.x");
+    assert_eq!(
+        conflict.json()["details"]["causes"],
+        json!([{"reason": "FieldManagerConflict", "message": "conflict with \"kubectl-edit\" using v1", "field": ".data.x"}])
+    );
+    let dry = server.apply(&path, "a", "&force=true&dryRun=All", &map(&json!({"x": "1"}))).await.json();
+    assert_eq!(dry["data"], json!({"x": "1", "z": "3"}));
+    assert_eq!(server.get(&path).await.json(), patched);
+    let forced = server.apply(&path, "a", "&force=true", &map(&json!({"x": "1"}))).await.json();
+    assert_eq!(forced["data"], json!({"x": "1", "z": "3"}), "y is given up, z is another's");
+}
+
+#[tokio::test]
+async fn a_pod_is_applied_by_the_keys_of_its_lists() {
+    let server = TestServer::start().await;
+    let path = format!("{PODS}/p");
+    let mut wanted = pod("p");
+    wanted["spec"]["containers"][0]["image"] = json!("debian:12");
+    let made = server.apply(&path, "a", "", &wanted).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.message());
+    let own =
+        &made.json()["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"]
+            .clone();
+    assert_eq!(own, &json!({".": {}, "f:name": {}, "f:image": {}, "f:command": {}}), "defaults are nobody's");
+    wanted["spec"]["containers"][0]["image"] = json!("debian:13");
+    let changed = server.apply(&path, "a", "", &wanted).await;
+    assert_eq!(changed.json()["spec"]["containers"][0]["image"], "debian:13", "{}", changed.message());
+    wanted["spec"]["hostname"] = json!("h");
+    let refused = server.apply(&path, "a", "", &wanted).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "what may not change stays so");
+
+    let status = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "status": {"conditions": [{"type": "mine", "status": "True"}]}});
+    let of_status = server.apply(&format!("{path}/status"), "c", "", &status).await.json();
+    let entry = &of_status["metadata"]["managedFields"][1];
+    assert_eq!((&entry["manager"], &entry["subresource"]), (&json!("c"), &json!("status")));
+}
+
+#[tokio::test]
+async fn every_write_notes_its_owner() {
+    let server = TestServer::start().await;
+    let path = format!("{MAPS}/m");
+    let mut create = request(Method::POST, MAPS, "application/json", config_map("m").to_string());
+    create.headers_mut().insert("user-agent", "kubectl/v1.36 (linux)".parse().unwrap());
+    let made = server.ask(create).await.json();
+    let own = json!({"f:data": {".": {}, "f:k": {}}});
+    assert_eq!(owners(&made), [("kubectl", "Update", &own)]);
+    // An update that changes nothing changes no owner either.
+    assert_eq!(server.put(&path, &config_map("m")).await.json(), made);
+    // A client may forget all owners; nobody is noted then before the next apply.
+    let forget = json!([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}]);
+    let forgotten = server.patch(&path, "json-patch", &forget).await.json();
+    assert!(owners(&forgotten).is_empty());
+    assert!(owners(&server.patch(&path, "merge-patch", &json!({"data": {"k": "w"}})).await.json()).is_empty());
+    let applied = server.apply(&path, "a", "", &map(&json!({"n": "1"}))).await.json();
+    assert_eq!(owners(&applied).iter().map(|owner| owner.0).collect::<Vec<_>>(), ["a", "before-first-apply"]);
+}
+
+#[tokio::test]
+async fn kubectl_may_go_over_from_its_own_side_to_the_servers() {
+    let server = TestServer::start().await;
+    let mut by_client = map(&json!({"k": "1"}));
+    by_client["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": map(&json!({"k": "1"})).to_string()});
+    server.post(&format!("{MAPS}?fieldManager=kubectl-client-side-apply"), &by_client).await;
+    let path = format!("{MAPS}/m");
+    let other = server.apply(&path, "other", "", &map(&json!({"k": "2"}))).await;
+    assert_eq!(other.code, StatusCode::CONFLICT);
+    let applied = server.apply(&path, "kubectl", "", &map(&json!({"k": "2"}))).await;
+    assert_eq!(applied.code, StatusCode::OK, "{}", applied.message());
+    let last = applied.json()["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(serde_json::from_str::<Value>(&last).unwrap()["data"], json!({"k": "2"}));
+}
+
+#[tokio::test]
+async fn what_cannot_be_applied_is_told() {
+    let server = TestServer::start().await;
+    let path = format!("{MAPS}/m");
+    let nobody =
+        server.ask(request(Method::PATCH, &path, "application/apply-patch+yaml", map(&json!({})).to_string())).await;
+    assert_eq!(
+        nobody.message(),
+        "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+    );
+    let mut managed = map(&json!({}));
+    managed["metadata"]["managedFields"] = json!([]);
+    assert_eq!(server.apply(&path, "a", "", &managed).await.message(), "metadata.managedFields must be nil");
+    let mut twice = pod("p");
+    let container = twice["spec"]["containers"][0].clone();
+    twice["spec"]["containers"].as_array_mut().unwrap().push(container);
+    let refused = server.apply(&format!("{PODS}/p"), "a", "", &twice).await;
+    assert!(refused.message().contains("duplicate entries for key [name=\"main\"]"), "{}", refused.message());
+    server.post(MAPS, &config_map("m")).await;
+    let forced = server.patch(&format!("{path}?force=true"), "merge-patch", &json!({})).await;
+    assert!(
+        forced.message().contains("force: Forbidden: may not be specified for non-apply patch"),
+        "{}",
+        forced.message()
+    );
+    let mut stale = map(&json!({"k": "w"}));
+    stale["metadata"]["resourceVersion"] = json!("1");
+    assert_eq!(server.apply(&path, "a", "&force=true", &stale).await.code, StatusCode::CONFLICT);
+}
