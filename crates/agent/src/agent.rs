@@ -178,7 +178,7 @@ impl Shared {
         let worker = PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake);
         let (shared, uid, stop) = (Arc::clone(self), uid.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            if stop.run_until_cancelled_owned(worker.run()).await.is_some() {
+            if stop.run_until_cancelled_owned(Box::pin(worker.run())).await.is_some() {
                 shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
             }
         });

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use image::{Image, ImageStore};
-use spec::k8s_openapi::api::core::v1::Container;
+use image::{Image, ImageStore, LayerStage, PullProgress};
+use spec::k8s_openapi::api::core::v1::{Container, ImageVolumeSource};
 
 use crate::desired::image_of;
 use crate::status::Waiting;
@@ -30,7 +30,30 @@ pub enum ImageProblem {
     },
 }
 
-/// What is to be done for the image of a container.
+/// An image that is asked for, by a container or by a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedImage {
+    /// As the pod writes it.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub policy: String,
+}
+
+impl From<&Container> for WantedImage {
+    fn from(container: &Container) -> Self {
+        let policy = container.image_pull_policy.clone().unwrap_or_default();
+        Self { image: image_of(container).to_owned(), policy }
+    }
+}
+
+impl From<&ImageVolumeSource> for WantedImage {
+    fn from(source: &ImageVolumeSource) -> Self {
+        let policy = source.pull_policy.clone().unwrap_or_default();
+        Self { image: source.reference.clone().unwrap_or_default(), policy }
+    }
+}
+
+/// What is to be done for an image.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ImageNeed {
     /// It is here and good as it is.
@@ -42,24 +65,24 @@ pub enum ImageNeed {
 }
 
 /// Decides by the pull policy. Without registries, what is here is good enough for `Always`.
-pub fn need_of(images: &ImageStore, container: &Container) -> ImageNeed {
-    let present = match images.resolve(image_of(container)) {
+pub fn need_of(images: &ImageStore, wanted: &WantedImage) -> ImageNeed {
+    let present = match images.resolve(&wanted.image) {
         Ok(present) => present,
         Err(error) => return ImageNeed::Impossible(ImageProblem::InvalidName { message: error.to_string() }),
     };
-    match (container.image_pull_policy.as_deref(), present) {
-        (Some("Always"), _) if images.has_registries() => ImageNeed::Pull,
+    match (wanted.policy.as_str(), present) {
+        ("Always", _) if images.has_registries() => ImageNeed::Pull,
         (_, Some(image)) => ImageNeed::Nothing(Box::new(image)),
-        (Some("Never"), None) => ImageNeed::Impossible(ImageProblem::NeverPull),
+        ("Never", None) => ImageNeed::Impossible(ImageProblem::NeverPull),
         (_, None) => ImageNeed::Pull,
     }
 }
 
 /// The event about an image that is there.
-pub fn present_message(container: &Container) -> String {
-    let image = image_of(container);
-    match container.image_pull_policy.as_deref() {
-        Some("Always") => format!(
+pub fn present_message(wanted: &WantedImage) -> String {
+    let image = &wanted.image;
+    match wanted.policy.as_str() {
+        "Always" => format!(
             "Container image {image:?} already present on machine and used as it is: there is no registry to pull from"
         ),
         _ => format!("Container image {image:?} already present on machine and can be accessed by the pod"),
@@ -67,14 +90,43 @@ pub fn present_message(container: &Container) -> String {
 }
 
 /// The event about an image that came.
-pub fn pulled_message(container: &Container, took: Duration, size: u64) -> String {
-    let (image, took) = (image_of(container), go_duration_exact(took));
+pub fn pulled_message(wanted: &WantedImage, took: Duration, size: u64) -> String {
+    let (image, took) = (&wanted.image, go_duration_exact(took));
     format!("Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes.")
 }
 
+/// What came of a pull that failed, with the way out if the image is here all the same: it was loaded, and `Always` asks
+/// the registry for it, as on Kubernetes.
+pub fn pull_failure(images: &ImageStore, wanted: &WantedImage, error: String) -> String {
+    let image = &wanted.image;
+    if wanted.policy != "Always" || !matches!(images.resolve(image), Ok(Some(_))) {
+        return error;
+    }
+    format!(
+        "{error}; image {image:?} is on this machine, but imagePullPolicy Always (the default for the tag latest) asks the registry: use IfNotPresent or Never to run what is here"
+    )
+}
+
+/// How far a pull is; `None` until the layers are known.
+pub fn progress_message(progress: &PullProgress) -> Option<String> {
+    let layers = &progress.layers;
+    let is_done = |stage: LayerStage| matches!(stage, LayerStage::Present | LayerStage::Pulled);
+    let done = layers.iter().filter(|layer| is_done(layer.stage)).count();
+    let coming = || layers.iter().filter(|layer| layer.stage != LayerStage::Present);
+    let (size, received): (u64, u64) = (coming().map(|one| one.size).sum(), coming().map(|one| one.received).sum());
+    let percent = received.saturating_mul(100).checked_div(size)?;
+    let (size, received) = (megabytes(size), megabytes(received));
+    Some(format!("pulling image: {percent} % ({received} of {size} MB), {done} of {} layers are here", layers.len()))
+}
+
+/// With one digit after the point.
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{}", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
 /// The complaint about an image when there is no registry.
-pub fn absent_message(container: &Container) -> String {
-    let image = image_of(container);
+pub fn absent_message(wanted: &WantedImage) -> String {
+    let image = &wanted.image;
     format!(
         "image {image:?} is not on this machine, and there is no registry to pull it from; load it with: monopod image load"
     )
@@ -90,8 +142,8 @@ pub struct ImageComplaint {
 }
 
 /// Words a problem as the kubelet does.
-pub fn complain(problem: &ImageProblem, container: &Container) -> ImageComplaint {
-    let image = image_of(container);
+pub fn complain(problem: &ImageProblem, wanted: &WantedImage) -> ImageComplaint {
+    let image = &wanted.image;
     let (reason, message, event) = match problem {
         ImageProblem::InvalidName { message } => {
             let message = format!("Failed to apply default image tag {image:?}: {message}");
@@ -149,8 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn progress_counts_what_has_to_come() {
+        let layer = |size, received, stage| image::LayerProgress {
+            digest: format!("sha256:{:064}", 1).parse().unwrap(),
+            size,
+            received,
+            stage,
+        };
+        let layers = vec![
+            layer(900_000_000, 0, LayerStage::Present),
+            layer(3_000_000, 3_000_000, LayerStage::Pulled),
+            layer(7_250_000, 100_000, LayerStage::Pulling),
+        ];
+        let message = progress_message(&PullProgress { layers }).unwrap();
+        assert_eq!(message, "pulling image: 30 % (3.1 of 10.2 MB), 2 of 3 layers are here");
+        assert_eq!(progress_message(&PullProgress::default()), None);
+        assert_eq!(progress_message(&PullProgress { layers: vec![layer(5, 0, LayerStage::Present)] }), None);
+    }
+
+    #[test]
     fn problems_are_worded_as_the_kubelet_words_them() {
-        let container = Container { image: Some("x".to_owned()), ..Container::default() };
+        let container = WantedImage { image: "x".to_owned(), policy: "Always".to_owned() };
         let said = |problem| {
             let complaint = complain(&problem, &container);
             (complaint.waiting.reason, complaint.waiting.message, complaint.events)

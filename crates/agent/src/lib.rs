@@ -64,7 +64,7 @@ pub use clock::{BootTime, Clock, Now, SystemClock};
 pub use config::{AgentConfig, StartAgentError};
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
 // The API may name neither `image` nor `runtime`.
-pub use image::{LayerStage, Pull, PullProgress};
+pub use image::{LayerStage, Pull, PullProgress, SaveError, SavedImages};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};
 pub use streams::StreamError;
 pub use timeline::{ContainerTurn, Happening, Moment, TimelineError};

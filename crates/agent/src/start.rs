@@ -22,15 +22,15 @@ use crate::desired::{DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environment};
 use crate::events::EventSubject;
 use crate::health::has_post_start;
-use crate::images::{ImageNeed, ImageProblem, complain, need_of};
+use crate::images::{ImageNeed, ImageProblem, WantedImage, complain, need_of};
 use crate::observation::PodObservation;
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
-use crate::pulls::ImageState;
+use crate::pulls::{ImageState, ImageUse, subject_of};
 use crate::records::{PodRecord, image_holder};
 use crate::status::Waiting;
 use crate::volumes::{
-    PlannedVolume, VolumeCause, VolumeError, VolumeKind, chain, has_changeable_files, plan_volumes, pod_tmpfs,
-    set_up_on_disk, volume_mounts, write_secret,
+    PlannedVolume, VolumeCause, VolumeError, VolumeImages, VolumeKind, chain, has_changeable_files, plan_volumes,
+    pod_tmpfs, set_up_on_disk, volume_mounts, write_secret,
 };
 use crate::worker::{PassError, PodWorker};
 
@@ -52,7 +52,9 @@ pub(crate) struct StartFailure {
     pub(crate) waiting: Waiting,
     pub(crate) not_before: BootTime,
     back_off: Option<RetryBackOff>,
-    /// Why the last pull failed.
+    /// Which image is missing, if that is it.
+    wanted: Option<WantedImage>,
+    /// Why its last pull failed.
     pull_error: Option<String>,
 }
 
@@ -125,7 +127,10 @@ impl PodWorker {
             let Some(container) = desired.container(name) else { return false };
             let healed = match failure.kind {
                 _ if failure.image != image_of(container) => true,
-                FailureKind::Image => matches!(need_of(&self.shared.images, container), ImageNeed::Nothing(_)),
+                FailureKind::Image => failure
+                    .wanted
+                    .as_ref()
+                    .is_none_or(|wanted| matches!(need_of(&self.shared.images, wanted), ImageNeed::Nothing(_))),
                 FailureKind::Config => {
                     let name = pod_files::kernel_hostname(&self.shared.config, desired);
                     pod_environment(container, &self.sources(desired, &self.objects(), &addresses, &name)).is_ok()
@@ -359,22 +364,15 @@ impl PodWorker {
     ) -> Result<bool, PassError> {
         let Some(container) = desired.container(&start.name) else { return Ok(false) };
         let now = self.shared.clock.now();
-        let (image, message) = match self.image_for(desired, container, start) {
-            ImageState::Ready(image, message) => (image, message),
-            // Its end wakes the worker.
-            ImageState::Pulling => return Ok(false),
-            ImageState::Problem(problem) => return Ok(self.image_failed(desired, container, problem, now)),
+        let Some((image, volume_images)) = self.images_for(desired, container, start, now).await? else {
+            return Ok(false);
         };
-        self.hold_image(&start.name, &image).await?;
         let subject = EventSubject::container(desired, &start.name);
-        if let Some(message) = message {
-            self.shared.events.normal(subject.clone(), "Pulled", message);
-        }
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let name = pod_files::kernel_hostname(&self.shared.config, desired);
         let objects = self.objects();
         let sources = self.sources(desired, &objects, &addresses, &name);
-        let mut mounts = match mounts_of(container, planned, &self.paths.directory, &sources) {
+        let mut mounts = match mounts_of(container, planned, &volume_images, &self.paths.directory, &sources) {
             Ok(mounts) => mounts,
             Err((heals, error)) => {
                 self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
@@ -440,6 +438,54 @@ impl PodWorker {
         Ok(true)
     }
 
+    /// The image of a container and those of its volumes, held; `None` while one comes, or cannot.
+    async fn images_for(
+        &mut self,
+        desired: &DesiredPod,
+        container: &Container,
+        start: &StartContainer,
+        now: Now,
+    ) -> Result<Option<(Box<Image>, VolumeImages)>, PassError> {
+        let (mut own, mut volumes) = (None, VolumeImages::new());
+        for (usage, wanted) in ImageUse::all(desired, container) {
+            let (image, message) = match self.image_for(desired, &usage, &wanted, start) {
+                ImageState::Ready(image, message) => (image, message),
+                // Its end wakes the worker.
+                ImageState::Pulling => return Ok(None),
+                ImageState::Problem(problem) => {
+                    self.image_failed(desired, container, &usage, wanted, problem, now);
+                    return Ok(None);
+                }
+            };
+            if let Some(message) = message {
+                self.shared.events.normal(subject_of(desired, &usage), "Pulled", message);
+            }
+            if let Some(volume) = usage.volume {
+                self.hold_volume_image(&start.name, &image).await;
+                volumes.insert(volume, image.id);
+            } else {
+                self.hold_image(&start.name, &image).await?;
+                own = Some(image);
+            }
+        }
+        Ok(own.map(|own| (own, volumes)))
+    }
+
+    /// Until the container's own image is given back, too.
+    async fn hold_volume_image(&mut self, name: &ContainerName, image: &Image) {
+        let key = (name.clone(), image.id.clone());
+        if self.held_volumes.contains(&key) {
+            return;
+        }
+        match self.shared.images.hold(&image.id, &image_holder(&self.pod, &self.uid, name)).await {
+            Ok(_image) => drop(self.held_volumes.insert(key)),
+            // Removed in this moment, or the store is full: mounting it will say so.
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), container = %name, "cannot hold the image of a volume");
+            }
+        }
+    }
+
     async fn hold_image(&mut self, name: &ContainerName, image: &Image) -> Result<(), PassError> {
         if self.held_images.get(name).is_some_and(|held| held.id == image.id) {
             return Ok(());
@@ -453,10 +499,18 @@ impl PodWorker {
         Ok(())
     }
 
-    fn image_failed(&mut self, desired: &DesiredPod, container: &Container, problem: ImageProblem, now: Now) -> bool {
-        let name = ContainerName::new(&container.name);
-        let complaint = complain(&problem, container);
-        let subject = EventSubject::container(desired, &name);
+    fn image_failed(
+        &mut self,
+        desired: &DesiredPod,
+        container: &Container,
+        usage: &ImageUse,
+        wanted: WantedImage,
+        problem: ImageProblem,
+        now: Now,
+    ) {
+        let name = usage.container.clone();
+        let complaint = complain(&problem, &wanted);
+        let subject = subject_of(desired, usage);
         for (reason, message) in complaint.events {
             self.shared.events.warning(subject.clone(), reason, message);
         }
@@ -475,19 +529,19 @@ impl PodWorker {
         };
         let (kind, image) = (FailureKind::Image, image_of(container).to_owned());
         let waiting = complaint.waiting;
-        self.failures.insert(name, StartFailure { kind, image, waiting, not_before, back_off, pull_error });
-        false
+        let wanted = Some(wanted);
+        self.failures.insert(name, StartFailure { kind, image, waiting, not_before, back_off, wanted, pull_error });
     }
 
-    /// Whether a pull of the container's image failed so lately that it is not tried again yet.
-    pub(crate) fn pull_backs_off(&self, name: &ContainerName, now: BootTime) -> bool {
-        let back_off = self.failures.get(name).and_then(|failure| failure.back_off.as_ref());
-        back_off.is_some_and(|back_off| now < back_off.until)
+    /// Whether a pull of an image of the container failed so lately that it is not tried again yet.
+    pub(crate) fn pull_backs_off(&self, name: &ContainerName, wanted: &WantedImage, now: BootTime) -> bool {
+        let failure = self.failures.get(name).filter(|failure| failure.wanted.as_ref() == Some(wanted));
+        failure.and_then(|failure| failure.back_off.as_ref()).is_some_and(|back_off| now < back_off.until)
     }
 
-    /// Why the last pull of the container's image failed.
-    pub(crate) fn last_pull_error(&self, name: &ContainerName) -> Option<String> {
-        self.failures.get(name)?.pull_error.clone()
+    /// Why the last pull of an image of the container failed.
+    pub(crate) fn last_pull_error(&self, name: &ContainerName, wanted: &WantedImage) -> Option<String> {
+        self.failures.get(name).filter(|failure| failure.wanted.as_ref() == Some(wanted))?.pull_error.clone()
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of one failure")]
@@ -510,6 +564,7 @@ impl PodWorker {
             waiting: Waiting { reason, message },
             not_before: now.boot.after(wait),
             back_off: None,
+            wanted: None,
             pull_error: None,
         };
         self.failures.insert(name, failure);
@@ -524,6 +579,7 @@ impl PodWorker {
             waiting: Waiting { reason: "PostStartHookError", message },
             not_before: now.boot.after(START_AGAIN),
             back_off: None,
+            wanted: None,
             pull_error: None,
         };
         self.failures.insert(name.clone(), failure);
@@ -566,6 +622,7 @@ impl PodWorker {
 fn mounts_of(
     container: &Container,
     planned: &[PlannedVolume],
+    images: &VolumeImages,
     directory: &Path,
     sources: &EnvironmentSources<'_>,
 ) -> Result<Vec<Mount>, (FailureKind, ContainerConfigError)> {
@@ -574,7 +631,7 @@ fn mounts_of(
     } else {
         Vec::new()
     };
-    volume_mounts(container, planned, directory, &variables).map_err(|error| (FailureKind::Other, error))
+    volume_mounts(container, planned, images, directory, &variables).map_err(|error| (FailureKind::Other, error))
 }
 
 pub(crate) fn pod_addresses(sandbox: Option<&PodSandboxStatus>, desired: &DesiredPod, node: &[IpAddr]) -> Vec<IpAddr> {

@@ -155,6 +155,7 @@ impl PodWorker {
             self.shared.images.release(&image_holder(&self.pod, &self.uid, &name)).await?;
         }
         self.held_images.clear();
+        self.held_volumes.clear();
         Ok(())
     }
 

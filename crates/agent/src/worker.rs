@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use image::Image;
 use runtime::{ContainerState, RuntimeError};
-use spec::{ContainerId, ContainerName, PodRef, PodUid, SandboxId};
+use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -25,7 +25,7 @@ use crate::hooks::{Joined, PodHooks};
 use crate::kills::Kill;
 use crate::observation::{PodObservation, is_running, remembered_runs};
 use crate::probes::PodProbes;
-use crate::pulls::PullForStart;
+use crate::pulls::{ImageUse, PullForStart};
 use crate::records::{PodPaths, PodRecord};
 use crate::start::StartFailure;
 use crate::status::{Waiting, gated_status};
@@ -96,7 +96,9 @@ pub(crate) struct PodWorker {
     pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
     pub(crate) held_images: BTreeMap<ContainerName, Image>,
     /// Images that are being pulled, or were, for starts that are still to come.
-    pub(crate) pulls: BTreeMap<ContainerName, PullForStart>,
+    pub(crate) pulls: BTreeMap<ImageUse, PullForStart>,
+    /// Images of volumes, held for the containers that mount them.
+    pub(crate) held_volumes: BTreeSet<(ContainerName, Digest)>,
     pub(crate) termination_messages: BTreeMap<ContainerId, String>,
     /// Crash loops that an event told of.
     announced_back_offs: BTreeMap<ContainerName, u32>,
@@ -143,6 +145,7 @@ impl PodWorker {
             written_volumes: None,
             held_images: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            held_volumes: BTreeSet::new(),
             termination_messages: BTreeMap::new(),
             announced_back_offs: BTreeMap::new(),
             stopping: HashMap::new(),
@@ -362,13 +365,19 @@ impl PodWorker {
             return Ok(Next::Again);
         }
         self.update_volumes(desired, &observed, now).await?;
-        self.publish(desired, &observed, &self.waiting(desired, &actions), false).await?;
+        let (pulling, tell_again) = self.pulls_under_way(desired, &observed);
+        let mut waiting = self.waiting(desired, &actions);
+        for (name, waits) in pulling {
+            waiting.entry(name).or_insert(waits);
+        }
+        self.publish(desired, &observed, &waiting, false).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
         let failures = failures.collect::<Vec<_>>();
         let hooked = self.kills.values().filter(|kill| self.hooks.holds_back_stop(kill.id())).map(|kill| kill.deadline);
         let hooked = hooked.collect::<Vec<_>>();
         let end = self.active_deadline(desired, now);
-        let times = failures.into_iter().chain(hooked).chain(actions.look_again).chain(retry_at).chain(end);
+        let times = failures.into_iter().chain(hooked).chain(actions.look_again);
+        let times = times.chain(retry_at).chain(tell_again).chain(end);
         Ok(Next::Wait(times.min()))
     }
 

@@ -1,4 +1,6 @@
-//! Doors for images, beside Kubernetes' paths: list, pull, load an archive, import a root file system, remove, prune.
+//! Doors for images, beside Kubernetes' paths: list, pull, load an archive, import a root file system, save, remove, prune.
+
+mod save;
 
 use std::io;
 use std::path::Path;
@@ -44,6 +46,7 @@ pub async fn answer(context: &Arc<Context>, door: ImageDoor, request: Request<In
         (ImageDoor::Images, &Method::DELETE) => remove(&context.agent, &query).await,
         (ImageDoor::Load, &Method::POST) => load(context, query, request.into_body()).await,
         (ImageDoor::Pull, &Method::POST) => pull(context, request.into_body()).await,
+        (ImageDoor::Save, &Method::GET) => save::answer(context, &query).await,
         (ImageDoor::Prune, &Method::POST) => prune(&context.agent, &query).await,
         (ImageDoor::Import, &Method::POST) => import(context, query, request.into_body()).await,
         _ => Err(ApiError::method_not_allowed()),

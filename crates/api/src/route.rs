@@ -76,6 +76,8 @@ pub enum ImageDoor {
     Pull,
     /// Remove what nobody needs.
     Prune,
+    /// Give some as an archive.
+    Save,
 }
 
 impl Route {
@@ -104,6 +106,7 @@ impl Route {
             ["monopod", "v1", "images", "load"] => Self::Images(ImageDoor::Load),
             ["monopod", "v1", "images", "import"] => Self::Images(ImageDoor::Import),
             ["monopod", "v1", "images", "pull"] => Self::Images(ImageDoor::Pull),
+            ["monopod", "v1", "images", "save"] => Self::Images(ImageDoor::Save),
             ["monopod", "v1", "images", "prune"] => Self::Images(ImageDoor::Prune),
             ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "timeline"] => {
                 Self::Timeline { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
@@ -173,6 +176,7 @@ mod tests {
             ("/api/v1/things", "NoSuchResource"),
             ("/apis/apps/v1/deployments", "NoSuchResource"),
             ("/monopod/v1/images/load", "Images(Load)"),
+            ("/monopod/v1/images/save", "Images(Save)"),
             ("/openapi/v3", "OpenApi"),
             ("/openapi/v3/apis/apps/v1", "OpenApiOf(\"apis/apps/v1\")"),
             ("/openapi/v2", "Unknown"),

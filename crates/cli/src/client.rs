@@ -97,6 +97,12 @@ impl Client {
         Ok(response.into_body().into_data_stream().map_err(io::Error::other).into_async_read())
     }
 
+    /// Reads a large body piece by piece. One that breaks off is an error, not an end.
+    pub async fn download(&self, path: &str) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+        let response = self.send(request(Method::GET, path, None, None)?).await?;
+        Ok(response.into_body().into_data_stream().map_err(io::Error::other))
+    }
+
     /// Opens a session (exec, attach) over a WebSocket.
     pub async fn connect(&self, path: &str) -> Result<Connection> {
         let request = Request::get(address(path)).body(Vec::new()).context("cannot build the request")?;

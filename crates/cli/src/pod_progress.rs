@@ -108,6 +108,10 @@ fn describe(pod: &Value, spec: &Value, status: &Value, is_app: bool) -> (String,
     match waiting.text("/reason") {
         "" if scheduled(pod) => ("waiting for the Pod's sandbox".to_owned(), Stage::Underway),
         "" => ("waiting for the daemon to take the Pod".to_owned(), Stage::Underway),
+        // How far its image is.
+        "ContainerCreating" | "PodInitializing" if !waiting.text("/message").is_empty() => {
+            (waiting.text("/message").to_owned(), Stage::Underway)
+        }
         "ContainerCreating" => ("creating".to_owned(), Stage::Underway),
         "PodInitializing" if is_app => ("waiting for the init containers".to_owned(), Stage::Underway),
         "PodInitializing" => ("waiting for its turn".to_owned(), Stage::Underway),
@@ -191,7 +195,9 @@ fn stuck(pod: &Value, status: &Value) -> Option<Verdict> {
         }
         "ErrImageNeverPull" | "ErrImagePull" | "ImagePullBackOff" => failure(
             with_message(reason, waiting.text("/message")),
-            "`monopod image list` shows what is here; `monopod image load FILE` brings an image".to_owned(),
+            "`monopod image list` shows what is here; `monopod image load FILE` brings an image, which runs with \
+             `imagePullPolicy: IfNotPresent`"
+                .to_owned(),
         ),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             failure(with_message(reason, waiting.text("/message")), describe_hint(pod))
@@ -244,6 +250,11 @@ mod tests {
                 json!({"initContainerStatuses": [{"name": "setup", "state": {"terminated": {"exitCode": 137, "signal": 9, "reason": "OOMKilled"}}}],
                     "containerStatuses": [{"name": "app", "state": {"waiting": {"reason": "ErrImagePull", "message": "no image"}}}]}),
                 ["killed by signal 9 (OOMKilled)", "ErrImagePull: no image"],
+            ),
+            (
+                json!({"containerStatuses": [{"name": "app",
+                    "state": {"waiting": {"reason": "PodInitializing", "message": "pulling image: 5 %"}}}]}),
+                ["waiting for the Pod's sandbox", "pulling image: 5 %"],
             ),
             (
                 json!({"containerStatuses": 3, "initContainerStatuses": [{"name": 1}]}),

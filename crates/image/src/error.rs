@@ -8,6 +8,7 @@ use spec::ids::InvalidId;
 use spec::image_ref::InvalidImageReference;
 use store::StoreError;
 
+use crate::archive::pack::PackError;
 use crate::layer::LayerError;
 use crate::limits::SpaceError;
 use crate::tar_stream::TarError;
@@ -259,6 +260,18 @@ pub enum LoadCause {
     /// A bug of ours.
     #[error("a thread that unpacked it panicked")]
     Panicked,
+}
+
+impl From<PackError> for LoadCause {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::File { path, source } => Self::ReadFile { path, source },
+            PackError::Depth => {
+                let limit = crate::limits::PATH_DEPTH;
+                Self::TooMany { what: "directories inside each other", found: limit + 1, limit }
+            }
+        }
+    }
 }
 
 impl LoadCause {

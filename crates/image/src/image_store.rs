@@ -112,6 +112,17 @@ impl ImageStore {
         Ok(catalog.find(reference)?.and_then(|found| catalog.get(&found.id)))
     }
 
+    pub(crate) fn find(&self, reference: &str) -> Result<Option<Found>, InvalidImageReference> {
+        self.catalog().find(reference)
+    }
+
+    /// The config as it was hashed, and the diff ids, lowest first.
+    pub(crate) fn config_and_layers(&self, id: &Digest) -> Option<(String, Vec<Digest>)> {
+        let catalog = self.catalog();
+        let entry = catalog.entry(id)?;
+        Some((entry.record.config.clone(), entry.layers().cloned().collect()))
+    }
+
     /// The image with this id.
     pub fn get(&self, id: &Digest) -> Option<Image> {
         self.catalog().get(id)
@@ -260,6 +271,11 @@ impl ImageStore {
         }
         directories.reverse();
         directories
+    }
+
+    /// A directory that has nothing in it.
+    pub fn empty_directory(&self) -> PathBuf {
+        self.0.layers.empty_directory()
     }
 
     /// Writes the records of an unpacked image and its names.

@@ -118,6 +118,14 @@ impl Layers {
         self.publish(claim, &staged, unpacked.size)
     }
 
+    /// A layer that is there. It stays while the answer lives.
+    pub(crate) fn pin(self: &Arc<Self>, diff_id: &Digest) -> Option<PinnedLayer> {
+        let mut present = self.lock();
+        let Some(Presence::Ready { size, users, .. }) = present.get_mut(diff_id) else { return None };
+        *users += 1;
+        Some(PinnedLayer { layers: Arc::clone(self), diff_id: diff_id.clone(), size: *size, is_kept: false })
+    }
+
     /// Makes all that was unpacked so far durable, if a layer of these is not: once for each image.
     pub(crate) fn make_durable(&self, layers: &[PinnedLayer]) -> io::Result<()> {
         let is_durable = |layer: &PinnedLayer| {
@@ -251,6 +259,11 @@ pub(crate) struct PinnedLayer {
 impl PinnedLayer {
     pub(crate) fn diff_id(&self) -> &Digest {
         &self.diff_id
+    }
+
+    /// Where it lies.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.layers.directory(&self.diff_id)
     }
 
     /// Bytes of its archive.

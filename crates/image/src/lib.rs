@@ -28,6 +28,7 @@ mod layers;
 mod limits;
 mod records;
 mod registry;
+mod save;
 mod tar_stream;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use registry::{
     ConnectError, Credentials, CredentialsError, HttpError, InvalidRegistryOption, Keyring, LayerProgress, LayerStage,
     Pull, PullCause, PullError, PullProgress, RegistryConfig,
 };
+pub use save::{SaveError, SavedImages};
 /// Why a text names no image.
 pub use spec::image_ref::InvalidImageReference as InvalidReference;
 pub use tar_stream::TarError;

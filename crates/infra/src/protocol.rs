@@ -268,7 +268,8 @@ pub struct MountPlan {
     /// The volume it comes from, for messages.
     #[n(3)]
     pub volume: String,
-    /// Of a tmpfs of the sandbox: the path in it to mount instead of its root; made if it is missing.
+    /// Of a tmpfs of the sandbox, or an image: the path in it to mount instead of its root; in a tmpfs, made if it is
+    /// missing.
     #[n(4)]
     pub sub_path: Option<String>,
 }
@@ -290,6 +291,9 @@ pub enum MountSource {
         #[n(0)]
         volume: String,
     },
+    /// An image's layers, a detached mount that came as a descriptor; `sub_path` is a path in it.
+    #[n(2)]
+    Image,
 }
 
 /// A process to start in a running container. Descriptors in this order: cgroup v2 directory if `cgroup_v2`, v1

@@ -13,7 +13,7 @@ use sys::mount::{MountAttributes, mount_setattr};
 use crate::failure::At;
 use crate::mounts::{MountPoint, attach, clone_mount, filesystem, open_mount_point, open_path, resolve};
 use crate::protocol::{CgroupMount, ContainerPlan, Failure, MountPlan, MountSource};
-use crate::sandbox::{ROOTFS, SHM, tmpfs_path};
+use crate::sandbox::{ROOTFS, SHM, VOLUMES, tmpfs_path};
 use crate::sub_path::{self, open_sub_path};
 
 /// What of `/proc` and `/sys` a container must not see (OCI's usual list; runc, containerd and CRI-O agree on it).
@@ -90,7 +90,7 @@ impl Rootfs {
         let mut pairs: Vec<(&MountPlan, Option<OwnedFd>)> = mounts
             .iter()
             .map(|mount| match mount.source {
-                MountSource::Detached { .. } => (mount, detached.next()),
+                MountSource::Detached { .. } | MountSource::Image => (mount, detached.next()),
                 MountSource::Tmpfs { .. } => (mount, None),
             })
             .collect();
@@ -108,20 +108,26 @@ impl Rootfs {
                 let tree = tree.ok_or(Errno::BADF).at_path(&step, &mount.target)?;
                 (tree, if *directory { MountPoint::Directory } else { MountPoint::File })
             }
+            MountSource::Image => {
+                let tree = tree.ok_or(Errno::BADF).at_path(&step, &mount.target)?;
+                match &mount.sub_path {
+                    None => (tree, MountPoint::Directory),
+                    Some(path) => part_of(&tree, Path::new(path)).at_path(&sub_path::step(&mount.volume), path)?,
+                }
+            }
             MountSource::Tmpfs { volume } => {
                 let mut source = open_path(tmpfs_path(volume)).at_path(&step, &mount.target)?;
                 if let Some(path) = &mount.sub_path {
                     let step = sub_path::step(&mount.volume);
                     source = open_sub_path(source.as_fd(), Path::new(path)).at_path(&step, path)?;
                 }
-                let stat = fstat(&source).at_path(&step, &mount.target)?;
-                let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                let kind = kind_of(&source).at_path(&step, &mount.target)?;
                 let tree = clone_mount(&source, "", false).at_path(&step, &mount.target)?;
                 if mount.read_only {
                     let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
                     mount_setattr(&tree, read_only, false).at_path(&step, &mount.target)?;
                 }
-                (tree, if is_directory { MountPoint::Directory } else { MountPoint::File })
+                (tree, kind)
             }
         };
         let target =
@@ -195,6 +201,21 @@ impl Rootfs {
         unmount(".", UnmountFlags::DETACH).at("detach the sandbox's root")?;
         rustix::process::chdir("/").at_path("enter", "/")
     }
+}
+
+/// A part of a mount that is attached nowhere. Before Linux 6.15 such a mount cannot be cloned, so it is attached for a
+/// moment: over the sandbox's volumes, in this container's own mount namespace.
+fn part_of(tree: &OwnedFd, path: &Path) -> std::io::Result<(OwnedFd, MountPoint)> {
+    attach(tree, open_path(VOLUMES)?)?;
+    let found = open_sub_path(open_path(VOLUMES)?.as_fd(), path)
+        .and_then(|part| Ok((clone_mount(&part, "", false)?, kind_of(&part)?)));
+    unmount(VOLUMES, UnmountFlags::DETACH)?;
+    found
+}
+
+fn kind_of(file: &OwnedFd) -> rustix::io::Result<MountPoint> {
+    let is_directory = FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::Directory;
+    Ok(if is_directory { MountPoint::Directory } else { MountPoint::File })
 }
 
 fn mount_at(

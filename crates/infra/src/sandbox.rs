@@ -18,6 +18,8 @@ use crate::protocol::{BootPlan, CgroupMount, Failure};
 
 /// Where a container's root file system is attached while it is assembled.
 pub(crate) const ROOTFS: &str = "/rootfs";
+/// Where the Pod's memory file systems are.
+pub(crate) const VOLUMES: &str = "/volumes";
 /// The Pod's `/dev/shm`.
 pub(crate) const SHM: &str = "/shm";
 
@@ -40,7 +42,7 @@ pub(crate) struct Sandbox {
 
 /// Where the tmpfs of a volume is mounted.
 pub(crate) fn tmpfs_path(volume: &str) -> PathBuf {
-    Path::new("/volumes").join(volume)
+    Path::new(VOLUMES).join(volume)
 }
 
 /// A pidfd of this process, for the daemon to hold.

@@ -175,6 +175,8 @@ pub enum MountSource {
     HostPath(PathBuf),
     /// The Pod's tmpfs of this name, see [`PodSandboxConfig::tmpfs`].
     PodTmpfs(VolumeName),
+    /// The layers of an image of the image store, merged; always read-only.
+    Image(Digest),
 }
 
 /// `mountPropagation`.

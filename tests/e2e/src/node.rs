@@ -27,6 +27,8 @@ pub struct TestNode {
     cgroup: Option<String>,
     /// More arguments of `monopod serve`.
     pub serve_arguments: Vec<String>,
+    /// More environment variables of it.
+    pub serve_environment: Vec<(String, String)>,
     /// Address range of the node's Pods.
     pub pod_cidr: &'static str,
 }
@@ -60,6 +62,7 @@ impl TestNode {
             daemon: None,
             cgroup: None,
             serve_arguments: Vec::new(),
+            serve_environment: Vec::new(),
             pod_cidr: "10.85.0.0/16",
         }
     }
@@ -82,6 +85,7 @@ impl TestNode {
             .arg(self.log_dir())
             .args(["--pod-cidr", self.pod_cidr])
             .args(&self.serve_arguments)
+            .envs(self.serve_environment.iter().map(|(name, value)| (name, value)))
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("RUST_BACKTRACE", "1");
         let stderr = log.try_clone().unwrap();

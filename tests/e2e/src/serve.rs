@@ -13,6 +13,7 @@ pub fn play_role() -> Option<ExitCode> {
         ["node-init", boot_id] => crate::namespaces::node_init(Path::new(boot_id)),
         ["tell-peer", address] => tell_peer(address),
         ["fetch", address, request] => fetch(address, request),
+        ["proxy", address, target] => proxy(address, target),
         ["attempt", wanted @ ..] => crate::attempts::attempt(wanted),
         _ => return None,
     };
@@ -36,6 +37,33 @@ fn tell_peer(address: &str) -> anyhow::Result<ExitCode> {
         let _read = client.read(&mut request)?;
         let length = peer.len();
         write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{peer}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A proxy that makes tunnels (RFC 9110, 9.3.6): all of them lead to `target`. It tells what it was asked for.
+fn proxy(address: &str, target: &str) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind(address)?;
+    let mut stdout = std::io::stdout();
+    stdout.write_all(b"listening\n")?;
+    stdout.flush()?;
+    for client in listener.incoming() {
+        let mut client = client?;
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? > 0 {
+            head.push(byte[0]);
+        }
+        stdout.write_all(&head)?;
+        stdout.flush()?;
+        let server = TcpStream::connect(target)?;
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        for (mut from, mut to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+            std::thread::spawn(move || {
+                // A side that breaks off ends the tunnel.
+                drop(std::io::copy(&mut from, &mut to));
+                drop(to.shutdown(std::net::Shutdown::Write));
+            });
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
 use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use spec::resources::Amounts;
-use spec::{Timestamp, VolumeName};
+use spec::{Digest, Timestamp, VolumeName};
 
 use crate::atomic_writer::{Payload, WritePayloadError, directory_mode, write_payload};
 use crate::config_objects::ConfigObjects;
@@ -57,11 +57,16 @@ pub enum VolumeKind {
         /// `type`, checked before use.
         type_: String,
     },
+    /// The layers of an image, which is found or pulled when a container that mounts them starts.
+    Image,
     /// Files that anybody may see: of a `ConfigMap`.
     FilesOnDisk(Payload),
     /// Files that the disk never sees: of Secrets, of the pod itself, of several objects.
     FilesInMemory(Payload),
 }
+
+/// The images of volumes, as they were found for one start of a container.
+pub type VolumeImages = BTreeMap<VolumeName, Digest>;
 
 /// Why a volume is not ready; the message is the kubelet's.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +158,8 @@ fn plan(
     } else if let Some(source) = &volume.projected {
         let payload = projected::payload(source, desired, objects, allocatable).map_err(unmet)?;
         VolumeKind::FilesInMemory(payload)
+    } else if volume.image.is_some() {
+        VolumeKind::Image
     } else {
         return Err(VolumeError { volume: name, cause: VolumeCause::Unsupported });
     };
@@ -170,7 +177,9 @@ pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
         let (size, mode) = match &volume.kind {
             VolumeKind::Memory { size } => (*size, open_mode(volume.group)),
             VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group)),
-            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) => return None,
+            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) | VolumeKind::Image => {
+                return None;
+            }
         };
         Some(PodTmpfs { volume: volume.name.clone(), size, mode, group: volume.group })
     };
@@ -193,7 +202,7 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
                 write_payload(directory.as_fd(), payload, volume.group, now)
                     .map_err(|error| failed(VolumeCause::Write(error)))?;
             }
-            VolumeKind::Memory { .. } | VolumeKind::FilesInMemory(_) => {}
+            VolumeKind::Memory { .. } | VolumeKind::FilesInMemory(_) | VolumeKind::Image => {}
         }
     }
     Ok(())
@@ -211,10 +220,11 @@ pub fn write_secret(
         .map_err(|error| VolumeError { volume: volume.clone(), cause: VolumeCause::Write(error) })
 }
 
-/// The mounts of one container's `volumeMounts`; `variables` are those that its `subPathExpr` may name.
+/// The mounts of one container's `volumeMounts`; `images` are those of its volumes, `variables` are those that its `subPathExpr` may name.
 pub fn volume_mounts(
     container: &Container,
     planned: &[PlannedVolume],
+    images: &VolumeImages,
     pod_dir: &Path,
     variables: &[(String, String)],
 ) -> Result<Vec<Mount>, ContainerConfigError> {
@@ -226,6 +236,12 @@ pub fn volume_mounts(
             VolumeKind::EmptyDir => (on_disk(pod_dir, empty_dir::PLUGIN, &volume.name), false),
             VolumeKind::Memory { .. } => (MountSource::PodTmpfs(volume.name.clone()), false),
             VolumeKind::HostPath { path, .. } => (MountSource::HostPath(path.clone()), false),
+            VolumeKind::Image => {
+                let image = images.get(&volume.name).cloned().ok_or_else(|| {
+                    ContainerConfigError::new(format!("the image of volume {:?} is not here", volume.name.as_str()))
+                })?;
+                (MountSource::Image(image), true)
+            }
             // Nobody but us writes these (CVE-2017-1002102 came from containers that could).
             VolumeKind::FilesOnDisk(_) => (on_disk(pod_dir, config_map::PLUGIN, &volume.name), true),
             VolumeKind::FilesInMemory(_) => (MountSource::PodTmpfs(volume.name.clone()), true),

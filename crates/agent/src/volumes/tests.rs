@@ -107,7 +107,9 @@ fn objects_become_files() {
     for (volume, wanted) in cases {
         let got = plan_one(volume.clone()).map(|kind| match kind {
             VolumeKind::FilesOnDisk(payload) | VolumeKind::FilesInMemory(payload) => files(&payload),
-            VolumeKind::EmptyDir | VolumeKind::Memory { .. } | VolumeKind::HostPath { .. } => panic!("no files"),
+            VolumeKind::EmptyDir | VolumeKind::Memory { .. } | VolumeKind::HostPath { .. } | VolumeKind::Image => {
+                panic!("no files")
+            }
         });
         assert_eq!(got, wanted.map(str::to_owned).map_err(str::to_owned), "{volume}");
     }
@@ -216,13 +218,14 @@ fn config_and_secrets_are_mounted_read_only() {
         PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::FilesOnDisk(Payload::new()), group: None },
         PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::FilesInMemory(Payload::new()), group: None },
     ];
-    let mounts = volume_mounts(&container, &planned, Path::new("/pod"), &[]).unwrap();
+    let mounts = volume_mounts(&container, &planned, &VolumeImages::new(), Path::new("/pod"), &[]).unwrap();
     let shown: Vec<_> = mounts
         .iter()
         .map(|mount| {
             let source = match &mount.source {
                 MountSource::HostPath(path) => path.display().to_string(),
                 MountSource::PodTmpfs(name) => format!("memory {name}"),
+                MountSource::Image(id) => format!("image {id}"),
             };
             format!("{source} {} {} {:?}", mount.target.display(), mount.read_only, mount.propagation)
         })

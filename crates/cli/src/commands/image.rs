@@ -1,4 +1,6 @@
-//! `image`: pulls images, brings them to the daemon, lists and removes them.
+//! `image`: pulls images, brings them to the daemon and out again, lists and removes them.
+
+mod save;
 
 use std::path::PathBuf;
 
@@ -37,6 +39,11 @@ enum ImageCommand {
         after_help = "Examples:\n  monopod image load nginx.tar\n  docker save nginx:1.27 | monopod image load -"
     )]
     Load(LoadArgs),
+    /// Save images as an archive for `docker load`, `podman load`, `skopeo` and `monopod image load`
+    #[command(
+        after_help = "Examples:\n  monopod image save nginx:1.27 -o nginx.tar\n  monopod image save app:1 helper:1 | gzip > both.tar.gz\n  monopod image save app:1 | ssh other monopod image load -\n\nThe archive is docker's (manifest.json) and an OCI layout (index.json) in one. Layers are packed anew:\nthe same image always becomes the same archive, but its digests are not those of the archive that it came in."
+    )]
+    Save(save::SaveArgs),
     /// Make an image from a root filesystem: a directory or a tar archive of it
     #[command(
         after_help = "Examples:\n  monopod image import ./rootfs busybox:local --cmd /bin/sh\n  debootstrap --variant=minbase trixie ./debian && monopod image import ./debian debian:trixie"
@@ -135,6 +142,7 @@ pub async fn image(arguments: &ImageArgs, context: &mut Context) -> Result<()> {
         ImageCommand::Pull(arguments) => pull(arguments, context).await,
         ImageCommand::Prune(arguments) => prune(arguments, context).await,
         ImageCommand::Load(arguments) => load(arguments, context).await,
+        ImageCommand::Save(arguments) => save::save(arguments, context).await,
         ImageCommand::Import(arguments) => import(arguments, context).await,
         ImageCommand::List(arguments) => list(arguments, context).await,
         ImageCommand::Remove(arguments) => remove(arguments, context).await,

@@ -48,7 +48,7 @@ fn a_pod_that_cannot_get_ready_is_an_error_with_a_hint() {
     let error = finished.stderr.split_once("error: ").unwrap().1;
     insta::assert_snapshot!(error, @r#"
     pod "web": container "app": ErrImageNeverPull: image "x" is not here
-      hint: `monopod image list` shows what is here; `monopod image load FILE` brings an image
+      hint: `monopod image list` shows what is here; `monopod image load FILE` brings an image, which runs with `imagePullPolicy: IfNotPresent`
     "#);
     assert!(daemon.object("pods", "web").is_some(), "the Pod stays to be looked at");
 }

@@ -2,6 +2,7 @@
 
 mod docker_archive;
 pub(crate) mod oci_layout;
+pub(crate) mod pack;
 pub(crate) mod platform;
 mod rootfs;
 mod source;

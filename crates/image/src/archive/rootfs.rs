@@ -1,26 +1,23 @@
 //! Images made from a bare root file system: one layer, and a config that we write.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::Arch;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use spec::image_ref::ImageReference;
 
+use super::pack::{Content, PackError, pack};
 use super::{ParsedConfig, UnpackedImage};
-use crate::directory;
 use crate::error::LoadCause;
 use crate::layer::LayerBlob;
 use crate::layers::{Layers, PinnedLayer};
-use crate::limits::PATH_DEPTH;
 
 /// How containers of an imported root file system are run, in the words of Dockerfiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,166 +110,19 @@ fn config_json(config: &ImportConfig, layer: &PinnedLayer) -> Result<Vec<u8>, se
 fn import_directory(root: &OwnedFd, layers: &Arc<Layers>) -> Result<PinnedLayer, LoadCause> {
     let (reader, writer) = io::pipe().map_err(LoadCause::Open)?;
     std::thread::scope(|scope| {
-        let packing = scope.spawn(move || pack(root, io::BufWriter::with_capacity(64 * 1024, writer)));
+        let packing = scope.spawn(move || pack(root, Content::RootFs, io::BufWriter::with_capacity(64 * 1024, writer)));
         let layer = ingest(reader, layers);
         match packing.join().map_err(|_panic| LoadCause::Panicked)? {
             // The unpacking side gave up first, and knows why.
-            Err(LoadCause::ReadFile { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => layer,
+            Err(PackError::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => layer,
             // What was unpacked is not all: the layer goes away again.
-            Err(error) => Err(error),
-            Ok(()) => layer,
+            Err(error) => Err(error.into()),
+            Ok(skipped) => {
+                if skipped > 0 {
+                    tracing::warn!(files = skipped, "left sockets and device nodes of the root file system out");
+                }
+                layer
+            }
         }
     })
-}
-
-fn pack(root: &OwnedFd, writer: impl Write) -> Result<(), LoadCause> {
-    let mut builder = tar::Builder::new(writer);
-    builder.mode(tar::HeaderMode::Complete);
-    let stat = rustix::fs::fstat(root).map_err(|error| unreadable(Path::new("."), error))?;
-    let mut packing = Packing { builder, device: stat.st_dev, links: HashMap::new(), skipped: 0 };
-    packing.directory(root.as_fd(), &stat, Path::new("."), 0)?;
-    if packing.skipped > 0 {
-        tracing::warn!(files = packing.skipped, "left sockets and device nodes of the root file system out");
-    }
-    let finished = packing.builder.into_inner().and_then(|mut writer| writer.flush());
-    finished.map_err(|source| LoadCause::ReadFile { path: PathBuf::from("."), source })
-}
-
-struct Packing<W: Write> {
-    builder: tar::Builder<W>,
-    /// Of the root: what is mounted below it is not part of it (`/proc` of a live system).
-    device: u64,
-    /// The first name of each file that has several.
-    links: HashMap<(u64, u64), PathBuf>,
-    skipped: u64,
-}
-
-impl<W: Write> Packing<W> {
-    fn directory(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        stat: &Stat,
-        path: &Path,
-        depth: usize,
-    ) -> Result<(), LoadCause> {
-        let failed = |error: io::Error| LoadCause::ReadFile { path: path.to_owned(), source: error };
-        if depth > PATH_DEPTH {
-            return Err(LoadCause::TooMany { what: "directories inside each other", found: depth, limit: PATH_DEPTH });
-        }
-        let mut header = header(stat, tar::EntryType::Directory);
-        self.xattrs(directory).map_err(failed)?;
-        let name = if depth == 0 { Path::new("./") } else { path };
-        self.builder.append_data(&mut header, name, io::empty()).map_err(failed)?;
-        if stat.st_dev != self.device {
-            return Ok(());
-        }
-        let mut names = directory::names(directory).map_err(|error| failed(error.into()))?;
-        names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        for (name, _) in names {
-            let path = if depth == 0 { PathBuf::new() } else { path.to_owned() };
-            self.entry(directory, &name, &path.join(OsStr::from_bytes(&name)), depth)?;
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, directory: BorrowedFd<'_>, name: &[u8], path: &Path, depth: usize) -> Result<(), LoadCause> {
-        let failed = |error: io::Error| LoadCause::ReadFile { path: path.to_owned(), source: error };
-        let kernel = |error| unreadable(path, error);
-        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(kernel)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let open =
-            |flags| openat(directory, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(kernel);
-        if kind == FileType::Directory {
-            let inner = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
-            return self.directory(inner.as_fd(), &stat, path, depth + 1);
-        }
-        if stat.st_nlink > 1 && kind != FileType::Symlink {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                let mut header = header(&stat, tar::EntryType::Link);
-                header.set_size(0);
-                return self.builder.append_link(&mut header, path, first).map_err(failed);
-            }
-            if matches!(kind, FileType::RegularFile | FileType::Fifo) {
-                self.links.insert((stat.st_dev, stat.st_ino), path.to_owned());
-            }
-        }
-        match kind {
-            FileType::RegularFile => {
-                let file = File::from(open(OFlags::RDONLY | OFlags::NONBLOCK)?);
-                self.xattrs(file.as_fd()).map_err(failed)?;
-                let mut header = header(&stat, tar::EntryType::Regular);
-                let size = u64::try_from(stat.st_size).unwrap_or_default();
-                header.set_size(size);
-                let mut whole = Exactly { file, left: size };
-                self.builder.append_data(&mut header, path, &mut whole).map_err(failed)
-            }
-            FileType::Symlink => {
-                let target = readlinkat(directory, name, Vec::new()).map_err(kernel)?;
-                let mut header = header(&stat, tar::EntryType::Symlink);
-                self.builder.append_link(&mut header, path, OsStr::from_bytes(target.as_bytes())).map_err(failed)
-            }
-            FileType::Fifo => {
-                let mut header = header(&stat, tar::EntryType::Fifo);
-                self.builder.append_data(&mut header, path, io::empty()).map_err(failed)
-            }
-            _ => {
-                self.skipped += 1;
-                Ok(())
-            }
-        }
-    }
-
-    /// Puts the attributes of a file in front of it; which ones an image keeps, unpacking decides.
-    fn xattrs(&mut self, file: BorrowedFd<'_>) -> io::Result<()> {
-        let mut list = vec![0; rustix::fs::flistxattr_query(file).unwrap_or_default()];
-        let length = rustix::fs::flistxattr(file, list.as_mut_slice()).unwrap_or_default();
-        list.truncate(length);
-        let mut records = Vec::new();
-        for name in list
-            .split(|&byte| byte == 0)
-            .filter_map(|name| std::str::from_utf8(name).ok())
-            .filter(|name| !name.is_empty())
-        {
-            let mut value = vec![0; rustix::fs::fgetxattr_query(file, name)?];
-            let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
-            value.truncate(length);
-            records.push((format!("SCHILY.xattr.{name}"), value));
-        }
-        self.builder.append_pax_extensions(records.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
-    }
-}
-
-/// A file of the size that its header says, although others may write to it.
-struct Exactly {
-    file: File,
-    left: u64,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..wanted).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
-        let read = self.file.read(buffer)?;
-        if read == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read"));
-        }
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
-fn header(stat: &Stat, kind: tar::EntryType) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(stat.st_uid.into());
-    header.set_gid(stat.st_gid.into());
-    // Before 1970 is 1970.
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
-    header.set_size(0);
-    header
-}
-
-fn unreadable(path: &Path, error: rustix::io::Errno) -> LoadCause {
-    LoadCause::ReadFile { path: path.to_owned(), source: error.into() }
 }

@@ -84,7 +84,7 @@ fn set_xattrs(entry: &Entry, set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>) ->
 }
 
 /// `trusted.*` steers overlay (and metacopy trusts it); labels and ACLs of the builder's machine mean nothing on this one.
-fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 

@@ -6,7 +6,7 @@ mod path;
 mod tree;
 mod unpack;
 
-pub(crate) use attributes::OPAQUE;
+pub(crate) use attributes::{OPAQUE, is_kept as is_kept_xattr};
 pub(crate) use blob::{LayerBlob, UnpackedLayer, unpack_blob};
 pub use unpack::{EntryError, UnpackError};
 

@@ -8,4 +8,5 @@ mod layers;
 mod overlay;
 mod registry;
 mod registry_attacks;
+mod saving;
 mod support;

@@ -18,7 +18,7 @@ use super::cgroups::Placement;
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
-use super::rootfs::{DetachedMount, clone_host_path, mount_overlay};
+use super::rootfs::{DetachedMount, clone_host_path, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::state::Container;
 use super::user::{self, Account, UserError};
@@ -219,6 +219,7 @@ impl Kernel {
     /// Opens what the machine gives, in the order of the mounts; those of the sandbox's own tmpfs need nothing.
     async fn open_mounts(&self, config: &ContainerConfig) -> Result<Vec<Option<DetachedMount>>, RuntimeError> {
         let mounts = config.mounts.clone();
+        let images = self.images.clone();
         // A path on dead storage blocks: only this thread, and only until the time-out.
         let opened = tokio::task::spawn_blocking(move || {
             mounts
@@ -227,6 +228,9 @@ impl Kernel {
                     MountSource::HostPath(path) => {
                         clone_host_path(path, mount).map(Some).map_err(|e| Box::new((mount.clone(), path.clone(), e)))
                     }
+                    MountSource::Image(id) => mount_image(&images.layer_directories(id), &images.empty_directory())
+                        .map(Some)
+                        .map_err(|e| Box::new((mount.clone(), PathBuf::from(id.as_str()), e))),
                     MountSource::PodTmpfs(_) => Ok(None),
                 })
                 .collect::<Result<Vec<_>, _>>()
@@ -237,8 +241,10 @@ impl Kernel {
                 let (mount, path, source) = *failed;
                 let volume = mount.volume.as_str();
                 let (step, path) = match mount.sub_path {
-                    Some(sub_path) => (infra::sub_path::step(volume), sub_path),
-                    None => (format!("mount volume {volume:?} from"), path),
+                    Some(sub_path) if !matches!(mount.source, MountSource::Image(_)) => {
+                        (infra::sub_path::step(volume), sub_path)
+                    }
+                    _ => (format!("mount volume {volume:?} from"), path),
                 };
                 let source = infra::sub_path::explain(&step, source);
                 Err(RuntimeError::StartContainer { name: config.name.clone(), step, path: Some(path), source })
@@ -391,6 +397,7 @@ fn container_plan(
     let mounts = config.mounts.iter().zip(opened).map(|(mount, opened)| MountPlan {
         target: mount.target.to_string_lossy().into_owned(),
         source: match (&mount.source, opened) {
+            (MountSource::Image(_), _) => PlanSource::Image,
             (MountSource::PodTmpfs(volume), _) => PlanSource::Tmpfs { volume: volume.as_str().to_owned() },
             (MountSource::HostPath(_), opened) => {
                 PlanSource::Detached { directory: opened.as_ref().is_none_or(|opened| opened.directory) }

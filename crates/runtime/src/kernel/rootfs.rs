@@ -40,6 +40,22 @@ pub(super) fn mount_overlay(layers: &[PathBuf], directory: &Path) -> io::Result<
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
+/// The layers of an image merged, read-only, mounted nowhere. `layers` lowest first; `empty` is a directory with nothing
+/// in it, since overlay takes no single layer without a writable one.
+pub(super) fn mount_image(layers: &[PathBuf], empty: &Path) -> io::Result<DetachedMount> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    match layers {
+        [layer] => set_layers(&context, &[empty.to_owned(), layer.clone()])?,
+        layers => set_layers(&context, layers)?,
+    }
+    for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
+        fsconfig_set_string(&context, option, value)?;
+    }
+    fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(DetachedMount { tree: fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?, directory: true })
+}
+
 /// One by one where the kernel can (Linux 6.8), else all in one string as far as it fits.
 fn set_layers(context: &OwnedFd, layers: &[PathBuf]) -> io::Result<()> {
     let mut top_down = layers.iter().rev();

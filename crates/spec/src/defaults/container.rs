@@ -9,10 +9,14 @@ use super::pod::{canonicalize, set_text};
 use crate::image_ref::ImageReference;
 use crate::quantity::Quantity;
 
-pub(super) fn default_container(container: &mut Container) {
-    let image = container.image.as_deref().unwrap_or_default();
+/// By the tag: `latest`, or none, is asked for each time.
+pub(super) fn pull_policy(image: &str) -> &'static str {
     let is_latest = image.parse::<ImageReference>().is_ok_and(|reference| reference.is_latest());
-    set_text(&mut container.image_pull_policy, if is_latest { "Always" } else { "IfNotPresent" });
+    if is_latest { "Always" } else { "IfNotPresent" }
+}
+
+pub(super) fn default_container(container: &mut Container) {
+    set_text(&mut container.image_pull_policy, pull_policy(container.image.as_deref().unwrap_or_default()));
     set_text(&mut container.termination_message_path, "/dev/termination-log");
     set_text(&mut container.termination_message_policy, "File");
     for port in container.ports.iter_mut().flatten() {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
-use super::container::default_container;
+use super::container::{default_container, pull_policy};
 use crate::quantity::Quantity;
 
 /// Mode of files made from `ConfigMaps` and Secrets.
@@ -73,6 +73,9 @@ fn default_volume(volume: &mut Volume) {
     }
     if let Some(host_path) = &mut volume.host_path {
         host_path.type_.get_or_insert_default();
+    }
+    if let Some(image) = &mut volume.image {
+        set_text(&mut image.pull_policy, pull_policy(image.reference.as_deref().unwrap_or_default()));
     }
     if let Some(secret) = &mut volume.secret {
         secret.default_mode.get_or_insert(FILE_MODE);

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource, Volume,
 };
 
-use super::{env, names};
+use super::{env, names, pod};
 use crate::downward::FieldPath;
 use crate::field::{Errors, Path};
 use crate::quantity::Quantity;
@@ -42,6 +42,7 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
         ("configMap", volume.config_map.is_some()),
         ("downwardAPI", volume.downward_api.is_some()),
         ("projected", volume.projected.is_some()),
+        ("image", volume.image.is_some()),
     ];
     for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present).skip(1) {
         errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
@@ -73,6 +74,14 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
     }
     if let Some(projected) = &volume.projected {
         projected_source(errors, &path.child("projected"), projected);
+    }
+    if let Some(image) = &volume.image {
+        let path = path.child("image");
+        if image.reference.as_deref().unwrap_or_default().is_empty() {
+            errors.required(&path.child("reference"), "");
+        }
+        let policy = image.pull_policy.as_deref();
+        pod::one_of(errors, &path.child("pullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
     }
 }
 

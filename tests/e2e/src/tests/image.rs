@@ -12,6 +12,7 @@ tests! {
     whiteouts_links_and_modes_of_layers_hold,
     a_rootfs_and_a_directory_are_imported,
     an_oci_layout_directory_is_loaded,
+    saved_images_are_read_by_skopeo_and_loaded_again,
     an_image_in_use_is_not_removed,
     a_broken_archive_is_refused,
 }
@@ -41,6 +42,11 @@ fn archives_of_docker_and_oci_share_layers(node: &mut TestNode) {
 
 fn whiteouts_links_and_modes_of_layers_hold(node: &mut TestNode) {
     node.load_image("layered");
+    whiteouts_links_and_modes_hold_in(node);
+}
+
+/// Runs the image `layered`, which looks at what its upper layer changed.
+fn whiteouts_links_and_modes_hold_in(node: &TestNode) {
     node.run_to_end("layered");
     let expected = "uid=1000(app) gid=50(staff) groups=50(staff),2000(logs)
 .
@@ -84,6 +90,41 @@ fn an_oci_layout_directory_is_loaded(node: &mut TestNode) {
     unpack(&archive("layered"), &layout);
     node.monopod(&["image", "load", layout.to_str().unwrap()]).ok();
     assert!(node.monopod(&["image", "list"]).ok().contains("layered"));
+}
+
+fn saved_images_are_read_by_skopeo_and_loaded_again(node: &mut TestNode) {
+    node.load_image("layered");
+    let file = node.path("saved.tar").display().to_string();
+    node.monopod(&["image", "save", "layered:stable", "busybox:stable", "-o", &file]).ok();
+    let skopeo = |arguments: &[&str]| {
+        Finished::run(Command::new("skopeo").args(["--insecure-policy", "--tmpdir", "/tmp"]).args(arguments), b"").ok()
+    };
+    let full = "docker.io/library/layered:stable";
+    // Both readers verify every digest.
+    skopeo(&["copy", &format!("docker-archive:{file}:{full}"), &format!("dir:{}", node.path("a").display())]);
+    skopeo(&["copy", &format!("oci-archive:{file}:{full}"), &format!("oci:{}:x", node.path("layout").display())]);
+    let config = skopeo(&["inspect", "--config", &format!("docker-archive:{file}:{full}")]);
+    assert!(config.contains("diff_ids"), "{config}");
+
+    node.monopod(&["image", "remove", "layered:stable"]).ok();
+    let said = node.monopod(&["image", "load", &file]).ok();
+    assert!(said.contains(full) && said.contains("busybox:stable"), "{said}");
+    whiteouts_links_and_modes_hold_in(node);
+    // To standard output, and only what there is.
+    let archive = Command::new("sh")
+        .args([
+            "-c",
+            "\"$0\" image save layered:stable busybox:stable | cmp - \"$1\"",
+            e2e::node::binary().to_str().unwrap(),
+        ])
+        .arg(&file)
+        .env("MONOPOD_SOCKET", node.socket())
+        .output()
+        .unwrap();
+    assert!(archive.status.success(), "a saved image that is saved again: {archive:?}");
+    let error = node.monopod(&["image", "save", "nothing:1", "-o", &file]).fails();
+    assert!(error.contains("image \"nothing:1\" not found"), "{error}");
+    assert!(fs::read_dir(node.path("")).unwrap().flatten().all(|e| e.path().extension().is_none_or(|e| e != "part")));
 }
 
 fn an_image_in_use_is_not_removed(node: &mut TestNode) {

@@ -32,6 +32,7 @@ mod crash;
 mod ending;
 mod host_ports;
 mod image;
+mod image_volume;
 mod isolation;
 mod life;
 mod logs;
@@ -58,6 +59,7 @@ pub const ALL: &[&[Test]] = &[
     ending::TESTS,
     host_ports::TESTS,
     image::TESTS,
+    image_volume::TESTS,
     isolation::TESTS,
     life::TESTS,
     logs::TESTS,

@@ -11,6 +11,8 @@ tests! {
     an_image_is_pulled_by_tag_and_digest_without_encryption,
     a_private_registry_with_a_certificate_of_ones_own,
     a_pull_that_fails_backs_off_and_ends_with_its_pod,
+    a_registry_behind_a_proxy_is_reached_through_it,
+    the_policy_always_asks_the_registry_also_for_a_loaded_image,
 }
 
 /// `secret`, as htpasswd(1) writes it with bcrypt.
@@ -94,15 +96,79 @@ fn an_image_is_pulled_by_tag_and_digest_without_encryption(node: &mut TestNode) 
     drop(registry);
 }
 
-fn a_private_registry_with_a_certificate_of_ones_own(node: &mut TestNode) {
-    let at = |name: &str| node.path(name).display().to_string();
-    fs::create_dir_all(node.path("certificates/127.0.0.1:5000")).unwrap();
-    let (key, certificate) = (at("key.pem"), at("certificates/127.0.0.1:5000/ca.crt"));
-    let subject = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "30"];
+/// A key and a certificate of one's own for `name`, in `certificates/REGISTRY/ca.crt`.
+fn certificate(node: &TestNode, registry: &str, name: &str) -> (String, String) {
+    let directory = node.path("certificates").join(registry);
+    fs::create_dir_all(&directory).unwrap();
+    let at = |path: std::path::PathBuf| path.display().to_string();
+    let (key, certificate) = (at(node.path("key.pem")), at(directory.join("ca.crt")));
+    let name = format!("subjectAltName={name}");
+    let subject = ["-subj", "/CN=registry", "-addext", &name, "-days", "30"];
     let made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     // rustls takes no certificate of an authority for one of a server (webpki, `CaUsedAsEndEntity`).
     let server = ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &certificate];
     Finished::run(Command::new("openssl").args(made).args(subject).args(server), b"").ok();
+    (key, certificate)
+}
+
+fn a_registry_behind_a_proxy_is_reached_through_it(node: &mut TestNode) {
+    let (key, certificate) = certificate(node, "registry.test", "DNS:registry.test,IP:127.0.0.1");
+    let registry = Registry::start(node, &format!("  tls: {{certificate: '{certificate}', key: '{key}'}}\n"));
+    push(node, "app:1", &[]);
+    let mut proxy = Background::start(&mut node.role(&["proxy", "127.0.0.1:3128", "127.0.0.1:5000"]));
+    proxy.expect("listening");
+    node.stop_daemon();
+    node.serve_arguments = vec!["--registry-ca-dir".into(), node.path("certificates").display().to_string()];
+    node.serve_environment = vec![
+        ("HTTPS_PROXY".into(), "http://me:word@127.0.0.1:3128".into()),
+        ("NO_PROXY".into(), "direct.test,10.0.0.0/8".into()),
+    ];
+    node.start_daemon();
+    // Nobody but the proxy knows where this name is.
+    node.monopod(&["image", "pull", "registry.test/app:1"]).ok();
+    assert_eq!(proxy.expect("CONNECT").trim_end(), "CONNECT registry.test:443 HTTP/1.1");
+    assert_eq!(proxy.expect("Proxy-Authorization").trim_end(), "Proxy-Authorization: Basic bWU6d29yZA==");
+    node.run_text(&pod("web", "registry.test/app:1", ""), "web");
+    node.delete_pod("web");
+    let error = node.monopod(&["image", "pull", "direct.test/app:1"]).fails();
+    assert!(error.contains("direct.test") && !error.contains("127.0.0.1:3128"), "{error}");
+    // A registry of this machine is never asked through a proxy.
+    let error = node.monopod(&["image", "pull", "127.0.0.1:5001/app:1"]).fails();
+    assert!(error.contains("127.0.0.1:5001") && !error.contains("proxy"), "{error}");
+    drop(registry);
+    let pid = node.process("proxy 127.0.0.1:3128").pid;
+    Command::new("kill").arg("-KILL").arg(pid.to_string()).status().unwrap();
+    drop(proxy);
+    let error = node.monopod(&["image", "pull", "registry.test/app:1"]).fails();
+    assert!(error.contains("127.0.0.1:3128") && !error.contains("word"), "{error}");
+}
+
+fn the_policy_always_asks_the_registry_also_for_a_loaded_image(node: &mut TestNode) {
+    let saved = node.path("app.tar").display().to_string();
+    let source = format!("docker-archive:{}", archive("busybox").display());
+    let copy =
+        ["--insecure-policy", "copy", "--quiet", &source, &format!("docker-archive:{saved}:127.0.0.1:5000/app:latest")];
+    Finished::run(Command::new("skopeo").args(copy), b"").ok();
+    node.monopod(&["image", "load", &saved]).ok();
+    // Nobody listens there.
+    node.apply_text(&pod("loaded", "127.0.0.1:5000/app", "")).ok();
+    let seen = node.wait_for("loaded", "ErrImagePull", |pod| {
+        container(pod, "main")["state"]["waiting"]["reason"] == "ErrImagePull"
+    });
+    let message = container(&seen, "main")["state"]["waiting"]["message"].as_str().unwrap().to_owned();
+    for wanted in ["127.0.0.1:5000", "is on this machine", "imagePullPolicy Always", "use IfNotPresent or Never"] {
+        assert!(message.contains(wanted), "{wanted:?}: {message}");
+    }
+    node.delete_pod("loaded");
+    let here =
+        pod("here", "127.0.0.1:5000/app", "").replace("imagePullPolicy: Always", "imagePullPolicy: IfNotPresent");
+    node.run_text(&here, "here");
+    node.delete_pod("here");
+}
+
+fn a_private_registry_with_a_certificate_of_ones_own(node: &mut TestNode) {
+    let at = |name: &str| node.path(name).display().to_string();
+    let (key, certificate) = certificate(node, "127.0.0.1:5000", "IP:127.0.0.1");
     fs::write(node.path("htpasswd"), USER).unwrap();
     let more = format!(
         "  tls: {{certificate: '{certificate}', key: '{key}'}}\nauth:\n  htpasswd: {{realm: r, path: {}}}\n",
