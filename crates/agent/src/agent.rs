@@ -18,8 +18,12 @@ use crate::clock::Clock;
 use crate::config::{AgentConfig, StartAgentError};
 use crate::desired::DesiredPod;
 use crate::directories::{entries, make_path, remove_tree};
+use crate::endings::Endings;
 use crate::events::EventRecorder;
+use crate::eviction::{Evictor, NodePressure};
+use crate::housekeeping::{self, ImageUse};
 use crate::node::{NodeFacts, node_facts, write_default_objects};
+use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
 use crate::watches;
 use crate::worker::PodWorker;
@@ -59,6 +63,13 @@ pub(crate) struct Shared {
     pub(crate) room: NodeRoom,
     /// When this daemon began.
     pub(crate) started_at: Timestamp,
+    /// What the node is short of.
+    pub(crate) pressure: NodePressure,
+    /// Something of the node is to be written at once.
+    pub(crate) node_changed: Notify,
+    /// Pods that the node ends.
+    pub(crate) endings: Endings,
+    pub(crate) image_use: ImageUse,
     /// Held by each pass, so that a test knows when all workers wait.
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
@@ -94,6 +105,10 @@ impl Agent {
             node,
             room: NodeRoom::default(),
             started_at,
+            pressure: NodePressure::default(),
+            node_changed: Notify::new(),
+            endings: Endings::default(),
+            image_use: ImageUse::default(),
             #[cfg(test)]
             passes: Arc::default(),
             workers: Mutex::default(),
@@ -112,6 +127,9 @@ impl Agent {
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_node(Arc::clone(&shared))));
         tasks
             .spawn(stop.clone().run_until_cancelled_owned(watches::watch_runtime(Arc::clone(&shared), runtime_events)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Evictor::new(Arc::clone(&shared)).run()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(node_status::report(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(housekeeping::collect_images(Arc::clone(&shared))));
         for (uid, pod) in present {
             shared.wake_or_start(&uid, &pod);
         }

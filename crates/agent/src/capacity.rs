@@ -6,6 +6,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use spec::requests::ResourceList;
 
+use crate::eviction::quantity::{Form, shown as shown_quantity};
+use crate::eviction::thresholds::{Signal, Threshold};
+
 /// Where the kernel lists its pools of huge pages (hugetlbpage.rst).
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
 
@@ -19,7 +22,13 @@ pub struct Capacity {
 }
 
 /// Looks at the machine; what is kept for Pods' files lies on the file system of `directory`.
-pub fn machine_capacity(cpus: u32, memory_bytes: i64, max_pods: u32, directory: &Path) -> Capacity {
+pub fn machine_capacity(
+    cpus: u32,
+    memory_bytes: i64,
+    max_pods: u32,
+    directory: &Path,
+    thresholds: &[Threshold],
+) -> Capacity {
     let mut total = ResourceList::from([
         ("cpu".to_owned(), i64::from(cpus) * 1000),
         ("memory".to_owned(), memory_bytes),
@@ -38,6 +47,14 @@ pub fn machine_capacity(cpus: u32, memory_bytes: i64, max_pods: u32, directory: 
     total.extend(pools);
     let mut allocatable = total.clone();
     allocatable.insert("memory".to_owned(), memory_bytes.saturating_sub(reserved));
+    for (signal, resource) in [(Signal::MemoryAvailable, "memory"), (Signal::NodeFsAvailable, "ephemeral-storage")] {
+        let hard = thresholds.iter().find(|threshold| threshold.signal == signal && threshold.is_hard());
+        if let (Some(threshold), Some(whole)) = (hard, total.get(resource)) {
+            // Pods that took this, too, would be evicted at once.
+            let left = allocatable.entry(resource.to_owned()).or_default();
+            *left = left.saturating_sub(threshold.least.of(*whole)).max(0);
+        }
+    }
     Capacity { total, allocatable }
 }
 
@@ -52,16 +69,9 @@ fn quantity(resource: &str, amount: i64) -> String {
         "cpu" if amount % 1000 == 0 => (amount / 1000).to_string(),
         "cpu" => format!("{amount}m"),
         "memory" | "ephemeral-storage" => format!("{}Ki", amount / 1024),
-        size if size.starts_with("hugepages-") => binary(amount),
+        size if size.starts_with("hugepages-") => shown_quantity(amount, Form::Binary),
         _ => amount.to_string(),
     }
-}
-
-/// Bytes with the largest suffix that loses nothing.
-pub fn binary(bytes: i64) -> String {
-    let units = [(1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
-    let unit = units.into_iter().find(|(unit, _)| bytes > 0 && bytes % unit == 0);
-    unit.map_or_else(|| bytes.to_string(), |(unit, suffix)| format!("{}{suffix}", bytes / unit))
 }
 
 /// Bytes in each pool, by resource name, such as `hugepages-2Mi`.
@@ -71,7 +81,7 @@ fn huge_page_pools(directory: &Path) -> ResourceList {
         let size: i64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
         let count: i64 = fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
         let bytes = size.saturating_mul(1024);
-        Some((format!("hugepages-{}", binary(bytes)), bytes.saturating_mul(count)))
+        Some((format!("hugepages-{}", shown_quantity(bytes, Form::Binary)), bytes.saturating_mul(count)))
     };
     fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).filter_map(pool).collect()
 }
@@ -79,6 +89,7 @@ fn huge_page_pools(directory: &Path) -> ResourceList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eviction::thresholds::parse_thresholds;
     use serde_json::json;
 
     #[test]
@@ -102,9 +113,10 @@ mod tests {
 
     #[test]
     fn a_machine_has_what_its_file_system_has() {
-        let capacity = machine_capacity(2, 4 << 30, 7, Path::new("/"));
+        let capacity =
+            machine_capacity(2, 4 << 30, 7, Path::new("/"), &parse_thresholds("memory.available<100Mi").unwrap());
         assert_eq!((capacity.total["cpu"], capacity.total["pods"]), (2000, 7));
         assert!(capacity.total["ephemeral-storage"] > 0);
-        assert!(capacity.allocatable["memory"] <= 4 << 30);
+        assert!(capacity.allocatable["memory"] <= (4 << 30) - (100 << 20));
     }
 }

@@ -3,6 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::eviction::thresholds::{Threshold, parse_thresholds};
+use crate::housekeeping::ImageGcConfig;
 
 /// Where the agent keeps things and what it calls the machine.
 #[derive(Debug, Clone)]
@@ -27,6 +31,38 @@ pub struct AgentConfig {
     pub pod_pids_limit: Option<u64>,
     /// How many Pods the node takes (`maxPods`).
     pub max_pods: u32,
+    /// When the node ends pods to be able to work.
+    pub eviction: EvictionConfig,
+    /// When unused images go.
+    pub image_gc: ImageGcConfig,
+    /// How often the node is looked at.
+    pub housekeeping_interval: Duration,
+}
+
+/// When the node ends pods to be able to work, as the kubelet's flags say it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvictionConfig {
+    /// Hard ones, and soft ones with their grace periods.
+    pub thresholds: Vec<Threshold>,
+    /// A condition stays for so long after it was true last.
+    pub transition: Duration,
+    /// Time to end for pods that go for a soft threshold.
+    pub max_pod_grace_seconds: u64,
+}
+
+/// Hard thresholds. Of the disk less is kept than the kubelet does: a machine of one's own is fuller than a server, and
+/// its disks are larger.
+pub const HARD_THRESHOLDS: &str =
+    "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
+
+impl Default for EvictionConfig {
+    fn default() -> Self {
+        Self {
+            thresholds: parse_thresholds(HARD_THRESHOLDS).unwrap_or_default(),
+            transition: Duration::from_mins(5),
+            max_pod_grace_seconds: 0,
+        }
+    }
 }
 
 /// The kubelet's default of `maxPods`.
@@ -46,6 +82,9 @@ impl AgentConfig {
             cluster_domain: "cluster.local".to_owned(),
             pod_pids_limit: None,
             max_pods: MAX_PODS,
+            eviction: EvictionConfig::default(),
+            image_gc: ImageGcConfig::default(),
+            housekeeping_interval: Duration::from_secs(10),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A pod that must end before its containers do, and why; so far because it was active for longer than it may be.
+//! A pod that must end before its containers do, and why: it was active for longer than it may be, or its node ends it.
 
 use std::time::Duration;
 
@@ -11,12 +11,18 @@ use crate::worker::{PassError, PodWorker};
 
 /// Why a pod ends as `Failed`, whatever its containers come to. Stored before the first of them is stopped, so that a
 /// restart of the daemon does not change the pod's mind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// `status.reason`.
     pub reason: String,
     /// `status.message`.
     pub message: String,
+    /// Time to end for its containers where their own grace period is longer.
+    #[serde(default)]
+    pub grace_seconds: Option<u64>,
+    /// Reason of the condition `DisruptionTarget`, if the pod did nothing wrong.
+    #[serde(default)]
+    pub disruption: Option<String>,
 }
 
 impl PodWorker {
@@ -31,7 +37,7 @@ impl PodWorker {
         }
         let message = "Pod was active on the node longer than the specified deadline";
         self.shared.events.normal(EventSubject::pod(&desired), "DeadlineExceeded", message);
-        let ending = Ending { reason: "DeadlineExceeded".to_owned(), message: message.to_owned() };
+        let ending = Ending { reason: "DeadlineExceeded".to_owned(), message: message.to_owned(), ..Ending::default() };
         self.save_record(|record| record.ending = Some(ending)).await
     }
 

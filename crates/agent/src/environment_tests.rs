@@ -113,6 +113,7 @@ fn image(config: &Value) -> Image {
         size: 0,
         config: serde_json::from_value(config).unwrap(),
         layers: Vec::new(),
+        pulled: false,
         created: None,
     }
 }

@@ -31,6 +31,7 @@ pub enum EventType {
 /// The object that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EventSubject {
+    kind: &'static str,
     pod: PodRef,
     uid: PodUid,
     revision: String,
@@ -40,7 +41,19 @@ pub struct EventSubject {
 impl EventSubject {
     /// A pod.
     pub fn pod(desired: &DesiredPod) -> Self {
-        Self { pod: desired.pod.clone(), uid: desired.uid.clone(), revision: String::new(), field_path: None }
+        Self {
+            kind: "Pod",
+            pod: desired.pod.clone(),
+            uid: desired.uid.clone(),
+            revision: String::new(),
+            field_path: None,
+        }
+    }
+
+    /// The node, which is in no namespace; its events are in `default`.
+    pub fn node(name: &str) -> Self {
+        let (pod, uid) = (PodRef::new("default", name), PodUid::new(name));
+        Self { kind: "Node", pod, uid, revision: String::new(), field_path: None }
     }
 
     /// A container of a pod.
@@ -156,12 +169,16 @@ impl EventWriter {
 fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str) -> Value {
     let subject = &occurrence.subject;
     let mut involved = json!({
-        "kind": "Pod",
+        "kind": subject.kind,
         "apiVersion": "v1",
-        "namespace": subject.pod.pod_namespace,
         "name": subject.pod.name,
         "uid": subject.uid.as_str(),
     });
+    if subject.kind == "Pod"
+        && let Some(involved) = involved.as_object_mut()
+    {
+        involved.insert("namespace".to_owned(), Value::from(subject.pod.pod_namespace.as_str()));
+    }
     if let (Some(path), Some(involved)) = (&subject.field_path, involved.as_object_mut()) {
         involved.insert("fieldPath".to_owned(), Value::from(path.as_str()));
     }

@@ -22,17 +22,21 @@ mod directories;
 mod ending;
 #[cfg(test)]
 mod ending_tests;
+mod endings;
 mod environment;
 mod events;
+mod eviction;
 mod handlers;
 mod health;
 mod hooks;
+mod housekeeping;
 mod images;
 mod kills;
 #[cfg(test)]
 mod life_tests;
 mod logs;
 mod node;
+mod node_status;
 mod observation;
 mod pod_files;
 mod probes;
@@ -55,13 +59,16 @@ mod terminate;
 #[cfg(test)]
 mod testing;
 mod timeline;
+mod usage;
 mod volumes;
 mod watches;
 mod worker;
 
 pub use agent::{Agent, PullRefused};
 pub use clock::{BootTime, Clock, Now, SystemClock};
-pub use config::{AgentConfig, StartAgentError};
+pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
+pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
+pub use housekeeping::ImageGcConfig;
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
 // The API may name neither `image` nor `runtime`.
 pub use image::{LayerStage, Pull, PullProgress, SaveError, SavedImages};

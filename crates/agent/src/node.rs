@@ -9,6 +9,8 @@ use store::{Change, ObjectKey, Store, StoreError, WriteError};
 use crate::capacity::{Capacity, machine_capacity, shown};
 use crate::config::{AgentConfig, StartAgentError};
 use crate::events::random_uuid;
+use crate::eviction::thresholds::Pressure;
+use crate::node_status::{pressure_conditions, taints};
 
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -24,6 +26,15 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
 }
 
+/// What changes of the node while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct NodeState {
+    /// What it is short of.
+    pub pressures: Vec<Pressure>,
+    /// `status.images`.
+    pub images: Value,
+}
+
 /// Looks at the machine.
 pub fn node_facts(config: &AgentConfig) -> NodeFacts {
     let system = rustix::system::sysinfo();
@@ -37,7 +48,7 @@ pub fn node_facts(config: &AgentConfig) -> NodeFacts {
     let (cpus, memory_bytes) = (u32::try_from(cpus).unwrap_or(u32::MAX), i64::try_from(memory).unwrap_or(i64::MAX));
     NodeFacts {
         memory_bytes,
-        capacity: machine_capacity(cpus, memory_bytes, config.max_pods, &config.data_dir),
+        capacity: machine_capacity(cpus, memory_bytes, config.max_pods, &config.data_dir, &config.eviction.thresholds),
         addresses,
     }
 }
@@ -66,7 +77,7 @@ pub async fn write_default_objects(
         });
         written.await.map_err(|source| failed("namespaces", name, source))?;
     }
-    let node = node_object(config, facts, now);
+    let node = node_object(config, facts, &NodeState::default(), now);
     let name = config.node_name.clone();
     let written = put(store, "nodes", &name, move |present| Change::Put(merge_node(present, node)));
     written.await.map_err(|source| failed("nodes", &name, source))
@@ -108,7 +119,7 @@ fn namespace_object(name: &str, now: Timestamp) -> Value {
 }
 
 /// Keeps identity, labels and transition times of the object that is there; all else is as the machine is now.
-fn merge_node(present: Option<&Value>, mut node: Value) -> Value {
+pub(crate) fn merge_node(present: Option<&Value>, mut node: Value) -> Value {
     let Some(present) = present else { return node };
     let keep = [
         "/metadata/uid",
@@ -133,9 +144,23 @@ fn merge_node(present: Option<&Value>, mut node: Value) -> Value {
     if let (Some(spec), Some(fields)) = (present.get("spec"), node.as_object_mut()) {
         fields.insert("spec".to_owned(), spec.clone());
     }
+    set_taints(&mut node);
     keep_extended_resources(present, &mut node);
     keep_transition_times(present, &mut node);
     node
+}
+
+/// Those of the node's conditions come and go with them; others stay.
+fn set_taints(node: &mut Value) {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let taints = taints(node.pointer("/spec/taints"), &conditions);
+    if let Some(spec) = node.get_mut("spec").and_then(Value::as_object_mut) {
+        if taints.is_empty() {
+            spec.remove("taints");
+        } else {
+            spec.insert("taints".to_owned(), Value::Array(taints));
+        }
+    }
 }
 
 /// Resources of vendors (`example.com/gpu`) are written into `status.capacity` by whoever has them.
@@ -164,7 +189,7 @@ fn keep_transition_times(present: &Value, node: &mut Value) {
     }
 }
 
-fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value {
+pub(crate) fn node_object(config: &AgentConfig, facts: &NodeFacts, state: &NodeState, now: Timestamp) -> Value {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let architecture = match &*text(uname.machine()) {
@@ -182,6 +207,8 @@ fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value
             "lastHeartbeatTime": now, "lastTransitionTime": now,
         })
     };
+    let mut conditions = pressure_conditions(&state.pressures, &now);
+    conditions.push(condition("Ready", "True", "KubeletReady", "monopod is ready to run pods"));
     json!({
         "kind": "Node",
         "apiVersion": "v1",
@@ -200,9 +227,8 @@ fn node_object(config: &AgentConfig, facts: &NodeFacts, now: Timestamp) -> Value
             "capacity": shown(&facts.capacity.total),
             "allocatable": shown(&facts.capacity.allocatable),
             "addresses": addresses,
-            "conditions": [
-                condition("Ready", "True", "KubeletReady", "monopod is ready to run pods"),
-            ],
+            "conditions": conditions,
+            "images": state.images,
             "nodeInfo": {
                 "machineID": read_line("/etc/machine-id"),
                 "systemUUID": read_line("/sys/class/dmi/id/product_uuid"),
@@ -247,20 +273,20 @@ mod tests {
             capacity: Capacity { total: [("memory".to_owned(), 4 << 30)].into(), ..Capacity::default() },
             addresses: vec!["192.0.2.7".parse().unwrap()],
         };
-        let first = node_object(&config, &facts, "2026-01-01T00:00:00Z".parse().unwrap());
+        let first = node_object(&config, &facts, &NodeState::default(), "2026-01-01T00:00:00Z".parse().unwrap());
         assert_eq!(first.pointer("/status/capacity/memory").unwrap(), "4194304Ki");
         assert_eq!(first.pointer("/status/addresses/0/address").unwrap(), "192.0.2.7");
         let mut present = first.clone();
         present["metadata"]["labels"]["disk"] = "fast".into();
         present["spec"]["unschedulable"] = true.into();
         present["status"]["capacity"]["example.com/gpu"] = "2".into();
-        let second = node_object(&config, &facts, "2026-02-02T00:00:00Z".parse().unwrap());
+        let second = node_object(&config, &facts, &NodeState::default(), "2026-02-02T00:00:00Z".parse().unwrap());
         let merged = merge_node(Some(&present), second);
         assert_eq!(merged["metadata"]["uid"], first["metadata"]["uid"]);
         assert_eq!(merged["metadata"]["labels"]["disk"], "fast");
         assert_eq!(merged["spec"]["unschedulable"], true);
         assert_eq!(merged["status"]["allocatable"]["example.com/gpu"], "2");
-        assert_eq!(merged.pointer("/status/conditions/0/lastTransitionTime").unwrap(), "2026-01-01T00:00:00Z");
-        assert_eq!(merged.pointer("/status/conditions/0/lastHeartbeatTime").unwrap(), "2026-02-02T00:00:00Z");
+        assert_eq!(merged.pointer("/status/conditions/3/lastTransitionTime").unwrap(), "2026-01-01T00:00:00Z");
+        assert_eq!(merged.pointer("/status/conditions/3/lastHeartbeatTime").unwrap(), "2026-02-02T00:00:00Z");
     }
 }

@@ -10,6 +10,7 @@ use store::{Change, WriteError};
 
 use crate::agent::pod_key;
 use crate::desired::DesiredPod;
+use crate::endings::{BY_THE_NODE, disrupt};
 use crate::logs::files::RunLog;
 use crate::logs::tail_text;
 use crate::observation::PodObservation;
@@ -39,7 +40,10 @@ impl PodWorker {
             ending: self.record.as_ref().and_then(|record| record.ending.clone()),
             ended,
         };
-        let status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        let mut status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        if let Some(ending) = &inputs.ending {
+            disrupt(&mut status, ending, &desired.status, self.shared.clock.wall());
+        }
         self.note_changes(desired, &status);
         self.write_status(status, true).await?;
         Ok(())
@@ -186,13 +190,20 @@ fn shortened(mut message: String, bytes: usize) -> String {
 
 /// The status with the conditions of other writers as they are in the store now.
 fn keep_foreign_conditions(present: &Value, status: &mut Value) {
+    let text =
+        |condition: &Value, field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_foreign = |condition: &Value| {
-        condition.get("type").and_then(Value::as_str).is_some_and(|type_| !crate::conditions::is_ours(type_))
+        let type_ = text(condition, "type");
+        // Others tell of disruptions, too.
+        let of_the_node = type_ == "DisruptionTarget" && text(condition, "reason") == BY_THE_NODE;
+        !of_the_node && !crate::conditions::is_ours(&type_)
     };
     let Some(ours) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
     ours.retain(|condition| !is_foreign(condition));
-    let present = present.pointer("/status/conditions").and_then(Value::as_array);
-    ours.extend(present.into_iter().flatten().filter(|condition| is_foreign(condition)).cloned());
+    let written: Vec<String> = ours.iter().map(|condition| text(condition, "type")).collect();
+    let present = present.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let foreign = present.filter(|condition| is_foreign(condition) && !written.contains(&text(condition, "type")));
+    ours.extend(foreign.cloned());
 }
 
 /// The object with this status; `None` if that would take a terminal phase back.

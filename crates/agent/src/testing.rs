@@ -58,6 +58,7 @@ pub struct TestNode {
     pub runtime: FakeRuntime,
     pub clock: Arc<TokioClock>,
     agent: Option<Agent>,
+    adjust: fn(&mut AgentConfig),
     // While a blocking task runs, tokio does not move paused time by itself.
     _hold_time: std::sync::mpsc::Sender<()>,
     _watchdog: std::sync::mpsc::Sender<()>,
@@ -67,6 +68,14 @@ impl TestNode {
     /// A machine with an image `app:1` and a running agent. Time stands still: the test moves it.
     pub async fn start() -> Self {
         let mut node = Self::without_agent().await;
+        node.start_agent().await;
+        node
+    }
+
+    /// The same with another configuration.
+    pub async fn start_with(adjust: fn(&mut AgentConfig)) -> Self {
+        let mut node = Self::without_agent().await;
+        node.adjust = adjust;
         node.start_agent().await;
         node
     }
@@ -87,6 +96,7 @@ impl TestNode {
             runtime,
             clock,
             agent: None,
+            adjust: |_| (),
             _hold_time: hold_time,
             _watchdog: watchdog(),
         };
@@ -111,11 +121,16 @@ impl TestNode {
         let base = self.directory.path();
         let resolv_conf = base.join("resolv.conf");
         fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch example.org\n").unwrap();
-        AgentConfig {
+        let mut config = AgentConfig {
             host_resolv_conf: resolv_conf,
             node_addresses: vec!["192.0.2.1".parse().unwrap()],
             ..AgentConfig::new("edge", base.join("data"), base.join("logs"))
-        }
+        };
+        // However full the disk of the machine is that the tests run on.
+        config.eviction.thresholds.clear();
+        config.image_gc.high_percent = 100;
+        (self.adjust)(&mut config);
+        config
     }
 
     pub async fn start_agent(&mut self) {
@@ -152,6 +167,18 @@ impl TestNode {
             Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
         });
         write.await.unwrap();
+    }
+
+    /// Waits until the Node object is as wanted.
+    pub async fn wait_for_node(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut watch = self.store.watch("nodes", None).unwrap();
+        loop {
+            let stored = self.store.get(&ObjectKey::cluster("nodes", "edge")).unwrap();
+            if wanted(&stored.value) {
+                return (*stored.value).clone();
+            }
+            watch.next().await.unwrap();
+        }
     }
 
     pub async fn edit_node(&self, edit: impl FnOnce(&mut Value) + Send + 'static) {

@@ -234,6 +234,7 @@ impl PodWorker {
             self.note_hook(ended);
         }
         self.settle_hooks().await?;
+        self.note_ending().await?;
         let now = self.shared.clock.now();
         self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
@@ -265,9 +266,8 @@ impl PodWorker {
         let deadline = match self.desired.as_deref() {
             None => Some(now.boot),
             Some(desired) => {
-                let ending = self.record.as_ref().and_then(|record| record.ending.as_ref());
-                let ended_early = ending.map(|_| now.boot.after(grace_of(desired)));
-                crate::terminate::deadline_of(desired, now).or(ended_early)
+                let deletion = crate::terminate::deadline_of(desired, now);
+                deletion.into_iter().chain(self.ending_deadline(desired, now)).min()
             }
         };
         let terminal = self.desired.as_ref().is_some_and(|desired| desired.is_terminal());

@@ -14,6 +14,7 @@ mod escape;
 mod fields;
 mod manifests;
 mod merge;
+mod node_args;
 mod output;
 mod pod_progress;
 mod progress;

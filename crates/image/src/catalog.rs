@@ -23,6 +23,8 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// Diff ids, lowest first.
     pub layers: Vec<Digest>,
+    /// Whether it came from a registry, and could come again.
+    pub pulled: bool,
     /// When it was made, if its maker says so.
     pub created: Option<Timestamp>,
 }
@@ -76,6 +78,7 @@ impl Catalog {
             size: entry.record.layers.iter().map(|LayerRecord { size, .. }| size).sum(),
             config: entry.config.clone(),
             layers: entry.layers().cloned().collect(),
+            pulled: entry.record.pulled,
             created: entry.config.created().as_ref().and_then(|created| created.parse().ok()),
         })
     }
@@ -176,6 +179,11 @@ impl Catalog {
                 Ok(self.images.remove(id))
             }
         }
+    }
+
+    /// Whether anybody needs it.
+    pub(crate) fn is_held(&self, id: &Digest) -> bool {
+        self.images.get(id).is_some_and(|entry| !entry.holders.is_empty())
     }
 
     /// False if it was held by that holder already; `None` if there is no such image.

@@ -237,6 +237,11 @@ impl ImageStore {
         self.get(id).ok_or_else(not_found)
     }
 
+    /// Whether anybody holds the image.
+    pub fn is_held(&self, id: &Digest) -> bool {
+        self.catalog().is_held(id)
+    }
+
     /// Gives up all that `holder` holds.
     pub async fn release(&self, holder: &str) -> Result<(), StoreError> {
         self.release_where(|other| other == holder).await
@@ -280,7 +285,7 @@ impl ImageStore {
 
     /// Writes the records of an unpacked image and its names.
     pub(crate) async fn record(&self, unpacked: UnpackedImage) -> Result<Image, LoadCause> {
-        let UnpackedImage { config, layers, names, manifests } = unpacked;
+        let UnpackedImage { config, layers, names, manifests, pulled } = unpacked;
         let (id, shared) = (config.id, &self.0);
         let changing = shared.changes.lock().await;
         let known = self.catalog().entry(&id).map(|entry| entry.record.clone());
@@ -293,7 +298,9 @@ impl ImageStore {
                 .map(|layer| LayerRecord { diff_id: layer.diff_id().clone(), size: layer.size() })
                 .collect(),
             repo_digests: Vec::new(),
+            pulled,
         });
+        record.pulled |= pulled;
         for pinned in
             names.iter().flat_map(|name| manifests.iter().map(move |digest| format!("{}@{digest}", name.name())))
         {

@@ -20,6 +20,9 @@ pub(crate) struct ImageRecord {
     pub(crate) layers: Vec<LayerRecord>,
     /// `name@digest` of its manifests.
     pub(crate) repo_digests: Vec<String>,
+    /// Whether it came from a registry, and could come again.
+    #[serde(default)]
+    pub(crate) pulled: bool,
 }
 
 /// A layer of an image.

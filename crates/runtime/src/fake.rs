@@ -18,6 +18,7 @@ use crate::status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
     RuntimeEvent,
 };
+use crate::usage::{CgroupUsage, ContainerUsage, PodUsage};
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd};
 
 /// A verb that can be made to fail, and that the history tells of.
@@ -101,6 +102,7 @@ struct State {
     halt_at: Option<usize>,
     halted: bool,
     addresses: u8,
+    usage: BTreeMap<PodUid, CgroupUsage>,
 }
 
 struct FakeSandbox {
@@ -164,6 +166,11 @@ impl FakeRuntime {
     /// The signal that a container of that name was last asked to stop with, if it was; `None` in it is the image's own.
     pub fn stop_signal(&self, name: &str) -> Option<Option<i32>> {
         self.lock().signals.get(&ContainerName::new(name)).copied()
+    }
+
+    /// What the pod's containers, and each of them, use from now on.
+    pub fn set_usage(&self, uid: &PodUid, usage: CgroupUsage) {
+        self.lock().usage.insert(uid.clone(), usage);
     }
 
     /// The running container of that name ends. Returns whether there was one.
@@ -440,6 +447,19 @@ impl Runtime for FakeRuntime {
 
     async fn list_containers(&self) -> Vec<ContainerStatus> {
         self.lock().containers.values().map(|container| container.status.clone()).collect()
+    }
+
+    async fn pod_usage(&self, uid: &PodUid) -> PodUsage {
+        let state = self.lock();
+        let cgroup = state.usage.get(uid).copied().unwrap_or_default();
+        let own = state.containers.values().filter(|container| container.status.pod_uid == *uid);
+        let containers = own.map(|container| ContainerUsage {
+            id: container.status.id.clone(),
+            name: container.status.name.clone(),
+            cgroup,
+            writable_layer: self.tmpfs_root.join("layers").join(container.status.id.as_str()),
+        });
+        PodUsage { containers: containers.collect(), cgroup }
     }
 
     async fn update_container_resources(

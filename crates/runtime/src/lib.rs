@@ -10,6 +10,7 @@ pub mod error;
 pub mod fake;
 pub mod kernel;
 pub mod status;
+mod usage;
 pub mod verbs;
 
 pub use config::{
@@ -17,10 +18,12 @@ pub use config::{
     PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
 };
 pub use error::RuntimeError;
+pub use fake::OnSignal;
 pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, try_device_program};
 pub use network::{PortMapping, PortProtocol};
 pub use status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
     RuntimeEvent,
 };
+pub use usage::{CgroupUsage, ContainerUsage, PodUsage};
 pub use verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd, TerminalSize};

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
+use crate::usage::PodUsage;
 
 /// Pod sandboxes and containers. Every verb may be called again after a failure or a restart of the daemon:
 /// stopping what is stopped and removing what is gone succeed.
@@ -85,6 +86,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// A directory descriptor of the root of a Pod's tmpfs, to write secrets into.
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError>;
+
+    /// What a Pod's containers use at this moment.
+    async fn pod_usage(&self, uid: &PodUid) -> PodUsage;
 
     /// Changes from now on. A receiver that lags has missed some and looks at everything.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

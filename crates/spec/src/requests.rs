@@ -1,4 +1,5 @@
-//! What a Pod sets aside on its node, of every resource: what scheduling and admission count with.
+//! What a Pod sets aside on its node, of every resource, and what it may use at most: what scheduling, admission and
+//! eviction count with.
 //!
 //! Sources: kubernetes.io "Resource Management for Pods and Containers", "Pod Overhead", KEP-753 (sidecars) and KEP-2837
 //! (Pod-level resources).
@@ -16,33 +17,21 @@ pub type ResourceList = BTreeMap<String, i64>;
 /// The larger of what a Pod's containers need together and of what its init containers need one after another, with
 /// what the Pod itself asks for in place of the sum, and its overhead on top.
 pub fn pod_requests(pod: &Pod) -> ResourceList {
-    let Some(spec) = &pod.spec else { return ResourceList::new() };
-    let (mut sidecars, mut highest) = (ResourceList::new(), ResourceList::new());
-    for container in spec.init_containers.iter().flatten() {
-        let mut now = sidecars.clone();
-        add(&mut now, &container_requests(container));
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars.clone_from(&now);
-        }
-        raise(&mut highest, &now);
-    }
-    let mut total = sidecars;
-    for container in &spec.containers {
-        add(&mut total, &container_requests(container));
-    }
-    raise(&mut total, &highest);
-    if let Some(resources) = &spec.resources {
-        total.extend(requirements(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
-    }
-    if let Some(overhead) = &spec.overhead {
+    let mut total = worst_moment(pod, requests);
+    if let Some(overhead) = pod.spec.as_ref().and_then(|spec| spec.overhead.as_ref()) {
         add(&mut total, &amounts(overhead));
     }
     total
 }
 
+/// What a Pod may use of one resource: the sum of the limits that there are; `None` if there is none.
+pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
+    worst_moment(pod, limits).get(resource).copied()
+}
+
 /// What one container sets aside; a limit alone is also the request.
 pub fn container_requests(container: &Container) -> ResourceList {
-    container.resources.as_ref().map(requirements).unwrap_or_default()
+    container.resources.as_ref().map(requests).unwrap_or_default()
 }
 
 /// Whether a Pod as a whole may ask for this resource (KEP-2837).
@@ -62,12 +51,39 @@ pub fn amounts(list: &BTreeMap<String, RawQuantity>) -> ResourceList {
     list.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
 }
 
-fn requirements(resources: &ResourceRequirements) -> ResourceList {
-    let mut list = resources.limits.as_ref().map(amounts).unwrap_or_default();
+fn requests(resources: &ResourceRequirements) -> ResourceList {
+    let mut list = limits(resources);
     list.extend(resources.requests.as_ref().map(amounts).unwrap_or_default());
     list
 }
 
+fn limits(resources: &ResourceRequirements) -> ResourceList {
+    resources.limits.as_ref().map(amounts).unwrap_or_default()
+}
+
+/// Sidecars stay for all that follows them; other init containers run one after another.
+fn worst_moment(pod: &Pod, of: impl Fn(&ResourceRequirements) -> ResourceList) -> ResourceList {
+    let Some(spec) = &pod.spec else { return ResourceList::new() };
+    let of_container = |container: &Container| container.resources.as_ref().map(&of).unwrap_or_default();
+    let (mut sidecars, mut highest) = (ResourceList::new(), ResourceList::new());
+    for container in spec.init_containers.iter().flatten() {
+        let mut now = sidecars.clone();
+        add(&mut now, &of_container(container));
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars.clone_from(&now);
+        }
+        raise(&mut highest, &now);
+    }
+    let mut total = sidecars;
+    for container in &spec.containers {
+        add(&mut total, &of_container(container));
+    }
+    raise(&mut total, &highest);
+    if let Some(resources) = &spec.resources {
+        total.extend(of(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
+    }
+    total
+}
 fn add(total: &mut ResourceList, more: &ResourceList) {
     for (name, amount) in more {
         let sum = total.entry(name.clone()).or_default();
@@ -87,7 +103,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn requests(spec: &Value) -> Value {
+    fn requested(spec: &Value) -> Value {
         let pod: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
         serde_json::to_value(pod_requests(&pod)).unwrap()
     }
@@ -123,7 +139,16 @@ mod tests {
             (json!({"containers": [{"name": "c"}]}), json!({})),
         ];
         for (spec, expected) in table {
-            assert_eq!(requests(&spec), expected, "{spec}");
+            assert_eq!(requested(&spec), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn a_limit_of_some_containers_is_one_of_the_pod() {
+        let limited = json!({"name": "c", "resources": {"limits": {"ephemeral-storage": "1Mi"}}});
+        let pod =
+            |containers: Value| -> Pod { serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap() };
+        assert_eq!(pod_limit(&pod(json!([limited, limited, {"name": "d"}])), "ephemeral-storage"), Some(2 << 20));
+        assert_eq!(pod_limit(&pod(json!([{"name": "d"}])), "ephemeral-storage"), None);
     }
 }

@@ -34,8 +34,6 @@ enum Support {
     Keys(&'static [Row]),
     /// Accepted only with one of these values: what happens here anyway.
     Only(&'static [Word]),
-    /// Honoured only where the neighbouring field has this value.
-    With { neighbour: &'static str, value: &'static str },
     /// Honoured, unless this says why not, of the value and the object it stands in.
     Unless(fn(&Value, &Value) -> Option<&'static str>),
     /// Set by the server: read and dropped.
@@ -84,11 +82,6 @@ fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent:
         Support::Only(words) => {
             if !words.iter().any(|word| word.is(value)) && !is_empty_text(value) {
                 refuse_value(errors, path, row.note, value, words);
-            }
-        }
-        Support::With { neighbour, value: needed } => {
-            if parent.get(neighbour).and_then(Value::as_str) != Some(needed) {
-                errors.forbidden(path, format!("monopod supports this field only with `{neighbour}: {needed}` yet"));
             }
         }
         Support::Unless(objection) => {
@@ -226,10 +219,6 @@ mod tests {
             ),
             (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
             (
-                in_spec("volumes", json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}])),
-                "spec.volumes[0].emptyDir.sizeLimit: Forbidden: monopod supports this field only with `medium: Memory` yet".to_owned(),
-            ),
-            (
                 in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "HugePages"}}])),
                 "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
             ),
@@ -242,10 +231,6 @@ mod tests {
             (
                 in_container("resources", json!({"limits": {"hugepages-2Mi": "1"}})),
                 format!("spec.containers[1].resources.limits[hugepages-2Mi]: {not_yet}"),
-            ),
-            (
-                in_container("resources", json!({"requests": {"ephemeral-storage": "1"}})),
-                format!("spec.containers[1].resources.requests[ephemeral-storage]: {not_yet}"),
             ),
             (
                 in_container("ports", json!([{"containerPort": 1, "hostPort": 80, "protocol": "SCTP"}])),

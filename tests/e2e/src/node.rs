@@ -84,6 +84,7 @@ impl TestNode {
             .arg("--log-dir")
             .arg(self.log_dir())
             .args(["--pod-cidr", self.pod_cidr])
+            .args(self.own_limits())
             .args(&self.serve_arguments)
             .envs(self.serve_environment.iter().map(|(name, value)| (name, value)))
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
@@ -107,6 +108,12 @@ impl TestNode {
         self.cgroup = self.cgroup.take().or_else(|| cgroup_name(pid));
         let cgroup = self.cgroup.as_deref().expect("the daemon has a bridge");
         assert!(!cgroups::directories(cgroup).is_empty(), "the leak check finds no cgroup {cgroup}");
+    }
+
+    /// However full the machine's disk is, it is none of a test's business that says nothing about it.
+    fn own_limits(&self) -> &[&str] {
+        let said = self.serve_arguments.iter().any(|argument| argument == "--eviction-hard");
+        if said { &[] } else { &["--eviction-hard", "", "--image-gc-high-threshold", "100"] }
     }
 
     /// Process id of the daemon.

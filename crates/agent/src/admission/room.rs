@@ -84,6 +84,11 @@ impl NodeRoom {
         }
     }
 
+    /// Whether the pod has its room.
+    pub(crate) fn has(&self, uid: &PodUid) -> bool {
+        self.book().taken.contains_key(uid)
+    }
+
     /// The pod neither has nor wants anything any more. Whether it had something.
     pub(crate) fn leave(&self, uid: &PodUid) -> bool {
         let mut book = self.book();

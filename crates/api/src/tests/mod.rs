@@ -158,7 +158,9 @@ impl TestServer {
 async fn start_agent(root: &Path, store: Store) -> (Agent, FakeRuntime) {
     let images = ImageStore::open(&root.join("images"), store.clone()).unwrap();
     let runtime = FakeRuntime::new(root.join("tmpfs"), jiff::Timestamp::now);
-    let config = AgentConfig::new("n1", root.join("data"), root.join("logs"));
+    let mut config = AgentConfig::new("n1", root.join("data"), root.join("logs"));
+    // However full the disk of the machine is.
+    config.eviction.thresholds.clear();
     let agent = Agent::start(config, store, images, Arc::new(runtime.clone()), Arc::new(SystemClock)).await.unwrap();
     (agent, runtime)
 }

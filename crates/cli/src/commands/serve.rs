@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::daemon::Place;
 use crate::errors::Failure;
+use crate::node_args::NodeArgs;
 use crate::registries::RegistryArgs;
 
 /// Arguments of `serve`.
@@ -39,12 +40,8 @@ pub struct ServeArgs {
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// How many processes and threads one Pod may have
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pod_pids_limit: Option<u64>,
-    /// How many Pods the node takes
-    #[arg(long, value_name = "COUNT", default_value_t = 110)]
-    max_pods: u32,
+    #[command(flatten)]
+    node: NodeArgs,
     /// What is logged, such as `debug` or `info,agent=trace`
     #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
     log_level: String,
@@ -105,10 +102,9 @@ async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -
     let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
-        pod_pids_limit: arguments.pod_pids_limit,
-        max_pods: arguments.max_pods,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
+    let config = arguments.node.apply(config)?;
     let version = config.version.clone();
     let clock = Arc::new(SystemClock);
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;

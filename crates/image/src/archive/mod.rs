@@ -59,6 +59,8 @@ pub(crate) struct UnpackedImage {
     pub(crate) layers: Vec<PinnedLayer>,
     pub(crate) names: Vec<ImageReference>,
     pub(crate) manifests: Vec<Digest>,
+    /// Whether it came from a registry.
+    pub(crate) pulled: bool,
 }
 
 /// Reads all images of the archive at `path` and unpacks their layers. With `name`, it must be one image, which gets it.
@@ -148,7 +150,7 @@ fn unpack(source: &BlobSource, image: ArchivedImage, layers: &Arc<Layers>) -> Re
     if layers.len() != config.diff_ids.len() {
         return Err(LoadCause::Panicked);
     }
-    Ok(UnpackedImage { config, layers, names, manifests })
+    Ok(UnpackedImage { config, layers, names, manifests, pulled: false })
 }
 
 fn unpack_layer(

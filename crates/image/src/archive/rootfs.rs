@@ -67,7 +67,7 @@ pub(crate) fn import(
         source,
     })?;
     let config = ParsedConfig::parse("config", json, None)?;
-    Ok(UnpackedImage { config, layers: vec![layer], names: vec![name], manifests: Vec::new() })
+    Ok(UnpackedImage { config, layers: vec![layer], names: vec![name], manifests: Vec::new(), pulled: false })
 }
 
 fn ingest(reader: impl Read + Send, layers: &Arc<Layers>) -> Result<PinnedLayer, LoadCause> {

@@ -215,7 +215,7 @@ impl Work {
             let sync = move || store.make_durable(&layers).map(|()| layers);
             let synced = tokio::task::spawn_blocking(sync).await.map_err(|_panic| LoadCause::Panicked)?;
             let layers = synced.map_err(LoadCause::Sync)?;
-            images.record(UnpackedImage { config, layers, names, manifests }).await
+            images.record(UnpackedImage { config, layers, names, manifests, pulled: true }).await
         });
         Ok(recording.await.map_err(|_panic| LoadCause::Panicked).flatten()?)
     }

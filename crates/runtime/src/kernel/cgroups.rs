@@ -208,6 +208,16 @@ impl Cgroups {
         })
     }
 
+    /// Its directory where v2 carries the controllers.
+    pub(super) fn v2_directory(&self, path: &CgroupPath) -> Option<PathBuf> {
+        self.v2.as_ref().filter(|_| self.pure_v2).map(|root| root.join(&path.0))
+    }
+
+    /// Its directory in the v1 hierarchy of a controller.
+    pub(super) fn v1_directory(&self, controller: &str, path: &CgroupPath) -> Option<PathBuf> {
+        self.hierarchy(controller).map(|root| root.join(&path.0))
+    }
+
     fn hierarchy(&self, controller: &str) -> Option<&PathBuf> {
         self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller)).map(|h| &h.root)
     }

@@ -17,6 +17,7 @@ mod sandbox;
 mod seccomp;
 mod sessions;
 mod state;
+mod usage;
 mod user;
 
 use std::ffi::CString;
@@ -43,6 +44,7 @@ pub use devices::try_device_program;
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
+use crate::usage::PodUsage;
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
 use cgroups::Cgroups;
 use seccomp::Filters;
@@ -258,6 +260,10 @@ impl Runtime for KernelRuntime {
 
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {
         self.0.open_tmpfs(sandbox, volume).await
+    }
+
+    async fn pod_usage(&self, uid: &PodUid) -> PodUsage {
+        self.0.pod_usage(uid)
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
 
+use crate::qos::{QosClass, qos_class};
 use crate::requests::{ResourceList, pod_requests};
 
 pub use affinity::matches_node_affinity;
@@ -23,6 +24,9 @@ pub const SYSTEM_CLASSES: [(&str, i32); 2] =
 
 /// Taint of a node that takes no new Pods (`kubectl cordon`).
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+/// Taint of a node that is short of memory. The control plane lets Pods tolerate it that asked for some.
+const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 
 /// What a node is and has.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -68,6 +72,8 @@ pub struct Demand {
     pub requests: ResourceList,
     /// Ports of the node.
     pub host_ports: BTreeSet<HostPort>,
+    /// Whether it may come to a node that is short of memory: not with the class `BestEffort`.
+    pub copes_with_memory_pressure: bool,
 }
 
 /// Why a node does not suit a Pod.
@@ -104,7 +110,11 @@ pub enum Misfit {
 impl Demand {
     /// Of a Pod.
     pub fn of(pod: &Pod) -> Self {
-        Self { requests: pod_requests(pod), host_ports: pod.spec.as_ref().map(host_ports).unwrap_or_default() }
+        Self {
+            requests: pod_requests(pod),
+            host_ports: pod.spec.as_ref().map(host_ports).unwrap_or_default(),
+            copes_with_memory_pressure: qos_class(pod) != QosClass::BestEffort,
+        }
     }
 }
 
@@ -165,7 +175,9 @@ pub fn scheduler_misfits(spec: &PodSpec, demand: &Demand, node: &NodeView, used:
     if node.unschedulable && !tolerates(tolerations, &cordon) {
         return vec![Misfit::Unschedulable];
     }
-    if let Some(taint) = untolerated(&node.taints, tolerations, &["NoSchedule", "NoExecute"]) {
+    let strict = |taint: &&Taint| taint.key != MEMORY_PRESSURE || !demand.copes_with_memory_pressure;
+    let taints: Vec<Taint> = node.taints.iter().filter(strict).cloned().collect();
+    if let Some(taint) = untolerated(&taints, tolerations, &["NoSchedule", "NoExecute"]) {
         return vec![Misfit::Taint { key: taint.key.clone(), value: taint.value.clone().unwrap_or_default() }];
     }
     if !matches_node_affinity(spec, node) {

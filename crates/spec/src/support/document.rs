@@ -75,7 +75,6 @@ impl Rows {
                 Support::Yes => self.leaves.push(path),
                 Support::Keys(_)
                 | Support::Only(_)
-                | Support::With { .. }
                 | Support::Unless(_)
                 | Support::Dropped
                 | Support::No
@@ -131,7 +130,6 @@ fn word(row: &Row) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("`{}`", shown(*word))).collect();
             format!("only {}", words.join(", "))
         }
-        Support::With { neighbour, value } => format!("with `{neighbour}: {value}`"),
         Support::Dropped => "dropped".to_owned(),
         Support::No | Support::NotEvenEmpty => "**no**".to_owned(),
     }

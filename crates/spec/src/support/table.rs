@@ -253,7 +253,7 @@ const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), 
 const AMOUNTS: &[Row] = &[
     yes("cpu", ""),
     yes("memory", ""),
-    not_even_empty("ephemeral-storage"),
+    yes("ephemeral-storage", "measured every 10 s where there is a limit; a Pod over it is evicted"),
     yes("*/*", "of a vendor: the Pod waits, `Pending`, until the node has it in `status.capacity`"),
 ];
 
@@ -401,7 +401,7 @@ const VOLUME: &[Row] = &[
 
 const EMPTY_DIR: &[Row] = &[
     only("medium", &[Word::Text("Memory")], "or empty: a directory of the node"),
-    Row { field: "sizeLimit", support: Support::With { neighbour: "medium", value: "Memory" }, note: "" },
+    yes("sizeLimit", "on disk it is measured every 10 s, and a Pod over it is evicted; memory never grows beyond it"),
     no("mode"),
 ];
 

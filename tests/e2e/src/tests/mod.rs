@@ -30,6 +30,7 @@ mod command_line;
 mod container;
 mod crash;
 mod ending;
+mod eviction;
 mod host_ports;
 mod image;
 mod image_volume;
@@ -57,6 +58,7 @@ pub const ALL: &[&[Test]] = &[
     container::TESTS,
     crash::TESTS,
     ending::TESTS,
+    eviction::TESTS,
     host_ports::TESTS,
     image::TESTS,
     image_volume::TESTS,

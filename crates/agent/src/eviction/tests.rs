@@ -1,0 +1,124 @@
+//! Pods that are ended by their node, with the real worker.
+
+use std::fs;
+
+use runtime::{CgroupUsage, OnSignal};
+use serde_json::{Value, json};
+
+use crate::config::AgentConfig;
+use crate::ending::Ending;
+use crate::eviction::thresholds::parse_thresholds;
+use crate::testing::{TestNode, condition, named_pod, uid};
+
+fn pod(name: &str, spec: &Value) -> Value {
+    let mut whole = json!({"containers": [{"name": format!("{name}-app"), "image": "app:1"}]});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    named_pod(name, &format!("u-{name}"), &whole)
+}
+
+fn under_pressure(config: &mut AgentConfig) {
+    config.eviction.thresholds = parse_thresholds("memory.available<1Ei").unwrap();
+}
+
+fn using(memory: u64) -> CgroupUsage {
+    CgroupUsage { memory, working_set: memory, ..CgroupUsage::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_fills_its_volume_is_evicted() {
+    let node = TestNode::start().await;
+    let volume = json!({"volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "64Ki"}}]});
+    node.create(&pod("web", &volume)).await;
+    node.wait_for_phase("web", "Running").await;
+    let directory = node.volume("u-web", "kubernetes.io~empty-dir", "cache");
+    fs::write(directory.join("file"), vec![b'x'; 40 << 10]).unwrap();
+    node.advance(10).await;
+    node.settle().await;
+    assert_eq!(node.get("web").unwrap()["status"]["phase"], "Running");
+    fs::write(directory.join("more"), vec![b'x'; 40 << 10]).unwrap();
+    node.advance(10).await;
+    let failed = node.wait_for_phase("web", "Failed").await;
+    let why = "Usage of EmptyDir volume \"cache\" exceeds the limit \"64Ki\". ";
+    assert_eq!((&failed["status"]["reason"], &failed["status"]["message"]), (&json!("Evicted"), &json!(why)));
+    assert_eq!(node.wait_for_event("Evicted").await, why);
+    node.wait_until_clean(|| !directory.exists()).await;
+    node.delete("web", 0).await;
+    node.wait_until_gone("web").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_memory_pressure_the_greediest_goes_first_and_new_pods_stay_away() {
+    let node = TestNode::start_with(under_pressure).await;
+    for (name, spec) in [("modest", json!({})), ("greedy", json!({})), ("critical", json!({"priority": 2_000_001_000}))]
+    {
+        node.create(&pod(name, &spec)).await;
+        node.wait_for_phase(name, "Running").await;
+    }
+    for (name, memory) in [("u-modest", 10 << 20), ("u-greedy", 90 << 20), ("u-critical", 900 << 20)] {
+        node.runtime.set_usage(&uid(name), using(memory));
+    }
+    node.advance(10).await;
+    let evicted = node.wait_for_phase("greedy", "Failed").await;
+    let message = evicted["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("The node was low on resource: memory. Threshold quantity: 1Ei, available: "),
+        "{message}"
+    );
+    let disruption = condition(&evicted, "DisruptionTarget");
+    assert_eq!((&disruption["status"], &disruption["reason"]), (&json!("True"), &json!("TerminationByKubelet")));
+    assert_eq!(node.wait_for_event("EvictionThresholdMet").await, "Attempting to reclaim memory");
+    assert_eq!(node.get("modest").unwrap()["status"]["phase"], "Running");
+    let wanted = |node: &Value| condition(node, "MemoryPressure")["status"] == "True";
+    let object = node.wait_for_node(wanted).await;
+    assert_eq!(object["spec"]["taints"][0]["key"], "node.kubernetes.io/memory-pressure");
+    node.create(&pod("late", &json!({}))).await;
+    let said = node.wait_for_event("FailedScheduling").await;
+    assert!(said.contains("untolerated taint {node.kubernetes.io/memory-pressure: }"), "{said}");
+    // One a look, and the critical one never.
+    node.advance(10).await;
+    node.wait_for_phase("modest", "Failed").await;
+    node.advance(10).await;
+    node.settle().await;
+    assert_eq!(node.get("critical").unwrap()["status"]["phase"], "Running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_goes_on_after_the_daemon_has_died_in_it() {
+    let mut node = TestNode::start().await;
+    node.runtime.on_signal("web-app", OnSignal::Ignores);
+    node.create(&pod("web", &json!({}))).await;
+    node.wait_for_phase("web", "Running").await;
+    let ending =
+        Ending { reason: "Evicted".to_owned(), message: "enough".to_owned(), grace_seconds: Some(5), disruption: None };
+    node.agent().shared.endings.decide(&uid("u-web"), ending);
+    node.agent().shared.wake(&uid("u-web"));
+    node.wait_for_stop_request("u-web").await;
+    assert_eq!(node.get("web").unwrap()["status"]["phase"], "Running");
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.wait_for_stop_request("u-web").await;
+    node.advance(5).await;
+    let failed = node.wait_for_phase("web", "Failed").await;
+    assert_eq!(failed["status"]["reason"], "Evicted");
+    assert_eq!(node.starts("web-app").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_node_writes_only_a_heartbeat() {
+    let node = TestNode::start().await;
+    node.settle().await;
+    node.advance(10).await;
+    node.settle().await;
+    let before = node.store.revision();
+    for _ in 0..28 {
+        node.advance(10).await;
+        node.settle().await;
+    }
+    assert_eq!(node.store.revision(), before);
+    // Timers are a moment late: the next look may be in the next round.
+    for _ in 0..3 {
+        node.advance(10).await;
+        node.settle().await;
+    }
+    assert_eq!(node.store.revision(), before + 1);
+}
