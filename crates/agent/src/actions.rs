@@ -145,6 +145,7 @@ fn stop_container(container: &ContainerStatus, cause: StopCause) -> StopContaine
 pub fn field_path(desired: &DesiredPod, name: &ContainerName) -> String {
     match desired.kind_of(name) {
         Some(ContainerKind::Init | ContainerKind::Sidecar) => format!("spec.initContainers{{{name}}}"),
+        Some(ContainerKind::Ephemeral) => format!("spec.ephemeralContainers{{{name}}}"),
         Some(ContainerKind::App) | None => format!("spec.containers{{{name}}}"),
     }
 }

@@ -283,6 +283,29 @@ fn sidecars_end_after_the_app_from_the_last_to_the_first() {
 }
 
 #[test]
+fn ephemeral_containers_start_once_whatever_the_pod_is_doing() {
+    let mut spec = spec("Always", &["i"], &["a"]);
+    spec["ephemeralContainers"] = json!([{ "name": "e", "image": "app:1", "targetContainerName": "a" }]);
+    let desired = desired_pod(&pod(&spec));
+    let cases: &[(&[&str], &str)] = &[
+        (&["i/0@s0 running"], "start e/0"),
+        (&["i/0@s0 exit 0", "a/0@s0 running"], "start e/0"),
+        (&["i/0@s0 exit 0", "a/0@s0 running", "e/0@s0 created"], "start e/0 again"),
+        (&["i/0@s0 exit 0", "a/0@s0 running", "e/0@s0 running"], ""),
+        (&["i/0@s0 exit 0", "a/0@s0 running", "e/0@s0 exit 1"], ""),
+        (&["i/0@s0 exit 0", "e/0@s0 running"], "start a/0"),
+    ];
+    for (runs, wanted) in cases {
+        let observed = observe(vec![ready(0)], runs);
+        assert_eq!(show(&compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now())), *wanted, "{runs:?}");
+    }
+    assert_eq!(field_path(&desired, &ContainerName::new("e")), "spec.ephemeralContainers{e}");
+    let ending = PodLifecycle::Terminating { deadline: now().boot };
+    let observed = observe(vec![ready(0)], &["a/0@s0 exit 0", "e/0@s0 running"]);
+    assert_eq!(show(&compute_pod_actions(&desired, ending, &observed, now())), "stop e/0@s0");
+}
+
+#[test]
 fn a_condemned_run_counts_as_failed_and_waits_for_its_back_off() {
     for (policy, wanted) in [("Always", "a waits 20s"), ("OnFailure", "a waits 20s"), ("Never", "ended")] {
         let desired = desired_pod(&pod(&spec(policy, &[], &["a"])));

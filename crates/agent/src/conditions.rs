@@ -98,7 +98,7 @@ fn initialized(facts: &PodFacts<'_>) -> Verdict {
     let inits = facts.desired.init_containers().iter().map(kind_of_init).zip(facts.init);
     let incomplete = inits.filter(|(kind, status)| match kind {
         ContainerKind::Sidecar => status.started != Some(true),
-        ContainerKind::Init | ContainerKind::App => !status.ready,
+        ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => !status.ready,
     });
     let incomplete = names(incomplete.map(|(_, status)| status));
     if incomplete.is_empty() {

@@ -9,8 +9,8 @@ use runtime::{
     ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig, PodTmpfs,
     PortMapping, PortProtocol, QosClass, SeccompProfile, SecurityConfig,
 };
-use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::{Container, ContainerPort};
+use spec::{ContainerId, ContainerName};
 
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::environment::{ContainerConfigError, EnvironmentSources, command_line, pod_environment, whole_environment};
@@ -101,6 +101,8 @@ pub struct ContainerParts<'a> {
     pub mounts: Vec<Mount>,
     /// Memory of the machine in bytes, for the OOM score.
     pub node_memory: i64,
+    /// The running container whose processes it sees.
+    pub target: Option<ContainerId>,
 }
 
 /// One run of a container.
@@ -127,16 +129,17 @@ pub fn container_config(
         tty: container.tty == Some(true),
         resources: container_resources(desired, container, parts.node_memory),
         security: security(desired, container)?,
-        pid: pid_mode(desired),
+        pid: pid_mode(desired, parts.target),
         labels: BTreeMap::new(),
     })
 }
 
-fn pid_mode(desired: &DesiredPod) -> PidMode {
+/// A target matters only where containers do not see each other's processes anyway.
+fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
     match (desired.spec.host_pid, desired.spec.share_process_namespace) {
         (Some(true), _) => PidMode::Host,
         (_, Some(true)) => PidMode::Pod,
-        (Some(false) | None, Some(false) | None) => PidMode::Container,
+        (Some(false) | None, Some(false) | None) => target.map_or(PidMode::Container, PidMode::Target),
     }
 }
 
@@ -161,7 +164,7 @@ fn protected_memory(desired: &DesiredPod, container: &Container) -> i64 {
     let least_of_apps = || desired.app_containers().iter().map(request).min().unwrap_or(0);
     match desired.kind_of(&ContainerName::new(&container.name)) {
         Some(ContainerKind::Sidecar) => request(container).max(least_of_apps()),
-        Some(ContainerKind::Init | ContainerKind::App) | None => request(container),
+        Some(ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral) | None => request(container),
     }
 }
 

@@ -1,7 +1,8 @@
 //! A Pod as the store holds it, with what the agent reads in every pass taken out once.
 
 use serde::Deserialize;
-use spec::k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use spec::ephemeral::as_container;
+use spec::k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use spec::{ContainerName, PodRef, PodUid};
 use store::StoredObject;
 
@@ -16,6 +17,8 @@ pub struct DesiredPod {
     pub object: Pod,
     /// Its spec once more, to be read without asking whether there is one.
     pub spec: PodSpec,
+    /// Its ephemeral containers, as containers.
+    pub ephemeral: Vec<Container>,
     /// `status`, as the agent wrote it last.
     pub status: PodStatus,
     /// Revision of the store that it was read at.
@@ -31,6 +34,8 @@ pub enum ContainerKind {
     Sidecar,
     /// Runs beside the others.
     App,
+    /// Was added to look into the running pod; never restarted, and nothing depends on it.
+    Ephemeral,
 }
 
 /// `spec.restartPolicy`.
@@ -81,6 +86,7 @@ impl DesiredPod {
             pod: PodRef::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
             uid: PodUid::new(metadata.uid.clone().unwrap_or_default()),
             object,
+            ephemeral: spec.ephemeral_containers.iter().flatten().map(as_container).collect(),
             spec,
             status,
             revision: stored.revision,
@@ -97,10 +103,29 @@ impl DesiredPod {
         &self.spec.containers
     }
 
+    /// What the stored status says of each container.
+    pub fn stored_statuses(&self) -> impl Iterator<Item = &ContainerStatus> {
+        let status = &self.status;
+        let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        lists.into_iter().flatten().flatten()
+    }
+
+    /// Ephemeral containers in their order.
+    pub fn ephemeral_containers(&self) -> &[Container] {
+        &self.ephemeral
+    }
+
+    /// The container whose processes an ephemeral one sees.
+    pub fn target_of(&self, name: &ContainerName) -> Option<ContainerName> {
+        let own = self.spec.ephemeral_containers.iter().flatten().find(|own| own.name == name.as_str())?;
+        own.target_container_name.as_deref().filter(|target| !target.is_empty()).map(ContainerName::new)
+    }
+
     /// All containers, init containers first.
     pub fn containers(&self) -> impl Iterator<Item = (ContainerKind, &Container)> {
         let init = self.init_containers().iter().map(|container| (kind_of_init(container), container));
-        init.chain(self.app_containers().iter().map(|container| (ContainerKind::App, container)))
+        let apps = self.app_containers().iter().map(|container| (ContainerKind::App, container));
+        init.chain(apps).chain(self.ephemeral.iter().map(|container| (ContainerKind::Ephemeral, container)))
     }
 
     /// The container of that name.

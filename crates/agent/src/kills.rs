@@ -120,7 +120,7 @@ fn stop_message(desired: &DesiredPod, name: &ContainerName, cause: StopCause) ->
     };
     match desired.kind_of(name) {
         Some(ContainerKind::Sidecar | ContainerKind::Init) => format!("Init container {name} {why}"),
-        Some(ContainerKind::App) | None => {
+        Some(ContainerKind::App | ContainerKind::Ephemeral) | None => {
             let again = cause.replaces() || restarts(desired, name);
             format!("Container {name} {why}{}", if again { ", will be restarted" } else { "" })
         }

@@ -24,6 +24,8 @@ mod ending;
 mod ending_tests;
 mod endings;
 mod environment;
+#[cfg(test)]
+mod ephemeral_tests;
 mod events;
 mod eviction;
 mod handlers;

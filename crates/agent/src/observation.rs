@@ -172,10 +172,10 @@ pub fn is_running(container: &ContainerStatus) -> bool {
 
 /// What the stored status of a pod remembers of its containers' latest runs.
 pub fn remembered_runs(desired: &DesiredPod) -> BTreeMap<ContainerName, RememberedRun> {
-    let status = &desired.status;
-    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
-    let statuses = lists.into_iter().flatten().flatten();
-    statuses.filter_map(|status| Some((ContainerName::new(&status.name), remembered_run(status)?))).collect()
+    desired
+        .stored_statuses()
+        .filter_map(|status| Some((ContainerName::new(&status.name), remembered_run(status)?)))
+        .collect()
 }
 
 /// The identifier in a `containerID` such as `monopod://0a…`.

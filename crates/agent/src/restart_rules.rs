@@ -14,6 +14,7 @@ pub fn starts_again(desired: &DesiredPod, kind: ContainerKind, container: &Conta
     let of_pod = desired.restart_policy();
     match (kind, policy_of(container)) {
         (ContainerKind::Sidecar, _) => true,
+        (ContainerKind::Ephemeral, _) => false,
         (ContainerKind::Init | ContainerKind::App, Some(own)) => follows(own, exit_code),
         (ContainerKind::Init | ContainerKind::App, None) => follows(of_pod, exit_code),
     }

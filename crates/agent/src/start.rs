@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use image::Image;
 use runtime::{Mount, PodSandboxStatus, RuntimeError};
-use spec::ContainerName;
 use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
+use spec::{ContainerId, ContainerName};
 
 use crate::actions::{PodActions, RunSandbox, StartContainer};
 use crate::backoff::{INITIAL, LONGEST, RETRY, RetryBackOff, VOLUME_INITIAL, VOLUME_LONGEST};
@@ -23,7 +23,7 @@ use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environme
 use crate::events::EventSubject;
 use crate::health::has_post_start;
 use crate::images::{ImageNeed, ImageProblem, WantedImage, complain, need_of};
-use crate::observation::PodObservation;
+use crate::observation::{PodObservation, is_running};
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
 use crate::pulls::{ImageState, ImageUse, subject_of};
 use crate::records::{PodRecord, image_holder};
@@ -379,6 +379,14 @@ impl PodWorker {
                 return Ok(false);
             }
         };
+        let target = match self.target_of(desired, sandbox, &start.name).await {
+            Ok(target) => target,
+            Err(message) => {
+                let heals = FailureKind::Other;
+                self.failed(desired, container, heals, "CreateContainerConfigError", message, RETRY, now);
+                return Ok(false);
+            }
+        };
         mounts.extend(file_mounts(container, &self.paths.directory, start.attempt));
         let parts = ContainerParts {
             attempt: start.attempt,
@@ -386,6 +394,7 @@ impl PodWorker {
             sources: &sources,
             mounts,
             node_memory: self.shared.node.memory_bytes,
+            target,
         };
         let config = match container_config(container, parts) {
             Ok(config) => config,
@@ -484,6 +493,20 @@ impl PodWorker {
                 tracing::warn!(error = %chain(&error), container = %name, "cannot hold the image of a volume");
             }
         }
+    }
+
+    /// The running container whose processes an ephemeral container sees, if it has a target; or the kubelet's word for
+    /// one that does not run.
+    async fn target_of(
+        &self,
+        desired: &DesiredPod,
+        sandbox: &PodSandboxStatus,
+        name: &ContainerName,
+    ) -> Result<Option<ContainerId>, String> {
+        let Some(target) = desired.target_of(name) else { return Ok(None) };
+        let (_, runs) = self.shared.runtime.list_pod(&self.uid).await;
+        let found = runs.iter().find(|run| run.name == target && run.sandbox_id == sandbox.id && is_running(run));
+        found.map(|run| Some(run.id.clone())).ok_or_else(|| format!("unable to find target container {target}"))
     }
 
     async fn hold_image(&mut self, name: &ContainerName, image: &Image) -> Result<(), PassError> {

@@ -53,8 +53,11 @@ pub fn pod_status(
     now: Timestamp,
 ) -> core::PodStatus {
     let is_app = |kind| kind == ContainerKind::App;
-    let mut init = container::container_statuses(desired, |kind| !is_app(kind), observed, inputs);
-    let mut apps = container::container_statuses(desired, is_app, observed, inputs);
+    let is_ephemeral = |kind| kind == ContainerKind::Ephemeral;
+    let statuses = |of: &dyn Fn(ContainerKind) -> bool| container::container_statuses(desired, of, observed, inputs);
+    let mut init = statuses(&|kind| !is_app(kind) && !is_ephemeral(kind));
+    let mut apps = statuses(&is_app);
+    let ephemeral = statuses(&is_ephemeral);
     if inputs.ended {
         ended::end_what_never_ran(desired, &mut init, &mut apps);
     }
@@ -70,6 +73,7 @@ pub fn pod_status(
         conditions: Some(conditions(&facts)),
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(apps),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
         observed_generation: desired.generation(),
         start_time: desired.status.start_time.clone().or(Some(Time(now))),

@@ -311,7 +311,7 @@ impl TestNode {
 
 /// `status.containerStatuses[]` or `initContainerStatuses[]` of that name, or null.
 pub fn status_of(pod: &Value, container: &str) -> Value {
-    let lists = ["containerStatuses", "initContainerStatuses"];
+    let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
     lists
         .iter()
         .filter_map(|list| pod["status"][list].as_array())

@@ -82,8 +82,11 @@ async fn objects(
         Target::Collection => collection(&call, request).await,
         Target::Object(name) => object(&call, &name, Part::Main, request).await,
         Target::Subresource(name, part) if kind.has_subresource(&part) => match part.as_str() {
-            "status" if request.method() == Method::DELETE => Err(ApiError::method_not_allowed()),
+            "status" | "ephemeralcontainers" if request.method() == Method::DELETE => {
+                Err(ApiError::method_not_allowed())
+            }
             "status" => object(&call, &name, Part::Status, request).await,
+            "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
             _ => streams::answer(&call, &name, &part, &mut request),
         },
         Target::Subresource(..) => Err(ApiError::no_such_resource()),

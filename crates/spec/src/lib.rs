@@ -9,6 +9,7 @@ pub mod decode;
 pub mod defaults;
 pub mod dns;
 pub mod downward;
+pub mod ephemeral;
 pub mod expand;
 mod field;
 pub mod hosts;

@@ -420,7 +420,7 @@ impl Drop for TestNode {
 
 /// The status of the container `name`, of any kind.
 pub fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
-    for kind in ["containerStatuses", "initContainerStatuses"] {
+    for kind in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
         let statuses = pod["status"][kind].as_array().map(Vec::as_slice).unwrap_or_default();
         if let Some(found) = statuses.iter().find(|status| status["name"] == name) {
             return found;

@@ -21,6 +21,7 @@ pub(super) fn sync(desired: &DesiredPod, observed: &PodObservation, now: Now) ->
         Some(sandbox) => {
             let older = observed.sandboxes.iter().filter(|other| other.id != sandbox.id);
             pass.actions.discard_sandboxes = older.map(|older| older.id.clone()).collect();
+            pass.ephemeral_containers();
             if pass.init_containers_are_done(&sandbox.id) {
                 pass.app_containers();
             }
@@ -78,13 +79,15 @@ impl Pass<'_> {
         for init in inits.iter().take(frontier) {
             match kind_of_init(init) {
                 ContainerKind::Sidecar => drop(self.sidecar_is_up(init, sandbox)),
-                ContainerKind::Init | ContainerKind::App => {}
+                ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => {}
             }
         }
         for init in inits.iter().skip(frontier) {
             let done = match kind_of_init(init) {
                 ContainerKind::Sidecar => self.sidecar_is_up(init, sandbox),
-                ContainerKind::Init | ContainerKind::App => self.init_container_is_done(init, sandbox),
+                ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => {
+                    self.init_container_is_done(init, sandbox)
+                }
             };
             if !done {
                 return false;
@@ -128,6 +131,16 @@ impl Pass<'_> {
                     self.actions.ended = true;
                 }
                 false
+            }
+        }
+    }
+
+    /// They start as soon as there is a sandbox, once.
+    fn ephemeral_containers(&mut self) {
+        for ephemeral in self.desired.ephemeral_containers() {
+            match self.observed.latest_run(&name_of(ephemeral)) {
+                LatestRun::Never | LatestRun::Created(_) => self.start_unless_it_waits(ephemeral),
+                LatestRun::Running(_) | LatestRun::Exited { .. } => {}
             }
         }
     }

@@ -32,7 +32,7 @@ pub fn containers_to_end(desired: Option<&DesiredPod>, observed: &PodObservation
 fn turn_of(desired: &DesiredPod, run: &ContainerStatus) -> Option<usize> {
     match desired.kind_of(&run.name)? {
         ContainerKind::App => Some(0),
-        ContainerKind::Init => None,
+        ContainerKind::Init | ContainerKind::Ephemeral => None,
         ContainerKind::Sidecar => {
             let inits = desired.init_containers();
             let place = inits.iter().position(|init| init.name == run.name.as_str())?;

@@ -26,9 +26,7 @@ pub(crate) fn select_run(
     if desired.container(&container).is_none() {
         return Err(LogError::NoSuchContainer { pod, container });
     }
-    let status = &desired.status;
-    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
-    let found = lists.into_iter().flatten().flatten().find(|status| status.name == container.as_str());
+    let found = desired.stored_statuses().find(|status| status.name == container.as_str());
     let Some(status) = found else {
         return Err(LogError::Waiting { pod, container, why: "ContainerCreating".to_owned() });
     };

@@ -63,18 +63,22 @@ fn container_status(
     }
     let done = exit_code(status.state.as_ref()) == Some(0);
     let run = observed.runs(&name).next();
-    status.started = Some(run.is_some_and(|run| observed.has_started(run)));
+    status.started = match kind {
+        ContainerKind::Init | ContainerKind::Sidecar | ContainerKind::App => {
+            Some(run.is_some_and(|run| observed.has_started(run)))
+        }
+        ContainerKind::Ephemeral => None,
+    };
     status.ready = match kind {
         ContainerKind::Init => done,
+        ContainerKind::Ephemeral => false,
         ContainerKind::Sidecar | ContainerKind::App => run.is_some_and(|run| observed.is_ready(run)),
     };
     status
 }
 
 fn stored_status<'a>(desired: &'a DesiredPod, name: &ContainerName) -> Option<&'a core::ContainerStatus> {
-    let status = &desired.status;
-    let lists = [status.init_container_statuses.as_deref(), status.container_statuses.as_deref()];
-    lists.into_iter().flatten().flatten().find(|status| status.name == name.as_str())
+    desired.stored_statuses().find(|status| status.name == name.as_str())
 }
 
 fn fill_from_run(
@@ -177,7 +181,9 @@ fn wait_if_it_will_run(
         LatestRun::Never | LatestRun::Created(_) | LatestRun::Running(_) => true,
         LatestRun::Exited { exit_code, .. } => match kind {
             ContainerKind::Init => exit_code != 0 && starts_again(desired, kind, container, exit_code),
-            ContainerKind::Sidecar | ContainerKind::App => starts_again(desired, kind, container, exit_code),
+            ContainerKind::Sidecar | ContainerKind::App | ContainerKind::Ephemeral => {
+                starts_again(desired, kind, container, exit_code)
+            }
         },
     };
     if will_run && status.state.is_none() {

@@ -31,7 +31,9 @@ fn is_initialized(desired: &DesiredPod, init: &[core::ContainerStatus], apps: &[
     let Some(last) = desired.init_containers().last().zip(init.last()) else { return true };
     let last_is_done = match kind_of_init(last.0) {
         ContainerKind::Sidecar => last.1.started == Some(true),
-        ContainerKind::Init | ContainerKind::App => exit_code(last.1.state.as_ref()) == Some(0),
+        ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => {
+            exit_code(last.1.state.as_ref()) == Some(0)
+        }
     };
     last_is_done || apps.iter().any(was_reached)
 }

@@ -56,7 +56,7 @@ pub fn pod_phase(
     for (container, status) in desired.init_containers().iter().zip(init) {
         match crate::desired::kind_of_init(container) {
             ContainerKind::Sidecar => tally.add_sidecar(status),
-            ContainerKind::Init | ContainerKind::App => tally.add_init(status),
+            ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => tally.add_init(status),
         }
     }
     for status in apps {

@@ -7,11 +7,15 @@ use spec::decode::{DecodeError, decode_strict};
 use spec::validation::FieldError;
 use store::Store;
 
+use crate::verbs::Part;
+
 /// What an admission may look at beside the object.
 #[derive(Clone, Copy)]
 pub struct Admission<'a> {
     /// The object as it is stored, when it is being changed.
     pub old: Option<&'a Value>,
+    /// Which door the object came through.
+    pub part: Part,
     /// The name of this machine's Node.
     pub node_name: &'a str,
     /// The objects that there are.

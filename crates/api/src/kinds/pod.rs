@@ -3,13 +3,16 @@
 use serde_json::Value;
 use spec::k8s_openapi::api::core::v1::{Pod, PodStatus};
 use spec::support::unsupported_pod_fields;
-use spec::validation::{FieldError, FieldReason, validate_pod, validate_pod_update};
+use spec::validation::{
+    FieldError, FieldReason, validate_ephemeral_containers_update, validate_pod, validate_pod_update,
+};
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
 use crate::kinds::pod_account::take_service_account;
 use crate::kinds::priority::resolve_priority;
 use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
 use crate::table::{AGE, Column, NAME};
+use crate::verbs::Part;
 
 /// `v1` Pod.
 pub static POD: Kind = Kind {
@@ -23,6 +26,7 @@ pub static POD: Kind = Kind {
     categories: &["all"],
     subresources: &[
         Subresource { name: "attach", kind: "PodAttachOptions", verbs: &["create", "get"] },
+        Subresource { name: "ephemeralcontainers", kind: "Pod", verbs: &["get", "patch", "update"] },
         Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
         Subresource { name: "log", kind: "Pod", verbs: &["get"] },
         Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },
@@ -70,6 +74,9 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
             take_service_account(&mut pod, admission)?;
             errors.extend(validate_pod(&pod));
             pod.status = Some(first_status(&pod));
+        }
+        Some(old) if admission.part == Part::EphemeralContainers => {
+            errors.extend(validate_ephemeral_containers_update(&pod, old));
         }
         Some(old) => errors.extend(validate_pod_update(&pod, old)),
     }

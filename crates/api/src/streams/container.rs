@@ -14,12 +14,13 @@ pub fn find(call: &Call, name: &str) -> Result<(PodRef, ContainerName), ApiError
     Ok((PodRef::new(call.pod_namespace.clone().unwrap_or_default(), name), container))
 }
 
-/// As upstream words it; init containers can be named, but are not chosen.
+/// As upstream words it; init and ephemeral containers can be named, but are not chosen.
 fn choose(pod: &Value, name: &str, wanted: Option<&str>) -> Result<ContainerName, String> {
     let containers = names(pod, "/spec/containers");
     let init = names(pod, "/spec/initContainers");
+    let ephemeral = names(pod, "/spec/ephemeralContainers");
     match (wanted, containers.as_slice()) {
-        (Some(wanted), _) if containers.iter().chain(&init).any(|name| *name == wanted) => {
+        (Some(wanted), _) if containers.iter().chain(&init).chain(&ephemeral).any(|name| *name == wanted) => {
             Ok(ContainerName::new(wanted))
         }
         (Some(wanted), _) => Err(format!("container {wanted} is not valid for pod {name}")),

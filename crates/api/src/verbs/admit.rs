@@ -8,16 +8,18 @@ use crate::http::status::ApiError;
 use crate::kinds::{Admission, AdmissionError};
 use crate::verbs::metadata;
 use crate::verbs::options::UnknownFields;
+use crate::verbs::update::Part;
 
 /// Decodes, completes and judges `value`; answers with the object and the warnings for the client.
 pub fn admit(
     call: &Call,
     value: Value,
     old: Option<&Value>,
+    part: Part,
     unknown: UnknownFields,
 ) -> Result<(Value, Vec<String>), ApiError> {
     let name = metadata::text(&value, "name").to_owned();
-    let admission = Admission { old, node_name: &call.context.node_name, store: &call.context.store };
+    let admission = Admission { old, part, node_name: &call.context.node_name, store: &call.context.store };
     let admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
     if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
         return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));

@@ -33,7 +33,7 @@ pub async fn apply(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result
                 outcome => return outcome,
             }
         } else {
-            if part == Part::Status {
+            if part != Part::Main {
                 return Err(ApiError::not_found(call.kind, name));
             }
             let uid = metadata::text(&wanted, "uid");
@@ -77,6 +77,12 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
             Part::Main => {}
             Part::Status => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+            }
+            Part::EphemeralContainers => {
+                fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
+                if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {
+                    spec.retain(|field, _| field == "ephemeralContainers");
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let mut candidate = object.clone();
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
-        let (mut admitted, warnings) = admit(call, candidate, None, options.unknown)?;
+        let (mut admitted, warnings) = admit(call, candidate, None, Part::Main, options.unknown)?;
         write_owners(call, Part::Main, None, &mut admitted, None, owners.clone())?;
         let stored = if options.dry_run { imagine(call, &name, admitted) } else { store(call, &name, admitted).await };
         let (value, json) = match stored {

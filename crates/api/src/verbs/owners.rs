@@ -24,6 +24,7 @@ pub fn manager_of(call: &Call, part: Part, applies: bool) -> Manager {
     let subresource = match part {
         Part::Main => String::new(),
         Part::Status => "status".to_owned(),
+        Part::EphemeralContainers => "ephemeralcontainers".to_owned(),
     };
     Manager { name: field_manager(call), applies, api_version: call.kind.api_version(), subresource }
 }

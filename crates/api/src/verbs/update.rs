@@ -24,6 +24,8 @@ pub enum Part {
     Main,
     /// Status alone.
     Status,
+    /// `spec.ephemeralContainers` alone.
+    EphemeralContainers,
 }
 
 /// Replaces the object by the body.
@@ -69,7 +71,7 @@ pub async fn revise(
         let given = take_owners(&mut wanted);
         check_identity(call, name, &present.value, &mut wanted)?;
         let inherited = inherit(&present.value, wanted, part)?;
-        let (mut next, warnings) = admit(call, inherited, Some(&present.value), options.unknown)?;
+        let (mut next, warnings) = admit(call, inherited, Some(&present.value), part, options.unknown)?;
         count_generation(call, &present.value, &mut next)?;
         write_owners(call, part, Some(&present.value), &mut next, given.as_ref(), owners)?;
         let (value, json) = if options.dry_run {
@@ -123,6 +125,17 @@ fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiE
         };
     }
     let Some(wanted_fields) = wanted.as_object_mut() else { return Ok(wanted) };
+    if part == Part::EphemeralContainers {
+        let wanted = wanted_fields.get_mut("spec").and_then(Value::as_object_mut);
+        let list = wanted.and_then(|spec| spec.remove("ephemeralContainers"));
+        let mut next = present.clone();
+        if let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("ephemeralContainers");
+            spec.extend(list.map(|list| ("ephemeralContainers".to_owned(), list)));
+        }
+        metadata::of(&mut next)?.remove("managedFields");
+        return Ok(next);
+    }
     if part == Part::Status {
         let status = wanted_fields.remove("status");
         let metadata = wanted_fields.remove("metadata");

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::container::{default_container, pull_policy};
+use crate::ephemeral::{as_container, from_container};
 use crate::quantity::Quantity;
 
 /// Mode of files made from `ConfigMaps` and Secrets.
@@ -41,6 +42,11 @@ pub(super) fn default_pod_spec(spec: &mut PodSpec) {
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     spec.containers.iter_mut().for_each(default_container);
     spec.init_containers.iter_mut().flatten().for_each(default_container);
+    for ephemeral in spec.ephemeral_containers.iter_mut().flatten() {
+        let mut container = as_container(ephemeral);
+        default_container(&mut container);
+        *ephemeral = from_container(container, ephemeral.target_container_name.take());
+    }
     if spec.host_network == Some(true) {
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
         containers.for_each(publish_all_ports);

@@ -85,7 +85,7 @@ const OWNER: &[Row] = &[
 const SPEC: &[Row] = &[
     items("containers", CONTAINER),
     items("initContainers", CONTAINER),
-    no_because("ephemeralContainers", "cannot be set on creation; their subresource is not served yet"),
+    items("ephemeralContainers", EPHEMERAL_CONTAINER),
     items("volumes", VOLUME),
     yes("restartPolicy", "`Always`, `OnFailure`, `Never`"),
     yes("terminationGracePeriodSeconds", ""),
@@ -165,6 +165,37 @@ const CONTAINER: &[Row] = &[
     yes("stdinOnce", ""),
     yes("tty", ""),
 ];
+
+const EPHEMERAL_CONTAINER: &[Row] = &[
+    yes("name", "added through the subresource `ephemeralcontainers`, never removed or changed"),
+    yes("image", ""),
+    yes("imagePullPolicy", ""),
+    yes("command", "`$(VAR)` is expanded"),
+    yes("args", "`$(VAR)` is expanded"),
+    yes("workingDir", ""),
+    items("env", ENV),
+    items("envFrom", ENV_FROM),
+    yes("targetContainerName", "sees the processes of that container"),
+    items("volumeMounts", VOLUME_MOUNT),
+    no("volumeDevices"),
+    yes("terminationMessagePath", ""),
+    yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
+    fields("securityContext", SECURITY_CONTEXT),
+    yes("stdin", ""),
+    yes("stdinOnce", ""),
+    yes("tty", ""),
+    no_because("ports", NOT_EPHEMERAL),
+    no_because("resources", NOT_EPHEMERAL),
+    no_because("resizePolicy", NOT_EPHEMERAL),
+    no_because("restartPolicy", NOT_EPHEMERAL),
+    no_because("restartPolicyRules", NOT_EPHEMERAL),
+    no_because("livenessProbe", NOT_EPHEMERAL),
+    no_because("readinessProbe", NOT_EPHEMERAL),
+    no_because("startupProbe", NOT_EPHEMERAL),
+    no_because("lifecycle", NOT_EPHEMERAL),
+];
+
+const NOT_EPHEMERAL: &str = "Kubernetes has it for no ephemeral container";
 
 const RESTART_RULE: &[Row] =
     &[only("action", &[Word::Text("Restart")], ""), fields("exitCodes", &[yes("operator", ""), yes("values", "")])];

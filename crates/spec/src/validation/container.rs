@@ -39,7 +39,7 @@ pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSp
 }
 
 /// What holds for containers of every kind.
-fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: &HashSet<&str>) {
+pub(super) fn common(errors: &mut Errors, path: &Path<'_>, container: &Container, volumes: &HashSet<&str>) {
     if container.name.is_empty() {
         errors.required(&path.child("name"), "");
     } else {

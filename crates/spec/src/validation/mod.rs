@@ -6,6 +6,7 @@
 mod classes;
 mod container;
 mod env;
+mod ephemeral;
 mod meta;
 mod names;
 mod namespaces;
@@ -27,6 +28,7 @@ mod volume;
 
 pub use crate::field::{FieldError, FieldReason};
 pub use classes::{validate_lease, validate_pod_template, validate_priority_class, validate_runtime_class};
+pub use ephemeral::validate_ephemeral_containers_update;
 pub use meta::{NameForm, validate_object_meta, validate_object_meta_update};
 pub use names::{config_key, dns_label, dns_subdomain, environment_name, label_value, qualified_name};
 pub use objects::{

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
 
 use super::meta::{self, NameForm};
-use super::{container, names, placement, ports, security, volume};
+use super::{container, ephemeral, names, placement, ports, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
 /// Checks a new Pod, with its defaults filled in.
@@ -30,6 +30,7 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
     let volumes = volume::volumes(errors, &path.child("volumes"), spec.volumes.as_deref().unwrap_or_default());
     container::containers(errors, path, spec, &volumes);
     ports::host_ports(errors, path, spec);
+    ephemeral::ephemeral_containers(errors, path, spec, &volumes);
     one_of(errors, &path.child("restartPolicy"), spec.restart_policy.as_deref(), &["Always", "OnFailure", "Never"]);
     let dns_policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(errors, &path.child("dnsPolicy"), spec.dns_policy.as_deref(), &dns_policies);

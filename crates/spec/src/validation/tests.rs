@@ -627,6 +627,49 @@ fn restart_rules_gates_finalizers_and_owners_have_their_sentences() {
 }
 
 #[test]
+fn ephemeral_containers_are_only_added_and_have_their_rules() {
+    let with_list = |list: Value| decoded(&with("/spec/ephemeralContainers", list));
+    let debug = json!({"name": "d", "image": "busybox", "targetContainerName": "a"});
+    let old = with_list(json!([debug]));
+    let more = |fields: Value| {
+        let mut added = json!({"name": "e", "image": "busybox"});
+        added.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        json!([debug, added])
+    };
+    let at = "spec.ephemeralContainers";
+    let here = "cannot be set for an Ephemeral Container";
+    let table = [
+        (json!([debug]), String::new()),
+        (more(json!({})), String::new()),
+        (json!([]), format!("{at}: Forbidden: existing ephemeral containers \"d\" may not be removed\n")),
+        (
+            json!([{"name": "d", "image": "other"}]),
+            format!("{at}: Forbidden: existing ephemeral containers \"d\" may not be changed\n"),
+        ),
+        (more(json!({"name": "a"})), format!("{at}[1].name: Duplicate value: \"a\"")),
+        (more(json!({"targetContainerName": "x"})), format!("{at}[1].targetContainerName: Not found: \"x\"")),
+        (more(json!({"ports": [{"containerPort": 80}]})), format!("{at}[1].ports: Forbidden: {here}")),
+        (more(json!({"resources": {"limits": {"cpu": "1"}}})), format!("{at}[1].resources: Forbidden: {here}")),
+        (more(json!({"restartPolicy": "Always"})), format!("{at}[1].restartPolicy: Forbidden: {here}")),
+        (
+            more(json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "a"}]})),
+            format!("{at}[1].volumeMounts[0].subPath: Forbidden: {here}"),
+        ),
+        (more(json!({"image": ""})), format!("{at}[1].image: Required value")),
+    ];
+    for (list, sentence) in table {
+        let new = with_list(list.clone());
+        let found = validate_ephemeral_containers_update(&new, &old);
+        assert_eq!(messages(&found).join("\n"), sentence, "{list}");
+        assert!(new == old || !validate_pod_update(&new, &old).is_empty(), "not through the main door: {list}");
+    }
+    assert!(
+        messages(&validate_pod(&old))
+            .contains(&"spec.ephemeralContainers: Forbidden: cannot be set on create".to_owned())
+    );
+}
+
+#[test]
 fn gates_and_finalizers_may_only_go() {
     let gated =
         |gates: Value, node: Value| decoded(&replaced(with("/spec/schedulingGates", gates), "/spec/nodeName", node));

@@ -30,6 +30,7 @@ mod command_line;
 mod container;
 mod crash;
 mod ending;
+mod ephemeral;
 mod eviction;
 mod host_ports;
 mod image;
@@ -59,6 +60,7 @@ pub const ALL: &[&[Test]] = &[
     crash::TESTS,
     ending::TESTS,
     eviction::TESTS,
+    ephemeral::TESTS,
     host_ports::TESTS,
     image::TESTS,
     image_volume::TESTS,
