@@ -50,10 +50,14 @@ pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
         .iter()
         .flat_map(|kind| {
             let below = kind.subresources.iter().map(|part| {
-                json!({
+                let mut door = json!({
                     "name": format!("{}/{}", kind.resource, part.name), "singularName": "",
                     "namespaced": kind.namespaced, "kind": part.kind, "verbs": part.verbs,
-                })
+                });
+                if let (Some((group, version)), Some(door)) = (part.group_version(), door.as_object_mut()) {
+                    door.extend([("group".to_owned(), json!(group)), ("version".to_owned(), json!(version))]);
+                }
+                door
             });
             std::iter::once(resource(kind)).chain(below)
         })
@@ -103,11 +107,16 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Reply {
 }
 
 fn aggregated_resource(kind: &'static Kind) -> Value {
-    let response_kind = |name: &str| json!({"group": kind.group, "version": kind.version, "kind": name});
-    let below = |part: &Subresource| json!({"subresource": part.name, "responseKind": response_kind(part.kind), "verbs": part.verbs});
+    let own = (kind.group, kind.version);
+    let response_kind =
+        |(group, version): (&str, &str), name: &str| json!({"group": group, "version": version, "kind": name});
+    let below = |part: &Subresource| {
+        let response_kind = response_kind(part.group_version().unwrap_or(own), part.kind);
+        json!({"subresource": part.name, "responseKind": response_kind, "verbs": part.verbs})
+    };
     json!({
         "resource": kind.resource,
-        "responseKind": response_kind(kind.kind),
+        "responseKind": response_kind(own, kind.kind),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
         "verbs": VERBS,

@@ -87,6 +87,7 @@ async fn objects(
             }
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
+            "eviction" | "binding" => action(&call, &name, &part, request).await,
             _ => streams::answer(&call, &name, &part, &mut request),
         },
         Target::Subresource(..) => Err(ApiError::no_such_resource()),
@@ -107,6 +108,18 @@ async fn collection(call: &Call, request: Request<Incoming>) -> Result<Reply, Ap
             verbs::delete_collection(call, &options).await
         }
         _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// What is done to an object by sending another one.
+async fn action(call: &Call, name: &str, part: &str, request: Request<Incoming>) -> Result<Reply, ApiError> {
+    if request.method() != Method::POST {
+        return Err(ApiError::method_not_allowed());
+    }
+    let bytes = body::read(request.into_body()).await?;
+    match part {
+        "binding" => verbs::bind(call, name, &bytes).await,
+        _ => verbs::evict(call, name, &bytes).await,
     }
 }
 

@@ -17,6 +17,7 @@ mod images;
 mod kinds;
 mod kubeconfig;
 mod openapi;
+mod owned;
 mod ownership;
 mod patch;
 mod protobuf;

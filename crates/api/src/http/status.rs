@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde::Serialize;
 use spec::validation::{FieldError, FieldReason};
 
+use crate::http::reply::{Reply, whole};
 use crate::kinds::Kind;
 use crate::ownership::Conflicts;
 
@@ -289,6 +290,21 @@ pub fn success(details: &Details) -> Bytes {
         details: Some(details),
         code: None,
     })
+}
+
+/// 201 for what an action has done.
+pub fn created() -> Reply {
+    let body = encode(&WireStatus {
+        kind: "Status",
+        api_version: "v1",
+        metadata: serde_json::Map::new(),
+        status: "Success",
+        message: "",
+        reason: "",
+        details: None,
+        code: Some(StatusCode::CREATED.as_u16()),
+    });
+    whole(StatusCode::CREATED, "application/json", body)
 }
 
 /// An error and its causes as one line: `what: why: why`.

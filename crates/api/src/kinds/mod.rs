@@ -119,6 +119,15 @@ pub struct Subresource {
 }
 
 impl Subresource {
+    /// Group and version of the kind that it speaks, where these are not the object's own.
+    pub fn group_version(&self) -> Option<(&'static str, &'static str)> {
+        match self.kind {
+            "Eviction" => Some(("policy", "v1")),
+            "TokenRequest" => Some(("authentication.k8s.io", "v1")),
+            _ => None,
+        }
+    }
+
     /// The door to the status of objects of this kind.
     pub const fn status(kind: &'static str) -> Self {
         Self { name: "status", kind, verbs: &["get", "patch", "update"] }

@@ -27,6 +27,8 @@ pub static POD: Kind = Kind {
     subresources: &[
         Subresource { name: "attach", kind: "PodAttachOptions", verbs: &["create", "get"] },
         Subresource { name: "ephemeralcontainers", kind: "Pod", verbs: &["get", "patch", "update"] },
+        Subresource { name: "binding", kind: "Binding", verbs: &["create"] },
+        Subresource { name: "eviction", kind: "Eviction", verbs: &["create"] },
         Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
         Subresource { name: "log", kind: "Pod", verbs: &["get"] },
         Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::http::status::chain;
 use crate::kubeconfig::{ADMIN, kubeconfig, write_kubeconfig};
+use crate::owned::keep_owned;
 use crate::standing::keep_standing_objects;
 use crate::tls::{Authority, AuthorityError, ServingCertificate, ServingError};
 use crate::verbs::resume_terminating_namespaces;
@@ -136,6 +137,7 @@ pub async fn serve(
     let context = Arc::new(Context { store, agent, node_name, version, spool, ca, shutdown: stop.clone() });
     keep_standing_objects(&context).await.map_err(ServeError::Store)?;
     resume_terminating_namespaces(&context);
+    keep_owned(&context);
     write_admin_kubeconfig(&authority, &server, &file)?;
     let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));
     tokio::spawn(renewing);

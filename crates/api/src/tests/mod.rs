@@ -1,5 +1,6 @@
 //! The whole server on a unix socket in a temporary directory, with a real store.
 
+mod acting;
 mod applying;
 mod deleting;
 mod discovering;
@@ -10,6 +11,7 @@ mod kinds;
 mod listing;
 mod objects;
 mod over_tls;
+mod owning;
 mod patching;
 mod serving;
 mod sessions;

@@ -5,6 +5,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::Timestamp;
+use spec::validation::{FieldError, FieldReason};
 use store::{Change, StoredObject};
 
 use crate::context::{Call, Context, refuse};
@@ -13,19 +14,22 @@ use crate::http::body;
 use crate::http::reply::{self, Reply, whole};
 use crate::http::status::{self, ApiError, Details};
 use crate::kinds::{Kind, Removal};
+use crate::owned::{FOREGROUND, ORPHAN};
 use crate::verbs::metadata::{self, seconds, text};
 use crate::verbs::{cascade, options};
 
 /// Namespaces that are always there, as upstream.
 const LASTING_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// `metav1.DeleteOptions`, from the body and the parameters. Propagation has no meaning yet: nothing here has owners.
+/// `metav1.DeleteOptions`, from the body and the parameters.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteOptions {
     grace_period_seconds: Option<i64>,
     preconditions: Option<Preconditions>,
     dry_run: Option<Vec<String>>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -49,12 +53,21 @@ enum Fate {
 impl DeleteOptions {
     /// Reads the body, which may be empty, and the parameters, which overrule it.
     pub fn parse(call: &Call, bytes: &Bytes) -> Result<Self, ApiError> {
-        let mut options = Self::default();
-        if !bytes.is_empty() {
-            let value = body::decode(&call.headers, bytes)?;
-            options = serde_json::from_value(value)
-                .map_err(|error| ApiError::bad_request(format!("the body is no DeleteOptions: {error}")))?;
+        let value = if bytes.is_empty() { None } else { Some(body::decode(&call.headers, bytes)?) };
+        Self::from_object(call, value.as_ref())
+    }
+
+    /// The same with the body decoded, or without one.
+    pub fn from_object(call: &Call, value: Option<&Value>) -> Result<Self, ApiError> {
+        let mut options = match value {
+            None => Self::default(),
+            Some(value) => Self::deserialize(value)
+                .map_err(|error| ApiError::bad_request(format!("the body is no DeleteOptions: {error}")))?,
+        };
+        if let Some(policy) = call.query.get("propagationPolicy") {
+            options.propagation_policy = Some(policy.to_owned());
         }
+        options.check_policy()?;
         if let Some(seconds) = call.query.number("gracePeriodSeconds")? {
             options.grace_period_seconds = Some(seconds);
         }
@@ -64,7 +77,74 @@ impl DeleteOptions {
         Ok(options)
     }
 
-    fn is_dry_run(&self) -> bool {
+    /// Of one object, which must still be the same.
+    pub fn of(uid: &str) -> Self {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        Self { preconditions: Some(preconditions), ..Self::default() }
+    }
+
+    /// Whatever has changed since.
+    pub fn without_revision(mut self) -> Self {
+        if let Some(preconditions) = &mut self.preconditions {
+            preconditions.resource_version = None;
+        }
+        self
+    }
+
+    fn check_policy(&self) -> Result<(), ApiError> {
+        let error = |reason, value: Value, detail: &str| {
+            let (field, detail) = ("propagationPolicy".to_owned(), detail.to_owned());
+            let error = FieldError { field, reason, value, detail };
+            Err(ApiError::invalid("DeleteOptions", "meta.k8s.io", "", &[error], "DeleteOptions"))
+        };
+        match self.propagation_policy.as_deref() {
+            Some(policy) if self.orphan_dependents.is_some() => {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                error(FieldReason::Invalid, json!(policy), detail)
+            }
+            None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
+            Some(other) => {
+                let detail = r#"supported values: "Background", "Foreground", "Orphan""#;
+                error(FieldReason::NotSupported, json!(other), detail)
+            }
+        }
+    }
+
+    /// The finalizers that an object has from now on: its own, and what its owned objects must go through first.
+    fn finalizers(&self, object: &Value) -> Vec<Value> {
+        let present = items_at(object, "/metadata/finalizers");
+        let asked = match (self.propagation_policy.as_deref(), self.orphan_dependents) {
+            (Some("Orphan"), _) | (None, Some(true)) => Some(ORPHAN),
+            (Some("Foreground"), _) => Some(FOREGROUND),
+            (None, None) => return present.cloned().collect(),
+            _ => None,
+        };
+        let others = present.filter(|finalizer| *finalizer != ORPHAN && *finalizer != FOREGROUND);
+        others.cloned().chain(asked.map(Value::from)).collect()
+    }
+
+    /// Whether the object is the one that the client means.
+    pub fn check_preconditions(&self, kind: &Kind, name: &str, object: &Value) -> Result<(), ApiError> {
+        let Some(preconditions) = &self.preconditions else { return Ok(()) };
+        let pairs = [
+            ("UID", "uid", &preconditions.uid),
+            ("ResourceVersion", "resourceVersion", &preconditions.resource_version),
+        ];
+        for (word, field, wanted) in pairs {
+            let found = text(object, field);
+            if let Some(wanted) = wanted
+                && wanted != found
+            {
+                let why =
+                    format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
+                return Err(ApiError::conflict(kind, name, &why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is to be done in truth.
+    pub fn is_dry_run(&self) -> bool {
         self.dry_run.as_ref().is_some_and(|dry_run| !dry_run.is_empty())
     }
 }
@@ -100,7 +180,7 @@ async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(Sto
     let (wanted, object_name) = (options.clone(), name.to_owned());
     let decide = move |present: Option<&StoredObject>| {
         let present = present.ok_or_else(|| ApiError::not_found(kind, &object_name))?;
-        check_preconditions(kind, &object_name, &present.value, &wanted)?;
+        wanted.check_preconditions(kind, &object_name, &present.value)?;
         let fate = decide_fate(kind, &present.value, &wanted, now)?;
         let change = match &fate {
             _ if wanted.is_dry_run() => Change::Keep,
@@ -118,25 +198,11 @@ async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(Sto
     Ok((object, written.outcome))
 }
 
-fn check_preconditions(kind: &Kind, name: &str, object: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-    let Some(preconditions) = &options.preconditions else { return Ok(()) };
-    let pairs =
-        [("UID", "uid", &preconditions.uid), ("ResourceVersion", "resourceVersion", &preconditions.resource_version)];
-    for (word, field, wanted) in pairs {
-        let found = text(object, field);
-        if let Some(wanted) = wanted
-            && wanted != found
-        {
-            let why = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
-            return Err(ApiError::conflict(kind, name, &why));
-        }
-    }
-    Ok(())
-}
-
 /// apiserver, `rest.BeforeDelete` and the Pod's `CheckGracefulDelete`.
 fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Result<Fate, ApiError> {
-    let held = items_at(object, "/metadata/finalizers").next().is_some();
+    let finalizers = if kind.removal == Removal::Cascade { Vec::new() } else { options.finalizers(object) };
+    let held = !finalizers.is_empty();
+    let next = with_finalizers(kind, object, finalizers)?;
     let going = !text(object, "deletionTimestamp").is_empty();
     let grace = match kind.removal {
         Removal::AtOnce => 0,
@@ -147,13 +213,28 @@ fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timest
     let present = number_at(object, "/metadata/deletionGracePeriodSeconds");
     match present.filter(|_| going) {
         _ if grace == 0 && !held => Ok(Fate::Removed),
-        Some(present) if grace >= present => Ok(Fate::Unchanged),
+        Some(present) if grace >= present && next == *object => Ok(Fate::Unchanged),
+        Some(present) if grace >= present => Ok(Fate::Marked(next)),
         Some(present) => {
             let begun = text(object, "deletionTimestamp").parse().unwrap_or(now).as_second() - present;
-            mark(kind, object, grace, Timestamp::from_second(begun).unwrap_or(now)).map(Fate::Marked)
+            mark(kind, &next, grace, Timestamp::from_second(begun).unwrap_or(now)).map(Fate::Marked)
         }
-        None => mark(kind, object, grace, now).map(Fate::Marked),
+        None => mark(kind, &next, grace, now).map(Fate::Marked),
     }
+}
+
+fn with_finalizers(kind: &Kind, object: &Value, finalizers: Vec<Value>) -> Result<Value, ApiError> {
+    let mut object = object.clone();
+    if kind.removal == Removal::Cascade {
+        return Ok(object);
+    }
+    let metadata = metadata::of(&mut object)?;
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".to_owned(), Value::Array(finalizers));
+    }
+    Ok(object)
 }
 
 /// Seconds. A finished Pod has nothing to end, and one without a node nobody to end it.

@@ -2,10 +2,12 @@
 
 mod admit;
 mod apply;
+mod binding;
 mod cascade;
 mod create;
-mod delete;
+pub mod delete;
 mod delete_collection;
+mod eviction;
 mod get;
 mod list;
 pub mod metadata;
@@ -16,12 +18,14 @@ mod patch;
 mod update;
 mod watch;
 
+pub use binding::bind;
 pub use cascade::resume_terminating_namespaces;
 pub use create::create;
 pub use delete::{DeleteOptions, delete};
 pub use delete_collection::delete_collection;
+pub use eviction::evict;
 pub use get::get;
 pub use list::list;
 pub use patch::patch;
-pub use update::{Part, update};
+pub use update::{Part, is_released, update};
 pub use watch::watch;

@@ -162,12 +162,15 @@ fn count_generation(call: &Call, present: &Value, next: &mut Value) -> Result<()
     Ok(())
 }
 
+/// The last finalizer of an object that waited for nothing else is gone: so is the object.
+pub fn is_released(object: &Value) -> bool {
+    number_at(object, "/metadata/deletionGracePeriodSeconds") == Some(0)
+        && items_at(object, "/metadata/finalizers").next().is_none()
+}
+
 async fn store(call: &Call, present: &StoredObject, next: Value) -> Result<Result<StoredObject, Race>, ApiError> {
     let revision = present.revision;
-    // The last finalizer of an object that waited for nothing else is gone: so is the object.
-    let released = number_at(&next, "/metadata/deletionGracePeriodSeconds") == Some(0)
-        && items_at(&next, "/metadata/finalizers").next().is_none();
-    let change = if released { Change::Delete } else { Change::Put(next) };
+    let change = if is_released(&next) { Change::Delete } else { Change::Put(next) };
     let decide = move |now: Option<&StoredObject>| match now {
         Some(now) if now.revision == revision => Ok::<_, ApiError>((change, None)),
         Some(_) => Ok((Change::Keep, Some(Race::Changed))),

@@ -1,0 +1,60 @@
+//! eviction, binding and tokens.
+
+use super::*;
+
+#[tokio::test]
+async fn an_evicted_pod_says_so_and_goes() {
+    let server = TestServer::start().await;
+    server.post(PODS, &pod("p")).await;
+    server.change(pod_key("p"), |pod| pod["spec"]["nodeName"] = json!("n1")).await;
+    let eviction = |dry: Value| {
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+               "deleteOptions": {"gracePeriodSeconds": 7, "dryRun": dry}})
+    };
+    let before = server.get(&format!("{PODS}/p")).await.json();
+    let path = format!("{PODS}/p/eviction");
+    assert_eq!(server.post(&path, &eviction(json!(["All"]))).await.code, StatusCode::CREATED);
+    assert_eq!(server.get(&format!("{PODS}/p")).await.json(), before);
+    let evicted = server.post(&path, &eviction(json!(null))).await;
+    assert_eq!(
+        (evicted.code, evicted.json()["status"].as_str()),
+        (StatusCode::CREATED, Some("Success")),
+        "{}",
+        evicted.message()
+    );
+    let going = server.get(&format!("{PODS}/p")).await.json();
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 7);
+    let condition =
+        going["status"]["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+    let mut wrong = eviction(json!(null));
+    wrong["metadata"]["name"] = json!("q");
+    assert_eq!(server.post(&path, &wrong).await.message(), "name in URL does not match name in Eviction object");
+    assert_eq!(
+        server.post(&format!("{PODS}/none/eviction"), &json!({"kind": "Eviction"})).await.code,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn another_scheduler_binds_its_pods() {
+    let server = TestServer::start().await;
+    let mut waiting = pod("p");
+    waiting["spec"]["schedulerName"] = json!("mine");
+    waiting["spec"].as_object_mut().unwrap().remove("nodeName");
+    server.post(PODS, &waiting).await;
+    let path = format!("{PODS}/p/binding");
+    let to = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p", "annotations": {"by": "mine"}}, "target": {"kind": "Node", "name": node}});
+    let nowhere = server.post(&path, &to("n9")).await;
+    assert_eq!(
+        nowhere.message(),
+        "Binding \"p\" is invalid: target.name: Invalid value: \"n9\": the only node is \"n1\""
+    );
+    let made = server.post(&path, &to("n1")).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.message());
+    let bound = server.get(&format!("{PODS}/p")).await.json();
+    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["by"]), (&json!("n1"), &json!("mine")));
+    let again = server.post(&path, &to("n1")).await;
+    assert_eq!(again.code, StatusCode::CONFLICT);
+    assert!(again.message().ends_with("pod p is already assigned to node \"n1\""), "{}", again.message());
+}
