@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images test check unit e2e test-vm soak bench demo deny clean
+.PHONY: help build release setup images kubectl test check unit e2e test-vm soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ setup: # what building and testing needs from apt
 images: setup # the images of demo and tests, made from Debian's packages
 	@tests/images/build >/dev/null
 
+kubectl: # an unmodified kubectl from Debian, for the tests
+	@tests/kubectl >/dev/null
+
 test: setup check unit e2e ## all checks and all tests (end-to-end ones as root)
 
 check: setup ## format, lints, and the project's own rules
@@ -30,7 +33,7 @@ unit: setup ## the tests of each crate
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-e2e: setup images ## a real daemon on a real kernel, each test in namespaces of its own
+e2e: setup images kubectl ## a real daemon on a real kernel, each test in namespaces of its own
 	$(CARGO) xtask e2e
 
 test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut (VM_RUN: see tests/vm/run)

@@ -20,6 +20,7 @@ pub mod background;
 pub mod cgroups;
 pub mod command;
 pub mod images;
+pub mod kubectl;
 pub mod leaks;
 pub mod namespaces;
 pub mod node;

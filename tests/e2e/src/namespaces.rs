@@ -68,6 +68,13 @@ impl Namespaces {
         command
     }
 
+    /// A command of the machine's that uses the network inside.
+    pub fn on_network(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--target={}", self.init)).args(["--net", "--"]).arg(program);
+        command
+    }
+
     /// All processes inside but PID 1 and the one that keeps it waiting.
     pub fn processes(&self) -> Vec<NodeProcess> {
         let ours = namespace_of(self.init, "pid");

@@ -263,6 +263,11 @@ impl TestNode {
         Terminal::start(&self.command(arguments), 100, 30)
     }
 
+    /// A command of the machine's on the node's network.
+    pub fn on_network(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.namespaces.on_network(program)
+    }
+
     /// A command inside the node's namespaces.
     pub fn inside(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = self.namespaces.command(program);

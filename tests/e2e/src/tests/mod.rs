@@ -36,6 +36,7 @@ mod host_ports;
 mod image;
 mod image_volume;
 mod isolation;
+mod kubectl;
 mod life;
 mod logs;
 mod namespaces;
@@ -65,6 +66,7 @@ pub const ALL: &[&[Test]] = &[
     image::TESTS,
     image_volume::TESTS,
     isolation::TESTS,
+    kubectl::TESTS,
     life::TESTS,
     logs::TESTS,
     namespaces::TESTS,
