@@ -426,6 +426,7 @@ impl PodWorker {
                     | RuntimeError::StartContainer { .. }
                     | RuntimeError::Exec { .. }
                     | RuntimeError::Remove { .. }
+                    | RuntimeError::Connect { .. }
                     | RuntimeError::Store(_) => "CreateContainerError",
                 };
                 self.failed(desired, container, FailureKind::Other, reason, chain(&error), RETRY, now);

@@ -1,7 +1,8 @@
 //! exec, attach and logs: finds the container that a client means and connects it.
 
-use runtime::{ContainerState, ContainerStatus, ExecRequest, RuntimeError, Session};
+use runtime::{ContainerState, ContainerStatus, ExecRequest, PodSandboxState, RuntimeError, Session};
 use spec::{ContainerName, PodRef};
+use tokio::net::TcpStream;
 
 use crate::agent::Agent;
 use crate::desired::DesiredPod;
@@ -38,6 +39,18 @@ pub enum StreamError {
         pod: PodRef,
         /// The container.
         container: ContainerName,
+    },
+    /// The Pod has no network now.
+    #[error("pod {pod} is not running")]
+    NoSandbox {
+        /// The Pod.
+        pod: PodRef,
+    },
+    /// Nobody takes the connection.
+    #[error(transparent)]
+    Connect {
+        /// Why.
+        source: RuntimeError,
     },
     /// The runtime cannot do it.
     #[error("pod {pod}: cannot connect to container {container:?}")]
@@ -79,6 +92,16 @@ impl Agent {
         let stdin = stdin && spec.and_then(|spec| spec.stdin).unwrap_or(false);
         let session = self.shared.runtime.attach(&run.id, stdin, stdout, stderr && !tty).await;
         session.map(|session| (session, tty)).map_err(|source| connect_error(pod, container, source))
+    }
+
+    /// Connects to a TCP port of a running Pod's `localhost`.
+    pub async fn connect(&self, pod: &PodRef, port: u16) -> Result<TcpStream, StreamError> {
+        let desired = self.pod(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
+        let (sandboxes, _) = self.shared.runtime.list_pod(&desired.uid).await;
+        let ready = sandboxes.into_iter().find(|sandbox| sandbox.state == PodSandboxState::Ready);
+        let sandbox = ready.ok_or_else(|| StreamError::NoSandbox { pod: pod.clone() })?;
+        let connected = self.shared.runtime.connect(&sandbox.id, port).await;
+        connected.map_err(|source| StreamError::Connect { source })
     }
 
     /// The logs of a container.

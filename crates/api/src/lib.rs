@@ -26,6 +26,7 @@ mod route;
 mod schema;
 mod selector;
 mod server;
+mod spdy;
 mod standing;
 mod streams;
 mod table;

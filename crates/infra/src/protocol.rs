@@ -83,6 +83,13 @@ pub enum Request {
     /// those. Answer: [`Reply::Done`].
     #[n(10)]
     Hold,
+    /// Asks for a TCP socket in the sandbox's network, connected to nothing yet. Answer: [`Reply::Done`] with it.
+    #[n(11)]
+    OpenSocket {
+        /// Of IPv6, else of IPv4.
+        #[n(0)]
+        ipv6: bool,
+    },
 }
 
 /// The sandbox to make.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, socket_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use sys::process::{Child, SingleThreaded};
 
@@ -261,6 +261,13 @@ impl Server {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let directory = openat(CWD, &path, flags, Mode::empty()).at_path("open the memory volume", &volume)?;
                 self.send(client, id, &Reply::Done, &[directory.as_fd()]);
+            }
+            Request::OpenSocket { ipv6 } => {
+                self.sandbox()?;
+                let family = if ipv6 { AddressFamily::INET6 } else { AddressFamily::INET };
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let socket = socket_with(family, SocketType::STREAM, flags, None).at("open a socket")?;
+                self.send(client, id, &Reply::Done, &[socket.as_fd()]);
             }
             Request::MarkReady => {
                 self.sandbox()?;

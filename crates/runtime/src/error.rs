@@ -78,6 +78,17 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
+    /// Nobody takes connections at a port of the Pod.
+    #[error("pod {pod}: cannot connect to port {port} inside")]
+    Connect {
+        /// The Pod.
+        pod: PodRef,
+        /// The port.
+        port: u16,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
     /// Something could not be stopped or removed; a later call tries again.
     #[error("cannot {step}")]
     Remove {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp, VolumeName};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast};
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
@@ -533,6 +534,14 @@ impl Runtime for FakeRuntime {
             resize: None,
             end: Box::pin(end),
         })
+    }
+
+    /// The Pods of this runtime have the machine's own `localhost`.
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<TcpStream, RuntimeError> {
+        let pod = self.lock().sandboxes.get(sandbox).map(|sandbox| sandbox.config.pod.clone());
+        let pod = pod.ok_or_else(|| RuntimeError::NoSuchSandbox(sandbox.clone()))?;
+        let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        connected.map_err(|source| RuntimeError::Connect { pod, port, source })
     }
 
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
@@ -83,6 +84,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Connects to the stdin and the output of a running container's first process.
     /// The session's `end` resolves when the container ends.
     async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError>;
+
+    /// Connects to a TCP port as the Pod's own processes would by `localhost`: 127.0.0.1, then ::1.
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<TcpStream, RuntimeError>;
 
     /// A directory descriptor of the root of a Pod's tmpfs, to write secrets into.
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError>;

@@ -31,6 +31,7 @@ pub static POD: Kind = Kind {
         Subresource { name: "eviction", kind: "Eviction", verbs: &["create"] },
         Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
         Subresource { name: "log", kind: "Pod", verbs: &["get"] },
+        Subresource { name: "portforward", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
         Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },
     ],
     fields: &[

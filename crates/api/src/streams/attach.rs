@@ -1,13 +1,13 @@
-//! attach: the streams of a container's first process on a WebSocket.
+//! attach: the streams of a container's first process.
 
 use hyper::Request;
 use hyper::body::Incoming;
 
 use crate::context::Call;
 use crate::http::reply::Reply;
-use crate::http::status::{ApiError, chain};
-use crate::streams::websocket::Handshake;
-use crate::streams::{container, session, websocket};
+use crate::http::status::ApiError;
+use crate::streams::connect::{Wanted, connect};
+use crate::streams::container;
 
 /// Answers 101 and connects to the process. Nothing that was written before is repeated.
 pub fn attach(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
@@ -17,18 +17,10 @@ pub fn attach(call: &Call, name: &str, request: &mut Request<Incoming>) -> Resul
     if streams == [false; 3] {
         return Err(ApiError::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
-    let Handshake { protocol, reply, open } = websocket::accept(request)?;
-    let (agent, shutdown) = (call.context.agent.clone(), call.context.shutdown.clone());
-    let carry = async move {
-        let Ok(socket) = open.await else { return };
-        let outcome = match agent.attach(&pod, &container, stdin, stdout, stderr).await {
-            Ok((attached, _tty)) => session::carry(socket, protocol, attached).await,
-            Err(error) => session::refuse(socket, &chain(&error)).await,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%pod, %container, error = chain(&error), "an attach lost its client");
-        }
-    };
-    tokio::spawn(async move { shutdown.run_until_cancelled(carry).await });
-    Ok(reply)
+    let tty = call.query.flag("tty");
+    let agent = call.context.agent.clone();
+    let start = async move { Ok(agent.attach(&pod, &container, stdin, stdout, stderr).await?.0) };
+    // A terminal has one output.
+    let wanted = Wanted { stdin, stdout, stderr: stderr && !tty, tty };
+    connect(request, wanted, call.context.shutdown.clone(), start)
 }

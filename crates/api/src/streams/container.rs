@@ -14,6 +14,14 @@ pub fn find(call: &Call, name: &str) -> Result<(PodRef, ContainerName), ApiError
     Ok((PodRef::new(call.pod_namespace.clone().unwrap_or_default(), name), container))
 }
 
+/// Finds the Pod.
+pub fn find_pod(call: &Call, name: &str) -> Result<PodRef, ApiError> {
+    match call.context.store.get(&call.key(name)) {
+        Some(_) => Ok(PodRef::new(call.pod_namespace.clone().unwrap_or_default(), name)),
+        None => Err(ApiError::not_found(call.kind, name)),
+    }
+}
+
 /// As upstream words it; init and ephemeral containers can be named, but are not chosen.
 fn choose(pod: &Value, name: &str, wanted: Option<&str>) -> Result<ContainerName, String> {
     let containers = names(pod, "/spec/containers");

@@ -1,4 +1,4 @@
-//! exec: one more process in a running container, with its streams on a WebSocket.
+//! exec: one more process in a running container, with its streams.
 
 use agent::ExecRequest;
 use hyper::Request;
@@ -7,29 +7,18 @@ use hyper::body::Incoming;
 use crate::context::Call;
 use crate::http::query::Query;
 use crate::http::reply::Reply;
-use crate::http::status::{ApiError, chain};
-use crate::streams::websocket::Handshake;
-use crate::streams::{container, session, websocket};
+use crate::http::status::ApiError;
+use crate::streams::connect::{Wanted, connect};
+use crate::streams::container;
 
-/// Answers 101 and starts the process behind it. What is wrong with the request is told before, by a Status; what is
-/// wrong with the process after, on the status channel, since kubectl asks twice when an upgrade is refused.
+/// Answers 101 and starts the process behind it.
 pub fn exec(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
     let (pod, container) = container::find(call, name)?;
-    let wanted = wanted_process(&call.query)?;
-    let Handshake { protocol, reply, open } = websocket::accept(request)?;
-    let (agent, shutdown) = (call.context.agent.clone(), call.context.shutdown.clone());
-    let carry = async move {
-        let Ok(socket) = open.await else { return };
-        let outcome = match agent.exec(&pod, &container, wanted).await {
-            Ok(started) => session::carry(socket, protocol, started).await,
-            Err(error) => session::refuse(socket, &chain(&error)).await,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%pod, %container, error = chain(&error), "an exec lost its client");
-        }
-    };
-    tokio::spawn(async move { shutdown.run_until_cancelled(carry).await });
-    Ok(reply)
+    let process = wanted_process(&call.query)?;
+    let ExecRequest { stdin, stdout, stderr, tty, .. } = process;
+    let agent = call.context.agent.clone();
+    let start = async move { agent.exec(&pod, &container, process).await };
+    connect(request, Wanted { stdin, stdout, stderr, tty }, call.context.shutdown.clone(), start)
 }
 
 fn wanted_process(query: &Query) -> Result<ExecRequest, ApiError> {

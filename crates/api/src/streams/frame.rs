@@ -60,6 +60,16 @@ pub fn read(protocol: Protocol, message: &Bytes) -> Incoming {
     }
 }
 
+/// How v5 says that there will be no more input.
+pub fn end_of_stdin() -> Bytes {
+    Bytes::from_static(&[CLOSE, STDIN])
+}
+
+/// A change of the terminal's size, as JSON.
+pub fn resize(size: &[u8]) -> Bytes {
+    write(RESIZE, size)
+}
+
 /// A message on a channel.
 pub fn write(channel: u8, data: &[u8]) -> Bytes {
     let mut message = Vec::with_capacity(data.len() + 1);

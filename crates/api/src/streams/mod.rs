@@ -1,11 +1,16 @@
-//! The doors into running Pods: `log`, `exec` and `attach`.
+//! The doors into running Pods: `log`, `exec`, `attach` and `portforward`.
 
 mod attach;
+mod channels;
+mod connect;
 mod container;
 mod exec;
 mod frame;
 mod log;
+mod port_forward;
 pub mod session;
+mod spdy_session;
+mod spdy_upgrade;
 pub mod websocket;
 
 use http::Method;
@@ -22,7 +27,8 @@ pub fn answer(call: &Call, name: &str, door: &str, request: &mut Request<Incomin
         ("log", &Method::GET) => log::log(call, name),
         ("exec", &(Method::GET | Method::POST)) => exec::exec(call, name, request),
         ("attach", &(Method::GET | Method::POST)) => attach::attach(call, name, request),
-        ("log" | "exec" | "attach", _) => Err(ApiError::method_not_allowed()),
+        ("portforward", &(Method::GET | Method::POST)) => port_forward::port_forward(call, name, request),
+        ("log" | "exec" | "attach" | "portforward", _) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_resource()),
     }
 }

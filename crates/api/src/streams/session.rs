@@ -1,4 +1,4 @@
-//! A session over a WebSocket: input, output, the terminal's size, and how it ended.
+//! A session over a WebSocket, or over SPDY streams: input, output, the terminal's size, and how it ended.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,10 @@ use std::time::Duration;
 use agent::{Session, SessionEnd, TerminalSize};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
+use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -35,25 +34,27 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long the client may take to answer our close frame.
 const CLOSE: Duration = Duration::from_secs(2);
 
+/// A connection that carries the messages of `frame`: a WebSocket, or what looks like one.
+pub trait Messages: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin {}
+
+impl<M: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin> Messages for M {}
+
 /// Something to read or write that a session owns.
 type Output = Pin<Box<dyn AsyncRead + Send>>;
 type Input = Pin<Box<dyn AsyncWrite + Send>>;
 type Resize = Box<dyn Fn(TerminalSize) -> io::Result<()> + Send + Sync>;
 
 /// Says on the socket why there is no session, and closes it.
-pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, why: &str) -> Result<(), Error> {
+pub async fn refuse(mut socket: impl Messages, why: &str) -> Result<(), Error> {
     socket.send(Message::Binary(frame::failure(why))).await?;
-    socket.close(Some(farewell())).await?;
+    socket.send(Message::Close(Some(farewell()))).await?;
     let (_sink, stream) = socket.split();
     drain(stream).await;
     Ok(())
 }
 
 /// Carries the session to its end: that of the program, or that of the connection, which drops the session.
-pub async fn carry<S>(socket: WebSocketStream<S>, protocol: Protocol, session: Session) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+pub async fn carry(socket: impl Messages, protocol: Protocol, session: Session) -> Result<(), Error> {
     let Session { stdin, stdout, stderr, resize, end } = session;
     let (sink, mut stream) = socket.split();
     let (frames, queue) = mpsc::channel(QUEUE);
@@ -85,14 +86,11 @@ where
 }
 
 /// Sends what the queue holds, and the close frame after the Status.
-async fn write_frames<S>(
-    mut sink: SplitSink<WebSocketStream<S>, Message>,
+async fn write_frames<M: Messages>(
+    mut sink: SplitSink<M, Message>,
     first: Message,
     mut queue: mpsc::Receiver<Message>,
-) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<(), Error> {
     sink.send(first).await?;
     while let Some(message) = queue.recv().await {
         let last = message.is_close();
@@ -156,16 +154,13 @@ async fn silence(ended: &mut watch::Receiver<bool>) {
 }
 
 /// Takes what the client says until it goes away.
-async fn read_frames<S>(
-    stream: &mut SplitStream<WebSocketStream<S>>,
+async fn read_frames<M: Messages>(
+    stream: &mut SplitStream<M>,
     protocol: Protocol,
     frames: mpsc::Sender<Message>,
     stdin: Option<Input>,
     resize: Option<Resize>,
-) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+) -> Result<(), Error> {
     let (input, queue) = mpsc::channel::<Bytes>(QUEUE);
     let mut input = stdin.is_some().then_some(input);
     let read = async {
@@ -238,7 +233,7 @@ async fn feed(mut queue: mpsc::Receiver<Bytes>, stdin: Option<Input>) {
 }
 
 /// Reads until the client has closed too: a socket closed with unread data is reset, and the end could be lost.
-async fn drain<S: AsyncRead + AsyncWrite + Unpin>(mut stream: SplitStream<WebSocketStream<S>>) {
+async fn drain<M: Messages>(mut stream: SplitStream<M>) {
     let _late = timeout(CLOSE, async { while let Some(Ok(_)) = stream.next().await {} }).await.is_err();
 }
 

@@ -32,42 +32,32 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn of(name: &str) -> Option<Self> {
-        match name {
-            "v4.channel.k8s.io" => Some(Self::V4),
-            "v5.channel.k8s.io" => Some(Self::V5),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::V4 => "v4.channel.k8s.io",
-            Self::V5 => "v5.channel.k8s.io",
-        }
-    }
+    /// What is spoken for exec and attach.
+    pub const ALL: &'static [(&'static str, Self)] =
+        &[("v5.channel.k8s.io", Self::V5), ("v4.channel.k8s.io", Self::V4)];
 }
 
 /// A handshake that was accepted.
-pub struct Handshake<F> {
+pub struct Handshake<P, F> {
     /// What was chosen.
-    pub protocol: Protocol,
+    pub protocol: P,
     /// 101. The socket opens once this is sent.
     pub reply: Reply,
     /// Waits for the socket.
     pub open: F,
 }
 
-/// Accepts the handshake, or says why not.
-pub fn accept(
+/// Accepts the handshake with one of the protocols that are `spoken`, or says why not.
+pub fn accept<P: Copy>(
     request: &mut Request<Incoming>,
-) -> Result<Handshake<impl Future<Output = Result<Socket, hyper::Error>> + Send + use<>>, ApiError> {
-    let (key, protocol) = negotiate(request.headers())?;
+    spoken: &'static [(&'static str, P)],
+) -> Result<Handshake<P, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<P>>, ApiError> {
+    let (key, name, protocol) = negotiate(request.headers(), spoken)?;
     let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = reply.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol.name()));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.map_err(|error| ApiError::internal(&error))?);
     let upgrade = hyper::upgrade::on(request);
@@ -80,23 +70,32 @@ pub fn accept(
 }
 
 /// The client's key, and the first of its protocols that is spoken here.
-fn negotiate(headers: &HeaderMap) -> Result<(String, Protocol), ApiError> {
+fn negotiate<P: Copy>(
+    headers: &HeaderMap,
+    spoken: &'static [(&'static str, P)],
+) -> Result<(String, &'static str, P), ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let upgrades = words(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"));
     if !upgrades || !text(UPGRADE).eq_ignore_ascii_case("websocket") {
         let offered = text(UPGRADE);
         return Err(ApiError::bad_request(format!(
-            "Upgrade request required: streams are spoken over WebSocket (v5.channel.k8s.io, v4.channel.k8s.io){}",
+            "Upgrade request required: streams are spoken over WebSocket ({}) and SPDY/3.1{}",
+            names(spoken),
             if offered.is_empty() { String::new() } else { format!(", not over {offered}") }
         )));
     }
     if text(SEC_WEBSOCKET_VERSION) != "13" || text(SEC_WEBSOCKET_KEY).is_empty() {
         return Err(ApiError::bad_request("the WebSocket handshake needs Sec-WebSocket-Version: 13 and a key"));
     }
-    let protocol = words(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(Protocol::of).ok_or_else(|| {
-        ApiError::bad_request("none of the offered subprotocols is spoken here: v5.channel.k8s.io, v4.channel.k8s.io")
+    let known = |offered: &str| spoken.iter().find(|(name, _)| *name == offered);
+    let (name, protocol) = words(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(known).ok_or_else(|| {
+        ApiError::bad_request(format!("none of the offered subprotocols is spoken here: {}", names(spoken)))
     })?;
-    Ok((text(SEC_WEBSOCKET_KEY).to_owned(), protocol))
+    Ok((text(SEC_WEBSOCKET_KEY).to_owned(), name, *protocol))
+}
+
+fn names<P>(spoken: &[(&str, P)]) -> String {
+    spoken.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 fn words<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a str> {
@@ -132,7 +131,8 @@ mod tests {
             ("close", "websocket", &["v5.channel.k8s.io"], None),
         ];
         for (connection, upgrade, protocols, want) in table {
-            let found = negotiate(&headers(connection, upgrade, protocols)).map(|(_, protocol)| protocol);
+            let found = negotiate(&headers(connection, upgrade, protocols), Protocol::ALL);
+            let found = found.map(|(_, _, protocol)| protocol);
             assert_eq!(found.ok(), want, "{connection} {upgrade} {protocols:?}");
         }
     }

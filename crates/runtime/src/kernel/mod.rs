@@ -6,6 +6,7 @@
 mod capabilities;
 mod cgroup_base;
 mod cgroups;
+mod connect;
 mod connection;
 mod container;
 mod devices;
@@ -36,6 +37,7 @@ use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use store::Store;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 pub use cgroups::CgroupError;
@@ -256,6 +258,10 @@ impl Runtime for KernelRuntime {
 
     async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError> {
         self.0.attach(id, stdin, stdout, stderr).await
+    }
+
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<TcpStream, RuntimeError> {
+        self.0.connect(sandbox, port).await
     }
 
     async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {

@@ -10,6 +10,8 @@ tests! {
     kubectl_makes_objects_of_its_own,
     kubectl_enters_containers,
     kubectl_copies_trees_and_programs,
+    kubectl_forwards_ports,
+    kubectl_speaks_spdy,
     kubectl_needs_the_right_certificate,
 }
 
@@ -180,4 +182,70 @@ fn kubectl_needs_the_right_certificate(node: &mut TestNode) {
     node.start_daemon();
     let mut command = node.kubectl_command(&["get", "nodes"]);
     assert_contains(&e2e::Finished::run(command.env("KUBECONFIG", &kept), b"").ok(), &["Ready"]);
+}
+
+fn kubectl_forwards_ports(node: &mut TestNode) {
+    node.run_text(
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: server}, spec: {terminationGracePeriodSeconds: 0,
+        containers: [{name: main, image: 'busybox:stable', command: [sh, -c, 'mkdir /srv; cd /srv;
+        head -c 5000000 /dev/zero | tr \"\\0\" x > big; echo ready > small; httpd -f -p 127.0.0.1:8080 -h /srv']}]}}",
+        "server",
+    );
+    let fetch = |port: &str, path: &str| {
+        let address = format!("127.0.0.1:{port}");
+        e2e::Finished::run(&mut node.role(&["fetch", &address, &format!("GET {path} HTTP/1.0")]), b"")
+    };
+    for (port, over_websocket) in [("9001", "true"), ("9002", "false")] {
+        let mut command = node.kubectl_command(&["port-forward", "server", &format!("{port}:8080")]);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", over_websocket);
+        let mut forward = e2e::Background::start(&mut command);
+        forward.expect(&format!("Forwarding from 127.0.0.1:{port} -> 8080"));
+        e2e::eventually(e2e::limit(10), "the program listens", || {
+            let answer = fetch(port, "/small");
+            if answer.stdout.ends_with("ready\n") { Ok(()) } else { Err(answer.to_string()) }
+        });
+        // Several at once, over one connection.
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| fetch(port, "/big").ok())).collect();
+            for one in all {
+                let answer = one.join().unwrap();
+                let body = answer.split_once("\r\n\r\n").unwrap().1;
+                assert!(body.len() == 5_000_000 && body.bytes().all(|byte| byte == b'x'), "{} bytes", body.len());
+            }
+        });
+    }
+    // Nobody listens there.
+    let mut forward = node.kubectl_background(&["port-forward", "server", "9003:8081"]);
+    forward.expect("Forwarding from 127.0.0.1:9003");
+    assert_eq!(fetch("9003", "/").stdout, "");
+    forward.expect("Connection refused");
+}
+
+fn kubectl_speaks_spdy(node: &mut TestNode) {
+    run_web(node);
+    let spdy = |arguments: &[&str]| {
+        let mut command = node.kubectl_command(arguments);
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false");
+        command
+    };
+    let exec = |command: &[&str], stdin: &[u8]| {
+        e2e::Finished::run(&mut spdy(&[&["exec", "-i", "web", "--"], command].concat()), stdin)
+    };
+    let both = exec(&["sh", "-c", "echo out; echo err >&2; exit 3"], b"");
+    assert_eq!((both.code, both.stdout.as_str()), (3, "out\n"));
+    assert!(both.stderr.starts_with("err\n"), "{}", both.stderr);
+    let data: Vec<u8> = (0..8_u32 << 20).map(|number| b"0123456789abcdef\n"[number as usize % 17]).collect();
+    assert!(exec(&["cat"], &data).ok().as_bytes() == data, "the bytes are others");
+    assert_contains(&exec(&["/no/such/program"], b"").fails(), &["No such file or directory"]);
+    let mut terminal = e2e::Terminal::start(&spdy(&["exec", "-it", "web", "--", "sh"]), 100, 30);
+    terminal.send("stty size\n");
+    terminal.expect("30 100");
+    terminal.resize(91, 21);
+    terminal.send("while [ \"$(stty size)\" != '21 91' ]; do sleep 0.05; done; echo re''sized; exit 5\n");
+    terminal.expect("resized");
+    assert_eq!(terminal.finish(), 5);
+    let mut attached = e2e::Background::start(&mut spdy(&["attach", "-i", "web"]));
+    attached.expect("command prompt");
+    attached.send("word\n");
+    attached.expect("got word");
 }
