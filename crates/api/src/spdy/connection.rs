@@ -221,7 +221,7 @@ mod tests {
         let mut stream = accepted.recv().await.unwrap();
         let flood = async {
             for _ in 0..200 {
-                client.send(1, &[7; 32 * 1024], false).await;
+                client.send(1, &vec![7; 32 * 1024], false).await;
             }
         };
         let mut flood = std::pin::pin!(flood);

@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Larger frames are refused: Go's clients send 32 KiB at once.
 const LIMIT: usize = 1 << 20;
 
-const CONTROL: u16 = 0x8000;
-const VERSION: u16 = 3;
-const FIN: u8 = 1;
+const CONTROL: u32 = 0x8000_0000;
+const VERSION: u32 = 3;
+const FIN: u64 = 1;
 
-const SYN_STREAM: u16 = 1;
-const SYN_REPLY: u16 = 2;
-const RST_STREAM: u16 = 3;
-const PING: u16 = 6;
+const SYN_STREAM: u32 = 1;
+const SYN_REPLY: u32 = 2;
+const RST_STREAM: u32 = 3;
+const PING: u32 = 6;
 
 /// A frame from the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,30 +59,31 @@ pub async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Frame>
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other.map(drop)?,
     }
-    let [a, b, c, d, flags, x, y, z] = head;
-    let length = usize::try_from(u32::from_be_bytes([0, x, y, z])).map_err(io::Error::other)?;
+    // 32 bits of stream or version and type, 8 of flags, 24 of length.
+    let head = u64::from_be_bytes(head);
+    let length = usize::try_from(head & 0xff_ffff).map_err(io::Error::other)?;
+    let fin = head >> 24 & FIN != 0;
     if length > LIMIT {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a SPDY frame is too large"));
     }
     let mut body = vec![0; length];
     io.read_exact(&mut body).await?;
-    let (first, kind, fin) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]), flags & FIN != 0);
-    if first & CONTROL == 0 {
-        let id = u32::from_be_bytes([a, b, c, d]);
+    let id = u32::try_from(head >> 32).map_err(io::Error::other)?;
+    if id & CONTROL == 0 {
         return Ok(Some(Frame::Data { id, data: body.into(), fin }));
     }
-    control(first & !CONTROL, kind, fin, body.into()).map(Some)
+    control(id & !CONTROL, fin, &body.into()).map(Some)
 }
 
-fn control(version: u16, kind: u16, fin: bool, body: Bytes) -> io::Result<Frame> {
+fn control(version_and_kind: u32, fin: bool, body: &Bytes) -> io::Result<Frame> {
     let number = |at: usize| {
         let bytes = body.get(at..).and_then(|rest| rest.first_chunk::<4>());
         bytes.map(|bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff).ok_or(io::ErrorKind::InvalidData)
     };
-    if version != VERSION {
+    if version_and_kind >> 16 != VERSION {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not SPDY/3"));
     }
-    Ok(match kind {
+    Ok(match version_and_kind & 0xffff {
         // The stream, the associated one, priority and slot.
         SYN_STREAM if body.len() >= 10 => Frame::Open { id: number(0)?, block: body.slice(10..), fin },
         SYN_STREAM => return Err(io::ErrorKind::InvalidData.into()),
@@ -94,9 +95,7 @@ fn control(version: u16, kind: u16, fin: bool, body: Bytes) -> io::Result<Frame>
 
 /// The head of a data frame; `length` bytes follow.
 pub fn data_head(id: u32, fin: bool, length: usize) -> io::Result<[u8; 8]> {
-    let [_, x, y, z] = u32::try_from(length).map_err(io::Error::other)?.to_be_bytes();
-    let [a, b, c, d] = id.to_be_bytes();
-    Ok([a, b, c, d, u8::from(fin), x, y, z])
+    head(id, fin, length)
 }
 
 /// Accepts a stream.
@@ -114,11 +113,13 @@ pub fn pong(id: u32) -> io::Result<Vec<u8>> {
     write(PING, &id.to_be_bytes())
 }
 
-fn write(kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
-    let [_, x, y, z] = u32::try_from(body.len()).map_err(io::Error::other)?.to_be_bytes();
-    let [a, b] = (CONTROL | VERSION).to_be_bytes();
-    let [c, d] = kind.to_be_bytes();
-    Ok([&[a, b, c, d, 0, x, y, z][..], body].concat())
+fn write(kind: u32, body: &[u8]) -> io::Result<Vec<u8>> {
+    Ok([&head(CONTROL | VERSION << 16 | kind, false, body.len())?[..], body].concat())
+}
+
+fn head(first: u32, fin: bool, length: usize) -> io::Result<[u8; 8]> {
+    let length = u64::try_from(length).map_err(io::Error::other)?;
+    Ok((u64::from(first) << 32 | u64::from(fin) << 24 | length).to_be_bytes())
 }
 
 /// A new stream, as a client opens it.
