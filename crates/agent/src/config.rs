@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::eviction::thresholds::{Threshold, parse_thresholds};
 use crate::housekeeping::ImageGcConfig;
 
+use spec::sysctls::AllowedSysctls;
+
 /// Where the agent keeps things and what it calls the machine.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -27,6 +29,8 @@ pub struct AgentConfig {
     pub host_hosts_file: PathBuf,
     /// Domain of Services, such as `cluster.local`.
     pub cluster_domain: String,
+    /// Parameters of the kernel that Pods may set (`allowedUnsafeSysctls`).
+    pub allowed_sysctls: AllowedSysctls,
     /// Processes and threads of one Pod together (`podPidsLimit`); `None` leaves it to the machine.
     pub pod_pids_limit: Option<u64>,
     /// How many Pods the node takes (`maxPods`).
@@ -80,6 +84,7 @@ impl AgentConfig {
             host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
             host_hosts_file: PathBuf::from("/etc/hosts"),
             cluster_domain: "cluster.local".to_owned(),
+            allowed_sysctls: AllowedSysctls::default(),
             pod_pids_limit: None,
             max_pods: MAX_PODS,
             eviction: EvictionConfig::default(),

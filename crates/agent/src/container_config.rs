@@ -48,6 +48,8 @@ pub fn sandbox_config(
         namespaces: PodNamespaces {
             host_ipc: desired.spec.host_ipc == Some(true),
             shared_pid: desired.spec.share_process_namespace == Some(true),
+            own_users: desired.spec.host_users == Some(false),
+            sysctls: sysctls(desired),
         },
         ports: host_ports(desired),
     }
@@ -134,6 +136,21 @@ pub fn container_config(
     })
 }
 
+/// Validation has said so of containers that came with their Pod.
+fn unmasked(desired: &DesiredPod, mount: Option<&str>) -> Result<bool, ContainerConfigError> {
+    match mount {
+        Some("Unmasked") if desired.spec.host_users != Some(false) => {
+            Err(ContainerConfigError::new("`hostUsers` must be false to use procMount `Unmasked`".to_owned()))
+        }
+        mount => Ok(mount == Some("Unmasked")),
+    }
+}
+
+fn sysctls(desired: &DesiredPod) -> Vec<(String, String)> {
+    let wanted = desired.spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    wanted.map(|sysctl| (spec::sysctls::path(&sysctl.name), sysctl.value.clone())).collect()
+}
+
 /// A target matters only where containers do not see each other's processes anyway.
 fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
     match (desired.spec.host_pid, desired.spec.share_process_namespace) {
@@ -191,6 +208,7 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
         add_capabilities: capabilities.add.unwrap_or_default(),
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         privileged: own.privileged.unwrap_or(false),
+        unmasked: unmasked(desired, own.proc_mount.as_deref())?,
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         read_only_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         seccomp: seccomp(own.seccomp_profile.or(pod.seccomp_profile)),

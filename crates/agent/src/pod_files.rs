@@ -199,6 +199,7 @@ pub fn file_mounts(container: &Container, pod_dir: &Path, attempt: u32) -> Vec<M
             source: MountSource::HostPath(source),
             target: Path::new("/").join(target),
             read_only,
+            recursive_read_only: false,
             propagation: Propagation::Private,
             volume: VolumeName::new(volume),
             sub_path: None,

@@ -155,7 +155,7 @@ pub enum Command {
             --listen 127.0.0.1:6441            a second daemon beside the first\n  \
         monopod serve --listen 0.0.0.0:6440 --tls-name box.example    for other machines, too\n\n\
         Pods run on when the daemon ends, and the next start takes them over.")]
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Find out whether this machine can run Pods, and what is in the way
     Check(check::CheckArgs),
     /// Stop everything and remove every trace

@@ -14,9 +14,10 @@ use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 
 use crate::failure::At;
 use crate::process::{ChildMessage, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
-use crate::protocol::{CgroupMount, ContainerPlan, ExecPlan, Failure, ProcessPlan};
+use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
 use crate::rootfs::Rootfs;
 use crate::sandbox::Sandbox;
+use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
 use crate::wire;
 
 /// A container writes this much before it waits for a slow log writer.
@@ -83,23 +84,13 @@ pub(crate) fn start_container(
     null: &OwnedFd,
 ) -> Result<Born, Failure> {
     let (channel, child_channel) = report_channel()?;
-    let mut streams = if plan.process.tty { Streams::default() } else { Streams::open(&plan.process, plan.stdin)? };
+    let users = sandbox.user_namespace.as_ref();
+    let owner = Owner::of(&plan.process, users);
+    let mut streams = if plan.process.tty { Streams::default() } else { Streams::open(owner, plan.stdin)? };
     let mounts = std::mem::take(&mut descriptors.mounts);
-    let options = CloneOptions {
-        new_pid_namespace: matches!(processes, Processes::Own),
-        new_mount_namespace: true,
-        cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd),
-    };
+    let descriptors = &*descriptors;
     let body = || {
-        let failure = match run_container(
-            plan,
-            descriptors,
-            mounts,
-            &sandbox.cgroup_mounts,
-            &streams.theirs,
-            null,
-            &child_channel,
-        ) {
+        let failure = match run_container(plan, descriptors, mounts, sandbox, &streams.theirs, null, &child_channel) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -107,13 +98,47 @@ pub(crate) fn start_container(
         drop(tell(&child_channel, &ChildMessage::Failed(failure)));
         Err::<Infallible, i32>(127)
     };
-    let child = match processes {
-        Processes::Own | Processes::Host => clone_process(proof, &options, body).at("clone")?,
-        Processes::Of(pidfd) => {
-            in_pid_namespace_of(pidfd, &sandbox.pid_namespace, || clone_process(proof, &options, body).at("clone"))?
-        }
-    };
+    let child = clone_first(proof, plan, descriptors, sandbox, processes, body)?;
     Ok(Born { child, channel, pipes: std::mem::take(&mut streams.ours) })
+}
+
+fn clone_first(
+    proof: SingleThreaded,
+    plan: &ContainerPlan,
+    descriptors: &ContainerDescriptors,
+    sandbox: &Sandbox,
+    processes: Processes<'_>,
+    body: impl FnOnce() -> Result<Infallible, i32>,
+) -> Result<Child, Failure> {
+    let cgroup = descriptors.cgroup.as_ref().map(AsFd::as_fd);
+    if let Some(user_namespace) = &sandbox.user_namespace {
+        let processes_of = match processes {
+            Processes::Own => None,
+            // Validation lets nobody ask for it; the kernel would say EPERM.
+            Processes::Host => return Err(Errno::INVAL).at("share the machine's processes from a user namespace"),
+            Processes::Of(pidfd) => Some(pidfd),
+        };
+        let place = Birthplace { user_namespace, cgroup, processes_of };
+        return clone_inside(proof, place, || enter_cgroups(plan, descriptors), body);
+    }
+    let options = CloneOptions {
+        new_pid_namespace: matches!(processes, Processes::Own),
+        new_mount_namespace: true,
+        cgroup,
+        ..CloneOptions::default()
+    };
+    match processes {
+        Processes::Own | Processes::Host => clone_process(proof, &options, body).at("clone"),
+        Processes::Of(pidfd) => {
+            in_pid_namespace_of(pidfd, &sandbox.pid_namespace, || clone_process(proof, &options, body).at("clone"))
+        }
+    }
+}
+
+/// What takes the machine's root, and infra's own procfs.
+fn enter_cgroups(plan: &ContainerPlan, descriptors: &ContainerDescriptors) -> Result<(), Failure> {
+    join_cgroups(&descriptors.tasks)?;
+    set_oom_score(plan.oom_score_adj)
 }
 
 /// Runs in the new process.
@@ -121,26 +146,29 @@ fn run_container(
     plan: &ContainerPlan,
     descriptors: &ContainerDescriptors,
     mounts: Vec<OwnedFd>,
-    cgroup_mounts: &[CgroupMount],
+    sandbox: &Sandbox,
     streams: &Pipes,
     null: &OwnedFd,
     channel: &OwnedFd,
 ) -> Result<Infallible, Failure> {
-    join_cgroups(&descriptors.tasks)?;
+    let in_user_namespace = sandbox.user_namespace.is_some();
+    if !in_user_namespace {
+        enter_cgroups(plan, descriptors)?;
+    }
     // The namespace's root is where the process is when it is made, so it comes after joining.
     sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
-    set_oom_score(plan.oom_score_adj)?;
     setsid().at("make a session")?;
-    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan.privileged, cgroup_mounts)?;
+    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan.privileged, in_user_namespace, &sandbox.cgroup_mounts)?;
     rootfs.mount_volumes(&plan.mounts, mounts)?;
-    let terminal = if plan.process.tty { Some(Terminal::open(rootfs.devpts(), &plan.process)?) } else { None };
+    let terminal =
+        if plan.process.tty { Some(Terminal::open(rootfs.devpts(), Owner::of(&plan.process, None))?) } else { None };
     let mut report: Vec<BorrowedFd<'_>> = vec![rootfs.devpts()];
     report.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
     wire::send(channel, &wire::encode(0, &ChildMessage::Assembled), &report).at("report to infra")?;
     if let Some(terminal) = &terminal {
         rootfs.mount_console(&terminal.number)?;
     }
-    if !plan.privileged {
+    if !plan.privileged && !plan.unmasked {
         rootfs.mask()?;
     }
     rootfs.enter(plan)?;
@@ -182,6 +210,8 @@ pub(crate) struct Joined<'a> {
     pub(crate) devpts: &'a OwnedFd,
     /// infra's PID namespace, to return to.
     pub(crate) own_pid_namespace: &'a OwnedFd,
+    /// That of its Pod.
+    pub(crate) user_namespace: Option<&'a UserNamespace>,
 }
 
 /// Clones a process into a running container; gives the terminal's master if one was asked for.
@@ -193,7 +223,11 @@ pub(crate) fn start_exec(
     null: &OwnedFd,
 ) -> Result<(Born, Option<OwnedFd>), Failure> {
     let (channel, child_channel) = report_channel()?;
-    let terminal = if plan.process.tty { Some(Terminal::open(container.devpts.as_fd(), &plan.process)?) } else { None };
+    let terminal = if plan.process.tty {
+        Some(Terminal::open(container.devpts.as_fd(), Owner::of(&plan.process, container.user_namespace))?)
+    } else {
+        None
+    };
     let options = CloneOptions { cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
     let body = || {
         let failure = match run_exec(plan, descriptors, container, terminal.as_ref(), null, &child_channel) {
@@ -241,7 +275,8 @@ fn run_exec(
     join_cgroups(&descriptors.tasks)?;
     set_oom_score(plan.oom_score_adj)?;
     setsid().at("make a session")?;
-    move_into_thread_name_spaces(container.pidfd.as_fd(), Kind::MOUNT | Kind::CONTROL_GROUP)
+    let users = if container.user_namespace.is_some() { Kind::USER } else { Kind::empty() };
+    move_into_thread_name_spaces(container.pidfd.as_fd(), users | Kind::MOUNT | Kind::CONTROL_GROUP)
         .at("enter the container's namespaces")?;
     rustix::process::chdir("/").at_path("enter", "/")?;
     match terminal {
@@ -255,6 +290,28 @@ fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make a socket pair")
 }
 
+/// Whose its streams are, in the ids of the process that gives them away.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    user: Uid,
+    group: Gid,
+    /// The group of terminals, 5 on every distribution.
+    terminals: Gid,
+}
+
+impl Owner {
+    /// From outside of a user namespace its ids have other numbers.
+    fn of(process: &ProcessPlan, from_outside: Option<&UserNamespace>) -> Self {
+        let first = from_outside.map_or(0, |users| users.first_id);
+        let id = |id: u32| id.saturating_add(first);
+        Self {
+            user: Uid::from_raw(id(process.uid)),
+            group: Gid::from_raw(id(process.gid)),
+            terminals: Gid::from_raw(id(5)),
+        }
+    }
+}
+
 /// Both ends of a container's pipes.
 #[derive(Debug, Default)]
 struct Streams {
@@ -264,9 +321,9 @@ struct Streams {
 
 impl Streams {
     /// The output pipes belong to the container's user: else a program that is not root cannot open `/dev/stdout`.
-    fn open(process: &ProcessPlan, stdin: bool) -> Result<Self, Failure> {
+    fn open(owner: Owner, stdin: bool) -> Result<Self, Failure> {
         let mut streams = Self::default();
-        let owner = (Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(process.gid)));
+        let owner = (Some(owner.user), Some(owner.group));
         for (ours, theirs) in [
             (&mut streams.ours.stdout, &mut streams.theirs.stdout),
             (&mut streams.ours.stderr, &mut streams.theirs.stderr),
@@ -299,13 +356,13 @@ struct Terminal {
 
 impl Terminal {
     /// By descriptor and TIOCGPTPEER (ioctl_tty(2)), never by a path that the container could have changed.
-    fn open(devpts: BorrowedFd<'_>, process: &ProcessPlan) -> Result<Self, Failure> {
+    fn open(devpts: BorrowedFd<'_>, owner: Owner) -> Result<Self, Failure> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = openat(devpts, "ptmx", flags, Mode::empty()).at_path("open", "/dev/pts/ptmx")?;
         unlockpt(&master).at("unlock a terminal")?;
         let peer = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(&master, peer).at("open a terminal")?;
-        fchown(&slave, Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(5))).at("give away a terminal")?;
+        fchown(&slave, Some(owner.user), Some(owner.terminals)).at("give away a terminal")?;
         let name = ptsname(&master, Vec::new()).at("name a terminal")?;
         let number = name.to_string_lossy().trim_start_matches("/dev/pts/").to_owned();
         Ok(Self { master, slave, number })

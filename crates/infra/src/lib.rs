@@ -20,6 +20,8 @@ mod sandbox;
 mod server;
 mod streams;
 pub mod sub_path;
+mod sysctls;
+mod user_namespace;
 pub mod wire;
 
 use std::io;

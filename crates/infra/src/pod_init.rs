@@ -17,6 +17,7 @@ use crate::mounts::{attach, filesystem, open_path};
 use crate::process::{ChildMessage, tell};
 use crate::protocol::Failure;
 use crate::sandbox::ROOTFS;
+use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
 use crate::wire;
 
 /// What ps(1) shows in the containers, as elsewhere.
@@ -24,25 +25,38 @@ const NAME: &str = "pause";
 
 /// Starts it in a PID namespace of its own, for containers to join, and waits until it stands. `infra`: a pidfd of this
 /// process.
-pub(crate) fn start(proof: SingleThreaded, infra: &OwnedFd) -> Result<Child, Failure> {
+pub(crate) fn start(
+    proof: SingleThreaded,
+    user_namespace: Option<&UserNamespace>,
+    infra: &OwnedFd,
+) -> Result<Child, Failure> {
     let (channel, child_channel) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make a socket pair")?;
-    let options = CloneOptions { new_pid_namespace: true, new_mount_namespace: true, ..CloneOptions::default() };
-    let child = clone_process(proof, &options, || {
+    let body = || {
         let failure = match become_init(infra, &child_channel) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
         drop(tell(&child_channel, &ChildMessage::Failed(failure)));
         Err::<Infallible, i32>(127)
-    })
-    .at("clone the pod's PID 1")?;
+    };
+    let child = match user_namespace {
+        None => {
+            let options =
+                CloneOptions { new_pid_namespace: true, new_mount_namespace: true, ..CloneOptions::default() };
+            clone_process(proof, &options, body).at("clone the pod's PID 1")?
+        }
+        Some(user_namespace) => {
+            let place = Birthplace { user_namespace, cgroup: None, processes_of: None };
+            clone_inside(proof, place, || Ok(()), body)?
+        }
+    };
     drop(child_channel);
     let word = wire::receive(&channel).at("hear of the pod's PID 1")?;
     match word.as_ref().and_then(wire::Frame::body::<ChildMessage>) {
         Some(ChildMessage::Executing) => Ok(child),
         Some(ChildMessage::Failed(failure)) => Err(failure),
-        Some(ChildMessage::Assembled) | None => Err(Errno::CHILD).at("start the pod's PID 1"),
+        _ => Err(Errno::CHILD).at("start the pod's PID 1"),
     }
 }
 

@@ -31,6 +31,16 @@ pub(crate) enum ChildMessage {
     /// It could not go on.
     #[n(2)]
     Failed(#[n(0)] Failure),
+    /// Descriptors: the user, network, IPC and UTS namespaces that it made.
+    #[n(3)]
+    MadeNamespaces,
+    /// Descriptor: a pidfd of the sibling that it cloned.
+    #[n(4)]
+    Cloned {
+        /// The sibling's number.
+        #[n(0)]
+        pid: i32,
+    },
 }
 
 /// Tells infra something.

@@ -118,6 +118,35 @@ pub struct BootPlan {
     #[n(6)]
     #[cbor(default)]
     pub shared_pid: bool,
+    /// Make a user namespace, and all other namespaces inside of it.
+    #[n(7)]
+    pub user_namespace: Option<UserNamespacePlan>,
+    /// Parameters of the kernel to set in the sandbox's namespaces.
+    #[n(8)]
+    #[cbor(default)]
+    pub sysctls: Vec<SysctlPlan>,
+}
+
+/// A user namespace to make: its ids from 0 on are these of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct UserNamespacePlan {
+    /// The machine's id of its root.
+    #[n(0)]
+    pub first_id: u32,
+    /// How many ids it has.
+    #[n(1)]
+    pub count: u32,
+}
+
+/// A parameter of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SysctlPlan {
+    /// Its path below `/proc/sys`.
+    #[n(0)]
+    pub path: String,
+    /// What to write.
+    #[n(1)]
+    pub value: String,
 }
 
 /// A tmpfs of the sandbox.
@@ -205,6 +234,10 @@ pub struct ContainerPlan {
     /// Whose processes it sees; none means a PID namespace of its own.
     #[n(13)]
     pub pid: Option<PidPlan>,
+    /// Show it all of `/proc`, writable, and all of `/sys`.
+    #[n(14)]
+    #[cbor(default)]
+    pub unmasked: bool,
 }
 
 /// The PID namespace that a container joins.
@@ -342,7 +375,8 @@ pub enum Reply {
     /// It is done.
     #[n(0)]
     Done,
-    /// What infra holds. Descriptors: its pidfd and, once booted, its network namespace and a route socket in it.
+    /// What infra holds. Descriptors: its pidfd and, once booted, its network namespace, a route socket in it, and the
+    /// user namespace if it made one.
     #[n(1)]
     State {
         /// Infra's [`VERSION`].

@@ -13,7 +13,7 @@ use sys::mount::{MountAttributes, mount_setattr};
 use crate::failure::At;
 use crate::mounts::{MountPoint, attach, clone_mount, filesystem, open_mount_point, open_path, resolve};
 use crate::protocol::{CgroupMount, ContainerPlan, Failure, MountPlan, MountSource};
-use crate::sandbox::{ROOTFS, SHM, VOLUMES, tmpfs_path};
+use crate::sandbox::{DEVICES as NODES, ROOTFS, SHM, VOLUMES, mapped_tmpfs_path, tmpfs_path};
 use crate::sub_path::{self, open_sub_path};
 
 /// What of `/proc` and `/sys` a container must not see (OCI's usual list; runc, containerd and CRI-O agree on it).
@@ -48,11 +48,17 @@ const LINKS: [(&str, &str); 5] = [
 pub(crate) struct Rootfs {
     root: OwnedFd,
     devpts: OwnedFd,
+    in_user_namespace: bool,
 }
 
 impl Rootfs {
     /// Attaches the container's root and gives it its kernel file systems and devices.
-    pub(crate) fn assemble(tree: &OwnedFd, privileged: bool, cgroup_mounts: &[CgroupMount]) -> Result<Self, Failure> {
+    pub(crate) fn assemble(
+        tree: &OwnedFd,
+        privileged: bool,
+        in_user_namespace: bool,
+        cgroup_mounts: &[CgroupMount],
+    ) -> Result<Self, Failure> {
         attach(tree, open_path(ROOTFS).at_path("open", ROOTFS)?).at_path("attach the root file system at", "/")?;
         let root = open_path(ROOTFS).at_path("open", "/")?;
         let plain =
@@ -67,7 +73,12 @@ impl Rootfs {
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
             "dev",
         )?;
-        make_devices(&dev)?;
+        if in_user_namespace {
+            bind_devices(&dev)?;
+        } else {
+            make_nodes(&dev)?;
+        }
+        make_links(&dev)?;
         let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
         let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let devpts = mount_at(&root, "devpts", &pts, no_exec, "dev/pts")?;
@@ -76,7 +87,7 @@ impl Rootfs {
         attach_at(&root, &shm, Path::new("dev/shm"), MountPoint::Directory)?;
         mount_at(&root, "sysfs", &[], sys_attributes, "sys")?;
         mount_cgroups(&root, cgroup_mounts, sys_attributes)?;
-        Ok(Self { root, devpts })
+        Ok(Self { root, devpts, in_user_namespace })
     }
 
     /// The container's own devpts.
@@ -116,7 +127,8 @@ impl Rootfs {
                 }
             }
             MountSource::Tmpfs { volume } => {
-                let mut source = open_path(tmpfs_path(volume)).at_path(&step, &mount.target)?;
+                let path = if self.in_user_namespace { mapped_tmpfs_path(volume) } else { tmpfs_path(volume) };
+                let mut source = open_path(path).at_path(&step, &mount.target)?;
                 if let Some(path) = &mount.sub_path {
                     let step = sub_path::step(&mount.volume);
                     source = open_sub_path(source.as_fd(), Path::new(path)).at_path(&step, path)?;
@@ -237,13 +249,27 @@ fn attach_at(root: &OwnedFd, mount: &OwnedFd, target: &Path, kind: MountPoint) -
     attach(mount, &point).at_path("attach", &shown)
 }
 
-fn make_devices(dev: &OwnedFd) -> Result<(), Failure> {
+/// Makes the default devices.
+pub(crate) fn make_nodes(dev: &OwnedFd) -> Result<(), Failure> {
     for (name, major, minor) in DEVICES {
         // The file mode is not subject to the umask: infra's is 0.
         mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(major, minor))
             .at_path("make device", Path::new("/dev").join(name))?;
     }
-    chownat(dev, "tty", Some(Uid::ROOT), Some(Gid::from_raw(5)), AtFlags::empty()).at_path("give away", "/dev/tty")?;
+    chownat(dev, "tty", Some(Uid::ROOT), Some(Gid::from_raw(5)), AtFlags::empty()).at_path("give away", "/dev/tty")
+}
+
+/// Binds those that infra made: in a user namespace nobody may make any.
+fn bind_devices(dev: &OwnedFd) -> Result<(), Failure> {
+    for (name, _, _) in DEVICES {
+        let shown = Path::new("/dev").join(name);
+        let device = clone_mount(CWD, Path::new(NODES).join(name), false).at_path("clone device", &shown)?;
+        attach_at(dev, &device, Path::new(name), MountPoint::File)?;
+    }
+    Ok(())
+}
+
+fn make_links(dev: &OwnedFd) -> Result<(), Failure> {
     for (name, target) in LINKS {
         symlinkat(target, dev, name).at_path("link", Path::new("/dev").join(name))?;
     }

@@ -15,6 +15,9 @@ use crate::failure::At;
 use crate::mounts::{attach, clone_mount, filesystem, open_path};
 use crate::pod_init;
 use crate::protocol::{BootPlan, CgroupMount, Failure};
+use crate::rootfs::make_nodes;
+use crate::sysctls;
+use crate::user_namespace::{self, UserNamespace};
 
 /// Where a container's root file system is attached while it is assembled.
 pub(crate) const ROOTFS: &str = "/rootfs";
@@ -38,11 +41,21 @@ pub(crate) struct Sandbox {
     pub(crate) cgroup_mounts: Vec<CgroupMount>,
     /// PID 1 of the containers that share their processes.
     pub(crate) pod_init: Option<Child>,
+    /// Where the Pod's processes are root of nothing but themselves.
+    pub(crate) user_namespace: Option<UserNamespace>,
 }
 
-/// Where the tmpfs of a volume is mounted.
+/// Device nodes for containers in a user namespace, where nobody may make any.
+pub(crate) const DEVICES: &str = "/devices";
+
+/// Where the tmpfs of a volume is mounted, with the owners that it has on the machine.
 pub(crate) fn tmpfs_path(volume: &str) -> PathBuf {
     Path::new(VOLUMES).join(volume)
+}
+
+/// Where it is mounted for containers in the Pod's user namespace.
+pub(crate) fn mapped_tmpfs_path(volume: &str) -> PathBuf {
+    Path::new("/mapped").join(volume)
 }
 
 /// A pidfd of this process, for the daemon to hold.
@@ -66,10 +79,12 @@ pub(crate) fn boot(
 ) -> Result<Sandbox, Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).at("become undumpable")?;
     let pid_namespace = open("/proc/self/ns/pid")?;
+    let user_namespace = plan.user_namespace.map(|users| user_namespace::make(proof, users)).transpose()?;
+    let outside = user_namespace.is_none();
     sys::process::unshare(Unshare {
-        network: plan.own_network,
-        ipc: !plan.host_ipc,
-        uts: plan.own_network,
+        network: outside && plan.own_network,
+        ipc: outside && !plan.host_ipc,
+        uts: outside && plan.own_network,
         mount: true,
         cgroup: false,
     })
@@ -80,13 +95,15 @@ pub(crate) fn boot(
     let network_namespace = open("/proc/self/ns/net")?;
     let route_socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).at("open a netlink socket")?;
-    make_root(plan)?;
+    make_root(plan, user_namespace.as_ref())?;
     if plan.own_network {
         disable_ipv6()?;
     }
-    let pod_init = if plan.shared_pid { Some(pod_init::start(proof, infra)?) } else { None };
+    sysctls::write(&plan.sysctls)?;
+    let users = user_namespace.as_ref();
+    let pod_init = if plan.shared_pid { Some(pod_init::start(proof, users, infra)?) } else { None };
     let cgroup_mounts = plan.cgroup_mounts.clone();
-    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts, pod_init })
+    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts, pod_init, user_namespace })
 }
 
 /// Pods have no IPv6 address: without this every new interface solicits routers and detects duplicates of a link-local
@@ -106,13 +123,13 @@ fn open(path: &str) -> Result<OwnedFd, Failure> {
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at_path("open", path)
 }
 
-fn make_root(plan: &BootPlan) -> Result<(), Failure> {
+fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .at_path("make mounts private below", "/")?;
     let restricted = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let root = filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], restricted)
         .at_path("mount tmpfs at", "/")?;
-    for directory in ["proc", "sys", "shm", "volumes", "rootfs"] {
+    for directory in ["proc", "sys", "shm", "volumes", "mapped", "devices", "rootfs"] {
         mkdirat(&root, directory, Mode::from_raw_mode(0o755)).at_path("make directory", directory)?;
     }
     // Attached over /proc, which every machine has; the old root goes away below.
@@ -125,11 +142,20 @@ fn make_root(plan: &BootPlan) -> Result<(), Failure> {
         attach_at(&shm, &root, "shm")?;
     } else {
         let shm_size = plan.shm_size.to_string();
-        let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
+        let owner = users.map_or(0, |users| users.first_id).to_string();
+        let owner = Some(owner.as_str());
+        let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str())), ("uid", owner), ("gid", owner)];
         mount_at("tmpfs", &shm, restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
     }
     for tmpfs in &plan.tmpfs {
-        make_tmpfs(&root, tmpfs)?;
+        make_tmpfs(&root, tmpfs, users)?;
+    }
+    if users.is_some() {
+        let options = [("mode", Some("0755")), ("size", Some("64k"))];
+        let devices =
+            filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID).at_path("mount tmpfs at", "devices")?;
+        make_nodes(&devices)?;
+        attach_at(&devices, &root, "devices")?;
     }
     pivot_root(".", ".").at("change the root")?;
     unmount(".", UnmountFlags::DETACH).at("detach the old root")?;
@@ -138,7 +164,12 @@ fn make_root(plan: &BootPlan) -> Result<(), Failure> {
     mount_setattr(&root, read_only, false).at_path("make read-only", "/")
 }
 
-fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), Failure> {
+/// Once as it is, to be written by the daemon; for a user namespace once more with the owners that its ids stand for.
+fn make_tmpfs(
+    root: &OwnedFd,
+    tmpfs: &crate::protocol::TmpfsPlan,
+    users: Option<&UserNamespace>,
+) -> Result<(), Failure> {
     let target = format!("volumes/{}", tmpfs.volume);
     mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
     let (mode, size) = (format!("{:o}", tmpfs.mode), tmpfs.size.map(|size| size.to_string()));
@@ -155,7 +186,15 @@ fn make_tmpfs(root: &OwnedFd, tmpfs: &crate::protocol::TmpfsPlan) -> Result<(), 
         Err(Errno::INVAL) => filesystem("tmpfs", &options, attributes),
         mounted => mounted,
     };
-    attach_at(&mount.at_path("mount tmpfs at", &target)?, root, &target)
+    attach_at(&mount.at_path("mount tmpfs at", &target)?, root, &target)?;
+    let Some(users) = users else { return Ok(()) };
+    // Attached first: before Linux 6.15 a mount that never was cannot be cloned.
+    let mapped = clone_mount(root, &target, false).at_path("clone", &target)?;
+    sys::mount::map_ids(&mapped, &users.fd)
+        .at_path("map the user ids of memory, which Linux can since 6.3, for volume", &tmpfs.volume)?;
+    let target = format!("mapped/{}", tmpfs.volume);
+    mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
+    attach_at(&mapped, root, &target)
 }
 
 fn mount_at(

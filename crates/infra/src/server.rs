@@ -289,6 +289,7 @@ impl Server {
         let mut descriptors = vec![self.pidfd.as_fd()];
         if let Some(sandbox) = &self.sandbox {
             descriptors.extend([sandbox.network_namespace.as_fd(), sandbox.route_socket.as_fd()]);
+            descriptors.extend(sandbox.user_namespace.as_ref().map(|users| users.fd.as_fd()));
         }
         let Some(socket) = self.clients.get(&client) else { return };
         if wire::send(socket, &wire::encode(id, &reply), &descriptors).is_err() {
@@ -350,8 +351,13 @@ impl Server {
     fn exec(&mut self, waiter: Waiter, plan: &ExecPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let descriptors = ExecDescriptors::take(plan, fds)?;
         let (child, devpts) = self.running(&plan.container)?;
-        let own_pid_namespace = &self.sandbox()?.pid_namespace;
-        let joined = Joined { pidfd: &child.pidfd, devpts, own_pid_namespace };
+        let sandbox = self.sandbox()?;
+        let joined = Joined {
+            pidfd: &child.pidfd,
+            devpts,
+            own_pid_namespace: &sandbox.pid_namespace,
+            user_namespace: sandbox.user_namespace.as_ref(),
+        };
         let (born, terminal) = start_exec(self.proof, plan, &descriptors, joined, &self.null)?;
         self.watch(&plan.id, born.child, born.channel, waiter, Kind::Exec { terminal }, None)
     }
@@ -401,7 +407,7 @@ impl Server {
                     }
                 }
                 Some(ChildMessage::Failed(failure)) => return self.fail_start(id, &failure),
-                None => {}
+                Some(ChildMessage::MadeNamespaces | ChildMessage::Cloned { .. }) | None => {}
             }
         }
     }

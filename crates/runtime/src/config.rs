@@ -48,6 +48,12 @@ pub struct PodNamespaces {
     /// One PID namespace for containers with [`PidMode::Pod`] (`shareProcessNamespace: true`).
     #[serde(default)]
     pub shared_pid: bool,
+    /// A user namespace with ids of its own, and all others inside of it (`hostUsers: false`).
+    #[serde(default)]
+    pub own_users: bool,
+    /// Parameters of the kernel that belong to its namespaces, by their path below `/proc/sys`.
+    #[serde(default)]
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// Whose processes a container sees and may signal.
@@ -158,6 +164,9 @@ pub struct Mount {
     pub target: PathBuf,
     /// Mount it read-only.
     pub read_only: bool,
+    /// And what is mounted below it (`recursiveReadOnly`).
+    #[serde(default)]
+    pub recursive_read_only: bool,
     /// How mounts made later below it travel (mount_namespaces(7)).
     pub propagation: Propagation,
     /// The volume it comes from, for messages.
@@ -211,6 +220,9 @@ pub struct SecurityConfig {
     pub drop_capabilities: Vec<String>,
     /// All capabilities and devices, nothing masked.
     pub privileged: bool,
+    /// Nothing of `/proc` and `/sys` is hidden or write-protected (`procMount: Unmasked`).
+    #[serde(default)]
+    pub unmasked: bool,
     /// prctl(2) `PR_SET_NO_NEW_PRIVS` (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
     /// `readOnlyRootFilesystem`.

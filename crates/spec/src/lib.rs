@@ -22,6 +22,7 @@ pub mod quantity;
 pub mod requests;
 pub mod resources;
 pub mod support;
+pub mod sysctls;
 pub mod validation;
 
 pub use field::{FieldError, FieldReason};

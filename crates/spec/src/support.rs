@@ -211,7 +211,6 @@ mod tests {
     fn what_is_not_honoured_is_refused_by_name() {
         let not_yet = "Forbidden: monopod does not support this field yet";
         let table = [
-            (in_spec("hostUsers", json!(false)), format!("spec.hostUsers: {not_yet}: no user namespaces yet")),
             (in_spec("automountServiceAccountToken", json!(true)), format!("spec.automountServiceAccountToken: {not_yet}: there are no service accounts")),
             (
                 in_spec("affinity", json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}})),
@@ -241,8 +240,8 @@ mod tests {
                 "spec.containers[1].ports[0].hostIP: Forbidden: monopod does not support this yet: Pods have IPv4 addresses only".to_owned(),
             ),
             (
-                in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}])),
-                format!("spec.containers[1].volumeMounts[0].recursiveReadOnly: {not_yet}"),
+                in_container("volumeMounts", json!([{"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}])),
+                format!("spec.containers[1].volumeMounts[0].bindMountOptions: {not_yet}"),
             ),
             (
                 in_container("env", json!([{"name": "A", "valueFrom": {"fileKeyRef": {}}}])),

@@ -29,6 +29,16 @@ pub enum Propagation {
     Shared,
 }
 
+/// Shows files on a detached mount as their owners are called in a user namespace (`MOUNT_ATTR_IDMAP`): what belongs to
+/// 0 on the disk belongs to the namespace's root here, and what that root makes belongs to 0 on the disk.
+///
+/// # Errors
+/// `EINVAL` where the file system cannot do it, or the mount is attached; `EPERM` if it is mapped already.
+pub fn map_ids(mount: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
+    let userns_fd = u64::from(user_namespace.as_fd().as_raw_fd().cast_unsigned());
+    set(mount, libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd }, false)
+}
+
 /// Sets attributes of the mount whose root (or, if `recursive`, of the mount tree at) `mount` names.
 pub fn mount_setattr(mount: impl AsFd, attributes: MountAttributes, recursive: bool) -> io::Result<()> {
     let mut set = 0;
@@ -48,7 +58,10 @@ pub fn mount_setattr(mount: impl AsFd, attributes: MountAttributes, recursive: b
         Some(Propagation::Slave) => libc::MS_SLAVE,
         Some(Propagation::Shared) => libc::MS_SHARED,
     };
-    let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    self::set(mount, libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 }, recursive)
+}
+
+fn set(mount: impl AsFd, attr: libc::mount_attr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the descriptor is borrowed for the call, the path is an empty C string, and the kernel reads exactly
     // the given size from `attr`, which lives until the call returns.

@@ -36,6 +36,10 @@ pub struct CloneOptions<'fd> {
     pub new_pid_namespace: bool,
     /// A mount namespace of its own.
     pub new_mount_namespace: bool,
+    /// A user namespace of its own, in which it has every capability, and no id yet (user_namespaces(7)).
+    pub new_user_namespace: bool,
+    /// A child of this process' parent instead of its own (`CLONE_PARENT`).
+    pub sibling: bool,
     /// A cgroup v2 directory to be born in (`CLONE_INTO_CGROUP`): charges start there, and no RCU wait is paid.
     pub cgroup: Option<BorrowedFd<'fd>>,
 }
@@ -63,6 +67,12 @@ pub fn clone_process(
     }
     if options.new_mount_namespace {
         flags |= libc::CLONE_NEWNS;
+    }
+    if options.new_user_namespace {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    if options.sibling {
+        flags |= libc::CLONE_PARENT;
     }
     match clone3(flags, options.cgroup)? {
         Cloned::Parent(child) => Ok(child),
@@ -120,7 +130,8 @@ pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
     let mut args = CloneArgs {
         flags: u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()),
         pidfd: (&raw mut pidfd) as u64,
-        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        // A sibling takes the signal of its caller (clone(2)).
+        exit_signal: if flags & libc::CLONE_PARENT == 0 { u64::from(libc::SIGCHLD.cast_unsigned()) } else { 0 },
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {

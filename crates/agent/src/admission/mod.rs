@@ -57,7 +57,7 @@ impl PodWorker {
             }
             None
         };
-        if let Some(rejection) = rejection {
+        if let Some(rejection) = rejection.or_else(|| self.forbidden_sysctl(desired)) {
             return self.reject(desired, rejection).await.map(Some);
         }
         self.admitted = true;
@@ -97,6 +97,11 @@ impl PodWorker {
             self.shared.events.warning(EventSubject::pod(desired), "FailedScheduling", message);
         }
         Ok(Some(Next::Wait(None)))
+    }
+
+    fn forbidden_sysctl(&self, desired: &DesiredPod) -> Option<Rejection> {
+        let message = self.shared.config.allowed_sysctls.admit(&desired.spec).err()?;
+        Some(Rejection { reason: spec::sysctls::FORBIDDEN.to_owned(), message })
     }
 
     /// The kubelet's `rejectPod`.

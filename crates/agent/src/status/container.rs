@@ -9,6 +9,7 @@ use super::{StatusInputs, Waiting};
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
 use crate::restart_rules::starts_again;
+use crate::volumes::is_recursive;
 
 pub(super) fn exit_code(state: Option<&core::ContainerState>) -> Option<i32> {
     state?.terminated.as_ref().map(|terminated| terminated.exit_code)
@@ -43,6 +44,7 @@ fn container_status(
     match runs.next() {
         Some(run) => {
             fill_from_run(&mut status, run, inputs, stored);
+            status.volume_mounts = volume_mounts(container);
             status.last_state = runs
                 .find_map(|older| terminated_state(older, inputs, stored))
                 .or_else(|| stored.and_then(|stored| last_state_before(stored, run)));
@@ -107,6 +109,20 @@ fn fill_from_run(
         }),
         ContainerState::Exited(_) => terminated_state(run, inputs, stored),
     };
+}
+
+/// What each of its volume mounts has become (KEP-3857).
+fn volume_mounts(container: &core::Container) -> Option<Vec<core::VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref().filter(|mounts| !mounts.is_empty())?;
+    let status = |mount: &core::VolumeMount| core::VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|&read_only| read_only),
+        recursive_read_only: (mount.read_only == Some(true))
+            .then(|| if is_recursive(mount) { "Enabled" } else { "Disabled" }.to_owned()),
+        ..core::VolumeMountStatus::default()
+    };
+    Some(mounts.iter().map(status).collect())
 }
 
 /// The runtime has no record of the container: what the stored status says of it stands.

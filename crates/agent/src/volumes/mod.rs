@@ -250,6 +250,7 @@ pub fn volume_mounts(
             source,
             target: Path::new("/").join(&mount.mount_path),
             read_only: always_read_only || mount.read_only == Some(true),
+            recursive_read_only: is_recursive(mount),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,
@@ -260,6 +261,11 @@ pub fn volume_mounts(
         })
     };
     known.map(mount).collect()
+}
+
+/// Whether what is mounted below the volume is read-only, too. The kernel can since 5.12, so `IfPossible` is `Enabled`.
+pub fn is_recursive(mount: &VolumeMount) -> bool {
+    matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"))
 }
 
 fn on_disk(pod_dir: &Path, plugin: &str, name: &VolumeName) -> MountSource {

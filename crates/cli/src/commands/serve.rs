@@ -15,6 +15,7 @@ use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use spec::sysctls::AllowedSysctls;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -42,6 +43,9 @@ pub struct ServeArgs {
     node_name: Option<String>,
     #[command(flatten)]
     node: NodeArgs,
+    /// Kernel parameters that Pods may set beside the safe ones, such as `kernel.msg*,net.core.somaxconn`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     /// What is logged, such as `debug` or `info,agent=trace`
     #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
     log_level: String,
@@ -83,17 +87,23 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
             .into());
     }
     let registries = arguments.registries.config()?;
+    let sysctls = AllowedSysctls::new(&arguments.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments, registries));
+    let result = runtime.block_on(run(&place, arguments, registries, sysctls));
     // What is under way in threads is found and finished by the next start.
     runtime.shutdown_background();
     result
 }
 
-async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -> Result<()> {
+async fn run(
+    place: &Place,
+    arguments: &ServeArgs,
+    registries: RegistryConfig,
+    allowed_sysctls: AllowedSysctls,
+) -> Result<()> {
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
@@ -102,6 +112,7 @@ async fn run(place: &Place, arguments: &ServeArgs, registries: RegistryConfig) -
     let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
+        allowed_sysctls,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
     let config = arguments.node.apply(config)?;

@@ -22,10 +22,11 @@ use super::rootfs::{DetachedMount, clone_host_path, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::state::Container;
 use super::user::{self, Account, UserError};
+use super::user_ids::{IdBlock, PodIds};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, make_private_directory, remove_error};
 use crate::config::{ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
 use crate::error::RuntimeError;
-use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState};
+use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState, ResolvedUser};
 
 /// Rotation as the kubelet does it by default (`containerLogMaxSize`, `containerLogMaxFiles`).
 const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
@@ -89,8 +90,12 @@ impl Kernel {
     ) -> Result<(ContainerRecord, OwnedFd), RuntimeError> {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
-        let rootfs = self.mount_rootfs(id, config).await?;
+        let ids = self.state.pod_ids(sandbox)?;
+        let rootfs = self.mount_rootfs(id, config, ids.clone()).await?;
         let account = resolve_user(config, &image, &rootfs)?;
+        if ids.is_some() {
+            check_ids(config, &account)?;
+        }
         let record = ContainerRecord {
             sandbox: sandbox.clone(),
             config: config.clone(),
@@ -111,13 +116,18 @@ impl Kernel {
     }
 
     /// Mounts the image's layers with a fresh writable layer; an earlier one of this container is not used again.
-    async fn mount_rootfs(&self, id: &ContainerId, config: &ContainerConfig) -> Result<OwnedFd, RuntimeError> {
+    async fn mount_rootfs(
+        &self,
+        id: &ContainerId,
+        config: &ContainerConfig,
+        ids: Option<PodIds>,
+    ) -> Result<OwnedFd, RuntimeError> {
         let layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
         let directory = self.config.container_directory(id);
         let mounted = tokio::task::spawn_blocking(move || {
             remove_directory(&directory)?;
             make_private_directory(&directory)?;
-            mount_overlay(&layers, &directory.join("rootfs"))
+            mount_overlay(&layers, &directory.join("rootfs"), ids.as_ref())
         })
         .await;
         let mounted = mounted.map_err(io::Error::other).and_then(|mounted| mounted);
@@ -176,9 +186,10 @@ impl Kernel {
         let sandbox = self.state.sandbox_record(&record.sandbox)?;
         let connection = self.state.connection(&record.sandbox)?;
         let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.rootfs.take());
+        let ids = self.state.pod_ids(&record.sandbox)?;
         let rootfs = match taken {
             Some(rootfs) => rootfs,
-            None => self.mount_rootfs(id, config).await?,
+            None => self.mount_rootfs(id, config, ids.clone()).await?,
         };
         let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
         self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
@@ -194,7 +205,7 @@ impl Kernel {
             self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))?;
         let logs =
             open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
-        let mounts = self.open_mounts(config).await?;
+        let mounts = self.open_mounts(config, ids).await?;
         let process = self.process_plan(record, config.command.clone(), config.tty)?;
         let plan = container_plan(id, record, process, &mounts, &placement);
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
@@ -217,7 +228,11 @@ impl Kernel {
     }
 
     /// Opens what the machine gives, in the order of the mounts; those of the sandbox's own tmpfs need nothing.
-    async fn open_mounts(&self, config: &ContainerConfig) -> Result<Vec<Option<DetachedMount>>, RuntimeError> {
+    async fn open_mounts(
+        &self,
+        config: &ContainerConfig,
+        ids: Option<PodIds>,
+    ) -> Result<Vec<Option<DetachedMount>>, RuntimeError> {
         let mounts = config.mounts.clone();
         let images = self.images.clone();
         // A path on dead storage blocks: only this thread, and only until the time-out.
@@ -225,12 +240,14 @@ impl Kernel {
             mounts
                 .iter()
                 .map(|mount| match &mount.source {
-                    MountSource::HostPath(path) => {
-                        clone_host_path(path, mount).map(Some).map_err(|e| Box::new((mount.clone(), path.clone(), e)))
-                    }
-                    MountSource::Image(id) => mount_image(&images.layer_directories(id), &images.empty_directory())
+                    MountSource::HostPath(path) => clone_host_path(path, mount, ids.as_ref())
                         .map(Some)
-                        .map_err(|e| Box::new((mount.clone(), PathBuf::from(id.as_str()), e))),
+                        .map_err(|e| Box::new((mount.clone(), path.clone(), e))),
+                    MountSource::Image(id) => {
+                        mount_image(&images.layer_directories(id), &images.empty_directory(), ids.as_ref())
+                            .map(Some)
+                            .map_err(|e| Box::new((mount.clone(), PathBuf::from(id.as_str()), e)))
+                    }
                     MountSource::PodTmpfs(_) => Ok(None),
                 })
                 .collect::<Result<Vec<_>, _>>()
@@ -386,6 +403,18 @@ fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Re
     })
 }
 
+/// A user namespace of a Pod has as many ids as the kubelet gives it.
+fn check_ids(config: &ContainerConfig, account: &Account) -> Result<(), RuntimeError> {
+    let ResolvedUser { uid, gid, groups } = &account.user;
+    let beyond = [*uid, *gid].into_iter().chain(groups.iter().copied()).find(|&id| !IdBlock::holds(id));
+    let Some(id) = beyond else { return Ok(()) };
+    let message = format!(
+        "container {:?}: id {id} is not one of the ids 0 to 65535 that a pod with hostUsers: false has",
+        config.name.as_str()
+    );
+    Err(RuntimeError::ContainerConfig { message })
+}
+
 fn container_plan(
     id: &ContainerId,
     record: &ContainerRecord,
@@ -422,6 +451,7 @@ fn container_plan(
         log_max_files: LOG_MAX_FILES,
         oom_score_adj: config.resources.oom_score_adj,
         pid: pid_plan(&config.pid),
+        unmasked: config.security.unmasked,
     }
 }
 

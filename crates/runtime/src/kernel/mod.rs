@@ -20,6 +20,7 @@ mod sessions;
 mod state;
 mod usage;
 mod user;
+mod user_ids;
 
 use std::ffi::CString;
 use std::fs::DirBuilder;

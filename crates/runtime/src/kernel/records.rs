@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spec::{SandboxId, Timestamp};
 
+use super::user_ids::IdBlock;
 use crate::config::{ContainerConfig, PodSandboxConfig};
 use crate::status::{ContainerExit, ExitReason, ResolvedUser};
 
@@ -18,6 +19,9 @@ pub(super) struct SandboxRecord {
     pub(super) created_at: Timestamp,
     /// It was stopped on purpose or found dead; it never becomes ready again.
     pub(super) stopped: bool,
+    /// Its user namespace's block of the machine's ids, until nothing of it is left.
+    #[serde(default)]
+    pub(super) ids: Option<IdBlock>,
 }
 
 /// Written before the container starts, deleted after all of it is gone.

@@ -24,6 +24,7 @@ struct Alive {
     connection: Arc<Connection>,
     events: mpsc::UnboundedReceiver<Event>,
     infra: OwnedFd,
+    user_namespace: Option<OwnedFd>,
     /// Its network was set up and nothing of its making is missing.
     ready: bool,
     version: u32,
@@ -37,7 +38,10 @@ impl Kernel {
         let containers: Vec<(String, ContainerRecord)> =
             self.store.records(CONTAINERS).map_err(OpenRuntimeError::Store)?;
         for (id, record) in &sandboxes {
-            self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone());
+            // Recorded ones have their ids; only one of an unborn kind could lack them, and is never ready.
+            if let Err(error) = self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone()) {
+                tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a sandbox is not taken over");
+            }
         }
         for (id, record) in containers {
             if !sandboxes.iter().any(|(sandbox, _)| *sandbox == record.sandbox.as_str()) {
@@ -84,8 +88,11 @@ impl Kernel {
         let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
         let (reply, descriptors) = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await.ok()?;
         let Reply::State { version, booted, containers, ready } = reply else { return None };
-        let infra = descriptors.into_iter().next()?;
-        Some(Alive { connection, events, infra, ready: booted && ready, version, containers })
+        let mut descriptors = descriptors.into_iter();
+        let infra = descriptors.next()?;
+        // After its network namespace and route socket.
+        let user_namespace = descriptors.nth(2);
+        Some(Alive { connection, events, infra, user_namespace, ready: booted && ready, version, containers })
     }
 
     async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {
@@ -98,6 +105,7 @@ impl Kernel {
             sandbox.addresses = addresses;
             sandbox.connection = Some(alive.connection);
             sandbox.infra = Some(Arc::new(alive.infra));
+            sandbox.user_namespace = alive.user_namespace.map(Arc::new);
             sandbox.infra_version = alive.version;
         }
         for report in &alive.containers {

@@ -1,5 +1,6 @@
 //! Root file systems and volumes as detached mounts, made by the daemon and sent to infra as descriptors.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,11 +9,13 @@ use infra::sub_path::open_sub_path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
 use sys::mount::{MountAttributes, mount_setattr};
+use sys::process::Unshare;
 
+use super::user_ids::PodIds;
 use crate::config::{Mount, Propagation};
 
 /// fsconfig(2) takes strings below this many bytes.
@@ -22,11 +25,68 @@ const OPTION_LIMIT: usize = 256;
 ///
 /// `volatile`: no sync of the upper layer, ever; a container's writable layer does not outlive the machine's power. The
 /// kernel refuses a second mount of the same upper and work, so each start gets directories of its own.
-pub(super) fn mount_overlay(layers: &[PathBuf], directory: &Path) -> io::Result<OwnedFd> {
-    let (upper, work) = (directory.join("upper"), directory.join("work"));
+///
+/// With ids of a Pod's own the layers show their owners in these, and what is written belongs to them.
+pub(super) fn mount_overlay(layers: &[PathBuf], directory: &Path, ids: Option<&PodIds>) -> io::Result<OwnedFd> {
+    let upper = directory.join("upper");
     std::fs::create_dir(directory)?;
     std::fs::create_dir(&upper)?;
-    std::fs::create_dir(&work)?;
+    std::fs::create_dir(directory.join("work"))?;
+    if let Some(ids) = ids {
+        // The upper layer is never mapped: overlayfs would be read-only without a word.
+        std::os::unix::fs::chown(&upper, Some(ids.first_id), Some(ids.first_id))?;
+    }
+    with_owners(layers, ids, || overlay(layers, directory))
+}
+
+/// Mounts what shows the owners of files in a Pod's ids, if it has ids of its own.
+fn with_owners<T: Send>(
+    layers: &[PathBuf],
+    ids: Option<&PodIds>,
+    mount: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let Some(ids) = ids else { return mount() };
+    std::thread::scope(|scope| {
+        // A thread of its own: it changes its mount namespace, which ends with it.
+        let mapped = scope.spawn(|| {
+            map_layers(layers, &ids.user_namespace)?;
+            mount()
+        });
+        mapped.join().map_err(|_panic| io::Error::other("the thread that mounts was lost"))?
+    })
+}
+
+/// Mounts layers over themselves with other owners, for this thread alone: an overlay takes layers only from its mount
+/// namespace, and before Linux 6.15 only attached ones. It keeps them when the namespace ends.
+fn map_layers(layers: &[PathBuf], user_namespace: &OwnedFd) -> io::Result<()> {
+    sys::process::unshare(Unshare { mount: true, ..Unshare::default() })?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let distinct: BTreeSet<&PathBuf> = layers.iter().collect();
+    for layer in distinct {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mapped = open_tree(CWD, layer.as_path(), flags)?;
+        map_ids(&mapped, user_namespace, layer)?;
+        move_mount(&mapped, "", CWD, layer.as_path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+fn map_ids(mount: &OwnedFd, user_namespace: &OwnedFd, path: &Path) -> io::Result<()> {
+    sys::mount::map_ids(mount, user_namespace).map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::INVAL) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the file system of {} cannot map user ids on this kernel, which hostUsers: false needs (ext4, xfs and \
+                 btrfs can, tmpfs since Linux 6.3)",
+                path.display()
+            ),
+        ),
+        _ => error,
+    })
+}
+
+fn overlay(layers: &[PathBuf], directory: &Path) -> io::Result<OwnedFd> {
+    let (upper, work) = (directory.join("upper"), directory.join("work"));
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     set_layers(&context, layers)?;
     fsconfig_set_string(&context, "upperdir", upper.as_path())?;
@@ -42,7 +102,12 @@ pub(super) fn mount_overlay(layers: &[PathBuf], directory: &Path) -> io::Result<
 
 /// The layers of an image merged, read-only, mounted nowhere. `layers` lowest first; `empty` is a directory with nothing
 /// in it, since overlay takes no single layer without a writable one.
-pub(super) fn mount_image(layers: &[PathBuf], empty: &Path) -> io::Result<DetachedMount> {
+pub(super) fn mount_image(layers: &[PathBuf], empty: &Path, ids: Option<&PodIds>) -> io::Result<DetachedMount> {
+    let tree = with_owners(layers, ids, || merge(layers, empty))?;
+    Ok(DetachedMount { tree, directory: true })
+}
+
+fn merge(layers: &[PathBuf], empty: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     match layers {
         [layer] => set_layers(&context, &[empty.to_owned(), layer.clone()])?,
@@ -53,7 +118,7 @@ pub(super) fn mount_image(layers: &[PathBuf], empty: &Path) -> io::Result<Detach
     }
     fsconfig_create(&context)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    Ok(DetachedMount { tree: fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?, directory: true })
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// One by one where the kernel can (Linux 6.8), else all in one string as far as it fits.
@@ -92,8 +157,9 @@ pub(super) struct DetachedMount {
     pub(super) directory: bool,
 }
 
-/// Clones the mount tree at a path of the machine, or at the mount's path in it.
-pub(super) fn clone_host_path(path: &Path, mount: &Mount) -> io::Result<DetachedMount> {
+/// Clones the mount tree at a path of the machine, or at the mount's path in it. With ids of a Pod's own the top mount
+/// shows its files' owners in these, as the kubelet has it for volumes of every kind.
+pub(super) fn clone_host_path(path: &Path, mount: &Mount, ids: Option<&PodIds>) -> io::Result<DetachedMount> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = match &mount.sub_path {
         None => open_tree(CWD, path, flags)?,
@@ -103,6 +169,9 @@ pub(super) fn clone_host_path(path: &Path, mount: &Mount) -> io::Result<Detached
             open_tree(&found, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?
         }
     };
+    if let Some(ids) = ids {
+        map_ids(&tree, &ids.user_namespace, path)?;
+    }
     let directory = FileType::from_raw_mode(fstat(&tree)?.st_mode) == FileType::Directory;
     let propagation = match mount.propagation {
         Propagation::Private => sys::mount::Propagation::Private,
@@ -112,8 +181,8 @@ pub(super) fn clone_host_path(path: &Path, mount: &Mount) -> io::Result<Detached
     let spread = MountAttributes { propagation: Some(propagation), ..MountAttributes::default() };
     mount_setattr(&tree, spread, true)?;
     if mount.read_only {
-        // The top mount alone: recursiveReadOnly is a field of its own.
-        mount_setattr(&tree, MountAttributes { read_only: true, ..MountAttributes::default() }, false)?;
+        let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
+        mount_setattr(&tree, read_only, mount.recursive_read_only)?;
     }
     Ok(DetachedMount { tree, directory })
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infra::protocol::{BootPlan, Event, Reply, Request, TmpfsPlan};
+use infra::protocol::{BootPlan, Event, Reply, Request, SysctlPlan, TmpfsPlan};
 use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
@@ -21,6 +21,7 @@ use super::cgroups::CgroupPath;
 use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
+use super::user_ids::{self, IdBlock};
 use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error, watch_descriptor};
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
@@ -31,6 +32,7 @@ struct Made {
     connection: Arc<Connection>,
     events: mpsc::UnboundedReceiver<Event>,
     infra: OwnedFd,
+    user_namespace: Option<OwnedFd>,
     addresses: Vec<std::net::IpAddr>,
 }
 
@@ -41,9 +43,12 @@ impl Kernel {
         config: PodSandboxConfig,
     ) -> Result<PodSandboxStatus, RuntimeError> {
         let id = SandboxId::random();
-        let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false };
-        self.store.put_record(SANDBOXES, id.as_str(), &record).await?;
-        self.insert_sandbox(&id, record.clone());
+        let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false, ids: None };
+        let record = self.insert_sandbox(&id, record)?;
+        if let Err(error) = self.store.put_record(SANDBOXES, id.as_str(), &record).await {
+            self.state.lock().sandboxes.remove(&id);
+            return Err(error.into());
+        }
         match self.make_sandbox(&id, &record).await {
             Ok(made) => Ok(self.adopt(&id, record, made)),
             Err(error) => {
@@ -55,11 +60,30 @@ impl Kernel {
         }
     }
 
-    pub(super) fn insert_sandbox(&self, id: &SandboxId, record: SandboxRecord) {
-        let state = PodSandboxState::NotReady;
-        let infra_version = infra::protocol::VERSION;
-        let sandbox = Sandbox { record, state, addresses: Vec::new(), connection: None, infra: None, infra_version };
-        self.state.lock().sandboxes.insert(id.clone(), sandbox);
+    /// Takes a sandbox into memory, with a block of ids of its own if it needs one: chosen and taken under one lock.
+    pub(super) fn insert_sandbox(&self, id: &SandboxId, record: SandboxRecord) -> Result<SandboxRecord, RuntimeError> {
+        let mut inner = self.state.lock();
+        let ids = match record.ids {
+            None if record.config.namespaces.own_users => {
+                let recorded = inner.sandboxes.values().map(|sandbox| &sandbox.record);
+                let start = user_ids::start_of(&self.config.cgroup_parent);
+                let chosen = IdBlock::choose(&record.config.uid, recorded, start);
+                Some(chosen.map_err(|e| run_error(&record.config, "give it user ids", e))?)
+            }
+            ids => ids,
+        };
+        let record = SandboxRecord { ids, ..record };
+        let sandbox = Sandbox {
+            record: record.clone(),
+            state: PodSandboxState::NotReady,
+            addresses: Vec::new(),
+            connection: None,
+            infra: None,
+            user_namespace: None,
+            infra_version: infra::protocol::VERSION,
+        };
+        inner.sandboxes.insert(id.clone(), sandbox);
+        Ok(record)
     }
 
     fn adopt(self: Arc<Self>, id: &SandboxId, record: SandboxRecord, made: Made) -> PodSandboxStatus {
@@ -68,6 +92,7 @@ impl Kernel {
             sandbox.addresses.clone_from(&made.addresses);
             sandbox.connection = Some(made.connection);
             sandbox.infra = Some(Arc::new(made.infra));
+            sandbox.user_namespace = made.user_namespace.map(Arc::new);
         }
         self.state.announce(&record.config.uid);
         let (kernel, sandbox) = (Arc::clone(&self), id.clone());
@@ -104,7 +129,12 @@ impl Kernel {
         let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
             Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
-        let descriptors = boot(&connection, self.cgroups.mounts(), config, &directory).await?;
+        // Known from now on: should a later step fail, it is told to end.
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.connection = Some(Arc::clone(&connection));
+        }
+        let mut descriptors = boot(&connection, self.cgroups.mounts(), record, &directory).await?;
+        let user_namespace = record.ids.and_then(|_| descriptors.pop());
         let [infra, netns, route] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_wrong_count| {
             run_error(config, "talk to its infra process", io::Error::from(io::ErrorKind::InvalidData))
         })?;
@@ -120,7 +150,7 @@ impl Kernel {
             .request(&Request::MarkReady, &[], PROMPT)
             .await
             .map_err(|e| run_error(config, "finish its sandbox", e))?;
-        Ok(Made { connection, events, infra, addresses })
+        Ok(Made { connection, events, infra, user_namespace, addresses })
     }
 
     /// Starts infra and returns our end of the first connection to it.
@@ -237,6 +267,7 @@ impl Kernel {
                     sandbox.record.stopped = true;
                     sandbox.state = PodSandboxState::NotReady;
                     sandbox.addresses = Vec::new();
+                    sandbox.user_namespace = None;
                     (sandbox.connection.take(), sandbox.infra.take())
                 }
                 None => (None, None),
@@ -294,9 +325,10 @@ impl Kernel {
 async fn boot(
     connection: &Connection,
     cgroup_mounts: &[infra::protocol::CgroupMount],
-    config: &PodSandboxConfig,
+    record: &SandboxRecord,
     directory: &Path,
 ) -> Result<Vec<OwnedFd>, RuntimeError> {
+    let config = &record.config;
     let records = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| run_error(config, "open its directory", io::Error::from(e)))?;
     let tmpfs = config.tmpfs.iter().map(|tmpfs| TmpfsPlan {
@@ -313,6 +345,13 @@ async fn boot(
         cgroup_mounts: cgroup_mounts.to_vec(),
         host_ipc: config.namespaces.host_ipc,
         shared_pid: config.namespaces.shared_pid,
+        user_namespace: record.ids.map(IdBlock::plan),
+        sysctls: config
+            .namespaces
+            .sysctls
+            .iter()
+            .map(|(path, value)| SysctlPlan { path: path.clone(), value: value.clone() })
+            .collect(),
     };
     let (_, descriptors) = connection
         .request(&Request::Boot(plan), &[records.as_fd()], PROMPT)

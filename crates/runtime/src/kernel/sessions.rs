@@ -20,7 +20,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, RequestError};
-use super::records::ContainerRecord;
+use super::state::RunningContainer;
+use super::user_ids::IdBlock;
 use super::{Kernel, PROMPT, borrow_all, watch_descriptor};
 use crate::error::RuntimeError;
 use crate::status::ContainerState;
@@ -41,9 +42,11 @@ struct Pipes {
 
 impl Pipes {
     /// The far ends belong to the container's user, so that it can open `/dev/stdout`.
-    fn open(stdin: bool, stdout: bool, stderr: bool, record: &ContainerRecord) -> io::Result<Self> {
-        let owner =
-            |fd: &OwnedFd| fchown(fd, Some(Uid::from_raw(record.user.uid)), Some(Gid::from_raw(record.user.gid)));
+    fn open(stdin: bool, stdout: bool, stderr: bool, running: &RunningContainer) -> io::Result<Self> {
+        let first = running.sandbox.ids.map_or(0, IdBlock::first_id);
+        let user = &running.record.user;
+        let (uid, gid) = (Uid::from_raw(user.uid.saturating_add(first)), Gid::from_raw(user.gid.saturating_add(first)));
+        let owner = |fd: &OwnedFd| fchown(fd, Some(uid), Some(gid));
         let mut pipes = Self::default();
         if stdin {
             let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -102,7 +105,7 @@ impl Kernel {
         let pipes = if request.tty {
             Pipes::default()
         } else {
-            Pipes::open(request.stdin, request.stdout, request.stderr, record)
+            Pipes::open(request.stdin, request.stdout, request.stderr, &running)
                 .map_err(|e| error("make its pipes", e))?
         };
         let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
@@ -210,7 +213,7 @@ impl Kernel {
         };
         let stderr = stderr && !record.config.tty;
         let stdin = stdin && record.config.stdin;
-        let pipes = Pipes::open(stdin, stdout, stderr, record).map_err(|e| error("make pipes", e))?;
+        let pipes = Pipes::open(stdin, stdout, stderr, &running).map_err(|e| error("make pipes", e))?;
         let request = Request::Attach { id: id.as_str().to_owned(), stdin, stdout, stderr };
         let answer = running.connection.request(&request, &pipes.far_ends(), PROMPT).await;
         let (_, descriptors) = answer.map_err(|e| error("attach", io::Error::other(e)))?;

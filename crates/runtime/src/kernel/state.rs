@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::connection::Connection;
 use super::records::{ContainerRecord, SandboxRecord};
+use super::user_ids::PodIds;
 use crate::error::RuntimeError;
 use crate::status::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus, RuntimeEvent};
 
@@ -37,6 +38,8 @@ pub(super) struct Sandbox {
     pub(super) connection: Option<Arc<Connection>>,
     /// A pidfd of its infra process.
     pub(super) infra: Option<Arc<OwnedFd>>,
+    /// Its user namespace, if it has one of its own.
+    pub(super) user_namespace: Option<Arc<OwnedFd>>,
     /// Version of the protocol that its infra process speaks.
     pub(super) infra_version: u32,
 }
@@ -102,6 +105,19 @@ impl State {
             .connection
             .clone()
             .ok_or_else(|| RuntimeError::SandboxNotReady { pod: sandbox.record.config.pod.clone() })
+    }
+
+    /// The ids of a living sandbox with a user namespace of its own.
+    pub(super) fn pod_ids(&self, id: &SandboxId) -> Result<Option<PodIds>, RuntimeError> {
+        let inner = self.lock();
+        let sandbox = inner.sandboxes.get(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
+        match (sandbox.record.ids, &sandbox.user_namespace) {
+            (None, _) => Ok(None),
+            (Some(block), Some(namespace)) => {
+                Ok(Some(PodIds { user_namespace: Arc::clone(namespace), first_id: block.first_id() }))
+            }
+            (Some(_), None) => Err(RuntimeError::SandboxNotReady { pod: sandbox.record.config.pod.clone() }),
+        }
     }
 
     /// A container that runs, with what it takes to reach it.

@@ -45,7 +45,6 @@ const fn dropped(field: &'static str, note: &'static str) -> Row {
 }
 
 const FALSE: &[Word] = &[Word::Flag(false)];
-const TRUE: &[Word] = &[Word::Flag(true)];
 
 pub(super) const POD: &[Row] = &[
     yes("apiVersion", ""),
@@ -126,7 +125,11 @@ const SPEC: &[Row] = &[
     yes("hostNetwork", ""),
     yes("hostPID", "the container sees, and as root may signal, every process of the machine, this engine's too"),
     yes("hostIPC", "with the machine's `/dev/shm`"),
-    only("hostUsers", TRUE, "no user namespaces yet"),
+    yes(
+        "hostUsers",
+        "`false`: 65536 ids of its own; volumes must lie on file systems that can map ids (ext4, xfs, btrfs; tmpfs since \
+         Linux 6.3)",
+    ),
     yes("shareProcessNamespace", ""),
     fields("securityContext", POD_SECURITY_CONTEXT),
     fields("os", &[yes("name", "anything but `linux` ends as `PodOSNotSupported`")]),
@@ -293,7 +296,7 @@ const VOLUME_MOUNT: &[Row] = &[
     yes("mountPath", ""),
     yes("readOnly", ""),
     yes("mountPropagation", ""),
-    no("recursiveReadOnly"),
+    yes("recursiveReadOnly", ""),
     yes("subPath", "a missing one becomes a directory; no symbolic link leads out of the volume"),
     yes("subPathExpr", "`$(VAR)` is expanded"),
     no("bindMountOptions"),
@@ -307,9 +310,9 @@ const SECURITY_CONTEXT: &[Row] = &[
     fields("capabilities", &[yes("add", ""), yes("drop", "")]),
     yes("allowPrivilegeEscalation", ""),
     yes("readOnlyRootFilesystem", ""),
-    only("procMount", &[Word::Text("Default")], ""),
+    yes("procMount", "`Unmasked` needs `hostUsers: false`, as in Kubernetes"),
     fields("seccompProfile", SECCOMP),
-    no("appArmorProfile"),
+    fields("appArmorProfile", UNCONFINED),
     no("seLinuxOptions"),
     no("windowsOptions"),
 ];
@@ -322,13 +325,19 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
     yes("supplementalGroupsPolicy", "`Merge`, `Strict`"),
     yes("fsGroup", "for `emptyDir` and the files of API objects, as in Kubernetes; never for `hostPath`"),
     yes("fsGroupChangePolicy", "no volume here outlives its Pod, so both policies come to the same"),
-    no("sysctls"),
+    items(
+        "sysctls",
+        &[yes("name", "safe ones; others where `serve --allowed-unsafe-sysctls` names them"), yes("value", "")],
+    ),
     fields("seccompProfile", SECCOMP),
-    no("appArmorProfile"),
+    fields("appArmorProfile", UNCONFINED),
     no("seLinuxOptions"),
     no("seLinuxChangePolicy"),
     no("windowsOptions"),
 ];
+
+const UNCONFINED: &[Row] =
+    &[only("type", &[Word::Text("Unconfined")], "no container is confined by AppArmor"), no("localhostProfile")];
 
 const SECCOMP: &[Row] = &[
     yes("type", "`Unconfined` also where the field is absent"),

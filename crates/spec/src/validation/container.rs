@@ -105,6 +105,22 @@ fn volume_mounts(errors: &mut Errors, path: &Path<'_>, container: &Container, vo
         }
         sub_path(errors, &mount_path, mount);
         propagation(errors, &mount_path.child("mountPropagation"), container, mount);
+        recursive_read_only(errors, &mount_path.child("recursiveReadOnly"), mount);
+    }
+}
+
+fn recursive_read_only(errors: &mut Errors, path: &Path<'_>, mount: &VolumeMount) {
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if mount.read_only != Some(true) {
+                errors.forbidden(path, "may only be specified when readOnly is true");
+            }
+            if mount.mount_propagation.as_deref().is_some_and(|propagation| propagation != "None") {
+                errors.forbidden(path, "may only be specified when mountPropagation is None or not specified");
+            }
+        }
+        Some(other) => errors.not_supported(path, other, &["Disabled", "Enabled", "IfPossible"]),
     }
 }
 

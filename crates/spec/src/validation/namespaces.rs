@@ -1,10 +1,15 @@
 //! Rules for what a Pod shares with the machine, and its containers with each other.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::names;
 use crate::field::{Errors, Path};
+use crate::sysctls::{self, Group};
 
+/// As Kubernetes prints it.
+const NAME_OF_SYSCTL: &str = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 /// The longest name that Linux takes, in bytes.
 const MAX_NODENAME: usize = 64;
 
@@ -13,7 +18,75 @@ pub(super) fn host_namespaces(errors: &mut Errors, path: &Path<'_>, spec: &PodSp
         let fault = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&path.child("securityContext").child("shareProcessNamespace"), true, fault);
     }
+    host_users(errors, path, spec);
+    sysctls(errors, &path.child("securityContext").child("sysctls"), spec);
+    proc_mounts(errors, path, spec);
     hostname_override(errors, path, spec);
+}
+
+/// Without a mask a container must be root of nothing but itself.
+fn proc_mounts(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
+    if spec.host_users == Some(false) {
+        return;
+    }
+    for (list, containers) in
+        [("containers", Some(&spec.containers)), ("initContainers", spec.init_containers.as_ref())]
+    {
+        let list = path.child(list);
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            let mount = container.security_context.as_ref().and_then(|context| context.proc_mount.as_deref());
+            if mount == Some("Unmasked") {
+                let item = list.index(index);
+                let path = item.child("securityContext");
+                errors.invalid(&path.child("procMount"), "Unmasked", "`hostUsers` must be false to use `Unmasked`");
+            }
+        }
+    }
+}
+
+fn host_users(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
+    if spec.host_users != Some(false) {
+        return;
+    }
+    let shared = [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)];
+    for (field, _) in shared.into_iter().filter(|(_, value)| *value == Some(true)) {
+        errors.forbidden(&path.child(field), "when `hostUsers` is false");
+    }
+    for (list, containers) in
+        [("containers", Some(&spec.containers)), ("initContainers", spec.init_containers.as_ref())]
+    {
+        let list = path.child(list);
+        for (index, container) in containers.into_iter().flatten().enumerate() {
+            if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+                errors.forbidden(&list.index(index).child("volumeDevices"), "when `hostUsers` is false");
+            }
+        }
+    }
+}
+
+fn sysctls(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
+    let mut seen = HashSet::new();
+    let list = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    for (index, sysctl) in list.enumerate() {
+        let (item, name) = (path.index(index), sysctl.name.as_str());
+        let path = item.child("name");
+        if name.is_empty() {
+            errors.required(&path, "");
+        } else if !sysctls::is_name(name) {
+            errors.invalid(&path, name, format!("must have at most 253 characters and match regex {NAME_OF_SYSCTL}"));
+        } else if !seen.insert(name) {
+            errors.duplicate(&path, name);
+        }
+        match sysctls::group(&sysctls::dotted(name)) {
+            Some(Group::Network) if spec.host_network == Some(true) => {
+                errors.invalid(&path, name, "may not be specified when 'hostNetwork' is true");
+            }
+            Some(Group::Ipc) if spec.host_ipc == Some(true) => {
+                errors.invalid(&path, name, "may not be specified when 'hostIPC' is true");
+            }
+            Some(Group::Network | Group::Ipc) | None => {}
+        }
+    }
 }
 
 /// KEP-4762: it stands alone, and is not cut.
@@ -47,6 +120,17 @@ mod tests {
         errors.into_vec().iter().map(ToString::to_string).collect()
     }
 
+    fn with_sysctls(names: &[&str]) -> Value {
+        let list: Vec<Value> = names.iter().map(|name| json!({"name": name, "value": "1"})).collect();
+        json!({"containers": [], "securityContext": {"sysctls": list}})
+    }
+
+    fn with_host(mut spec: Value) -> Value {
+        spec["hostIPC"] = json!(true);
+        spec["hostNetwork"] = json!(true);
+        spec
+    }
+
     #[test]
     fn what_does_not_go_together_is_refused() {
         let long = format!("{}.{}", "a".repeat(40), "b".repeat(40));
@@ -71,6 +155,45 @@ mod tests {
             (
                 json!({"containers": [], "hostnameOverride": long}),
                 &["spec.hostnameOverride: Too long: may not be more than 64 bytes"],
+            ),
+            (
+                json!({"containers": [], "hostUsers": false, "hostNetwork": true, "hostPID": true, "hostIPC": true}),
+                &[
+                    "spec.hostNetwork: Forbidden: when `hostUsers` is false",
+                    "spec.hostPID: Forbidden: when `hostUsers` is false",
+                    "spec.hostIPC: Forbidden: when `hostUsers` is false",
+                ],
+            ),
+            (
+                json!({"containers": [{"name": "c", "securityContext": {"procMount": "Unmasked"}}]}),
+                &[
+                    "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false \
+                   to use `Unmasked`",
+                ],
+            ),
+            (
+                json!({"containers": [{"name": "c", "securityContext": {"procMount": "Unmasked"}}], "hostUsers": false}),
+                &[],
+            ),
+            (json!({"containers": [], "hostUsers": true, "hostNetwork": true, "hostPID": true}), &[]),
+            (with_sysctls(&["kernel.msgmax", "net/ipv4/tcp_rmem"]), &[]),
+            (
+                with_sysctls(&["kernel.msgmax", "kernel.msgmax", "", "net.+x"]),
+                &[
+                    "spec.securityContext.sysctls[1].name: Duplicate value: \"kernel.msgmax\"",
+                    "spec.securityContext.sysctls[2].name: Required value",
+                    "spec.securityContext.sysctls[3].name: Invalid value: \"net.+x\": must have at most 253 characters and \
+                     match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+                ],
+            ),
+            (
+                with_host(with_sysctls(&["kernel.msgmax", "net/ipv4/tcp_rmem"])),
+                &[
+                    "spec.securityContext.sysctls[0].name: Invalid value: \"kernel.msgmax\": may not be specified when \
+                     'hostIPC' is true",
+                    "spec.securityContext.sysctls[1].name: Invalid value: \"net/ipv4/tcp_rmem\": may not be specified when \
+                     'hostNetwork' is true",
+                ],
             ),
         ];
         for (spec, expected) in table {

@@ -384,6 +384,11 @@ fn each_broken_rule_has_its_sentence() {
             json!(4_294_967_296_i64),
             "spec.securityContext.supplementalGroups[1]: Invalid value: 4294967296: must be between 0 and 2147483647, inclusive",
         ),
+        (
+            "/spec/containers/0/volumeMounts/0/recursiveReadOnly",
+            json!("Enabled"),
+            "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+        ),
         ("/spec/volumes/1/name", json!("v"), "spec.volumes[1].name: Duplicate value: \"v\""),
         ("/spec/volumes/1/hostPath/path", json!(""), "spec.volumes[1].hostPath.path: Required value"),
         (

@@ -52,6 +52,8 @@ mod soak;
 mod storage;
 mod streams;
 mod sub_paths;
+mod sysctls;
+mod users;
 
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
@@ -82,4 +84,6 @@ pub const ALL: &[&[Test]] = &[
     storage::TESTS,
     streams::TESTS,
     sub_paths::TESTS,
+    sysctls::TESTS,
+    users::TESTS,
 ];

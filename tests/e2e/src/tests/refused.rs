@@ -33,11 +33,10 @@ fn unknown_fields_are_refused_by_name(node: &mut TestNode) {
 
 fn unsupported_fields_are_refused_by_name(node: &mut TestNode) {
     let table = [
-        ("    ports: [{containerPort: 80, hostPort: 8080}]\n", "spec.containers[0].ports[0].hostPort"),
+        ("    securityContext: {seLinuxOptions: {level: s0}}\n", "spec.containers[0].securityContext.seLinuxOptions"),
         ("    resources: {limits: {hugepages-2Mi: 1Gi}}\n", "spec.containers[0].resources.limits"),
-        ("  hostUsers: false\n", "spec.hostUsers"),
         ("  volumes: [{name: v, nfs: {server: s, path: /p}}]\n", "spec.volumes[0].nfs"),
-        ("  activeDeadlineSeconds: 5\n", "spec.activeDeadlineSeconds"),
+        ("  runtimeClassName: other\n", "spec.runtimeClassName"),
     ];
     for (field, path) in table {
         refused(node, &pod(field), &[path, "does not support"]);
