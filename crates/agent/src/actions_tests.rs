@@ -56,6 +56,7 @@ fn run(text: &str) -> ContainerStatus {
         created_at: time(900),
         log_path: "/".into(),
         user: None,
+        stop_signal: "SIGTERM".to_owned(),
         state,
     }
 }

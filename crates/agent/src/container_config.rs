@@ -132,6 +132,7 @@ pub fn container_config(
         resources: container_resources(desired, container, parts.node_memory),
         security: security(desired, container)?,
         pid: pid_mode(desired, parts.target),
+        stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         labels: BTreeMap::new(),
     })
 }

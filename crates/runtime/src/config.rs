@@ -151,6 +151,9 @@ pub struct ContainerConfig {
     /// Whose processes it sees.
     #[serde(default)]
     pub pid: PidMode,
+    /// Name of the signal that asks it to end, before the image's own.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
     /// Kept and returned as they are; the agent's own bookkeeping (spec hash, container kind).
     pub labels: BTreeMap<String, String>,
 }

@@ -653,6 +653,7 @@ impl FakeRuntime {
             created_at: now,
             log_path,
             user: None,
+            stop_signal: config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
             state: ContainerState::Created,
         };
         let uid = status.pod_uid.clone();

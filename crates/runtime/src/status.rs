@@ -60,6 +60,8 @@ pub struct ContainerStatus {
     pub log_path: PathBuf,
     /// Known once it was started.
     pub user: Option<ResolvedUser>,
+    /// Name of the signal that asks it to end: the config's, the image's, or SIGTERM.
+    pub stop_signal: String,
     /// Where it is in its life.
     pub state: ContainerState,
 }

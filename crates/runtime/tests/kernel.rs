@@ -143,6 +143,7 @@ impl Node {
             resources: LinuxResources::default(),
             security: SecurityConfig::default(),
             pid: runtime::PidMode::Container,
+            stop_signal: None,
             labels: BTreeMap::new(),
         }
     }

@@ -248,8 +248,8 @@ mod tests {
                 format!("spec.containers[1].env[0].valueFrom.fileKeyRef: {not_yet}"),
             ),
             (
-                in_container("lifecycle", json!({"stopSignal": "SIGUSR1"})),
-                format!("spec.containers[1].lifecycle.stopSignal: {not_yet}"),
+                in_container("livenessProbe", json!({"grpc": {"port": 1, "mode": "TLS"}})),
+                format!("spec.containers[1].livenessProbe.grpc.mode: {not_yet}"),
             ),
         ];
         for (pod, message) in table {

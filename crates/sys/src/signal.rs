@@ -70,6 +70,44 @@ pub fn pidfd_send(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Names of the classic signals; of two names of one signal the usual one stands first.
+const NAMES: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+    ("CLD", libc::SIGCHLD),
+    ("IOT", libc::SIGABRT),
+    ("POLL", libc::SIGIO),
+    ("STKFLT", libc::SIGSTKFLT),
+];
+
 /// Number of a signal by its name, with or without `SIG`, or by its number, as in an image's `STOPSIGNAL`.
 pub fn number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
@@ -77,39 +115,7 @@ pub fn number(name: &str) -> Option<i32> {
     }
     let name = name.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let known = [
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL),
-        ("TRAP", libc::SIGTRAP),
-        ("ABRT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS),
-        ("FPE", libc::SIGFPE),
-        ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1),
-        ("SEGV", libc::SIGSEGV),
-        ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE),
-        ("ALRM", libc::SIGALRM),
-        ("TERM", libc::SIGTERM),
-        ("CHLD", libc::SIGCHLD),
-        ("CONT", libc::SIGCONT),
-        ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP),
-        ("TTIN", libc::SIGTTIN),
-        ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG),
-        ("XCPU", libc::SIGXCPU),
-        ("XFSZ", libc::SIGXFSZ),
-        ("VTALRM", libc::SIGVTALRM),
-        ("PROF", libc::SIGPROF),
-        ("WINCH", libc::SIGWINCH),
-        ("IO", libc::SIGIO),
-        ("PWR", libc::SIGPWR),
-        ("SYS", libc::SIGSYS),
-    ];
-    if let Some((_, number)) = known.iter().find(|(known, _)| *known == name) {
+    if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
         return Some(*number);
     }
     let offset = |text: &str| text.parse::<i32>().ok();
@@ -125,9 +131,24 @@ pub fn number(name: &str) -> Option<i32> {
     real_time.filter(|n| (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(n))
 }
 
+/// Name of a signal as Kubernetes writes it (`SIGTERM`, `SIGRTMIN+3`, `SIGRTMAX-1`), or its number if it has none.
+pub fn name(number: i32) -> String {
+    if let Some((name, _)) = NAMES.iter().find(|(_, known)| *known == number) {
+        return format!("SIG{name}");
+    }
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    match number {
+        _ if number == first => "SIGRTMIN".to_owned(),
+        _ if number == last => "SIGRTMAX".to_owned(),
+        _ if (first..=first + 15).contains(&number) => format!("SIGRTMIN+{}", number - first),
+        _ if (first..last).contains(&number) => format!("SIGRTMAX-{}", last - number),
+        _ => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{name, number};
 
     #[test]
     fn signals_have_names_and_numbers() {
@@ -145,5 +166,15 @@ mod tests {
         ] {
             assert_eq!(number(name), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn every_signal_is_found_by_its_name() {
+        for signal in (1..=31).chain(34..=64) {
+            assert_eq!(number(&name(signal)), Some(signal), "{}", name(signal));
+        }
+        assert_eq!([6, 15, 17, 29, 34, 49, 50, 64].map(name), [
+            "SIGABRT", "SIGTERM", "SIGCHLD", "SIGIO", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX"
+        ]);
     }
 }

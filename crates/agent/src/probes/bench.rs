@@ -57,6 +57,7 @@ fn running(desired: &DesiredPod, now: spec::Timestamp) -> ContainerStatus {
         created_at: now,
         log_path: std::path::PathBuf::new(),
         user: None,
+        stop_signal: "SIGTERM".to_owned(),
         // Long before this daemon, so that the probes spread over their period.
         state: ContainerState::Running { started_at: now - Duration::from_hours(1) },
     }

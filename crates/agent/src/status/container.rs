@@ -101,6 +101,7 @@ fn fill_from_run(
             supplemental_groups: Some(user.groups.iter().map(|&group| group.into()).collect()),
         }),
     });
+    status.stop_signal = Some(run.stop_signal.clone());
     status.state = match &run.state {
         ContainerState::Created => None,
         ContainerState::Running { started_at } => Some(core::ContainerState {
@@ -133,6 +134,7 @@ fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::Co
     status.image_id.clone_from(&stored.image_id);
     status.last_state.clone_from(&stored.last_state);
     status.user.clone_from(&stored.user);
+    status.stop_signal.clone_from(&stored.stop_signal);
     let Some(state) = &stored.state else { return };
     if state.terminated.is_some() {
         status.state = Some(state.clone());

@@ -35,7 +35,6 @@ const LOG_MAX_FILES: u32 = 5;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Version of the protocol with infra that knows [`PidPlan`].
 const PID_PLAN_SINCE: u32 = 2;
-const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
 impl Kernel {
@@ -102,11 +101,10 @@ impl Kernel {
             created_at: Timestamp::now(),
             user: account.user,
             home: account.home,
-            stop_signal: image
-                .config
-                .config()
-                .as_ref()
-                .and_then(|c| c.stop_signal().as_deref())
+            stop_signal: config
+                .stop_signal
+                .as_deref()
+                .or_else(|| image.config.config().as_ref().and_then(|c| c.stop_signal().as_deref()))
                 .and_then(sys::signal::number),
             exit: None,
             seccomp: self.read_seccomp_profile(config)?,
@@ -284,7 +282,7 @@ impl Kernel {
         }
         let first = self.state.lock().containers.get_mut(id).is_some_and(|c| !std::mem::replace(&mut c.stopping, true));
         if first && !grace.is_zero() {
-            let signal = signal.or(record.stop_signal).unwrap_or(SIGTERM);
+            let signal = signal.unwrap_or_else(|| record.stop_signal());
             self.signal(id, &record, signal).await;
         }
         let exited = |state: &ContainerState| matches!(state, ContainerState::Exited(_));

@@ -24,6 +24,9 @@ pub(super) struct SandboxRecord {
     pub(super) ids: Option<IdBlock>,
 }
 
+/// signal(7).
+const SIGTERM: i32 = 15;
+
 /// Written before the container starts, deleted after all of it is gone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ContainerRecord {
@@ -33,13 +36,20 @@ pub(super) struct ContainerRecord {
     pub(super) user: ResolvedUser,
     /// `HOME` of that user.
     pub(super) home: String,
-    /// The image's `STOPSIGNAL`.
+    /// What asks it to end: the Pod's choice, else the image's `STOPSIGNAL`.
     pub(super) stop_signal: Option<i32>,
     /// How it ended.
     pub(super) exit: Option<ExitRecord>,
     /// The seccomp program of a `Localhost` profile as it was at creation, in base64.
     #[serde(default)]
     pub(super) seccomp: Option<String>,
+}
+
+impl ContainerRecord {
+    /// Number of the signal that asks the container to end.
+    pub(super) fn stop_signal(&self) -> i32 {
+        self.stop_signal.unwrap_or(SIGTERM)
+    }
 }
 
 /// [`ContainerExit`] as stored.

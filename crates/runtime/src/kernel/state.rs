@@ -206,6 +206,7 @@ impl Container {
             created_at: record.created_at,
             log_path: sandbox.record.config.log_directory.join(super::log_file(&record.config)),
             user: Some(record.user.clone()),
+            stop_signal: sys::signal::name(record.stop_signal()),
             state: self.state.borrow().clone(),
         }
     }

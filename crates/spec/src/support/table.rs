@@ -160,7 +160,7 @@ const CONTAINER: &[Row] = &[
     fields("livenessProbe", PROBE),
     fields("readinessProbe", PROBE),
     fields("startupProbe", PROBE),
-    fields("lifecycle", &[fields("postStart", HOOK), fields("preStop", HOOK), no("stopSignal")]),
+    fields("lifecycle", &[fields("postStart", HOOK), fields("preStop", HOOK), yes("stopSignal", "needs `spec.os.name`")]),
     yes("terminationMessagePath", ""),
     yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
     fields("securityContext", SECURITY_CONTEXT),

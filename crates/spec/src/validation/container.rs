@@ -9,7 +9,6 @@ use crate::field::{Errors, Path};
 
 /// All containers of a Pod; `volumes` are the names that mounts may use.
 pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSpec, volumes: &HashSet<&str>) {
-    let grace = spec.termination_grace_period_seconds;
     let list_path = spec_path.child("containers");
     if spec.containers.is_empty() {
         errors.required(&list_path, "");
@@ -21,7 +20,7 @@ pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSp
         if !names.insert(container.name.as_str()) {
             errors.duplicate(&path.child("name"), container.name.as_str());
         }
-        probe::lifecycle_and_probes(errors, &path, container, grace);
+        probe::lifecycle_and_probes(errors, &path, container, spec);
     }
     let list_path = spec_path.child("initContainers");
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
@@ -31,7 +30,7 @@ pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSp
             errors.duplicate(&path.child("name"), container.name.as_str());
         }
         if container.restart_policy.as_deref() == Some("Always") {
-            probe::lifecycle_and_probes(errors, &path, container, grace);
+            probe::lifecycle_and_probes(errors, &path, container, spec);
         } else {
             forbid_lifecycle_and_probes(errors, &path, container);
         }

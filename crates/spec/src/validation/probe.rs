@@ -1,16 +1,16 @@
 //! Rules for probes and lifecycle hooks.
 
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, Probe, SleepAction, TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, PodSpec, Probe, SleepAction, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names;
 use crate::field::{Errors, Path};
 
-pub(super) fn lifecycle_and_probes(errors: &mut Errors, path: &Path<'_>, container: &Container, grace: Option<i64>) {
+pub(super) fn lifecycle_and_probes(errors: &mut Errors, path: &Path<'_>, container: &Container, spec: &PodSpec) {
     if let Some(of_container) = &container.lifecycle {
-        lifecycle(errors, &path.child("lifecycle"), of_container, grace);
+        lifecycle(errors, &path.child("lifecycle"), of_container, spec);
     }
     if let Some(liveness) = &container.liveness_probe {
         let path = path.child("livenessProbe");
@@ -70,7 +70,7 @@ fn succeeds_once(errors: &mut Errors, path: &Path<'_>, probe: &Probe) {
     }
 }
 
-fn lifecycle(errors: &mut Errors, path: &Path<'_>, lifecycle: &Lifecycle, grace: Option<i64>) {
+fn lifecycle(errors: &mut Errors, path: &Path<'_>, lifecycle: &Lifecycle, spec: &PodSpec) {
     let hooks = [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)];
     for (field, hook) in hooks.into_iter().filter_map(|(field, hook)| Some((field, hook.as_ref()?))) {
         let hook = Handler {
@@ -78,11 +78,39 @@ fn lifecycle(errors: &mut Errors, path: &Path<'_>, lifecycle: &Lifecycle, grace:
             http_get: hook.http_get.as_ref(),
             tcp_socket: hook.tcp_socket.as_ref(),
             sleep: hook.sleep.as_ref(),
-            grace,
+            grace: spec.termination_grace_period_seconds,
             ..Handler::default()
         };
         handler(errors, &path.child(field), &hook);
     }
+    if let Some(signal) = &lifecycle.stop_signal {
+        stop_signal(errors, &path.child("stopSignal"), signal, spec);
+    }
+}
+
+/// Names of signals differ between systems, so the Pod must say which one it is for (KEP-4960).
+fn stop_signal(errors: &mut Errors, path: &Path<'_>, signal: &str, spec: &PodSpec) {
+    if spec.os.is_none() {
+        errors.forbidden(path, "may not be set for containers with empty `spec.os.name`");
+        return;
+    }
+    let names = stop_signals();
+    if !names.iter().any(|name| name == signal) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        errors.not_supported(path, signal, &names);
+    }
+}
+
+/// Those of Linux, in the order of the alphabet.
+fn stop_signals() -> Vec<String> {
+    const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT RTMAX RTMIN SEGV \
+                         STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ";
+    let plain = NAMES.split(' ').map(|name| format!("SIG{name}"));
+    let near_first = (1..=15).map(|offset| format!("SIGRTMIN+{offset}"));
+    let near_last = (1..=14).map(|offset| format!("SIGRTMAX-{offset}"));
+    let mut all: Vec<String> = plain.chain(near_first).chain(near_last).collect();
+    all.sort();
+    all
 }
 
 /// The action of a probe or a hook; exactly one must be given.
@@ -166,6 +194,30 @@ fn port(errors: &mut Errors, path: &Path<'_>, port: &IntOrString) {
             for fault in names::port_name(name) {
                 errors.invalid(path, name.as_str(), fault);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_signal_is_one_that_linux_has() {
+        let spec: PodSpec =
+            serde_json::from_value(serde_json::json!({ "containers": [], "os": { "name": "linux" } })).unwrap();
+        let faults = |signal: &str| {
+            let mut errors = Errors::default();
+            stop_signal(&mut errors, &Path::root("stopSignal"), signal, &spec);
+            errors.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for signal in ["SIGTERM", "SIGUSR1", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX"] {
+            assert_eq!(faults(signal), [] as [&str; 0], "{signal}");
+        }
+        for signal in ["TERM", "15", "SIGRTMIN+16", "SIGRTMAX-15", ""] {
+            let faults = faults(signal);
+            assert_eq!(faults.len(), 1, "{signal}");
+            assert!(faults[0].contains("Unsupported value") && faults[0].contains("\"SIGTERM\""), "{faults:?}");
         }
     }
 }

@@ -293,6 +293,11 @@ fn each_broken_rule_has_its_sentence() {
             "spec.containers[0].livenessProbe.httpGet: Forbidden: may not specify more than 1 handler type",
         ),
         (
+            "/spec/containers/0/lifecycle/stopSignal",
+            json!("SIGUSR1"),
+            "spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`",
+        ),
+        (
             "/spec/containers/0/readinessProbe",
             json!({}),
             "spec.containers[0].readinessProbe: Required value: must specify a handler type",
