@@ -173,8 +173,9 @@ mod tests {
         for signal in (1..=31).chain(34..=64) {
             assert_eq!(number(&name(signal)), Some(signal), "{}", name(signal));
         }
-        assert_eq!([6, 15, 17, 29, 34, 49, 50, 64].map(name), [
-            "SIGABRT", "SIGTERM", "SIGCHLD", "SIGIO", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX"
-        ]);
+        assert_eq!(
+            [6, 15, 17, 29, 34, 49, 50, 64].map(name),
+            ["SIGABRT", "SIGTERM", "SIGCHLD", "SIGIO", "SIGRTMIN", "SIGRTMIN+15", "SIGRTMAX-14", "SIGRTMAX"]
+        );
     }
 }

@@ -160,7 +160,10 @@ const CONTAINER: &[Row] = &[
     fields("livenessProbe", PROBE),
     fields("readinessProbe", PROBE),
     fields("startupProbe", PROBE),
-    fields("lifecycle", &[fields("postStart", HOOK), fields("preStop", HOOK), yes("stopSignal", "needs `spec.os.name`")]),
+    fields(
+        "lifecycle",
+        &[fields("postStart", HOOK), fields("preStop", HOOK), yes("stopSignal", "needs `spec.os.name`")],
+    ),
     yes("terminationMessagePath", ""),
     yes("terminationMessagePolicy", "`File`, `FallbackToLogsOnError`"),
     fields("securityContext", SECURITY_CONTEXT),
