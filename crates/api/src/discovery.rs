@@ -5,6 +5,7 @@ use http::header::ACCEPT;
 use http::{StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
+use crate::access::reviews::Review;
 use crate::http::reply::{Reply, json as json_reply, whole};
 use crate::http::status::ApiError;
 use crate::kinds::{KINDS, Kind, Subresource};
@@ -45,7 +46,10 @@ pub fn group(name: &str) -> Result<Reply, ApiError> {
 /// `/api/v1`, `/apis/<group>/<version>`: the resources of one version.
 pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
     let kinds: Vec<&Kind> = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version)).collect();
-    let Some(first) = kinds.first() else { return Err(ApiError::no_such_resource()) };
+    let reviews: Vec<Review> = reviews_of(group, version).collect();
+    if kinds.is_empty() && reviews.is_empty() {
+        return Err(ApiError::no_such_resource());
+    }
     let resources: Vec<Value> = kinds
         .iter()
         .flat_map(|kind| {
@@ -61,8 +65,9 @@ pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
             });
             std::iter::once(resource(kind)).chain(below)
         })
+        .chain(reviews.into_iter().map(review_resource))
         .collect();
-    let group_version = first.api_version();
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let list =
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources});
     Ok(json_reply(encode(&list)))
@@ -91,7 +96,8 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Reply {
                 .into_iter()
                 .map(|version| {
                     let kinds = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version));
-                    let resources: Vec<Value> = kinds.map(aggregated_resource).collect();
+                    let reviews = reviews_of(group, version).map(aggregated_review);
+                    let resources: Vec<Value> = kinds.map(aggregated_resource).chain(reviews).collect();
                     json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();
@@ -126,6 +132,28 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
     })
 }
 
+fn reviews_of(group: &str, version: &str) -> impl Iterator<Item = Review> {
+    Review::ALL.into_iter().filter(move |review| (review.group(), "v1") == (group, version))
+}
+
+fn review_resource(review: Review) -> Value {
+    let singular = review.kind().to_lowercase();
+    json!({
+        "name": review.resource(), "singularName": singular, "namespaced": false, "kind": review.kind(),
+        "verbs": ["create"],
+    })
+}
+
+fn aggregated_review(review: Review) -> Value {
+    json!({
+        "resource": review.resource(),
+        "responseKind": {"group": review.group(), "version": "v1", "kind": review.kind()},
+        "scope": "Cluster",
+        "singularResource": review.kind().to_lowercase(),
+        "verbs": ["create"],
+    })
+}
+
 /// Groups and their versions, in the order of the table of kinds.
 fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
@@ -134,6 +162,11 @@ fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
             Some((_, versions)) if versions.contains(&kind.version) => {}
             Some((_, versions)) => versions.push(kind.version),
             None => groups.push((kind.group, vec![kind.version])),
+        }
+    }
+    for review in Review::ALL {
+        if !groups.iter().any(|(group, _)| *group == review.group()) {
+            groups.push((review.group(), vec!["v1"]));
         }
     }
     groups

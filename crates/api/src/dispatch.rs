@@ -7,6 +7,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
+use crate::access::reviews;
 use crate::access::{Identity, Peer, authenticate, authorize};
 use crate::context::{Call, Context};
 use crate::http::body;
@@ -23,7 +24,7 @@ use crate::{discovery, images, openapi, streams, timeline};
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
     let answered = match admit(&context, peer, &request) {
-        Ok(_identity) => dispatch(context, request).await,
+        Ok(identity) => dispatch(context, &identity, request).await,
         Err(error) => Err(error),
     };
     let mut reply = match answered {
@@ -41,11 +42,11 @@ pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incomin
 /// Finds out who asks, and whether they may.
 fn admit(context: &Context, peer: &Peer, request: &Request<Incoming>) -> Result<Identity, ApiError> {
     let identity = authenticate(context, peer, request.headers())?;
-    authorize(&identity, request)?;
+    authorize(&context.store, &identity, request)?;
     Ok(identity)
 }
 
-async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<Reply, ApiError> {
+async fn dispatch(context: Arc<Context>, identity: &Identity, request: Request<Incoming>) -> Result<Reply, ApiError> {
     let read_only = |reply: Result<Reply, ApiError>| {
         if request.method() == Method::GET { reply } else { Err(ApiError::method_not_allowed()) }
     };
@@ -60,6 +61,12 @@ async fn dispatch(context: Arc<Context>, request: Request<Incoming>) -> Result<R
         Route::OpenApiOf(path) => {
             read_only(openapi::document(&path, &Query::parse(request.uri().query()), request.headers()))
         }
+        Route::Review(review) if request.method() == Method::POST => {
+            let headers = request.headers().clone();
+            let bytes = body::read(request.into_body()).await?;
+            reviews::answer(&context, identity, review, &headers, &bytes)
+        }
+        Route::Review(_) => Err(ApiError::method_not_allowed()),
         Route::Images(door) => images::answer(&context, door, request).await,
         Route::Timeline { pod_namespace, name } => read_only(timeline::answer(&context, &pod_namespace, &name).await),
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,

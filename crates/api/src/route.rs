@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::access::reviews::Review;
 use crate::kinds::Kind;
 
 /// A place in the API.
@@ -37,6 +38,8 @@ pub enum Route {
         /// Which of them.
         target: Target,
     },
+    /// A question about rights or users, such as `/apis/authorization.k8s.io/v1/selfsubjectaccessreviews`.
+    Review(Review),
     /// `/monopod/v1/images` and what is below it.
     Images(ImageDoor),
     /// `/monopod/v1/namespaces/<namespace>/pods/<name>/timeline`
@@ -117,6 +120,11 @@ impl Route {
 }
 
 fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
+    if let [resource] = rest
+        && let Some(review) = Review::find(group, version, resource)
+    {
+        return Route::Review(review);
+    }
     let (pod_namespace, resource, target) = match rest {
         // Parts of a namespace have the shape of collections in it.
         ["namespaces", name, part @ ("status" | "finalize")] => (None, "namespaces", subresource(name, part)),
@@ -180,6 +188,8 @@ mod tests {
             ("/openapi/v3", "OpenApi"),
             ("/openapi/v3/apis/apps/v1", "OpenApiOf(\"apis/apps/v1\")"),
             ("/openapi/v2", "Unknown"),
+            ("/apis/authorization.k8s.io/v1/subjectaccessreviews", "Review(SubjectAccess)"),
+            ("/apis/authorization.k8s.io/v1/subjectaccessreviews/x", "NoSuchResource"),
             ("/", "Unknown"),
             ("/%ff", "Unknown"),
         ];

@@ -1,4 +1,4 @@
-//! Objects that are always there: the system's PriorityClasses, and what each namespace is furnished with.
+//! Objects that are always there: the system's PriorityClasses and roles, and what each namespace is furnished with.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use spec::placement::SYSTEM_CLASSES;
 use store::{Change, ObjectKey, StoreError, StoredObject, WatchEvent, WatchKind, WriteError};
 
+use crate::access::roles;
 use crate::context::Context;
-use crate::kinds::{CONFIG_MAP, NAMESPACE, PRIORITY_CLASS, SERVICE_ACCOUNT};
+use crate::kinds::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CONFIG_MAP, NAMESPACE, PRIORITY_CLASS, SERVICE_ACCOUNT};
 use crate::verbs::metadata;
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
 /// The ServiceAccount of Pods that name none.
 const DEFAULT_ACCOUNT: &str = "default";
@@ -22,6 +25,17 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 pub async fn keep_standing_objects(context: &Arc<Context>) -> Result<(), StoreError> {
     for (name, value) in SYSTEM_CLASSES {
         make(context, ObjectKey::cluster(PRIORITY_CLASS.resource, name), system_priority(name, value)).await?;
+    }
+    for (name, rules) in roles::cluster_roles() {
+        let mut role = object(RBAC, "ClusterRole", &json!({"name": name}));
+        if let Some(role) = role.as_object_mut() {
+            role.insert("rules".to_owned(), rules);
+        }
+        make(context, ObjectKey::cluster(CLUSTER_ROLE.resource, name), role).await?;
+    }
+    for (name, groups) in roles::cluster_role_bindings() {
+        let binding = binding(name, &groups);
+        make(context, ObjectKey::cluster(CLUSTER_ROLE_BINDING.resource, name), binding).await?;
     }
     furnish_all(context).await?;
     let context = Arc::clone(context);
@@ -122,6 +136,19 @@ async fn write(
         Err(WriteError::Refused(never)) => match never {},
         Err(WriteError::Store(error)) => Err(error),
     }
+}
+
+/// A ClusterRoleBinding of the role of the same name.
+fn binding(name: &str, groups: &[&str]) -> Value {
+    let group = RBAC.split('/').next();
+    let subjects: Vec<Value> =
+        groups.iter().map(|name| json!({"apiGroup": group, "kind": "Group", "name": name})).collect();
+    let mut binding = object(RBAC, "ClusterRoleBinding", &json!({"name": name}));
+    if let Some(binding) = binding.as_object_mut() {
+        binding.insert("roleRef".to_owned(), json!({"apiGroup": group, "kind": "ClusterRole", "name": name}));
+        binding.insert("subjects".to_owned(), json!(subjects));
+    }
+    binding
 }
 
 fn system_priority(name: &str, value: i32) -> Value {

@@ -3,6 +3,10 @@
 mod authenticate;
 mod authorize;
 mod identity;
+mod rbac;
+pub mod reviews;
+pub mod roles;
+mod rules;
 pub mod tokens;
 
 pub use authenticate::{Peer, authenticate};

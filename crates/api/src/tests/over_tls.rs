@@ -9,6 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::server::TlsDoor;
+use crate::standing::keep_standing_objects;
 use crate::tls::{Authority, ServingCertificate};
 
 struct Door {
@@ -179,4 +180,110 @@ async fn the_authority_is_kept_and_its_key_is_for_its_owner() {
     Authority::open(&home).unwrap();
     std::fs::rename(directory.path().join("ca.key"), home.join("ca.key")).unwrap();
     assert!(Authority::open(&home).err().unwrap().to_string().contains("does not belong to the key"));
+}
+
+/// Makes objects as the administrator.
+async fn make(door: &Door, path: &str, object: &Value) {
+    let answer = door.server.post(path, object).await;
+    assert_eq!(answer.code, StatusCode::CREATED, "{:?}", answer.body);
+}
+
+#[tokio::test]
+async fn roles_say_what_others_may() {
+    let door = Door::open().await;
+    keep_standing_objects(&door.server.context).await.unwrap();
+    let group = "/apis/rbac.authorization.k8s.io/v1";
+    let to_jane = json!([{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}]);
+    let role_ref =
+        |kind: &str, name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name});
+    let binding =
+        json!({"metadata": {"name": "jane"}, "subjects": to_jane, "roleRef": role_ref("ClusterRole", "view")});
+    make(&door, &format!("{group}/namespaces/default/rolebindings"), &binding).await;
+    make(&door, MAPS, &config_map("a")).await;
+    let other = "/api/v1/namespaces/other";
+    let ask = async |method: Method, path: &str, body: &Value| {
+        let wanted = request(method, path, "application/json", body.to_string());
+        let answer = door.ask(JANE, "localhost", wanted).await.unwrap();
+        (answer.code.as_u16(), answer.json()["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let get = async |path: &str| ask(Method::GET, path, &Value::Null).await;
+    assert_eq!(get(&format!("{MAPS}/a")).await.0, 200);
+    assert_eq!(get(MAPS).await.0, 200);
+    let refused = [
+        (
+            Method::GET,
+            "/api/v1/namespaces/default/secrets",
+            "secrets is forbidden: User \"jane\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\"",
+        ),
+        (
+            Method::GET,
+            "/api/v1/namespaces/other/configmaps/a",
+            "configmaps \"a\" is forbidden: User \"jane\" cannot get resource \"configmaps\" in API group \"\" in the namespace \"other\"",
+        ),
+        (
+            Method::GET,
+            "/api/v1/configmaps?watch=true",
+            "configmaps is forbidden: User \"jane\" cannot watch resource \"configmaps\" in API group \"\" at the cluster scope",
+        ),
+        (
+            Method::DELETE,
+            "/api/v1/namespaces/default/configmaps/a",
+            "configmaps \"a\" is forbidden: User \"jane\" cannot delete resource \"configmaps\" in API group \"\" in the namespace \"default\"",
+        ),
+        (
+            Method::GET,
+            "/api/v1/namespaces/default/pods/p/exec",
+            "pods \"p\" is forbidden: User \"jane\" cannot create resource \"pods/exec\" in API group \"\" in the namespace \"default\"",
+        ),
+        (Method::GET, "/monopod/v1/images", "forbidden: User \"jane\" cannot get path \"/monopod/v1/images\""),
+    ];
+    for (method, path, message) in refused {
+        assert_eq!(ask(method, path, &Value::Null).await, (403, message.to_owned()), "{path}");
+    }
+    // Who may write bindings gives no rights by it, unless they may bind.
+    let rules =
+        json!([{"verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings", "roles"]}]);
+    make(&door, &format!("{group}/clusterroles"), &json!({"metadata": {"name": "writer"}, "rules": rules})).await;
+    let binding =
+        json!({"metadata": {"name": "writes"}, "subjects": to_jane, "roleRef": role_ref("ClusterRole", "writer")});
+    make(&door, &format!("{group}/namespaces/default/rolebindings"), &binding).await;
+    let grab =
+        json!({"metadata": {"name": "grab"}, "subjects": to_jane, "roleRef": role_ref("ClusterRole", "cluster-admin")});
+    let (code, message) = ask(Method::POST, &format!("{group}/namespaces/default/rolebindings"), &grab).await;
+    assert!(code == 403 && message.contains("cannot bind resource \"clusterroles\""), "{message}");
+    assert_eq!(get(&format!("{other}/pods")).await.0, 403);
+}
+
+#[tokio::test]
+async fn everybody_may_ask_about_themselves() {
+    let door = Door::open().await;
+    keep_standing_objects(&door.server.context).await.unwrap();
+    let ask = async |user: User, place: &str, spec: &Value| {
+        let wanted = request(Method::POST, place, "application/json", json!({"spec": spec}).to_string());
+        door.ask(user, "localhost", wanted).await.unwrap()
+    };
+    let access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let question = json!({"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}});
+    for (user, want) in [(ADMIN, true), (JANE, false)] {
+        let answer = ask(user, access, &question).await;
+        assert_eq!((answer.code, &answer.json()["status"]["allowed"]), (StatusCode::CREATED, &json!(want)));
+    }
+    let discovery = json!({"nonResourceAttributes": {"verb": "get", "path": "/apis/x"}});
+    assert_eq!(ask(JANE, access, &discovery).await.json()["status"]["allowed"], json!(true));
+    let who = ask(JANE, "/apis/authentication.k8s.io/v1/selfsubjectreviews", &Value::Null).await.json();
+    assert_eq!(who["status"]["userInfo"], json!({"username": "jane", "groups": ["dev", "system:authenticated"]}));
+    let rules =
+        ask(ADMIN, "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &json!({"namespace": "default"})).await;
+    assert_eq!(rules.json()["status"]["resourceRules"][0]["verbs"], json!(["*"]));
+    // About others, only who may.
+    let others = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let mut about = question.clone();
+    about["groups"] = json!(["system:masters"]);
+    assert_eq!(ask(JANE, others, &about).await.code, StatusCode::FORBIDDEN);
+    assert_eq!(ask(ADMIN, others, &about).await.json()["status"]["allowed"], json!(true));
+    let token = ask(ADMIN, "/apis/authentication.k8s.io/v1/tokenreviews", &json!({"token": "nonsense"})).await.json();
+    assert_eq!(token["status"]["authenticated"], json!(false));
+    assert_eq!(ask(NOBODY, access, &question).await.code, StatusCode::UNAUTHORIZED);
+    let empty = ask(ADMIN, access, &json!({})).await;
+    assert_eq!(empty.code, StatusCode::UNPROCESSABLE_ENTITY);
 }
