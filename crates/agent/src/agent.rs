@@ -25,6 +25,7 @@ use crate::housekeeping::{self, ImageUse};
 use crate::node::{NodeFacts, node_facts, write_default_objects};
 use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
+use crate::tokens::ServiceAccountTokens;
 use crate::watches;
 use crate::worker::PodWorker;
 
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: EventRecorder,
     pub(crate) node: NodeFacts,
+    pub(crate) tokens: ServiceAccountTokens,
     /// Who has and who wants how much of the node.
     pub(crate) room: NodeRoom,
     /// When this daemon began.
@@ -90,6 +92,7 @@ impl Agent {
         for (path, mode) in [(pods_directory(&config.data_dir), 0o700), (config.log_dir.clone(), 0o755)] {
             make_path(&path, mode).map_err(|source| StartAgentError::Directory { path, source })?;
         }
+        let tokens = ServiceAccountTokens::open(&config.data_dir.join("service-accounts.key"))?;
         let node = node_facts(&config);
         let started_at = clock.wall();
         write_default_objects(&config, &node, &store, started_at).await?;
@@ -103,6 +106,7 @@ impl Agent {
             clock,
             events,
             node,
+            tokens,
             room: NodeRoom::default(),
             started_at,
             pressure: NodePressure::default(),
@@ -134,6 +138,11 @@ impl Agent {
             shared.wake_or_start(&uid, &pod);
         }
         Ok(Self { shared, _running: Arc::new(stop.drop_guard()) })
+    }
+
+    /// The tokens of ServiceAccounts.
+    pub fn tokens(&self) -> &ServiceAccountTokens {
+        &self.shared.tokens
     }
 
     /// The images of this machine.

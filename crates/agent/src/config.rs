@@ -106,6 +106,9 @@ pub enum StartAgentError {
         #[source]
         source: io::Error,
     },
+    /// There is no key for tokens.
+    #[error(transparent)]
+    TokenKey(#[from] crate::tokens::TokenKeyError),
     /// The store did not take or give a record.
     #[error("cannot use the store")]
     Store(#[source] Box<store::StoreError>),

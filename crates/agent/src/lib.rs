@@ -61,6 +61,7 @@ mod terminate;
 #[cfg(test)]
 mod testing;
 mod timeline;
+mod tokens;
 mod usage;
 mod volumes;
 mod watches;
@@ -72,6 +73,7 @@ pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
 pub use housekeeping::ImageGcConfig;
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
+pub use tokens::{ISSUER, Named, ServiceAccountTokens, TokenError, TokenKeyError, TokenRequest, TokenUser};
 // The API may name neither `image` nor `runtime`.
 pub use image::{LayerStage, Pull, PullProgress, SaveError, SavedImages};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};

@@ -94,7 +94,7 @@ async fn objects(
             }
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
-            "eviction" | "binding" => action(&call, &name, &part, request).await,
+            "eviction" | "binding" | "token" => action(&call, &name, &part, request).await,
             _ => streams::answer(&call, &name, &part, &mut request),
         },
         Target::Subresource(..) => Err(ApiError::no_such_resource()),
@@ -126,6 +126,7 @@ async fn action(call: &Call, name: &str, part: &str, request: Request<Incoming>)
     let bytes = body::read(request.into_body()).await?;
     match part {
         "binding" => verbs::bind(call, name, &bytes).await,
+        "token" => verbs::request_token(call, name, &bytes),
         _ => verbs::evict(call, name, &bytes).await,
     }
 }

@@ -24,10 +24,14 @@ pub fn of_request(headers: &HeaderMap) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }
 
-/// Whose token this is. Nobody's is refused like a wrong one.
-pub fn bearer(_context: &Context, _token: &str) -> Option<Identity> {
-    // No token is issued yet.
-    None
+/// Whose token this is: the ServiceAccount's that it was issued for, while all that it is bound to is there.
+pub fn bearer(context: &Context, token: &str) -> Option<Identity> {
+    let user = context.agent.tokens().verify(token, &[], &context.store, Context::now()).ok()?;
+    let extra = user.pod.map(|pod| {
+        let key = |field: &str| format!("authentication.kubernetes.io/pod-{field}");
+        vec![(key("name"), vec![pod.name]), (key("uid"), vec![pod.uid])]
+    });
+    Some(Identity { name: user.name, uid: user.uid, groups: user.groups, extra: extra.unwrap_or_default() })
 }
 
 #[cfg(test)]

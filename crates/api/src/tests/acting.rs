@@ -58,3 +58,41 @@ async fn another_scheduler_binds_its_pods() {
     assert_eq!(again.code, StatusCode::CONFLICT);
     assert!(again.message().ends_with("pod p is already assigned to node \"n1\""), "{}", again.message());
 }
+
+#[tokio::test]
+async fn a_token_is_issued_for_an_account_and_bound_to_its_pod() {
+    let server = TestServer::start().await;
+    let made = server.post(PODS, &pod("p")).await.json();
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let bound = |kind: &str, name: &str, uid: &Value| json!({"spec": {"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": name, "uid": uid}}});
+    let issued = server.post(path, &bound("Pod", "p", &made["metadata"]["uid"])).await;
+    assert_eq!(issued.code, StatusCode::CREATED, "{}", issued.message());
+    let issued = issued.json();
+    assert_eq!((&issued["kind"], &issued["spec"]["expirationSeconds"]), (&json!("TokenRequest"), &json!(3600)));
+    let token = issued["status"]["token"].as_str().unwrap();
+    let (tokens, store) = (server.context.agent.tokens(), &server.context.store);
+    let user = tokens.verify(token, &[], store, Context::now()).unwrap();
+    assert_eq!(user.name, "system:serviceaccount:default:default");
+    assert_eq!(user.pod.unwrap().name, "p");
+    server.write(pod_key("p"), Change::Delete).await;
+    assert_eq!(tokens.verify(token, &[], store, Context::now()), Err(agent::TokenError::Gone));
+
+    let vault = server.post(path, &json!({"spec": {"audiences": ["vault"], "expirationSeconds": 600}})).await.json();
+    let token = vault["status"]["token"].as_str().unwrap();
+    assert!(tokens.verify(token, &[], store, Context::now()).is_err());
+    assert!(tokens.verify(token, &["vault".to_owned()], store, Context::now()).is_ok());
+    let short = server.post(path, &json!({"spec": {"audiences": [], "expirationSeconds": 60}})).await;
+    assert!(
+        short
+            .message()
+            .ends_with("spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes"),
+        "{}",
+        short.message()
+    );
+    assert_eq!(server.post(path, &bound("Pod", "none", &json!(""))).await.code, StatusCode::NOT_FOUND);
+    server.post(PODS, &pod("q")).await;
+    assert_eq!(server.post(path, &bound("Pod", "q", &json!("other"))).await.code, StatusCode::CONFLICT);
+    assert_eq!(server.post(path, &bound("Node", "n1", &json!(""))).await.code, StatusCode::BAD_REQUEST);
+    let nobody = server.post("/api/v1/namespaces/default/serviceaccounts/nobody/token", &json!({"spec": {}})).await;
+    assert_eq!(nobody.code, StatusCode::NOT_FOUND);
+}

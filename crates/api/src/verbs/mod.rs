@@ -15,6 +15,7 @@ mod options;
 mod owners;
 mod page;
 mod patch;
+mod token;
 mod update;
 mod watch;
 
@@ -27,5 +28,6 @@ pub use eviction::evict;
 pub use get::get;
 pub use list::list;
 pub use patch::patch;
+pub use token::request_token;
 pub use update::{Part, is_released, update};
 pub use watch::watch;
