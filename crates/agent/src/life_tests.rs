@@ -60,6 +60,36 @@ async fn a_pod_runs_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_status_tells_resources_and_mounts() {
+    let node = TestNode::start().await;
+    let spec = json!({
+        "volumes": [{ "name": "data", "emptyDir": {} }],
+        "initContainers": [{ "name": "init", "image": "app:1" }],
+        "containers": [{
+            "name": "app", "image": "app:1",
+            "resources": { "limits": { "cpu": "100m" } },
+            "volumeMounts": [
+                { "name": "data", "mountPath": "/data" },
+                { "name": "data", "mountPath": "/again", "readOnly": true },
+            ],
+        }],
+    });
+    node.create(&pod(&spec)).await;
+    let pod = node.wait_for("web", |pod| status_of(pod, "init")["state"]["running"].is_object()).await;
+    let app = status_of(&pod, "app");
+    assert!(app["resources"].is_null() && app["allocatedResources"].is_null(), "it never ran: {app}");
+    assert!(node.runtime.exit("init", 0));
+    let app = status_of(&node.wait_for("web", is_ready).await, "app");
+    let mounts = json!([
+        { "name": "data", "mountPath": "/data" },
+        { "name": "data", "mountPath": "/again", "readOnly": true, "recursiveReadOnly": "Disabled" },
+    ]);
+    assert_eq!(app["volumeMounts"], mounts);
+    assert_eq!(app["allocatedResources"], json!({ "cpu": "100m" }), "a limit alone is the request");
+    assert_eq!(app["resources"], json!({ "limits": { "cpu": "100m" }, "requests": { "cpu": "100m" } }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_gets_its_command_environment_and_files() {
     let node = TestNode::start().await;
     let spec = json!({ "containers": [{

@@ -28,10 +28,14 @@ impl Random {
 }
 
 fn random_pod(random: &mut Random) -> (Value, Vec<String>) {
-    let init: Vec<_> = (0..random.below(3)).map(|n| format!("init{n}")).collect();
+    let init: Vec<_> =
+        (0..random.below(4)).map(|n| format!("{}{n}", random.one_of(&["init", "init", "side"]))).collect();
     let apps: Vec<_> = (0..=random.below(2)).map(|n| format!("app{n}")).collect();
-    let list =
-        |names: &[String]| -> Value { names.iter().map(|name| json!({ "name": name, "image": "app:1" })).collect() };
+    let container = |name: &String| {
+        let restart_policy = name.starts_with("side").then_some("Always");
+        json!({ "name": name, "image": "app:1", "restartPolicy": restart_policy })
+    };
+    let list = |names: &[String]| -> Value { names.iter().map(container).collect() };
     let spec = json!({
         "restartPolicy": random.one_of(&["Always", "OnFailure", "Never"]),
         "volumes": [{ "name": "data", "emptyDir": {} }],
@@ -97,9 +101,10 @@ async fn fault(node: &mut TestNode, random: &mut Random, names: &[String]) -> St
     }
 }
 
-/// No app container starts in a sandbox before all init containers ended well in it.
+/// Nothing starts in a sandbox before all init containers that stand before it ended well in it, and all sidecars before
+/// it had been started.
 fn check_order(history: &[Happened], names: &[String], exits: &BTreeMap<(String, u32), i32>) {
-    let inits: Vec<_> = names.iter().filter(|name| name.starts_with("init")).collect();
+    let inits: Vec<_> = names.iter().filter(|name| !name.starts_with("app")).collect();
     let mut done = BTreeSet::new();
     let mut started = BTreeSet::new();
     for happened in history {
@@ -110,14 +115,10 @@ fn check_order(history: &[Happened], names: &[String], exits: &BTreeMap<(String,
             Verb::StartContainer => {
                 let run = (happened.subject.clone(), happened.attempt);
                 assert!(started.insert(run.clone()), "{run:?} starts twice");
-                if happened.subject.starts_with("init") {
-                    let index = inits.iter().position(|name| **name == happened.subject).unwrap();
-                    assert!(inits.iter().take(index).all(|name| done.contains(*name)), "{run:?} before its turn");
-                    if exits.get(&run) == Some(&0) {
-                        done.insert(happened.subject.clone());
-                    }
-                } else {
-                    assert!(inits.iter().all(|name| done.contains(*name)), "{run:?} before init is done");
+                let place = inits.iter().position(|name| **name == happened.subject).unwrap_or(inits.len());
+                assert!(inits.iter().take(place).all(|name| done.contains(*name)), "{run:?} before its turn");
+                if happened.subject.starts_with("side") || exits.get(&run) == Some(&0) {
+                    done.insert(happened.subject.clone());
                 }
             }
             Verb::StopPodSandbox

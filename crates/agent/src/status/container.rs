@@ -39,10 +39,13 @@ fn container_status(
         name: container.name.clone(),
         image: image_of(container).to_owned(),
         started: Some(false),
+        volume_mounts: volume_mounts(container),
         ..core::ContainerStatus::default()
     };
     match runs.next() {
         Some(run) => {
+            status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
+            status.resources.clone_from(&container.resources);
             fill_from_run(&mut status, run, inputs, stored);
             status.volume_mounts = volume_mounts(container);
             status.last_state = runs
@@ -77,6 +80,23 @@ fn container_status(
         ContainerKind::Sidecar | ContainerKind::App => run.is_some_and(|run| observed.is_ready(run)),
     };
     status
+}
+
+/// The volumes of a container as they are mounted.
+fn volume_mounts(container: &core::Container) -> Option<Vec<core::VolumeMountStatus>> {
+    let mounts = container.volume_mounts.iter().flatten().map(|mount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        core::VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            // What is mounted below a volume stays as it is.
+            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+            ..core::VolumeMountStatus::default()
+        }
+    });
+    let mounts: Vec<_> = mounts.collect();
+    (!mounts.is_empty()).then_some(mounts)
 }
 
 fn stored_status<'a>(desired: &'a DesiredPod, name: &ContainerName) -> Option<&'a core::ContainerStatus> {
