@@ -39,7 +39,6 @@ fn container_status(
         name: container.name.clone(),
         image: image_of(container).to_owned(),
         started: Some(false),
-        volume_mounts: volume_mounts(container),
         ..core::ContainerStatus::default()
     };
     match runs.next() {
@@ -80,23 +79,6 @@ fn container_status(
         ContainerKind::Sidecar | ContainerKind::App => run.is_some_and(|run| observed.is_ready(run)),
     };
     status
-}
-
-/// The volumes of a container as they are mounted.
-fn volume_mounts(container: &core::Container) -> Option<Vec<core::VolumeMountStatus>> {
-    let mounts = container.volume_mounts.iter().flatten().map(|mount| {
-        let read_only = mount.read_only.filter(|read_only| *read_only);
-        core::VolumeMountStatus {
-            name: mount.name.clone(),
-            mount_path: mount.mount_path.clone(),
-            read_only,
-            // What is mounted below a volume stays as it is.
-            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
-            ..core::VolumeMountStatus::default()
-        }
-    });
-    let mounts: Vec<_> = mounts.collect();
-    (!mounts.is_empty()).then_some(mounts)
 }
 
 fn stored_status<'a>(desired: &'a DesiredPod, name: &ContainerName) -> Option<&'a core::ContainerStatus> {

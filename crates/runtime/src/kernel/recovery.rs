@@ -65,9 +65,9 @@ impl Kernel {
     }
 
     async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord) {
-        let alive = if record.stopped { None } else { self.reach(id).await };
-        match alive {
-            Some(alive) if alive.ready => self.take_over(id, &record, alive).await,
+        // Also one that was being stopped: the daemon may have died before it had told infra to end.
+        match self.reach(id).await {
+            Some(alive) if alive.ready && !record.stopped => self.take_over(id, &record, alive).await,
             other => {
                 if let Some(half_made) = other {
                     let mut inner = self.state.lock();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use infra::protocol::{BootPlan, Event, Reply, Request, SysctlPlan, TmpfsPlan};
 use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, socketpair};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{SandboxId, Timestamp, VolumeName};
 use tokio::io::Interest;
@@ -26,6 +26,9 @@ use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
+
+/// Connections that wait until infra takes them.
+const BACKLOG: i32 = 16;
 
 /// A sandbox whose infra process answers.
 struct Made {
@@ -158,6 +161,9 @@ impl Kernel {
         let path = self.config.socket(id);
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         bind(&listener, &SocketAddrUnix::new(path.as_path())?)?;
+        // Before infra exists, not by it: a daemon that dies now leaves a process that is booting, and the next one must
+        // reach it to end it. Refused, it would take it for dead, and infra would wait for ever (listen(2): the backlog).
+        listen(&listener, BACKLOG)?;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
         let log = self.config.sandbox_directory(id).join("infra.log");

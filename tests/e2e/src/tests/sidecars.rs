@@ -33,7 +33,10 @@ fn exit_code(pod: &Value, name: &str) -> Option<i64> {
 
 fn a_job_ends_with_its_app_and_its_sidecars_after_it(node: &mut TestNode) {
     let pod = node.run_ready("sidecars");
-    assert_eq!(order(node), STARTS);
+    e2e::eventually(e2e::limit(10), "all have started", || {
+        let told = order(node);
+        if told == STARTS { Ok(()) } else { Err(format!("{told:?}")) }
+    });
     assert_eq!(condition(&pod, "Initialized"), Some("True"));
     let table = node.monopod(&["get", "pod", "sidecars"]).ok();
     assert!(table.contains("3/3"), "sidecars count: {table}");
@@ -101,6 +104,11 @@ fn life(node: &mut TestNode, pod: &Value, kill_after: Option<(Duration, Duration
         node.start_daemon();
     }
     let ready = without_accidents(node.wait_ready("sidecars")["status"].take());
+    // It runs before its shell has said so.
+    e2e::eventually(e2e::limit(10), "the app starts", || {
+        let told = order(node);
+        if told.len() >= STARTS.len() { Ok(()) } else { Err(format!("{told:?}")) }
+    });
     assert_eq!(order(node), STARTS, "killed after {kill_after:?}: each started once");
     tell(node, "0");
     if let Some((_, moment)) = kill_after {
