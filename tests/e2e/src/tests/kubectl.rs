@@ -164,7 +164,16 @@ fn kubectl_needs_the_right_certificate(node: &mut TestNode) {
     };
     kubectl(&["version"]).ok();
     kubectl(&["api-resources"]).ok();
-    assert_contains(&kubectl(&["get", "pods"]).fails(), &["Forbidden", "jane"]);
+    assert_contains(&kubectl(&["get", "pods"]).fails(), &["Forbidden", "User \"jane\" cannot list resource \"pods\""]);
+    assert_contains(&kubectl(&["auth", "whoami"]).ok(), &["jane", "dev"]);
+    assert_eq!(kubectl(&["auth", "can-i", "get", "pods"]).stdout, "no\n");
+    node.kubectl(&["create", "rolebinding", "jane", "--clusterrole=view", "--user=jane"]).ok();
+    assert_eq!(kubectl(&["auth", "can-i", "get", "pods"]).ok(), "yes\n");
+    assert_contains(&kubectl(&["auth", "can-i", "--list"]).ok(), &["configmaps", "selfsubjectaccessreviews"]);
+    kubectl(&["get", "pods"]).ok();
+    assert_contains(&kubectl(&["get", "secrets"]).fails(), &["Forbidden"]);
+    assert_contains(&kubectl(&["get", "pods", "-A"]).fails(), &["Forbidden", "at the cluster scope"]);
+    assert_eq!(node.kubectl(&["auth", "can-i", "delete", "nodes"]).ok().lines().last(), Some("yes"));
     // Another daemon's authority is not trusted, from the one side or the other.
     let stranger = fs::read_to_string(&jane)
         .unwrap()
