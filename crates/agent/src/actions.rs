@@ -85,6 +85,8 @@ pub enum StopCause {
     LivenessFailed,
     /// Its postStart hook failed.
     PostStartFailed,
+    /// It has to start anew with other resources.
+    Resized,
     /// The pod ends.
     PodEnds,
 }
@@ -93,7 +95,7 @@ impl StopCause {
     /// Whether the container is stopped only to be started anew, which is no failure and waits for no back-off.
     pub fn replaces(self) -> bool {
         match self {
-            Self::DefinitionChanged => true,
+            Self::DefinitionChanged | Self::Resized => true,
             Self::StartupFailed | Self::LivenessFailed | Self::PostStartFailed | Self::PodEnds => false,
         }
     }

@@ -25,6 +25,7 @@ fn sandbox(attempt: u32, state: PodSandboxState) -> PodSandboxStatus {
         state,
         addresses: Vec::new(),
         created_at: time(i64::from(attempt)),
+        resources: runtime::LinuxResources::default(),
     }
 }
 
@@ -55,6 +56,7 @@ fn run(text: &str) -> ContainerStatus {
         labels: BTreeMap::new(),
         created_at: time(900),
         log_path: "/".into(),
+        resources: runtime::LinuxResources::default(),
         user: None,
         stop_signal: "SIGTERM".to_owned(),
         state,

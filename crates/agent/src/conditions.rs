@@ -59,7 +59,15 @@ pub fn is_ours(type_: &str) -> bool {
     OURS.contains(&type_)
 }
 
-const OURS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OURS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// The one condition of a pod that its scheduling gates keep from its node, and those of other writers.
 pub fn gated_conditions(desired: &DesiredPod, now: Timestamp) -> Vec<core::PodCondition> {

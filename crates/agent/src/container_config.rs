@@ -27,7 +27,6 @@ pub fn sandbox_config(
     tmpfs: Vec<PodTmpfs>,
     pids_limit: Option<u64>,
 ) -> PodSandboxConfig {
-    let resources = spec::resources::pod_resources(&desired.object);
     PodSandboxConfig {
         pod: desired.pod.clone(),
         uid: desired.uid.clone(),
@@ -35,13 +34,7 @@ pub fn sandbox_config(
         hostname,
         network: if desired.host_network() { NetworkMode::Host } else { NetworkMode::Pod },
         qos: qos_of(desired),
-        resources: LinuxResources {
-            cpu_request_millis: positive(resources.requests.cpu_millis),
-            cpu_limit_millis: positive(resources.limits.cpu_millis),
-            memory_limit_bytes: positive(resources.limits.memory_bytes),
-            pids_limit,
-            oom_score_adj: None,
-        },
+        resources: pod_limits(desired, pids_limit),
         log_directory,
         tmpfs,
         shm_size: SHM_SIZE,
@@ -89,6 +82,18 @@ fn port_mapping(container: &Container, port: &ContainerPort) -> Option<PortMappi
         host_port,
         container_port: u16::try_from(port.container_port).ok()?,
     })
+}
+
+/// Limits of a pod as a whole.
+pub fn pod_limits(desired: &DesiredPod, pids_limit: Option<u64>) -> LinuxResources {
+    let resources = spec::resources::pod_resources(&desired.object);
+    LinuxResources {
+        cpu_request_millis: positive(resources.requests.cpu_millis),
+        cpu_limit_millis: positive(resources.limits.cpu_millis),
+        memory_limit_bytes: positive(resources.limits.memory_bytes),
+        pids_limit,
+        oom_score_adj: None,
+    }
 }
 
 /// What a container is made of beside its spec.
@@ -161,7 +166,8 @@ fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
     }
 }
 
-fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
+/// Limits of one container.
+pub fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
     let resources = spec::resources::container_resources(container);
     let class = spec::qos::qos_class(&desired.object);
     let memory_request = protected_memory(desired, container);

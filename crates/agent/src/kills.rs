@@ -114,6 +114,7 @@ fn stop_message(desired: &DesiredPod, name: &ContainerName, cause: StopCause) ->
     let why = match cause {
         StopCause::PodEnds => return format!("Stopping container {name}"),
         StopCause::PostStartFailed => return "FailedPostStartHook".to_owned(),
+        StopCause::Resized => return format!("Container {name} resize requires restart"),
         StopCause::DefinitionChanged => "definition changed",
         StopCause::StartupFailed => "failed startup probe",
         StopCause::LivenessFailed => "failed liveness probe",
@@ -132,7 +133,7 @@ fn grace_of_kill(desired: &DesiredPod, stop: &StopContainer) -> Duration {
     let probe_of: fn(&Container) -> Option<&Probe> = match stop.cause {
         StopCause::StartupFailed => |container| container.startup_probe.as_ref(),
         StopCause::LivenessFailed => |container| container.liveness_probe.as_ref(),
-        StopCause::PostStartFailed | StopCause::DefinitionChanged | StopCause::PodEnds => |_| None,
+        StopCause::PostStartFailed | StopCause::DefinitionChanged | StopCause::Resized | StopCause::PodEnds => |_| None,
     };
     let own = desired.container(&stop.name).and_then(probe_of);
     let own = own.and_then(|probe| u64::try_from(probe.termination_grace_period_seconds?).ok());
@@ -150,7 +151,7 @@ fn restarts(desired: &DesiredPod, name: &ContainerName) -> bool {
 /// loop have grown longer than its runs.
 fn after_kill(desired: &DesiredPod, observed: &PodObservation, stop: &StopContainer, now: Now) -> After {
     match stop.cause {
-        StopCause::DefinitionChanged => return After::AtOnce(None),
+        StopCause::DefinitionChanged | StopCause::Resized => return After::AtOnce(None),
         StopCause::PostStartFailed | StopCause::PodEnds => return After::ByPolicy,
         StopCause::StartupFailed | StopCause::LivenessFailed if !restarts(desired, &stop.name) => {
             return After::ByPolicy;

@@ -45,6 +45,7 @@ mod probes;
 mod publish;
 mod pulls;
 mod records;
+mod resize;
 mod restart_rules;
 #[cfg(test)]
 mod restart_tests;

@@ -41,6 +41,9 @@ impl PodWorker {
             ended,
         };
         let mut status = pod_status(desired, observed, &inputs, self.shared.clock.wall());
+        let resize = self.resize.conditions(&desired.status, desired.generation(), self.shared.clock.wall());
+        status.conditions.get_or_insert_default().retain(|condition| !condition.type_.starts_with("PodResize"));
+        status.conditions.get_or_insert_default().extend(resize);
         if let Some(ending) = &inputs.ending {
             disrupt(&mut status, ending, &desired.status, self.shared.clock.wall());
         }

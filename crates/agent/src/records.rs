@@ -9,12 +9,13 @@ use store::{Store, StoreError};
 
 use crate::backoff::RestartBackOff;
 use crate::ending::Ending;
+use crate::resize::Allocation;
 
 /// Table of the store.
 const TABLE: &str = "agent-pods";
 
 /// Written before anything of a pod is made on this machine, and deleted when all of it is gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PodRecord {
     /// Whose: its log directory has these names in it.
     pub pod: PodRef,
@@ -30,6 +31,9 @@ pub struct PodRecord {
     /// Why the pod ends before its containers do.
     #[serde(default)]
     pub ending: Option<Ending>,
+    /// Resources that the pod was granted; `None` of records that an earlier version wrote.
+    #[serde(default)]
+    pub allocated: Option<Allocation>,
     /// Runs whose postStart hook has not returned yet. Stored before the start, so that each hook is run to its end at
     /// least once, whatever becomes of the daemon.
     #[serde(default)]
@@ -45,6 +49,7 @@ impl PodRecord {
             replaced: BTreeSet::new(),
             condemned: BTreeSet::new(),
             ending: None,
+            allocated: None,
             post_start: BTreeSet::new(),
         }
     }

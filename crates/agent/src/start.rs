@@ -27,6 +27,7 @@ use crate::observation::{PodObservation, is_running};
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
 use crate::pulls::{ImageState, ImageUse, subject_of};
 use crate::records::{PodRecord, image_holder};
+use crate::resize::allocation_of;
 use crate::status::Waiting;
 use crate::volumes::{
     PlannedVolume, VolumeCause, VolumeError, VolumeImages, VolumeKind, chain, has_changeable_files, plan_volumes,
@@ -214,7 +215,10 @@ impl PodWorker {
         actions: &PodActions,
         planned: &[PlannedVolume],
     ) -> Result<Option<VolumeError>, PassError> {
-        let record = self.record.is_none().then(|| PodRecord::new(self.pod.clone()));
+        let record = self
+            .record
+            .is_none()
+            .then(|| PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) });
         let this: &Self = self;
         let save = async {
             match &record {

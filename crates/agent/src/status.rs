@@ -3,6 +3,7 @@
 mod container;
 mod ended;
 mod phase;
+mod resources;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -27,6 +27,7 @@ use crate::observation::{PodObservation, is_running, remembered_runs};
 use crate::probes::PodProbes;
 use crate::pulls::{ImageUse, PullForStart};
 use crate::records::{PodPaths, PodRecord};
+use crate::resize::{ResizeState, allocation_of, apply};
 use crate::start::StartFailure;
 use crate::status::{Waiting, gated_status};
 use crate::terminate::grace_of;
@@ -116,6 +117,7 @@ pub(crate) struct PodWorker {
     /// What woke the worker, for its next pass.
     hook_ended: Option<Joined>,
     pub(crate) scheduled_announced: bool,
+    pub(crate) resize: ResizeState,
     /// Whether the pod has its room on the node.
     pub(crate) admitted: bool,
     /// Whether all that an ended pod gives back was given back.
@@ -157,6 +159,7 @@ impl PodWorker {
             hooks: PodHooks::default(),
             hook_ended: None,
             scheduled_announced: false,
+            resize: ResizeState::default(),
             admitted: false,
             cleaned: false,
             shown: None,
@@ -226,10 +229,10 @@ impl PodWorker {
         while let Some(stopped) = self.stops.try_join_next() {
             self.note_stopped(stopped);
         }
-        self.read_desired()?;
         if self.record.is_none() {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
+        self.read_desired()?;
         while let Some(ended) = self.hook_ended.take().or_else(|| self.hooks.try_join_next()) {
             self.note_hook(ended);
         }
@@ -257,7 +260,12 @@ impl PodWorker {
             return Ok(());
         }
         let desired = stored.map(|stored| DesiredPod::read(&stored)).transpose()?;
-        self.desired = desired.filter(|desired| desired.uid == self.uid).map(Arc::new);
+        let mut desired = desired.filter(|desired| desired.uid == self.uid);
+        if let (Some(desired), Some(record)) = (&mut desired, &mut self.record) {
+            let granted = record.allocated.get_or_insert_with(|| allocation_of(&desired.spec));
+            self.resize.wanted = apply(desired, granted);
+        }
+        self.desired = desired.map(Arc::new);
         Ok(())
     }
 
@@ -345,6 +353,9 @@ impl PodWorker {
         if let Some(next) = self.admit(desired, &observed).await? {
             return Ok(next);
         }
+        if let Some(next) = self.resize(desired, &observed, now).await? {
+            return Ok(next);
+        }
         self.forget_healed_failures(desired, &observed);
         observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);
@@ -377,7 +388,7 @@ impl PodWorker {
         let hooked = hooked.collect::<Vec<_>>();
         let end = self.active_deadline(desired, now);
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
-        let times = times.chain(retry_at).chain(tell_again).chain(end);
+        let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
         Ok(Next::Wait(times.min()))
     }
 

@@ -89,9 +89,10 @@ async fn objects(
         Target::Collection => collection(&call, request).await,
         Target::Object(name) => object(&call, &name, Part::Main, request).await,
         Target::Subresource(name, part) if kind.has_subresource(&part) => match part.as_str() {
-            "status" | "ephemeralcontainers" if request.method() == Method::DELETE => {
+            "status" | "resize" | "ephemeralcontainers" if request.method() == Method::DELETE => {
                 Err(ApiError::method_not_allowed())
             }
+            "resize" => object(&call, &name, Part::Resize, request).await,
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
             "eviction" | "binding" | "token" => action(&call, &name, &part, request).await,

@@ -169,6 +169,21 @@ impl FakeRuntime {
         self.lock().signals.get(&ContainerName::new(name)).copied()
     }
 
+    /// Limits of the running container of that name.
+    pub fn resources(&self, name: &str) -> Option<LinuxResources> {
+        let state = self.lock();
+        let running = |container: &&FakeContainer| matches!(container.status.state, ContainerState::Running { .. });
+        let found = state.containers.values().filter(running).find(|container| container.status.name.as_str() == name);
+        found.map(|container| container.status.resources.clone())
+    }
+
+    /// Limits of a pod as a whole.
+    pub fn pod_resources(&self, uid: &PodUid) -> Option<LinuxResources> {
+        let state = self.lock();
+        let found = state.sandboxes.values().find(|sandbox| sandbox.status.uid == *uid);
+        found.map(|sandbox| sandbox.status.resources.clone())
+    }
+
     /// What the pod's containers, and each of them, use from now on.
     pub fn set_usage(&self, uid: &PodUid, usage: CgroupUsage) {
         self.lock().usage.insert(uid.clone(), usage);
@@ -471,6 +486,18 @@ impl Runtime for FakeRuntime {
         let mut state = self.lock();
         let container = state.containers.get_mut(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
         container.config.resources = resources.clone();
+        container.status.resources = resources.clone();
+        Ok(())
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &SandboxId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        let mut state = self.lock();
+        let sandbox = state.sandboxes.get_mut(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
+        sandbox.status.resources = resources.clone();
         Ok(())
     }
 
@@ -585,6 +612,7 @@ impl FakeRuntime {
             state: PodSandboxState::Ready,
             addresses: vec![address],
             created_at: now,
+            resources: config.resources.clone(),
         };
         state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
         let sandbox = FakeSandbox { status: status.clone(), config };
@@ -652,6 +680,7 @@ impl FakeRuntime {
             labels: config.labels.clone(),
             created_at: now,
             log_path,
+            resources: config.resources.clone(),
             user: None,
             stop_signal: config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
             state: ContainerState::Created,

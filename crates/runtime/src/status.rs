@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::config::LinuxResources;
 use serde::{Deserialize, Serialize};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId, Timestamp};
 
@@ -24,6 +25,8 @@ pub struct PodSandboxStatus {
     pub addresses: Vec<IpAddr>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Limits of the whole Pod.
+    pub resources: LinuxResources,
 }
 
 /// Whether a sandbox can hold containers.
@@ -58,6 +61,8 @@ pub struct ContainerStatus {
     pub created_at: Timestamp,
     /// Its CRI log file on the machine.
     pub log_path: PathBuf,
+    /// Limits that it has now.
+    pub resources: LinuxResources,
     /// Known once it was started.
     pub user: Option<ResolvedUser>,
     /// Name of the signal that asks it to end: the config's, the image's, or SIGTERM.

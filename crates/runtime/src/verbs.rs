@@ -69,6 +69,13 @@ pub trait Runtime: Send + Sync + 'static {
         resources: &LinuxResources,
     ) -> Result<(), RuntimeError>;
 
+    /// Changes the limits of a whole Pod in place.
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &SandboxId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError>;
+
     /// Starts one more process in a running container.
     async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError>;
 

@@ -61,6 +61,14 @@ impl Api {
         answer.body
     }
 
+    /// Applies operations to the object at `path` (RFC 6902); anything but 200 fails the test.
+    #[track_caller]
+    pub fn json_patch(&self, path: &str, operations: &Value) -> Value {
+        let answer = self.request("PATCH", path, Some(operations));
+        assert_eq!(answer.code, 200, "PATCH {path}: {}", answer.body);
+        answer.body
+    }
+
     /// The names in a list, such as that of `/api/v1/pods`, as `namespace/name`.
     #[track_caller]
     pub fn names(&self, path: &str) -> Vec<String> {
@@ -93,8 +101,12 @@ impl Api {
         let text = || format!("{method} {path} on {}", self.socket.display());
         let mut stream = UnixStream::connect(&self.socket).with_context(text)?;
         stream.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+        let kind = match (method, body) {
+            ("PATCH", Some(Value::Array(_))) => "json-patch+json",
+            ("PATCH", _) => "merge-patch+json",
+            _ => "json",
+        };
         let body = body.map(Value::to_string).unwrap_or_default();
-        let kind = if method == "PATCH" { "merge-patch+json" } else { "json" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: monopod\r\nAccept: application/json\r\nConnection: close\r\n\
              Content-Type: application/{kind}\r\nContent-Length: {}\r\n\r\n",

@@ -2,12 +2,12 @@
 //! workers never take the same room.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use spec::PodUid;
 use spec::k8s_openapi::api::core::v1::PodSpec;
-use spec::placement::{Demand, Misfit, NodeView, Used, kubelet_misfit, scheduler_misfits};
+use spec::placement::{Demand, Misfit, NodeView, Used, kubelet_misfit, resource_misfits, scheduler_misfits};
 
 /// The node's book of who has what.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ struct Book {
     waiting: BTreeMap<Place, Waiting>,
     places: HashMap<PodUid, Place>,
     next: u64,
+    /// Pods that were not resized for want of room.
+    want_more: HashSet<PodUid>,
 }
 
 type Place = (Reverse<i32>, u64);
@@ -84,6 +86,21 @@ impl NodeRoom {
         }
     }
 
+    /// Gives a pod that has room more or less of it, if there is as much; else it is told when to ask again.
+    pub(crate) fn resize(&self, uid: &PodUid, demand: Demand, node: &NodeView) -> Result<(), Misfit> {
+        let mut book = self.book();
+        let mut others = book.used.clone();
+        if let Some(own) = book.taken.get(uid) {
+            others.remove(own);
+        }
+        if let Some(misfit) = resource_misfits(&demand, node, &others).into_iter().next() {
+            book.want_more.insert(uid.clone());
+            return Err(misfit);
+        }
+        book.take(uid, demand);
+        Ok(())
+    }
+
     /// Whether the pod has its room.
     pub(crate) fn has(&self, uid: &PodUid) -> bool {
         self.book().taken.contains_key(uid)
@@ -92,6 +109,7 @@ impl NodeRoom {
     /// The pod neither has nor wants anything any more. Whether it had something.
     pub(crate) fn leave(&self, uid: &PodUid) -> bool {
         let mut book = self.book();
+        book.want_more.remove(uid);
         book.wait_no_longer(uid);
         let Some(demand) = book.taken.remove(uid) else { return false };
         book.used.remove(&demand);
@@ -101,7 +119,9 @@ impl NodeRoom {
     /// Gives room to those that wait, the most important first. Answers with all whose case has changed.
     pub(crate) fn look_again(&self, node: &NodeView) -> Vec<PodUid> {
         let mut book = self.book();
-        let (mut changed, mut placed) = (Vec::new(), Vec::new());
+        // Who has room already comes first, as the kubelet tries resizes before it admits.
+        let mut changed: Vec<PodUid> = book.want_more.drain().collect();
+        let mut placed = Vec::new();
         let Book { taken, used, waiting, .. } = &mut *book;
         for one in waiting.values_mut() {
             let misfits = scheduler_misfits(&one.spec, &one.demand, node, used);

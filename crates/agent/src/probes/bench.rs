@@ -56,6 +56,7 @@ fn running(desired: &DesiredPod, now: spec::Timestamp) -> ContainerStatus {
         labels: BTreeMap::new(),
         created_at: now,
         log_path: std::path::PathBuf::new(),
+        resources: runtime::LinuxResources::default(),
         user: None,
         stop_signal: "SIGTERM".to_owned(),
         // Long before this daemon, so that the probes spread over their period.

@@ -5,6 +5,7 @@ use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use spec::{ContainerId, ContainerName};
 
+use super::resources;
 use super::{StatusInputs, Waiting};
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
@@ -58,6 +59,7 @@ fn container_status(
     } else if let Some(stored) = stored.filter(|stored| status.image_id.is_empty() && stored.image == status.image) {
         status.image_id.clone_from(&stored.image_id);
     }
+    resources::fill(&mut status, container, observed.runs(&name).next());
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
     if !running {
         let run = observed.latest_run(&name);

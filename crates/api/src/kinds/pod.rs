@@ -4,7 +4,8 @@ use serde_json::Value;
 use spec::k8s_openapi::api::core::v1::{Pod, PodStatus};
 use spec::support::unsupported_pod_fields;
 use spec::validation::{
-    FieldError, FieldReason, validate_ephemeral_containers_update, validate_pod, validate_pod_update,
+    FieldError, FieldReason, validate_ephemeral_containers_update, validate_pod, validate_pod_resize,
+    validate_pod_update,
 };
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
@@ -32,6 +33,7 @@ pub static POD: Kind = Kind {
         Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
         Subresource { name: "log", kind: "Pod", verbs: &["get"] },
         Subresource { name: "portforward", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
+        Subresource { name: "resize", kind: "Pod", verbs: &["get", "patch", "update"] },
         Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },
     ],
     fields: &[
@@ -81,6 +83,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
         Some(old) if admission.part == Part::EphemeralContainers => {
             errors.extend(validate_ephemeral_containers_update(&pod, old));
         }
+        Some(old) if admission.part == Part::Resize => errors.extend(validate_pod_resize(&pod, old)),
         Some(old) => errors.extend(validate_pod_update(&pod, old)),
     }
     Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings: Vec::new() })

@@ -250,3 +250,32 @@ async fn a_priority_class_gives_a_pod_its_priority() {
         }
     }
 }
+
+#[tokio::test]
+async fn resources_change_through_their_own_door_alone() {
+    let server = TestServer::start().await;
+    let mut wanted = pod("web");
+    let resources = |cpu: &str| json!({"requests": {"cpu": cpu, "memory": "1Mi"}, "limits": {"memory": "2Mi"}});
+    wanted["spec"]["containers"][0]["resources"] = resources("100m");
+    let place = format!("{PODS}/web");
+    assert_eq!(server.post(PODS, &wanted).await.code, StatusCode::CREATED);
+    wanted["spec"]["containers"][0]["resources"] = resources("2");
+    assert_eq!(server.put(&place, &wanted).await.code, StatusCode::UNPROCESSABLE_ENTITY);
+    // Everything else that is sent there is not taken.
+    let patch = json!({
+        "metadata": {"labels": {"l": "v"}},
+        "spec": {"containers": [{"name": "main", "image": "other", "resources": {"requests": {"cpu": "2"}}}]},
+    });
+    let resized = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &patch).await;
+    assert_eq!(resized.code, StatusCode::OK, "{:?}", resized.body);
+    let resized = resized.json();
+    let container = &resized["spec"]["containers"][0];
+    assert_eq!((&container["resources"], &container["image"]), (&resources("2"), &json!("debian:13")));
+    assert_eq!((&resized["metadata"]["generation"], &resized["metadata"]["labels"]["l"]), (&json!(2), &Value::Null));
+    assert_eq!(server.get(&format!("{place}/resize")).await.json(), resized);
+    let lost = json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": null}}}]}});
+    let refused = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &lost).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.message().contains("resource requests cannot be removed"), "{}", refused.message());
+    assert_eq!(server.delete(&format!("{place}/resize")).await.code, StatusCode::METHOD_NOT_ALLOWED);
+}

@@ -78,6 +78,12 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
             Part::Status => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
             }
+            Part::Resize => {
+                fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
+                if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {
+                    spec.retain(|field, _| matches!(field.as_str(), "containers" | "initContainers"));
+                }
+            }
             Part::EphemeralContainers => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
                 if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {

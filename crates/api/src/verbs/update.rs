@@ -26,6 +26,8 @@ pub enum Part {
     Status,
     /// `spec.ephemeralContainers` alone.
     EphemeralContainers,
+    /// Resources of containers alone.
+    Resize,
 }
 
 /// Replaces the object by the body.
@@ -114,6 +116,9 @@ fn check_identity(call: &Call, name: &str, present: &Value, wanted: &mut Value) 
 
 /// Takes over from the present object what this door may not change.
 fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiError> {
+    if part == Part::Resize {
+        return Ok(with_resources(present, &wanted));
+    }
     let old = present.get("metadata");
     let metadata = metadata::of(&mut wanted)?;
     metadata.remove("selfLink");
@@ -151,6 +156,25 @@ fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiE
         None => wanted_fields.remove("status"),
     };
     Ok(wanted)
+}
+
+/// The present Pod with the resources that its containers have in the wanted one; nothing else is taken over.
+fn with_resources(present: &Value, wanted: &Value) -> Value {
+    let mut next = present.clone();
+    for list in ["/spec/containers", "/spec/initContainers"] {
+        let Some(containers) = next.pointer_mut(list).and_then(Value::as_array_mut) else { continue };
+        for container in containers {
+            let same = items_at(wanted, list).find(|other| other.get("name") == container.get("name"));
+            let (Some(same), Some(fields)) = (same, container.as_object_mut()) else { continue };
+            for field in ["resources", "resizePolicy"] {
+                match same.get(field) {
+                    Some(value) => fields.insert(field.to_owned(), value.clone()),
+                    None => fields.remove(field),
+                };
+            }
+        }
+    }
+    next
 }
 
 fn count_generation(call: &Call, present: &Value, next: &mut Value) -> Result<(), ApiError> {

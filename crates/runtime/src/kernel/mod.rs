@@ -11,6 +11,7 @@ mod connection;
 mod container;
 mod devices;
 mod exits;
+mod limits;
 mod records;
 mod recovery;
 mod rootfs;
@@ -241,6 +242,14 @@ impl Runtime for KernelRuntime {
         resources: &LinuxResources,
     ) -> Result<(), RuntimeError> {
         self.0.update_resources(id, resources).await
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        id: &SandboxId,
+        resources: &LinuxResources,
+    ) -> Result<(), RuntimeError> {
+        self.0.update_sandbox_resources(id, resources).await
     }
 
     async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {

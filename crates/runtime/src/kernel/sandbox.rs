@@ -108,6 +108,7 @@ impl Kernel {
             state: PodSandboxState::Ready,
             addresses: made.addresses,
             created_at: record.created_at,
+            resources: record.config.resources,
         }
     }
 
@@ -444,7 +445,7 @@ pub(super) fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-fn run_error(
+pub(super) fn run_error(
     config: &PodSandboxConfig,
     step: &str,
     source: impl std::error::Error + Send + Sync + 'static,

@@ -187,6 +187,7 @@ impl Sandbox {
             state: self.state,
             addresses: self.addresses.clone(),
             created_at: self.record.created_at,
+            resources: self.record.config.resources.clone(),
         }
     }
 }
@@ -205,6 +206,7 @@ impl Container {
             labels: record.config.labels.clone(),
             created_at: record.created_at,
             log_path: sandbox.record.config.log_directory.join(super::log_file(&record.config)),
+            resources: record.config.resources.clone(),
             user: Some(record.user.clone()),
             stop_signal: sys::signal::name(record.stop_signal()),
             state: self.state.borrow().clone(),

@@ -152,7 +152,7 @@ const CONTAINER: &[Row] = &[
     items("envFrom", ENV_FROM),
     items("ports", PORT),
     fields("resources", RESOURCES),
-    no("resizePolicy"),
+    items("resizePolicy", RESIZE_POLICY),
     yes("restartPolicy", "overrules the Pod's; `Always` makes an init container a sidecar"),
     items("restartPolicyRules", RESTART_RULE),
     items("volumeMounts", VOLUME_MOUNT),
@@ -286,6 +286,9 @@ fn ipv6(address: &Value, _: &Value) -> Option<&'static str> {
 }
 
 const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), no("claims")];
+
+const RESIZE_POLICY: &[Row] =
+    &[yes("resourceName", "`cpu`, `memory`; changed through the subresource `resize`"), yes("restartPolicy", "")];
 
 const AMOUNTS: &[Row] = &[
     yes("cpu", ""),

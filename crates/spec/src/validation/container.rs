@@ -56,6 +56,7 @@ pub(super) fn common(errors: &mut Errors, path: &Path<'_>, container: &Container
     volume_mounts(errors, &path.child("volumeMounts"), container, volumes);
     let pull_policy = container.image_pull_policy.as_deref();
     pod::one_of(errors, &path.child("imagePullPolicy"), pull_policy, &["Always", "IfNotPresent", "Never"]);
+    resize_policy(errors, &path.child("resizePolicy"), container);
     if let Some(requirements) = &container.resources {
         resources::container_resources(errors, &path.child("resources"), requirements);
     }
@@ -147,5 +148,23 @@ fn propagation(errors: &mut Errors, path: &Path<'_>, container: &Container, moun
     let is_privileged = container.security_context.as_ref().and_then(|context| context.privileged) == Some(true);
     if propagation == "Bidirectional" && !is_privileged {
         errors.forbidden(path, "Bidirectional mount propagation is available only to privileged containers");
+    }
+}
+
+fn resize_policy(errors: &mut Errors, path: &Path<'_>, container: &Container) {
+    let mut seen = Vec::new();
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let path = path.index(index);
+        pod::one_of(errors, &path.child("resourceName"), Some(&policy.resource_name), &["cpu", "memory"]);
+        pod::one_of(
+            errors,
+            &path.child("restartPolicy"),
+            Some(&policy.restart_policy),
+            &["NotRequired", "RestartContainer"],
+        );
+        if seen.contains(&&policy.resource_name) {
+            errors.duplicate(&path, policy.resource_name.as_str());
+        }
+        seen.push(&policy.resource_name);
     }
 }

@@ -16,6 +16,7 @@ mod pod;
 mod ports;
 mod probe;
 mod rbac;
+mod resize;
 mod resources;
 mod restart;
 mod security;
@@ -37,6 +38,7 @@ pub use objects::{
 };
 pub use pod::validate_pod;
 pub use rbac::{validate_cluster_role, validate_cluster_role_binding, validate_role, validate_role_binding};
+pub use resize::validate_pod_resize;
 pub use services::{validate_endpoint_slice, validate_endpoints, validate_service};
 pub use storage::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
 pub use update::validate_pod_update;

@@ -6,7 +6,7 @@ use e2e::TestNode;
 use e2e::cgroups::of_process;
 use e2e::node::container;
 
-tests! { limits_are_in_the_cgroup, an_oom_kill_is_told_as_one }
+tests! { limits_are_in_the_cgroup, an_oom_kill_is_told_as_one, a_running_pod_is_resized_in_place }
 
 fn limits_are_in_the_cgroup(node: &mut TestNode) {
     let pod = node.run_ready("limits");
@@ -41,4 +41,34 @@ fn an_oom_kill_is_told_as_one(node: &mut TestNode) {
     let end = &container(&pod, "main")["state"]["terminated"];
     assert_eq!(end["reason"], "OOMKilled", "{end}");
     assert_eq!(end["exitCode"], 137, "{end}");
+}
+
+fn a_running_pod_is_resized_in_place(node: &mut TestNode) {
+    node.run_ready("limits");
+    let pid = node.process("sh -c trap").pid;
+    let door = "/api/v1/namespaces/default/pods/limits/resize";
+    let limits = |cpu: &str, memory: &str| serde_json::json!([{"op": "replace", "path": "/spec/containers/0/resources/limits", "value": {"cpu": cpu, "memory": memory}}]);
+    node.api().json_patch(door, &limits("750m", "96Mi"));
+    let resized =
+        node.wait_for("limits", "resized", |pod| container(pod, "main")["resources"]["limits"]["memory"] == "96Mi");
+    assert_eq!(container(&resized, "main")["restartCount"], 0);
+    assert_eq!(node.process("sh -c trap").pid, pid);
+    let read = |controller: &str, files: [&str; 2]| {
+        let directory = of_process(pid, controller);
+        let file = files.into_iter().map(|file| directory.join(file)).find(|file| file.exists()).unwrap();
+        fs::read_to_string(file).unwrap().trim().to_owned()
+    };
+    assert_eq!(read("memory", ["memory.max", "memory.limit_in_bytes"]), (96 << 20).to_string());
+    assert!(read("cpu", ["cpu.max", "cpu.cfs_quota_us"]).starts_with("75000"));
+    // More than the machine has is told, and changes nothing.
+    let much = serde_json::json!([
+        {"op": "replace", "path": "/spec/containers/0/resources/limits/memory", "value": "100Ti"},
+        {"op": "replace", "path": "/spec/containers/0/resources/requests/memory", "value": "100Ti"},
+    ]);
+    node.api().json_patch(door, &much);
+    node.wait_for("limits", "infeasible", |pod| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|one| one["type"] == "PodResizePending" && one["reason"] == "Infeasible")
+    });
+    assert_eq!(read("memory", ["memory.max", "memory.limit_in_bytes"]), (96 << 20).to_string());
 }

@@ -1,0 +1,131 @@
+//! What may change through the door `resize`: CPU and memory of containers that run (KEP-1287).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+
+use super::pod;
+use crate::field::{Errors, FieldError, Path};
+use crate::qos::qos_class;
+
+type List = BTreeMap<String, RawQuantity>;
+
+/// Checks a resize, both Pods with their defaults; nothing but resources and resize policies differs.
+pub fn validate_pod_resize(new: &Pod, old: &Pod) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let path = Path::root("spec");
+    let empty = PodSpec::default();
+    let (new_spec, old_spec) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
+    pod::pod_spec(&mut errors, &path, new_spec);
+    if qos_class(new) != qos_class(old) {
+        let fault = "Pod QOS Class may not change as a result of resizing";
+        errors.invalid(&path, qos_class(new).as_str(), fault);
+    }
+    for (list, new, old) in [
+        ("containers", new_spec.containers.as_slice(), old_spec.containers.as_slice()),
+        (
+            "initContainers",
+            new_spec.init_containers.as_deref().unwrap_or_default(),
+            old_spec.init_containers.as_deref().unwrap_or_default(),
+        ),
+    ] {
+        let path = path.child(list);
+        for (index, (new, old)) in new.iter().zip(old).enumerate() {
+            let path = path.index(index);
+            let may_change = list == "containers" || new.restart_policy.as_deref() == Some("Always");
+            if !may_change && new.resources != old.resources {
+                errors.forbidden(&path.child("resources"), "init containers other than sidecars cannot be resized");
+            }
+            container(&mut errors, &path.child("resources"), new, old);
+        }
+    }
+    errors.into_vec()
+}
+
+fn container(errors: &mut Errors, path: &Path<'_>, new: &Container, old: &Container) {
+    let lists = |container: &Container| {
+        let resources = container.resources.clone().unwrap_or_default();
+        [("limits", resources.limits.unwrap_or_default()), ("requests", resources.requests.unwrap_or_default())]
+    };
+    for ((name, new), (_, old)) in lists(new).into_iter().zip(lists(old)) {
+        list(errors, &path.child(name), name, &new, &old);
+    }
+}
+
+fn list(errors: &mut Errors, path: &Path<'_>, name: &str, new: &List, old: &List) {
+    let mutable = |resource: &String| ["cpu", "memory"].contains(&resource.as_str());
+    let fixed = |list: &List| -> List {
+        list.iter()
+            .filter(|(resource, _)| !mutable(resource))
+            .map(|(name, amount)| (name.clone(), amount.clone()))
+            .collect()
+    };
+    if fixed(new) != fixed(old) {
+        errors.forbidden(path, "only cpu and memory resources are mutable");
+    }
+    if old.keys().any(|resource| mutable(resource) && !new.contains_key(resource)) {
+        errors.forbidden(path, format!("resource {name} cannot be removed"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(resources: &Value) -> Pod {
+        let mut pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"containers": [{"name": "a", "image": "i", "resources": resources}]},
+        }))
+        .unwrap();
+        crate::defaults::default_pod(&mut pod);
+        pod
+    }
+
+    #[test]
+    fn cpu_and_memory_change_and_nothing_else_does() {
+        let burstable = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}});
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        let at = "spec.containers[0].resources";
+        let table = [
+            (&burstable, json!({"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "3Gi"}}), vec![]),
+            (
+                &burstable,
+                json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "2Gi", "cpu": "4"}}),
+                vec![],
+            ),
+            (&burstable, json!({"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}), vec![]),
+            (
+                &burstable,
+                json!({"requests": {"cpu": "1", "memory": "1Gi"}}),
+                vec![format!("{at}.limits: Forbidden: resource limits cannot be removed")],
+            ),
+            (
+                &full,
+                json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}}),
+                vec![
+                    "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"
+                        .to_owned(),
+                ],
+            ),
+            (
+                &burstable,
+                json!({"requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "2Gi"}}),
+                vec![format!("{at}.requests: Forbidden: only cpu and memory resources are mutable")],
+            ),
+            (
+                &burstable,
+                json!({"requests": {"cpu": "1", "memory": "3Gi"}, "limits": {"memory": "2Gi"}}),
+                vec![format!(
+                    "{at}.requests: Invalid value: \"3Gi\": must be less than or equal to memory limit of 2Gi"
+                )],
+            ),
+        ];
+        for (old, new, expected) in table {
+            let said = validate_pod_resize(&pod(&new), &pod(old));
+            assert_eq!(said.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{new}");
+        }
+    }
+}
