@@ -110,15 +110,16 @@ async fn a_quiet_node_writes_only_a_heartbeat() {
     node.advance(10).await;
     node.settle().await;
     let before = node.store.revision();
-    for _ in 0..28 {
+    let written = |node: &TestNode| node.store.revision() - before;
+    for _ in 0..20 {
         node.advance(10).await;
         node.settle().await;
     }
-    assert_eq!(node.store.revision(), before);
-    // Timers are a moment late: the next look may be in the next round.
-    for _ in 0..3 {
-        node.advance(10).await;
+    // At most one heartbeat falls into 200 seconds, and none of 20 looks has anything else to write.
+    assert!(written(&node) <= 1, "{}", written(&node));
+    for _ in 0..9 {
+        node.advance(100).await;
         node.settle().await;
     }
-    assert_eq!(node.store.revision(), before + 1);
+    assert!((2..=5).contains(&written(&node)), "{}", written(&node));
 }
