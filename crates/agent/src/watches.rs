@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use runtime::RuntimeEvent;
+use runtime::{LostOutput, RuntimeEvent};
 use store::{ObjectWatch, Store, StoredObject};
 use tokio::sync::broadcast;
 
 use crate::agent::{PODS, Shared, identity};
 use crate::config_objects::{CONFIG_MAPS, SECRETS};
 use crate::desired::DesiredPod;
+use crate::events::EventSubject;
 
 /// Wakes the worker of each pod that changes, and of all pods whenever changes were missed.
 pub(crate) async fn watch_pods(shared: Arc<Shared>) {
@@ -59,6 +60,7 @@ pub(crate) async fn watch_node(shared: Arc<Shared>) {
 pub(crate) async fn watch_runtime(shared: Arc<Shared>, mut events: broadcast::Receiver<RuntimeEvent>) {
     loop {
         match events.recv().await {
+            Ok(RuntimeEvent { lost_output: Some(lost), .. }) => tell_lost_output(&shared, &lost),
             Ok(event) => shared.wake(&event.pod_uid),
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "events of the runtime were missed: looking at all pods");
@@ -67,6 +69,16 @@ pub(crate) async fn watch_runtime(shared: Arc<Shared>, mut events: broadcast::Re
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }
+}
+
+fn tell_lost_output(shared: &Shared, lost: &LostOutput) {
+    let Some(desired) = shared.pod(&lost.pod) else { return };
+    let subject = EventSubject::container(&desired, &lost.container);
+    let message = format!(
+        "Output of container {} cannot be written to its log, {} bytes are lost so far: {}",
+        lost.container, lost.bytes, lost.why
+    );
+    shared.events.warning(subject, "LogLost", message);
 }
 
 /// Lists, then watches from there. `None` if the history is already past the list: try again.

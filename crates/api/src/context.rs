@@ -74,6 +74,9 @@ pub fn refuse(error: WriteError<ApiError>) -> ApiError {
     match error {
         WriteError::Refused(error) => error,
         WriteError::Store(StoreError::TooLarge { limit, .. }) => ApiError::too_large(limit),
+        WriteError::Store(error @ StoreError::DiskFull { .. }) => {
+            ApiError::plain(http::StatusCode::INSUFFICIENT_STORAGE, "InternalError", error.to_string())
+        }
         WriteError::Store(error) => {
             tracing::error!(error = chain(&error), "the store refused a write");
             ApiError::internal(&error)

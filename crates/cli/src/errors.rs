@@ -1,5 +1,6 @@
 //! What went wrong, and how a person reads it: `error:`, each cause once, and what to do.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
@@ -103,7 +104,7 @@ pub fn render(error: &anyhow::Error) -> String {
             for field in field_causes(&refusal.status) {
                 push_line(&mut lines, "  caused by: ", &field);
             }
-            hint = hint.or_else(|| hint_of(&refusal.status).map(str::to_owned));
+            hint = hint.or_else(|| hint_of(&refusal.status).map(Cow::into_owned));
         }
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             hint = hint.or_else(|| failure.hint.clone());
@@ -150,18 +151,30 @@ fn field_causes(status: &Status) -> Vec<String> {
         .collect()
 }
 
-fn hint_of(status: &Status) -> Option<&'static str> {
+fn hint_of(status: &Status) -> Option<Cow<'static, str>> {
     let fields = field_causes(status);
     if fields.iter().any(|field| field.contains("monopod does not support")) {
-        return Some("remove the field, or run this Pod on a Kubernetes cluster");
+        return Some("remove the field, or run this Pod on a Kubernetes cluster".into());
     }
     if fields.iter().any(|field| field.contains("pod updates may not change fields")) {
-        return Some("a Pod is replaced, not changed: `monopod delete -f FILE` and apply it again");
+        return Some("a Pod is replaced, not changed: `monopod delete -f FILE` and apply it again".into());
     }
     if status.is_already_exists() {
-        return Some("`monopod apply -f FILE` updates what exists; `monopod delete` removes it first");
+        return Some("`monopod apply -f FILE` updates what exists; `monopod delete` removes it first".into());
     }
-    status.message.contains("unknown field").then_some("check the field's spelling and its indentation")
+    if status.code == http::StatusCode::INSUFFICIENT_STORAGE.as_u16() {
+        return Some("free space on that disk; what runs goes on, and deleting works".into());
+    }
+    unknown_field(&status.message).map(|path| match spec::support::nearest_pod_field(&path) {
+        Some(field) => format!("did you mean {field:?}?").into(),
+        None => "check the field's spelling and its indentation".into(),
+    })
+}
+
+/// The first path that `unknown field "spec.foo"` names.
+fn unknown_field(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("unknown field \"")?;
+    Some(rest.split('"').next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -319,7 +319,7 @@ impl FakeRuntime {
     fn tell(&self, uid: &PodUid) {
         self.changed.notify_waiters();
         // Nobody may be listening.
-        drop(self.events.send(RuntimeEvent { pod_uid: uid.clone() }));
+        drop(self.events.send(RuntimeEvent { pod_uid: uid.clone(), lost_output: None }));
     }
 
     fn end(&self, name: &str, exit_code: i32, reason: &ExitReason) -> bool {

@@ -22,8 +22,8 @@ pub use fake::OnSignal;
 pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, try_device_program};
 pub use network::{PortMapping, PortProtocol};
 pub use status::{
-    ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
-    RuntimeEvent,
+    ContainerExit, ContainerState, ContainerStatus, ExitReason, LostOutput, PodSandboxState, PodSandboxStatus,
+    ResolvedUser, RuntimeEvent,
 };
 pub use usage::{CgroupUsage, ContainerUsage, PodUsage};
 pub use verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd, TerminalSize};

@@ -132,4 +132,19 @@ pub enum ExitReason {
 pub struct RuntimeEvent {
     /// Whose sandbox or container changed.
     pub pod_uid: PodUid,
+    /// Output that could not be written, if that is what happened.
+    pub lost_output: Option<LostOutput>,
+}
+
+/// Output of a container that its log has not: the disk is full, or fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostOutput {
+    /// Whose container.
+    pub pod: PodRef,
+    /// The container.
+    pub container: ContainerName,
+    /// Lost since it started.
+    pub bytes: u64,
+    /// The kernel's word.
+    pub why: String,
 }

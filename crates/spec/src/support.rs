@@ -7,8 +7,10 @@
 mod discover;
 #[cfg(test)]
 mod document;
+mod nearest;
 mod table;
 
+pub use nearest::nearest_pod_field;
 use serde_json::Value;
 
 use crate::field::{Errors, FieldError, FieldReason, Path};

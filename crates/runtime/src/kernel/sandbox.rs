@@ -1,5 +1,6 @@
 //! A Pod's sandbox: its record, its infra process, its network and its cgroup, made in this order and removed in reverse.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,7 +14,7 @@ use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use spec::{SandboxId, Timestamp, VolumeName};
+use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
@@ -184,6 +185,8 @@ impl Kernel {
 
     /// Hears what an infra process says, until it is gone.
     pub(super) async fn follow(self: Arc<Self>, id: &SandboxId, mut events: mpsc::UnboundedReceiver<Event>) {
+        // Bytes of lost output that were told, by container.
+        let mut told: HashMap<String, u64> = HashMap::new();
         loop {
             while let Some(event) = events.recv().await {
                 match event {
@@ -196,7 +199,17 @@ impl Kernel {
                     }
                     Event::LogLost { id: container, bytes, errno } => {
                         let error = io::Error::from_raw_os_error(errno);
+                        let before = told.entry(container.clone()).or_default();
+                        // A full disk loses line after line; each is told of once it has doubled the loss.
+                        if bytes < before.saturating_mul(2) {
+                            continue;
+                        }
+                        *before = bytes;
                         tracing::warn!(sandbox = %id, %container, bytes, %error, "log lines are lost");
+                        let container = ContainerId::new(container);
+                        if let Err(gone) = self.state.announce_lost_output(&container, bytes, error.to_string()) {
+                            tracing::debug!(%container, error = %gone, "nobody hears of lost log lines");
+                        }
                     }
                 }
             }

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::records::{ContainerRecord, SandboxRecord};
 use super::user_ids::PodIds;
 use crate::error::RuntimeError;
-use crate::status::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus, RuntimeEvent};
+use crate::status::{ContainerState, ContainerStatus, LostOutput, PodSandboxState, PodSandboxStatus, RuntimeEvent};
 
 /// Sandboxes and containers; all that is behind the lock is quick.
 #[derive(Debug)]
@@ -85,7 +85,17 @@ impl State {
     /// Says that something of a Pod changed.
     pub(super) fn announce(&self, pod_uid: &PodUid) {
         // Without a receiver nobody has to know.
-        drop(self.events.send(RuntimeEvent { pod_uid: pod_uid.clone() }));
+        drop(self.events.send(RuntimeEvent { pod_uid: pod_uid.clone(), lost_output: None }));
+    }
+
+    /// Says that output of a container is lost.
+    pub(super) fn announce_lost_output(&self, id: &ContainerId, bytes: u64, why: String) -> Result<(), RuntimeError> {
+        let record = self.container_record(id)?;
+        let sandbox = self.sandbox_record(&record.sandbox)?.config;
+        let lost = LostOutput { pod: sandbox.pod, container: record.config.name, bytes, why };
+        // Without a receiver nobody has to know.
+        drop(self.events.send(RuntimeEvent { pod_uid: sandbox.uid, lost_output: Some(lost) }));
+        Ok(())
     }
 
     pub(super) fn sandbox_record(&self, id: &SandboxId) -> Result<SandboxRecord, RuntimeError> {

@@ -26,6 +26,7 @@ macro_rules! tests {
 }
 
 mod attacks;
+mod bad_input;
 mod command_line;
 mod container;
 mod crash;
@@ -58,6 +59,7 @@ mod users;
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
     attacks::TESTS,
+    bad_input::TESTS,
     command_line::TESTS,
     container::TESTS,
     crash::TESTS,

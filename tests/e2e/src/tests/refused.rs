@@ -27,8 +27,16 @@ fn refused(node: &TestNode, manifest: &str, wanted: &[&str]) {
 }
 
 fn unknown_fields_are_refused_by_name(node: &mut TestNode) {
-    refused(node, &pod("    comand: [sh]\n"), &["unknown field \"spec.containers[0].comand\""]);
-    refused(node, &pod("  restartpolicy: Never\n"), &["unknown field \"spec.restartpolicy\""]);
+    refused(
+        node,
+        &pod("    comand: [sh]\n"),
+        &["unknown field \"spec.containers[0].comand\"", "did you mean \"command\"?"],
+    );
+    refused(
+        node,
+        &pod("  restartpolicy: Never\n"),
+        &["unknown field \"spec.restartpolicy\"", "did you mean \"restartPolicy\"?"],
+    );
 }
 
 fn unsupported_fields_are_refused_by_name(node: &mut TestNode) {
