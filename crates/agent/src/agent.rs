@@ -25,6 +25,7 @@ use crate::housekeeping::{self, ImageUse};
 use crate::node::{NodeFacts, node_facts, write_default_objects};
 use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
+use crate::static_pods::{any_mirror, keep_static_pods};
 use crate::tokens::ServiceAccountTokens;
 use crate::watches;
 use crate::worker::PodWorker;
@@ -78,6 +79,8 @@ pub(crate) struct Shared {
     workers: Mutex<HashMap<PodUid, Arc<Notify>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// To be told when an object of a static pod is gone: its file may define the next one.
+    pub(crate) static_pods: Notify,
 }
 
 impl Agent {
@@ -118,6 +121,7 @@ impl Agent {
             workers: Mutex::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
+            static_pods: Notify::new(),
         });
         // Before the list, so that nothing falls between it and the watches.
         let runtime_events = shared.runtime.events();
@@ -136,6 +140,10 @@ impl Agent {
         tasks.spawn(stop.clone().run_until_cancelled_owned(housekeeping::collect_images(Arc::clone(&shared))));
         for (uid, pod) in present {
             shared.wake_or_start(&uid, &pod);
+        }
+        if shared.config.static_pods.is_some() || any_mirror(&shared.store) {
+            let static_pods = keep_static_pods(Arc::clone(&shared), shared.config.static_pods.clone());
+            shared.tasks.spawn(stop.clone().run_until_cancelled_owned(static_pods));
         }
         Ok(Self { shared, _running: Arc::new(stop.drop_guard()) })
     }
@@ -295,6 +303,6 @@ pub(crate) fn pod_key(pod: &PodRef) -> ObjectKey {
 
 /// UID and name of a stored pod.
 pub(crate) fn identity(stored: &StoredObject) -> Option<(PodUid, PodRef)> {
-    let uid = stored.value.pointer("/metadata/uid")?.as_str()?;
+    let uid = spec::mirror::pod_uid(&stored.value)?;
     Some((PodUid::new(uid), PodRef::new(stored.key.namespace.clone()?, stored.key.name.clone())))
 }

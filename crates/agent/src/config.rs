@@ -35,6 +35,8 @@ pub struct AgentConfig {
     pub pod_pids_limit: Option<u64>,
     /// How many Pods the node takes (`maxPods`).
     pub max_pods: u32,
+    /// Directory with the manifests of static Pods.
+    pub static_pods: Option<PathBuf>,
     /// When the node ends pods to be able to work.
     pub eviction: EvictionConfig,
     /// When unused images go.
@@ -90,6 +92,7 @@ impl AgentConfig {
             eviction: EvictionConfig::default(),
             image_gc: ImageGcConfig::default(),
             housekeeping_interval: Duration::from_secs(10),
+            static_pods: None,
         }
     }
 }

@@ -81,10 +81,12 @@ impl DesiredPod {
         })?;
         let spec = object.spec.clone().unwrap_or_default();
         let status = object.status.take().unwrap_or_default();
+        let uid = PodUid::new(spec::mirror::pod_uid(&stored.value).unwrap_or_default());
+        object.metadata.uid = Some(uid.as_str().to_owned());
         let metadata = &object.metadata;
         Ok(Self {
             pod: PodRef::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
-            uid: PodUid::new(metadata.uid.clone().unwrap_or_default()),
+            uid,
             object,
             ephemeral: spec.ephemeral_containers.iter().flatten().map(as_container).collect(),
             spec,

@@ -54,6 +54,7 @@ mod sidecar_tests;
 #[cfg(test)]
 mod simulation_tests;
 mod start;
+mod static_pods;
 mod status;
 #[cfg(test)]
 mod stream_tests;

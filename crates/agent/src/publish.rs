@@ -65,7 +65,7 @@ impl PodWorker {
         let (uid, node) = (self.uid.clone(), bound.then(|| self.shared.config.node_name.clone()));
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
             let next = present
-                .filter(|present| present.value.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid.as_str()))
+                .filter(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()))
                 .and_then(|present| with_status(&present.value, status, node.as_deref()));
             Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
         });

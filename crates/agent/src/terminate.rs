@@ -172,13 +172,14 @@ impl PodWorker {
         let uid = self.uid.clone();
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
             // Another pod of the same name is none of ours.
-            let same = present.is_some_and(|present| {
-                present.value.pointer("/metadata/uid").and_then(serde_json::Value::as_str) == Some(uid.as_str())
-            });
+            let same = present.is_some_and(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()));
             Ok::<_, std::convert::Infallible>((if same { Change::Delete } else { Change::Keep }, ()))
         });
         match written.await {
-            Ok(_) => Ok(Next::Again),
+            Ok(_) => {
+                self.shared.static_pods.notify_one();
+                Ok(Next::Again)
+            }
             Err(WriteError::Refused(never)) => match never {},
             Err(WriteError::Store(error)) => Err(error.into()),
         }
@@ -202,7 +203,7 @@ impl PodWorker {
 fn without_grace(present: &serde_json::Value, uid: &str) -> Option<serde_json::Value> {
     let metadata = present.get("metadata")?;
     let grace = metadata.get("deletionGracePeriodSeconds").and_then(serde_json::Value::as_i64)?;
-    if metadata.get("uid").and_then(serde_json::Value::as_str) != Some(uid) || grace == 0 {
+    if spec::mirror::pod_uid(present) != Some(uid) || grace == 0 {
         return None;
     }
     let mut next = present.clone();

@@ -20,6 +20,9 @@ pub struct Place {
     /// Logs of containers, as a kubelet lays them out
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
     pub log_dir: PathBuf,
+    /// Read options from a YAML file, with their names as keys; what stands on the command line wins
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Addresses of Pods; nothing else may use them
     #[arg(long, value_name = "NETWORK", default_value = "10.85.0.0/16")]
     pub pod_cidr: String,
@@ -43,6 +46,7 @@ impl Place {
             data_dir: std::path::absolute(&self.data_dir)?,
             run_dir: std::path::absolute(&self.run_dir)?,
             log_dir: std::path::absolute(&self.log_dir)?,
+            config: self.config.clone(),
             pod_cidr: self.pod_cidr.clone(),
         })
     }
@@ -100,7 +104,7 @@ mod tests {
 
     fn names(data_dir: &Path) -> Names {
         let (run_dir, log_dir) = (PathBuf::from("/r"), PathBuf::from("/l"));
-        Place { data_dir: data_dir.to_owned(), run_dir, log_dir, pod_cidr: String::new() }.names()
+        Place { data_dir: data_dir.to_owned(), run_dir, log_dir, config: None, pod_cidr: String::new() }.names()
     }
 
     #[test]

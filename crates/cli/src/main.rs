@@ -6,6 +6,7 @@ mod archive;
 mod args;
 mod client;
 mod commands;
+mod config_file;
 mod connector;
 mod context;
 mod daemon;
@@ -27,7 +28,6 @@ mod terminal;
 mod timeline;
 mod upload;
 mod watch;
-mod yaml;
 
 use std::process::ExitCode;
 
@@ -49,8 +49,11 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|command| command == "infra") {
         return infra_process(&arguments.next().unwrap_or_default().to_string_lossy());
     }
-    let cli = Cli::parse();
-    match run(cli) {
+    let arguments = match config_file::with_config_file(&Cli::command(), std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(failure) => return exit_code(&failure.into()),
+    };
+    match run(Cli::parse_from(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit_code(&error),
     }

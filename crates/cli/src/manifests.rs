@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::resources::Resource;
-use crate::yaml;
+use spec::yaml;
 
 /// Where manifests are read from.
 #[derive(Debug, Args, Default, Clone)]

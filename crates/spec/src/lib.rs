@@ -15,6 +15,7 @@ mod field;
 pub mod hosts;
 pub mod ids;
 pub mod image_ref;
+pub mod mirror;
 pub mod names;
 pub mod placement;
 pub mod qos;
@@ -24,6 +25,7 @@ pub mod resources;
 pub mod support;
 pub mod sysctls;
 pub mod validation;
+pub mod yaml;
 
 pub use field::{FieldError, FieldReason};
 pub use ids::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId, VolumeName};

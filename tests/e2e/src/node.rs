@@ -29,6 +29,8 @@ pub struct TestNode {
     pub serve_arguments: Vec<String>,
     /// More environment variables of it.
     pub serve_environment: Vec<(String, String)>,
+    /// The daemon's program, where it is not the built one.
+    pub binary: Option<PathBuf>,
     /// Address range of the node's Pods.
     pub pod_cidr: &'static str,
 }
@@ -63,6 +65,7 @@ impl TestNode {
             cgroup: None,
             serve_arguments: Vec::new(),
             serve_environment: Vec::new(),
+            binary: None,
             pod_cidr: "10.85.0.0/16",
         }
     }
@@ -74,7 +77,7 @@ impl TestNode {
     pub fn start_daemon(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs");
         let log = File::options().create(true).append(true).open(self.path("daemon.log")).unwrap();
-        let mut command = self.namespaces.command(binary());
+        let mut command = self.namespaces.command(self.binary.clone().unwrap_or_else(binary));
         command
             .arg("serve")
             .arg("--data-dir")

@@ -48,6 +48,8 @@ enum Fate {
     Marked(Value),
     /// It is going already, and sooner than asked for.
     Unchanged,
+    /// It mirrors a static Pod, which no client ends: it goes, and comes back at once as this.
+    Reborn(Value),
 }
 
 impl DeleteOptions {
@@ -185,17 +187,20 @@ async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(Sto
         let change = match &fate {
             _ if wanted.is_dry_run() => Change::Keep,
             Fate::Removed => Change::Delete,
-            Fate::Marked(value) => Change::Put(value.clone()),
+            Fate::Marked(value) | Fate::Reborn(value) => Change::Put(value.clone()),
             Fate::Unchanged => Change::Keep,
         };
-        Ok((change, fate))
+        // The client is told of the object that it has deleted, and not of the one in its place.
+        let deleted = matches!(fate, Fate::Reborn(_)).then(|| present.clone());
+        Ok((change, (fate, deleted)))
     };
     let written = call.context.store.write(call.key(name), decide).await.map_err(refuse)?;
     if kind.removal == Removal::Cascade && !options.is_dry_run() {
         cascade::empty_namespace(&call.context, name);
     }
-    let object = written.object.ok_or_else(|| ApiError::not_found(kind, name))?;
-    Ok((object, written.outcome))
+    let (fate, deleted) = written.outcome;
+    let object = deleted.or(written.object).ok_or_else(|| ApiError::not_found(kind, name))?;
+    Ok((object, fate))
 }
 
 /// apiserver, `rest.BeforeDelete` and the Pod's `CheckGracefulDelete`.
@@ -208,6 +213,7 @@ fn decide_fate(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timest
         Removal::AtOnce => 0,
         Removal::Cascade if going => return Ok(Fate::Unchanged),
         Removal::Cascade => return mark(kind, object, 0, now).map(terminating).map(Fate::Marked),
+        Removal::Graceful if !going && spec::mirror::hash(object).is_some() => return reborn(object, now),
         Removal::Graceful => grace_of(object, options),
     };
     let present = number_at(object, "/metadata/deletionGracePeriodSeconds");
@@ -235,6 +241,15 @@ fn with_finalizers(kind: &Kind, object: &Value, finalizers: Vec<Value>) -> Resul
         metadata.insert("finalizers".to_owned(), Value::Array(finalizers));
     }
     Ok(object)
+}
+
+/// The same under another UID. Its Pod goes by the hash of its file, and does not notice.
+fn reborn(object: &Value, now: Timestamp) -> Result<Fate, ApiError> {
+    let mut next = object.clone();
+    let metadata = metadata::of(&mut next)?;
+    metadata.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
+    metadata.insert("creationTimestamp".to_owned(), json!(seconds(now)));
+    Ok(Fate::Reborn(next))
 }
 
 /// Seconds. A finished Pod has nothing to end, and one without a node nobody to end it.

@@ -15,7 +15,7 @@ use crate::daemon::{DATA_DIR, admin_kubeconfig, authority_dir};
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::output::{Document, Output, note};
-use crate::yaml;
+use spec::yaml;
 
 /// Arguments of `kubeconfig`.
 #[derive(Debug, Args)]

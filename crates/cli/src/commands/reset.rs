@@ -140,7 +140,7 @@ async fn remove_engine(place: &Place) -> Result<Vec<PathBuf>> {
     let pods = engine.store.list("pods", None);
     let log_directory = |pod: &store::StoredObject| {
         let (namespace, name) = (pod.value.namespace(), pod.value.name());
-        place.log_dir.join(format!("{namespace}_{name}_{}", pod.value.text("/metadata/uid")))
+        place.log_dir.join(format!("{namespace}_{name}_{}", spec::mirror::pod_uid(&pod.value).unwrap_or_default()))
     };
     let logs = pods.objects.iter().map(log_directory).collect();
     engine.runtime.remove_all().await?;

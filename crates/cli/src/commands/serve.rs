@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::{Agent, AgentConfig, SystemClock};
@@ -46,6 +46,9 @@ pub struct ServeArgs {
     /// Kernel parameters that Pods may set beside the safe ones, such as `kernel.msg*,net.core.somaxconn`
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     allowed_unsafe_sysctls: Vec<String>,
+    /// Run the Pods of the manifests in this directory too, whatever the API says; changes of the files are followed
+    #[arg(long, value_name = "DIR")]
+    static_pods: Option<PathBuf>,
     /// What is logged, such as `debug` or `info,agent=trace`
     #[arg(long, env = "MONOPOD_LOG", value_name = "LEVELS", default_value = "info")]
     log_level: String,
@@ -113,6 +116,7 @@ async fn run(
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
         allowed_sysctls,
+        static_pods: arguments.static_pods.as_deref().map(std::path::absolute).transpose()?,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
     let config = arguments.node.apply(config)?;

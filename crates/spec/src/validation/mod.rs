@@ -8,6 +8,7 @@ mod container;
 mod env;
 mod ephemeral;
 mod meta;
+mod mirror;
 mod names;
 mod namespaces;
 mod objects;

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
 
 use super::meta::{self, NameForm};
-use super::{container, ephemeral, names, placement, ports, security, volume};
+use super::{container, ephemeral, mirror, names, placement, ports, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
 /// Checks a new Pod, with its defaults filled in.
 pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::object_meta(&mut errors, &pod.metadata, true, NameForm::Subdomain);
+    mirror::new_pod(&mut errors, pod);
     let path = Path::root("spec");
     match &pod.spec {
         Some(spec) => {

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde_json::Value;
 
-use super::{container, meta, pod};
+use super::{container, meta, mirror, pod};
 use crate::field::{Errors, FieldError, Path};
 
 /// The fields that may change, as the API server lists them.
@@ -17,6 +17,7 @@ const MAY_CHANGE: &str = "`spec.containers[*].image`,`spec.initContainers[*].ima
 pub fn validate_pod_update(new: &Pod, old: &Pod) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::object_meta_update(&mut errors, &new.metadata, &old.metadata);
+    mirror::changed_pod(&mut errors, new, old);
     let empty = PodSpec::default();
     let (new_spec, old_spec) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
     let path = Path::root("spec");

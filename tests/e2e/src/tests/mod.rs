@@ -33,6 +33,7 @@ mod crash;
 mod ending;
 mod ephemeral;
 mod eviction;
+mod host;
 mod host_ports;
 mod image;
 mod image_volume;
@@ -66,6 +67,7 @@ pub const ALL: &[&[Test]] = &[
     ending::TESTS,
     eviction::TESTS,
     ephemeral::TESTS,
+    host::TESTS,
     host_ports::TESTS,
     image::TESTS,
     image_volume::TESTS,
