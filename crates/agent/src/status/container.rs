@@ -44,8 +44,7 @@ fn container_status(
     };
     match runs.next() {
         Some(run) => {
-            status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
-            status.resources.clone_from(&container.resources);
+            resources::fill(&mut status, container, run);
             fill_from_run(&mut status, run, inputs, stored);
             status.volume_mounts = volume_mounts(container);
             status.last_state = runs
@@ -59,7 +58,6 @@ fn container_status(
     } else if let Some(stored) = stored.filter(|stored| status.image_id.is_empty() && stored.image == status.image) {
         status.image_id.clone_from(&stored.image_id);
     }
-    resources::fill(&mut status, container, observed.runs(&name).next());
     let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
     if !running {
         let run = observed.latest_run(&name);

@@ -6,11 +6,15 @@ use runtime::{ContainerState, ContainerStatus};
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Writes `allocatedResources` and `resources`; `container` is the spec's with what was granted.
-pub(super) fn fill(status: &mut core::ContainerStatus, container: &core::Container, run: Option<&ContainerStatus>) {
+/// Writes `allocatedResources` and `resources`; `container` is the spec's with what was granted. Of a run that has ended
+/// both are what was granted (kubelet, `convertContainerStatusResources`).
+pub(super) fn fill(status: &mut core::ContainerStatus, container: &core::Container, run: &ContainerStatus) {
     let granted = container.resources.clone().unwrap_or_default();
     status.allocated_resources = granted.requests.clone().filter(|list| !list.is_empty());
-    let Some(run) = run.filter(|run| is_running(run)) else { return };
+    status.resources.clone_from(&container.resources);
+    if !is_running(run) {
+        return;
+    }
     let mut limits = granted.limits.unwrap_or_default();
     let mut requests = granted.requests.unwrap_or_default();
     let has = &run.resources;
