@@ -101,7 +101,8 @@ impl PodWorker {
     ) -> Result<Option<Next>, PassError> {
         let Some(sandbox) = observed.ready_sandbox() else { return Ok(None) };
         let steps = steps(desired, observed, self.shared.node.memory_bytes);
-        let whole = pod_limits(desired, self.shared.config.pod_pids_limit);
+        // A daemon that was started with another limit of processes does not impose it on what runs.
+        let whole = pod_limits(desired, sandbox.resources.pids_limit);
         let was_in_progress = std::mem::replace(&mut self.resize.in_progress, !steps.is_empty());
         if steps.is_empty() && sandbox.resources == whole {
             self.resize.error = None;
