@@ -341,6 +341,7 @@ async fn a_second_delete_shortens_the_grace_period_and_never_lengthens_it() {
     node.wait_for_event("Killing").await;
     node.advance(5).await;
     node.delete("web", 10).await;
+    node.settle().await;
     node.delete("web", 500).await;
     node.advance(10).await;
     node.wait_until_gone("web").await;

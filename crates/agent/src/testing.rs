@@ -50,6 +50,9 @@ pub fn named_pod(name: &str, uid: &str, spec: &Value) -> Value {
     serde_json::to_value(pod).unwrap()
 }
 
+/// Looks at the agent before time passes, at most.
+const ROUNDS_BEFORE_TIME_PASSES: usize = 2000;
+
 /// One machine; its agent may be dropped and started anew.
 pub struct TestNode {
     pub directory: tempfile::TempDir,
@@ -245,7 +248,11 @@ impl TestNode {
         self.wait_for(name, Value::is_null).await;
     }
 
+    /// Time passes, once the agent has done what it can do now: else it might see the new time before the old news.
     pub async fn advance(&self, seconds: u64) {
+        if self.agent.is_some() {
+            self.settle_within(ROUNDS_BEFORE_TIME_PASSES, 20).await;
+        }
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
@@ -341,7 +348,7 @@ fn watchdog() -> std::sync::mpsc::Sender<()> {
     let (alive, ended) = std::sync::mpsc::channel::<()>();
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     std::thread::spawn(move || {
-        if ended.recv_timeout(Duration::from_secs(90)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(Duration::from_mins(5)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             eprintln!("{test} waits for something that does not come");
             std::process::abort();
         }
@@ -386,14 +393,21 @@ impl TestNode {
     /// Waits until the agent has nothing to do before time passes: no worker is in a pass, over many rounds in which
     /// all tasks had their turn.
     pub async fn settle(&self) {
-        let mut quiet = 0;
-        let mut seen = 0;
-        while quiet < 100 {
+        self.settle_within(usize::MAX, 100).await;
+    }
+
+    /// Until nothing happens in `still` rounds; a pass that hangs is waited for only `rounds` rounds.
+    async fn settle_within(&self, rounds: usize, still: usize) {
+        let (mut quiet, mut seen) = (0, 0);
+        for _ in 0..rounds {
             tokio::task::spawn_blocking(std::thread::yield_now).await.unwrap();
             let busy = Arc::strong_count(&self.agent().shared.passes) > 1;
             let revision = self.store.revision();
             quiet = if busy || revision != seen { 0 } else { quiet + 1 };
             seen = revision;
+            if quiet >= still {
+                return;
+            }
         }
     }
 }
