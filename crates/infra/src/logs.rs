@@ -47,6 +47,8 @@ pub(crate) struct Log {
     stdout: Pending,
     stderr: Pending,
     lost: u64,
+    /// What of it the daemon was told.
+    told: u64,
 }
 
 /// The begun line of a stream.
@@ -63,7 +65,18 @@ impl Log {
         let (file, size) = open_file(&directory, name).at_path("open the log", name)?;
         let name = name.to_owned();
         let (stdout, stderr) = (Pending::default(), Pending::default());
-        Ok(Self { directory, name, file, size, max_size, max_files: max_files.max(1), stdout, stderr, lost: 0 })
+        Ok(Self {
+            directory,
+            name,
+            file,
+            size,
+            max_size,
+            max_files: max_files.max(1),
+            stdout,
+            stderr,
+            lost: 0,
+            told: 0,
+        })
     }
 
     /// Writes the whole lines of `data`, keeping a begun one. Never fails and never waits for a disk to have room:
@@ -106,6 +119,11 @@ impl Log {
                 // Readers never see half a line.
                 tolerate(ftruncate(&self.file, self.size));
                 self.lost += lines.len() as u64;
+                // A full disk loses line after line: telling of each would flood the daemon's socket.
+                if self.lost < self.told.saturating_mul(2) {
+                    return None;
+                }
+                self.told = self.lost;
                 Some(Lost { bytes: self.lost, errno: error.raw_os_error() })
             }
         }
