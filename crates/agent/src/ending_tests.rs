@@ -3,17 +3,13 @@
 use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
 
-use crate::testing::{TestNode, condition, pod, status_of};
+use crate::testing::{TestNode, condition, is_ready, pod, status_of};
 
 fn spec(more: &Value) -> Value {
     let mut spec = json!({ "containers": [{ "name": "app", "image": "app:1" }] });
     let (Some(fields), Some(more)) = (spec.as_object_mut(), more.as_object()) else { unreachable!() };
     fields.extend(more.clone());
     spec
-}
-
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
 }
 
 #[tokio::test(start_paused = true)]

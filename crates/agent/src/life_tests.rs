@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use spec::PodRef;
 
-use crate::testing::{TestNode, condition, env_map, named_pod, pod, status_of, uid};
+use crate::testing::{TestNode, condition, env_map, is_ready, named_pod, pod, status_of, uid};
 use crate::timeline::{ContainerTurn, Happening, Moment};
 
 fn one_container() -> Value {
@@ -15,10 +15,6 @@ fn one_container() -> Value {
 
 fn with_policy(policy: &str) -> Value {
     json!({ "restartPolicy": policy, "containers": [{ "name": "app", "image": "app:1" }] })
-}
-
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use runtime::fake::Verb;
 use serde_json::{Value, json};
 
-use crate::testing::{TestNode, condition, pod, status_of, uid};
+use crate::testing::{TestNode, condition, is_ready, pod, status_of, uid};
 
 fn spec() -> Value {
     json!({
@@ -36,10 +36,6 @@ fn essence(pod: &Value) -> Value {
         "addresses": pod["status"]["podIPs"].as_array().map(Vec::len),
         "containers": containers,
     })
-}
-
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
 }
 
 async fn restart_when_halted(node: &mut TestNode) {

@@ -3,7 +3,7 @@
 use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
 
-use crate::testing::{TestNode, condition, pod, status_of};
+use crate::testing::{TestNode, condition, is_ready, pod, status_of};
 
 /// A sidecar `log`, an init container `init`, another sidecar `proxy`, and the app.
 fn spec(policy: &str) -> Value {
@@ -13,10 +13,6 @@ fn spec(policy: &str) -> Value {
         "initContainers": [sidecar("log"), { "name": "init", "image": "app:1" }, sidecar("proxy")],
         "containers": [{ "name": "app", "image": "app:1" }],
     })
-}
-
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
 }
 
 /// Containers with their number, in the order in which `verb` happened to them.

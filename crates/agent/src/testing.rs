@@ -256,6 +256,15 @@ impl TestNode {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
+    /// Time passes second by second, and the agent has its turn in each.
+    pub async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.settle().await;
+            self.advance(1).await;
+        }
+        self.settle().await;
+    }
+
     /// The message of an event with that reason, of which there is one.
     pub async fn wait_for_event(&self, reason: &str) -> String {
         self.wait_for_message(reason, |_| true).await
@@ -332,6 +341,15 @@ pub fn status_of(pod: &Value, container: &str) -> Value {
 pub fn condition(pod: &Value, type_: &str) -> Value {
     let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or_default()
+}
+
+pub fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready")["status"] == "True"
+}
+
+/// Whether the container `app` runs.
+pub fn runs(pod: &Value) -> bool {
+    status_of(pod, "app")["state"]["running"].is_object()
 }
 
 pub fn uid(text: &str) -> PodUid {

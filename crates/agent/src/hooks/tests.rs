@@ -3,7 +3,7 @@
 use runtime::fake::{OnExec, OnSignal};
 use serde_json::{Value, json};
 
-use crate::testing::{TestNode, condition, pod, status_of};
+use crate::testing::{TestNode, is_ready, pod, runs, status_of};
 
 fn exec(program: &str) -> Value {
     json!({ "exec": { "command": [program] } })
@@ -21,34 +21,18 @@ fn hooked(lifecycle: Value) -> Value {
     ] }))
 }
 
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
-}
-
-fn runs(pod: &Value) -> bool {
-    status_of(pod, "app")["state"]["running"].is_object()
-}
-
-async fn pass(node: &TestNode, seconds: u64) {
-    for _ in 0..seconds {
-        node.settle().await;
-        node.advance(1).await;
-    }
-    node.settle().await;
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_container_runs_for_others_once_its_post_start_hook_has_returned() {
     let node = TestNode::start().await;
     node.create(&hooked(json!({ "postStart": sleep(5) }))).await;
-    pass(&node, 4).await;
+    node.pass(4).await;
     let pod = node.get("web").unwrap();
     assert_eq!(node.starts("app"), [0]);
     assert_eq!(status_of(&pod, "app")["state"]["waiting"]["reason"], "ContainerCreating");
     assert_eq!(status_of(&pod, "app")["started"], false);
     assert_eq!(pod["status"]["phase"], "Pending");
     assert_eq!(node.starts("next"), [] as [i64; 0], "containers start one after the other");
-    pass(&node, 1).await;
+    node.pass(1).await;
     let pod = node.wait_for("web", is_ready).await;
     assert_eq!(status_of(&pod, "app")["state"]["running"]["startedAt"], "2026-01-01T00:00:00Z");
     assert_eq!(node.starts("next"), [5]);
@@ -70,11 +54,11 @@ async fn a_failed_post_start_hook_ends_its_container() {
     assert_eq!(node.wait_for_event("FailedPostStartHook").await, "PostStartHook failed");
     assert_eq!(node.wait_for_event("Killing").await, "FailedPostStartHook");
     assert_eq!(node.runtime.execs(), ["app begin", "app end"], "what was begun is ended as ever");
-    pass(&node, 2).await;
+    node.pass(2).await;
     node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
     assert_eq!(node.starts("app"), [0, 1]);
     node.runtime.on_exec("begin", OnExec::Exits(0));
-    pass(&node, 10).await;
+    node.pass(10).await;
     node.wait_for("web", is_ready).await;
 }
 
@@ -94,12 +78,12 @@ async fn a_failed_hook_of_a_pod_that_never_restarts_fails_it() {
 async fn a_hook_that_the_daemon_did_not_survive_is_run_again() {
     let mut node = TestNode::start().await;
     node.create(&hooked(json!({ "postStart": sleep(5) }))).await;
-    pass(&node, 3).await;
+    node.pass(3).await;
     node.kill_agent().await;
     node.start_agent().await;
-    pass(&node, 4).await;
+    node.pass(4).await;
     assert!(!runs(&node.get("web").unwrap()));
-    pass(&node, 1).await;
+    node.pass(1).await;
     node.wait_for("web", is_ready).await;
     assert_eq!((node.starts("app"), node.starts("next")), (vec![0], vec![8]));
     node.kill_agent().await;
@@ -113,7 +97,7 @@ async fn a_pod_that_is_deleted_waits_for_no_post_start_hook() {
     let node = TestNode::start().await;
     node.runtime.on_exec("begin", OnExec::Hangs);
     node.create(&hooked(json!({ "postStart": exec("begin") }))).await;
-    pass(&node, 2).await;
+    node.pass(2).await;
     node.delete("web", 30).await;
     node.wait_until_gone("web").await;
     assert_eq!(node.starts("next"), [] as [i64; 0]);
@@ -125,13 +109,13 @@ async fn a_pre_stop_hook_comes_before_the_signal() {
     node.create(&hooked(json!({ "preStop": sleep(5) }))).await;
     node.wait_for("web", is_ready).await;
     node.delete("web", 30).await;
-    pass(&node, 4).await;
+    node.pass(4).await;
     let pod = node.get("web").unwrap();
     assert!(runs(&pod));
     assert_eq!(node.runtime.stop_signal("app"), None);
     assert!(node.runtime.stop_signal("next").is_some(), "who has no hook ends at once");
     assert_eq!(status_of(&pod, "next")["state"]["terminated"]["exitCode"], 143);
-    pass(&node, 1).await;
+    node.pass(1).await;
     node.wait_until_gone("web").await;
     node.wait_for_message("Killing", |message| message == "Stopping container app").await;
 }
@@ -144,12 +128,12 @@ async fn a_pre_stop_hook_spends_the_grace_period_and_leaves_two_seconds() {
     node.create(&hooked(json!({ "preStop": exec("end") }))).await;
     node.wait_for("web", is_ready).await;
     node.delete("web", 10).await;
-    pass(&node, 9).await;
+    node.pass(9).await;
     assert_eq!(node.runtime.stop_signal("app"), None);
-    pass(&node, 1).await;
+    node.pass(1).await;
     assert!(node.runtime.stop_signal("app").is_some());
     assert!(runs(&node.get("web").unwrap()));
-    pass(&node, 2).await;
+    node.pass(2).await;
     node.wait_until_gone("web").await;
     assert_eq!(node.runtime.exits()[&("app".to_owned(), 0)], 137);
     assert_eq!(node.runtime.execs(), ["app end"], "once");
@@ -180,7 +164,7 @@ async fn a_pre_stop_hook_ends_with_its_container_and_is_not_run_for_one_that_end
     node.create(&hooked(json!({ "preStop": sleep(25) }))).await;
     node.wait_for("web", is_ready).await;
     node.delete("web", 30).await;
-    pass(&node, 3).await;
+    node.pass(3).await;
     node.runtime.exit("app", 0);
     node.wait_until_gone("web").await;
     assert_eq!(node.runtime.exits()[&("app".to_owned(), 0)], 0, "nobody slept on");
@@ -192,9 +176,9 @@ async fn a_shorter_grace_period_cuts_a_hook_off() {
     node.create(&hooked(json!({ "preStop": sleep(25) }))).await;
     node.wait_for("web", is_ready).await;
     node.delete("web", 30).await;
-    pass(&node, 3).await;
+    node.pass(3).await;
     node.delete("web", 2).await;
-    pass(&node, 2).await;
+    node.pass(2).await;
     node.wait_until_gone("web").await;
     assert_eq!(node.runtime.exits()[&("app".to_owned(), 0)], 143);
 }
@@ -222,10 +206,10 @@ async fn hooks_of_sidecars_run_when_the_pod_begins_to_end() {
     node.create(&pod(&spec)).await;
     node.wait_for("web", is_ready).await;
     node.delete("web", 10).await;
-    pass(&node, 5).await;
+    node.pass(5).await;
     assert_eq!(node.runtime.execs(), ["side end"]);
     assert_eq!(node.runtime.stop_signal("side"), None, "it ends after the app");
-    pass(&node, 5).await;
+    node.pass(5).await;
     node.wait_until_gone("web").await;
     assert_eq!(node.runtime.exits()[&("side".to_owned(), 0)], 143);
 }
@@ -240,9 +224,9 @@ async fn a_failed_probe_runs_the_pre_stop_hook_within_its_grace() {
         "successThreshold": 1, "terminationGracePeriodSeconds": 4,
     });
     node.create(&pod).await;
-    pass(&node, 3).await;
+    node.pass(3).await;
     assert_eq!(node.starts("app"), [0]);
-    pass(&node, 1).await;
+    node.pass(1).await;
     node.wait_for_restart("web", "app", 1).await;
     assert_eq!(node.starts("app"), [0, 4], "the hook is broken off");
 }

@@ -3,7 +3,7 @@
 use runtime::fake::{OnExec, OnSignal};
 use serde_json::{Value, json};
 
-use crate::testing::{TestNode, condition, pod, status_of};
+use crate::testing::{TestNode, condition, is_ready, pod, runs, status_of};
 
 fn probe(program: &str) -> Value {
     json!({ "exec": { "command": [program] } })
@@ -17,22 +17,6 @@ fn probed(policy: &str, probes: Value) -> Value {
     pod(&json!({ "restartPolicy": policy, "containers": [container] }))
 }
 
-fn is_ready(pod: &Value) -> bool {
-    condition(pod, "Ready")["status"] == "True"
-}
-
-fn runs(pod: &Value) -> bool {
-    status_of(pod, "app")["state"]["running"].is_object()
-}
-
-async fn pass(node: &TestNode, seconds: u64) {
-    for _ in 0..seconds {
-        node.settle().await;
-        node.advance(1).await;
-    }
-    node.settle().await;
-}
-
 fn count(node: &TestNode, exec: &str) -> usize {
     node.runtime.execs().iter().filter(|other| *other == exec).count()
 }
@@ -44,9 +28,9 @@ async fn a_failed_liveness_probe_restarts_the_container() {
     node.create(&probed("Always", json!({ "livenessProbe": probe("alive") }))).await;
     let pod = node.wait_for("web", is_ready).await;
     assert_eq!(status_of(&pod, "app")["started"], true);
-    pass(&node, 19).await;
+    node.pass(19).await;
     assert_eq!(node.starts("app"), [0], "twice is not three times");
-    pass(&node, 1).await;
+    node.pass(1).await;
     let pod = node.wait_for_restart("web", "app", 1).await;
     assert_eq!(status_of(&pod, "app")["lastState"]["terminated"]["exitCode"], 143);
     assert_eq!(node.wait_for_event("Unhealthy").await, "Liveness probe failed: alive\n");
@@ -54,7 +38,7 @@ async fn a_failed_liveness_probe_restarts_the_container() {
     // As the kubelet does it: each kill looks for a back-off at the run before, so waits come when they have outgrown
     // the twenty seconds that a run lasts.
     for _ in 0..12 {
-        pass(&node, 10).await;
+        node.pass(10).await;
     }
     assert_eq!(node.starts("app"), [0, 20, 40, 60, 80, 140]);
 }
@@ -67,7 +51,7 @@ async fn a_killed_container_restarts_by_its_policy_whatever_its_code() {
         node.runtime.on_signal("app", OnSignal::Exits(0));
         node.create(&probed(policy, json!({ "livenessProbe": probe("alive") }))).await;
         node.wait_for("web", is_ready).await;
-        pass(&node, 20).await;
+        node.pass(20).await;
         if again {
             node.wait_for_restart("web", "app", 1).await;
         } else {
@@ -86,9 +70,9 @@ async fn a_probes_own_grace_period_comes_before_the_pods() {
     alive["failureThreshold"] = json!(1);
     alive["terminationGracePeriodSeconds"] = json!(5);
     node.create(&probed("Always", json!({ "livenessProbe": alive }))).await;
-    pass(&node, 4).await;
+    node.pass(4).await;
     assert_eq!(node.starts("app"), [0]);
-    pass(&node, 1).await;
+    node.pass(1).await;
     let pod = node.wait_for_restart("web", "app", 1).await;
     assert_eq!(status_of(&pod, "app")["lastState"]["terminated"]["exitCode"], 137);
     assert_eq!(node.starts("app"), [0, 5], "five seconds, not thirty");
@@ -109,16 +93,16 @@ async fn readiness_goes_to_and_fro_and_restarts_nothing() {
     assert_eq!(condition(&pod, "Ready")["message"], "containers with unready status: [app]");
     assert_eq!(pod["status"]["phase"], "Running");
     node.runtime.on_exec("ready", OnExec::Exits(0));
-    pass(&node, 3).await;
+    node.pass(3).await;
     assert!(!is_ready(&node.get("web").unwrap()), "once is not twice");
-    pass(&node, 1).await;
+    node.pass(1).await;
     assert!(is_ready(&node.get("web").unwrap()));
     node.runtime.on_exec("ready", OnExec::Exits(1));
-    pass(&node, 5).await;
+    node.pass(5).await;
     assert!(is_ready(&node.get("web").unwrap()), "two failures are not three");
-    pass(&node, 1).await;
+    node.pass(1).await;
     assert!(!is_ready(&node.get("web").unwrap()));
-    pass(&node, 60).await;
+    node.pass(60).await;
     assert_eq!(node.starts("app"), [0]);
     assert_eq!(node.wait_for_event("Unhealthy").await, "Readiness probe failed: ready\n");
 }
@@ -134,22 +118,22 @@ async fn a_startup_probe_holds_back_the_others_and_then_lets_them_go_at_once() {
     alive["initialDelaySeconds"] = json!(11);
     let probes = json!({ "startupProbe": begun, "readinessProbe": probe("ready"), "livenessProbe": alive });
     node.create(&probed("Always", probes)).await;
-    pass(&node, 8).await;
+    node.pass(8).await;
     let pod = node.get("web").unwrap();
     assert_eq!(status_of(&pod, "app")["started"], false);
     assert_eq!(status_of(&pod, "app")["ready"], false);
     assert!(runs(&pod));
     assert_eq!(count(&node, "app begun"), 3);
     node.runtime.on_exec("begun", OnExec::Exits(0));
-    pass(&node, 1).await;
+    node.pass(1).await;
     let pod = node.get("web").unwrap();
     assert_eq!(status_of(&pod, "app")["started"], true);
     assert!(is_ready(&pod), "in the same second");
-    pass(&node, 1).await;
+    node.pass(1).await;
     assert_eq!(node.runtime.execs().len(), 5, "{:?}", node.runtime.execs());
-    pass(&node, 1).await;
+    node.pass(1).await;
     assert_eq!(count(&node, "app alive"), 1, "its delay counts from the start of the container");
-    pass(&node, 30).await;
+    node.pass(30).await;
     assert_eq!(count(&node, "app begun"), 4, "it has done its work");
     // The next run begins anew.
     node.runtime.on_exec("begun", OnExec::Exits(1));
@@ -157,7 +141,7 @@ async fn a_startup_probe_holds_back_the_others_and_then_lets_them_go_at_once() {
     let pod = node.wait_for_restart("web", "app", 1).await;
     assert_eq!(status_of(&pod, "app")["started"], false);
     assert!(!is_ready(&pod));
-    pass(&node, 12).await;
+    node.pass(12).await;
     assert_eq!(node.wait_for_event("Killing").await, "Container app failed startup probe, will be restarted");
 }
 
@@ -166,7 +150,7 @@ async fn a_time_out_is_a_failure_and_an_error_of_ours_is_nothing() {
     let node = TestNode::start().await;
     node.runtime.on_exec("alive", OnExec::Hangs);
     node.create(&probed("Always", json!({ "livenessProbe": probe("alive") }))).await;
-    pass(&node, 22).await;
+    node.pass(22).await;
     node.wait_for_restart("web", "app", 1).await;
     assert_eq!(
         node.wait_for_event("Unhealthy").await,
@@ -176,7 +160,7 @@ async fn a_time_out_is_a_failure_and_an_error_of_ours_is_nothing() {
     let node = TestNode::start().await;
     node.runtime.on_exec("alive", OnExec::CannotStart);
     node.create(&probed("Always", json!({ "livenessProbe": probe("alive") }))).await;
-    pass(&node, 100).await;
+    node.pass(100).await;
     assert_eq!(node.starts("app"), [0]);
     assert_eq!(count(&node, "app alive"), 33, "three times at once, each ten seconds");
     let message = node.wait_for_event("Unhealthy").await;
@@ -194,10 +178,10 @@ async fn readiness_goes_on_while_a_pod_ends_and_liveness_does_not() {
     node.delete("web", 35).await;
     node.runtime.on_exec("ready", OnExec::Exits(1));
     node.runtime.on_exec("alive", OnExec::Exits(1));
-    pass(&node, 31).await;
+    node.pass(31).await;
     assert_eq!((count(&node, "app ready"), count(&node, "app alive")), (4, 1));
     assert!(!is_ready(&node.get("web").unwrap()));
-    pass(&node, 10).await;
+    node.pass(10).await;
     node.wait_until_gone("web").await;
 }
 
@@ -208,7 +192,7 @@ async fn the_next_daemon_believes_the_status_until_a_probe_says_otherwise() {
     begun["failureThreshold"] = json!(1);
     node.create(&probed("Always", json!({ "startupProbe": begun, "readinessProbe": probe("ready") }))).await;
     node.wait_for("web", is_ready).await;
-    pass(&node, 3).await;
+    node.pass(3).await;
     node.kill_agent().await;
     node.runtime.on_exec("ready", OnExec::Exits(1));
     node.runtime.on_exec("begun", OnExec::Exits(1));
@@ -216,7 +200,7 @@ async fn the_next_daemon_believes_the_status_until_a_probe_says_otherwise() {
     node.settle().await;
     let pod = node.get("web").unwrap();
     assert!(is_ready(&pod), "{}", pod["status"]);
-    pass(&node, 30).await;
+    node.pass(30).await;
     let pod = node.get("web").unwrap();
     assert!(!is_ready(&pod), "three failures within a period and two more");
     assert_eq!(count(&node, "app begun"), 1, "it has started long ago");
@@ -231,10 +215,10 @@ async fn a_sidecar_starts_what_follows_once_its_startup_probe_passes() {
         json!({ "name": "side", "image": "app:1", "restartPolicy": "Always", "startupProbe": probe("begun") });
     let spec = json!({ "initContainers": [sidecar], "containers": [{ "name": "app", "image": "app:1" }] });
     node.create(&pod(&spec)).await;
-    pass(&node, 5).await;
+    node.pass(5).await;
     assert_eq!(node.starts("app"), [] as [i64; 0]);
     node.runtime.on_exec("begun", OnExec::Exits(0));
-    pass(&node, 5).await;
+    node.pass(5).await;
     let pod = node.wait_for("web", is_ready).await;
     assert_eq!(status_of(&pod, "side")["started"], true);
     assert_eq!(node.starts("app"), [10]);

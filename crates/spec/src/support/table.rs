@@ -76,7 +76,7 @@ const OWNER: &[Row] = &[
     yes("apiVersion", ""),
     yes("kind", ""),
     yes("name", ""),
-    yes("uid", "kept and shown; no garbage collector follows it"),
+    yes("uid", "what an owner owns goes with it"),
     yes("controller", ""),
     yes("blockOwnerDeletion", ""),
 ];
