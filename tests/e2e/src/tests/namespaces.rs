@@ -16,10 +16,10 @@ tests! {
     host_names_follow_their_fields,
 }
 
-const SLEEPS: &str = "command: [sh, -c, 'trap \"exit 0\" TERM; sleep infinity & wait']";
+pub(super) const SLEEPS: &str = "command: [sh, -c, 'trap \"exit 0\" TERM; sleep infinity & wait']";
 
 /// A Pod with one container for each of `containers`: its name and more fields.
-fn manifest(name: &str, spec: &str, containers: &[(&str, &str)]) -> String {
+pub(super) fn manifest(name: &str, spec: &str, containers: &[(&str, &str)]) -> String {
     let containers: Vec<String> = containers
         .iter()
         .map(|(name, fields)| format!("{{name: {name}, image: 'busybox:stable', {fields}}}"))

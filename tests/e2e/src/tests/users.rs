@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use e2e::TestNode;
 use e2e::node::container;
 
+use super::namespaces::SLEEPS;
+
 tests! {
     root_of_a_pod_is_root_of_nothing_else,
     files_have_their_owners_inside_and_outside,
@@ -14,18 +16,10 @@ tests! {
     ids_beyond_the_block_are_refused,
 }
 
-const SLEEPS: &str = "command: [sh, -c, 'trap \"exit 0\" TERM; sleep infinity & wait']";
-
 /// A Pod in a user namespace, with one container for each of `containers`: its name and more fields.
 fn manifest(name: &str, spec: &str, containers: &[(&str, &str)]) -> String {
-    let containers: Vec<String> = containers
-        .iter()
-        .map(|(name, fields)| format!("{{name: {name}, image: 'busybox:stable', {fields}}}"))
-        .collect();
-    format!(
-        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{hostUsers: false, {spec} containers: [{}]}}}}",
-        containers.join(", ")
-    )
+    let spec = format!("hostUsers: false, {spec}");
+    super::namespaces::manifest(name, spec.trim_end_matches([',', ' ']), containers)
 }
 
 /// The machine's id of a Pod's root, as its map says.
