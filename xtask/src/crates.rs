@@ -15,11 +15,13 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-const ALL: &[&str] = &["agent", "api", "image", "infra", "network", "runtime", "spec", "store", "sys"];
+const ALL: &[&str] =
+    &["agent", "api", "image", "infra", "network", "runtime", "spec", "store", "streaming", "sys"];
 
 const RULES: &[Rule] = &[
     Rule { name: "monopod", may_use: ALL, never: &[] },
-    Rule { name: "monopod-api", may_use: &["spec", "store", "agent"], never: &["anyhow"] },
+    Rule { name: "monopod-api", may_use: &["spec", "store", "agent", "streaming"], never: &["anyhow"] },
+    Rule { name: "monopod-streaming", may_use: &["runtime"], never: &["anyhow", "k8s-openapi"] },
     Rule {
         name: "monopod-agent",
         may_use: &["spec", "store", "image", "runtime"],

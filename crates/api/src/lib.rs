@@ -26,7 +26,6 @@ mod route;
 mod schema;
 mod selector;
 mod server;
-mod spdy;
 mod standing;
 mod streams;
 mod table;

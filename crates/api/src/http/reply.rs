@@ -32,11 +32,16 @@ pub fn stream(content_type: &'static str, chunks: impl Stream<Item = io::Result<
     with_body(StatusCode::OK, content_type, StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync())
 }
 
-/// An answer without a body, such as 101.
+/// An answer without a body, such as 304.
 pub fn empty(code: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync());
+    let mut reply = Response::new(no_body());
     *reply.status_mut() = code;
     reply
+}
+
+/// The body of an answer that has none.
+pub fn no_body() -> Body {
+    Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The answer that an error is.

@@ -2,12 +2,12 @@
 
 use hyper::Request;
 use hyper::body::Incoming;
+use streaming::Wanted;
 
 use crate::context::Call;
 use crate::http::reply::Reply;
-use crate::http::status::ApiError;
-use crate::streams::connect::{Wanted, connect};
-use crate::streams::container;
+use crate::http::status::{ApiError, chain};
+use crate::streams::{container, switched};
 
 /// Answers 101 and connects to the process. Nothing that was written before is repeated.
 pub fn attach(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
@@ -19,8 +19,11 @@ pub fn attach(call: &Call, name: &str, request: &mut Request<Incoming>) -> Resul
     }
     let tty = call.query.flag("tty");
     let agent = call.context.agent.clone();
-    let start = async move { Ok(agent.attach(&pod, &container, stdin, stdout, stderr).await?.0) };
+    let start = async move {
+        let attached = agent.attach(&pod, &container, stdin, stdout, stderr).await;
+        attached.map(|(session, _tty)| session).map_err(|error| chain(&error))
+    };
     // A terminal has one output.
     let wanted = Wanted { stdin, stdout, stderr: stderr && !tty, tty };
-    connect(request, wanted, call.context.shutdown.clone(), start)
+    switched(streaming::connect(request, wanted, call.context.shutdown.clone(), start))
 }

@@ -3,13 +3,13 @@
 use agent::ExecRequest;
 use hyper::Request;
 use hyper::body::Incoming;
+use streaming::Wanted;
 
 use crate::context::Call;
 use crate::http::query::Query;
 use crate::http::reply::Reply;
-use crate::http::status::ApiError;
-use crate::streams::connect::{Wanted, connect};
-use crate::streams::container;
+use crate::http::status::{ApiError, chain};
+use crate::streams::{container, switched};
 
 /// Answers 101 and starts the process behind it.
 pub fn exec(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
@@ -17,8 +17,9 @@ pub fn exec(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<
     let process = wanted_process(&call.query)?;
     let ExecRequest { stdin, stdout, stderr, tty, .. } = process;
     let agent = call.context.agent.clone();
-    let start = async move { agent.exec(&pod, &container, process).await };
-    connect(request, Wanted { stdin, stdout, stderr, tty }, call.context.shutdown.clone(), start)
+    let start = async move { agent.exec(&pod, &container, process).await.map_err(|error| chain(&error)) };
+    let wanted = Wanted { stdin, stdout, stderr, tty };
+    switched(streaming::connect(request, wanted, call.context.shutdown.clone(), start))
 }
 
 fn wanted_process(query: &Query) -> Result<ExecRequest, ApiError> {

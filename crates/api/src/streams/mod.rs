@@ -1,24 +1,18 @@
 //! The doors into running Pods: `log`, `exec`, `attach` and `portforward`.
 
 mod attach;
-mod channels;
-mod connect;
 mod container;
 mod exec;
-mod frame;
 mod log;
 mod port_forward;
-pub mod session;
-mod spdy_session;
-mod spdy_upgrade;
-pub mod websocket;
 
-use http::Method;
+use http::{Method, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
+use streaming::Refusal;
 
 use crate::context::Call;
-use crate::http::reply::Reply;
+use crate::http::reply::{self, Reply};
 use crate::http::status::ApiError;
 
 /// Answers a request for one of the doors of a Pod.
@@ -30,5 +24,14 @@ pub fn answer(call: &Call, name: &str, door: &str, request: &mut Request<Incomin
         ("portforward", &(Method::GET | Method::POST)) => port_forward::port_forward(call, name, request),
         ("log" | "exec" | "attach" | "portforward", _) => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_resource()),
+    }
+}
+
+/// The answer to a request for an upgrade, in the API's own form.
+fn switched(answered: Result<http::Response<()>, Refusal>) -> Result<Reply, ApiError> {
+    match answered {
+        Ok(head) => Ok(head.map(|()| reply::no_body())),
+        Err(Refusal { code: StatusCode::BAD_REQUEST, message }) => Err(ApiError::bad_request(message)),
+        Err(Refusal { message, .. }) => Err(ApiError::internal_text(&message)),
     }
 }

@@ -1,188 +1,61 @@
-//! portforward: TCP connections to ports of a Pod's `localhost`, over SPDY streams or the channels of a WebSocket.
-
-use std::collections::HashMap;
-use std::io;
-use std::time::Duration;
+//! portforward: TCP connections to ports of a Pod's `localhost`.
 
 use agent::Agent;
-use bytes::{Bytes, BytesMut};
-use futures::{SinkExt as _, StreamExt as _, future};
 use hyper::Request;
 use hyper::body::Incoming;
 use spec::PodRef;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use tokio::net::TcpStream;
 
 use crate::context::Call;
+use crate::http::query::Query;
 use crate::http::reply::Reply;
 use crate::http::status::{ApiError, chain};
-use crate::spdy::{Accepted, Connection};
-use crate::streams::spdy_upgrade::{self, Upgrade};
-use crate::streams::websocket::{self, Handshake, Socket};
-use crate::streams::{channels, container};
-
-/// What is spoken over a WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Protocol {
-    /// A SPDY connection in binary messages, whose boundaries mean nothing (KEP-4006).
-    Tunnel,
-    /// Two channels for each port.
-    Channels,
-}
-
-const SPOKEN: &[(&str, Protocol)] =
-    &[("SPDY/3.1+portforward.k8s.io", Protocol::Tunnel), ("v4.channel.k8s.io", Protocol::Channels)];
-
-/// How long one half of a pair of streams waits for the other.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How much is read from the Pod at once.
-pub const CHUNK: usize = 32 * 1024;
+use crate::streams::{container, switched};
 
 /// Whose ports are meant.
 #[derive(Clone)]
-pub struct Target {
-    /// Who knows the Pods.
-    pub agent: Agent,
-    /// The Pod.
-    pub pod: PodRef,
+struct Target {
+    agent: Agent,
+    pod: PodRef,
+}
+
+impl streaming::Target for Target {
+    fn pod(&self) -> String {
+        self.pod.to_string()
+    }
+
+    async fn connect(&self, port: u16) -> Result<TcpStream, String> {
+        self.agent.connect(&self.pod, port).await.map_err(|error| chain(&error))
+    }
 }
 
 /// Answers 101 and forwards.
 pub fn port_forward(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
     let target = Target { agent: call.context.agent.clone(), pod: container::find_pod(call, name)? };
-    let shutdown = call.context.shutdown.clone();
-    let pod = target.pod.clone();
-    let report = move |outcome: io::Result<()>| {
-        if let Err(error) = outcome {
-            tracing::debug!(%pod, error = error.to_string(), "a port-forward lost its client");
-        }
-    };
-    if spdy_upgrade::is_wanted(request.headers()) {
-        let (reply, open) = match spdy_upgrade::accept(request, "portforward.k8s.io")? {
-            Upgrade::Accepted(reply, open) => (reply, open),
-            Upgrade::Refused(reply) => return Ok(reply),
-        };
-        let serve = async move {
-            if let Ok(connection) = open.await {
-                report(forward(connection, target).await);
-            }
-        };
-        tokio::spawn(async move { shutdown.run_until_cancelled(serve).await });
-        return Ok(reply);
-    }
-    let ports = channels::ports(&call.query)?;
-    let Handshake { protocol, reply, open } = websocket::accept(request, SPOKEN)?;
-    if protocol == Protocol::Channels && ports.is_empty() {
-        return Err(ApiError::bad_request("query parameter \"ports\" is required"));
-    }
-    let serve = async move {
-        let Ok(socket) = open.await else { return };
-        report(match protocol {
-            Protocol::Tunnel => tunnel(socket, target).await,
-            Protocol::Channels => channels::forward(socket, &ports, &target).await,
-        });
-    };
-    tokio::spawn(async move { shutdown.run_until_cancelled(serve).await });
-    Ok(reply)
+    // Over SPDY each stream names its port.
+    let ports = if streaming::is_spdy_wanted(request.headers()) { Vec::new() } else { ports(&call.query)? };
+    switched(streaming::port_forward(request, ports, target, call.context.shutdown.clone()))
 }
 
-/// A SPDY connection in the messages of a WebSocket.
-async fn tunnel(socket: Socket, target: Target) -> io::Result<()> {
-    let (sink, stream) = socket.split();
-    let data = stream.filter_map(|message| {
-        future::ready(match message {
-            Ok(Message::Binary(data)) => Some(Ok(data)),
-            Ok(_) => None,
-            Err(error) => Some(Err(io::Error::other(error))),
-        })
+/// `ports=80&ports=81`, or `ports=80,81`.
+fn ports(query: &Query) -> Result<Vec<u16>, ApiError> {
+    let words = query.all("ports").flat_map(|value| value.split(',')).filter(|word| !word.is_empty());
+    let ports = words.map(|word| match word.trim().parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(ApiError::bad_request(format!("unable to parse {word:?} as a port"))),
     });
-    let messages = sink
-        .with(|data: Bytes| future::ok(Message::Binary(data)))
-        .sink_map_err(io::Error::other::<tokio_tungstenite::tungstenite::Error>);
-    forward(Connection::new(StreamReader::new(data), SinkWriter::new(CopyToBytes::new(messages))), target).await
+    ports.collect()
 }
 
-/// Serves a connection: each pair of an error and a data stream is one TCP connection.
-async fn forward<R, W>(connection: Connection<R, W>, target: Target) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let (streams, accepted) = mpsc::channel(8);
-    tokio::select! {
-        ended = connection.run(streams) => ended,
-        () = pair_up(accepted, target) => Ok(()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_come_as_a_list_or_one_by_one() {
+        let read = |text| ports(&Query::parse(Some(text)));
+        assert_eq!(read("ports=80&ports=81,82").unwrap(), [80, 81, 82]);
+        assert!(read("").unwrap().is_empty());
+        assert!(read("ports=0").is_err() && read("ports=x").is_err() && read("ports=65536").is_err());
     }
-}
-
-/// Brings error and data streams of the same request together.
-async fn pair_up(mut accepted: mpsc::Receiver<Accepted>, target: Target) {
-    let mut halves: HashMap<String, (Accepted, Instant)> = HashMap::new();
-    // They end with the connection.
-    let mut carried = JoinSet::new();
-    while let Some(stream) = accepted.recv().await {
-        while carried.try_join_next().is_some() {}
-        halves.retain(|_, (_, since)| since.elapsed() < PATIENCE);
-        let header = |stream: &Accepted, name: &str| stream.headers.get(name).cloned().unwrap_or_default();
-        let request = format!("{} {}", header(&stream, "port"), header(&stream, "requestid"));
-        let Some((other, _)) = halves.remove(&request) else {
-            halves.insert(request, (stream, Instant::now()));
-            continue;
-        };
-        let (error, data) = if header(&stream, "streamtype") == "data" { (other, stream) } else { (stream, other) };
-        let port = header(&data, "port");
-        let target = target.clone();
-        carried.spawn(async move {
-            // Nobody is left to be told.
-            let _gone = carry(&target, &port, error, data).await.is_err();
-        });
-    }
-}
-
-/// One TCP connection. Any byte on the error stream ends the whole forward of kubectl, so it tells nothing else.
-async fn carry(target: &Target, port: &str, error: Accepted, mut data: Accepted) -> io::Result<()> {
-    let connected = match port.parse() {
-        Ok(port) if port > 0 => target.agent.connect(&target.pod, port).await.map_err(|error| chain(&error)),
-        _ => Err(format!("{port:?} is not a port")),
-    };
-    let stream = match connected {
-        Ok(stream) => stream,
-        Err(why) => {
-            error.writer.send(format!("error forwarding port {port} to pod {}: {why}", target.pod).into()).await?;
-            error.writer.finish().await?;
-            return data.writer.finish().await;
-        }
-    };
-    let (mut read, mut write) = stream.into_split();
-    let up = async {
-        while let Some(bytes) = data.incoming.recv().await {
-            write.write_all(&bytes).await?;
-        }
-        write.shutdown().await
-    };
-    let writer = &data.writer;
-    let down = async {
-        let mut chunk = BytesMut::new();
-        loop {
-            chunk.reserve(CHUNK);
-            match read.read_buf(&mut chunk).await {
-                // A reset by the program ends the stream like its close.
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => writer.send(chunk.split().freeze()).await?,
-            }
-        }
-    };
-    // When the program has closed, the rest of what the client sends has no taker.
-    let ended: io::Result<()> = tokio::select! {
-        ended = down => ended,
-        never = async { let _refused = up.await.is_err(); future::pending().await } => never,
-    };
-    ended?;
-    data.writer.finish().await?;
-    error.writer.finish().await
 }

@@ -14,7 +14,6 @@ mod over_tls;
 mod owning;
 mod patching;
 mod serving;
-mod sessions;
 mod tables;
 mod watching;
 

@@ -1,12 +1,11 @@
 //! Messages of `v4.channel.k8s.io` and `v5.channel.k8s.io`: a byte that names the channel, then data.
 
-use agent::{SessionEnd, TerminalSize};
 use bytes::Bytes;
+use runtime::{SessionEnd, TerminalSize};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::render::encode;
-use crate::streams::websocket::Protocol;
+use crate::websocket::Protocol;
 
 /// The client's input.
 pub const STDIN: u8 = 0;
@@ -89,7 +88,7 @@ pub fn end(end: &SessionEnd) -> Bytes {
         }),
         SessionEnd::Lost => return failure("the container's sandbox ended, so nobody knows how the command did"),
     };
-    write(STATUS, &encode(&status))
+    write(STATUS, status.to_string().as_bytes())
 }
 
 /// The Status of a session that could not be had.
@@ -99,7 +98,7 @@ pub fn failure(why: &str) -> Bytes {
         "metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500,
         "details": {"causes": [{"message": why}]},
     });
-    write(STATUS, &encode(&status))
+    write(STATUS, status.to_string().as_bytes())
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::frame::{self, STATUS, STDERR, STDIN, STDOUT};
 use crate::spdy::{Accepted, StreamWriter};
-use crate::streams::frame::{self, STATUS, STDERR, STDIN, STDOUT};
-use crate::streams::spdy_upgrade::Opened;
+use crate::spdy_upgrade::Opened;
 
 /// How long the client may take to open the streams it has announced.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,15 +1,14 @@
 //! The upgrade to SPDY/3.1, with the choice of Kubernetes' protocol on top of it.
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, UPGRADE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{ReadHalf, WriteHalf, split};
 
-use crate::http::reply::{Reply, empty};
-use crate::http::status::ApiError;
+use crate::refusal::{Refusal, empty};
 use crate::spdy::Connection;
 
 const SPDY: &str = "SPDY/3.1";
@@ -24,9 +23,9 @@ pub type Opened = Connection<ReadHalf<Io>, WriteHalf<Io>>;
 /// An upgrade that was accepted, or the reply that says what would have been.
 pub enum Upgrade<F> {
     /// 101, and what waits for the connection.
-    Accepted(Reply, F),
+    Accepted(Response<()>, F),
     /// 403, with the protocols that are spoken.
-    Refused(Reply),
+    Refused(Response<()>),
 }
 
 /// Whether a client asks for SPDY.
@@ -38,11 +37,11 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 pub fn accept(
     request: &mut Request<Incoming>,
     protocol: &'static str,
-) -> Result<Upgrade<impl Future<Output = Result<Opened, hyper::Error>> + Send + use<>>, ApiError> {
+) -> Result<Upgrade<impl Future<Output = Result<Opened, hyper::Error>> + Send + use<>>, Refusal> {
     let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
     let connection: Vec<String> = request.headers().get_all(CONNECTION).iter().filter_map(text).collect();
     if !connection.iter().flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade")) {
-        return Err(ApiError::bad_request("unable to upgrade: missing upgrade headers in request"));
+        return Err(Refusal::bad_request("unable to upgrade: missing upgrade headers in request"));
     }
     let offered: Vec<String> = request.headers().get_all(VERSION).iter().filter_map(text).collect();
     if !offered.iter().flat_map(|value| value.split(',')).any(|name| name.trim() == protocol) {

@@ -1,16 +1,22 @@
 //! A session over a WebSocket, message by message.
 
-use agent::{Session, SessionEnd, TerminalSize};
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
+use runtime::{Session, SessionEnd, TerminalSize};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::*;
-use crate::streams::session::{carry, refuse};
-use crate::streams::websocket::Protocol;
+use crate::session::{carry, refuse};
+use crate::websocket::Protocol;
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program's side of a session, and the client's side of its socket.
 struct Rig {

@@ -11,33 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::http::query::Query;
-use crate::http::status::{ApiError, chain};
-use crate::streams::frame;
-use crate::streams::port_forward::{CHUNK, Target};
-use crate::streams::websocket::Socket;
+use crate::frame;
+use crate::port_forward::{CHUNK, Target};
+use crate::websocket::Socket;
 
 /// Channels are numbered by a byte.
-const PORTS: usize = 127;
-
-/// `ports=80&ports=81`, or `ports=80,81`.
-pub fn ports(query: &Query) -> Result<Vec<u16>, ApiError> {
-    let words = query.all("ports").flat_map(|value| value.split(',')).filter(|word| !word.is_empty());
-    let ports: Result<Vec<u16>, ApiError> = words
-        .map(|word| match word.trim().parse() {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err(ApiError::bad_request(format!("unable to parse {word:?} as a port"))),
-        })
-        .collect();
-    let ports = ports?;
-    if ports.len() > PORTS {
-        return Err(ApiError::bad_request(format!("more than {PORTS} ports cannot be forwarded at once")));
-    }
-    Ok(ports)
-}
+pub const PORTS: usize = 127;
 
 /// Connects all ports, and ends when the client does, or when the Pod has closed every connection.
-pub async fn forward(socket: Socket, ports: &[u16], target: &Target) -> io::Result<()> {
+pub async fn forward(socket: Socket, ports: &[u16], target: &impl Target) -> io::Result<()> {
     let (mut sink, mut stream) = socket.split();
     let (frames, mut queue) = mpsc::channel::<Bytes>(8);
     let (mut readers, mut writers) = (JoinSet::new(), Vec::new());
@@ -45,14 +27,14 @@ pub async fn forward(socket: Socket, ports: &[u16], target: &Target) -> io::Resu
         for channel in [channel, channel + 1] {
             sink.send(Message::Binary(frame::write(channel, &port.to_le_bytes()))).await.map_err(io::Error::other)?;
         }
-        match target.agent.connect(&target.pod, *port).await {
+        match target.connect(*port).await {
             Ok(connected) => {
                 let (read, write) = connected.into_split();
                 readers.spawn(copy(read, channel, frames.clone()));
                 writers.push(Some(write));
             }
             Err(error) => {
-                let why = format!("error forwarding port {port} to pod {}: {}", target.pod, chain(&error));
+                let why = format!("error forwarding port {port} to pod {}: {error}", target.pod());
                 let told = sink.send(Message::Binary(frame::write(channel + 1, why.as_bytes()))).await;
                 told.map_err(io::Error::other)?;
                 writers.push(None);
@@ -99,18 +81,5 @@ async fn copy(mut read: OwnedReadHalf, channel: u8, frames: mpsc::Sender<Bytes>)
             return;
         }
         chunk.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_come_as_a_list_or_one_by_one() {
-        let read = |text| ports(&Query::parse(Some(text)));
-        assert_eq!(read("ports=80&ports=81,82").unwrap(), [80, 81, 82]);
-        assert!(read("").unwrap().is_empty());
-        assert!(read("ports=0").is_err() && read("ports=x").is_err() && read("ports=65536").is_err());
     }
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use agent::{Session, SessionEnd, TerminalSize};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
+use runtime::{Session, SessionEnd, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::streams::frame::{self, Incoming};
-use crate::streams::websocket::Protocol;
+use crate::frame::{self, Incoming};
+use crate::websocket::Protocol;
 
 /// How much output one message carries at most.
 const CHUNK: usize = 32 * 1024;

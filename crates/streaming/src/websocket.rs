@@ -4,7 +4,7 @@ use http::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -13,8 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::http::reply::{Reply, empty};
-use crate::http::status::ApiError;
+use crate::refusal::{Refusal, empty};
 
 /// The socket once it is open.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -42,7 +41,7 @@ pub struct Handshake<P, F> {
     /// What was chosen.
     pub protocol: P,
     /// 101. The socket opens once this is sent.
-    pub reply: Reply,
+    pub reply: Response<()>,
     /// Waits for the socket.
     pub open: F,
 }
@@ -51,7 +50,7 @@ pub struct Handshake<P, F> {
 pub fn accept<P: Copy>(
     request: &mut Request<Incoming>,
     spoken: &'static [(&'static str, P)],
-) -> Result<Handshake<P, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<P>>, ApiError> {
+) -> Result<Handshake<P, impl Future<Output = Result<Socket, hyper::Error>> + Send + use<P>>, Refusal> {
     let (key, name, protocol) = negotiate(request.headers(), spoken)?;
     let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = reply.headers_mut();
@@ -59,7 +58,7 @@ pub fn accept<P: Copy>(
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.map_err(|error| ApiError::internal(&error))?);
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.map_err(|error| Refusal::internal(&error))?);
     let upgrade = hyper::upgrade::on(request);
     let open = async move {
         let io = TokioIo::new(upgrade.await?);
@@ -73,23 +72,23 @@ pub fn accept<P: Copy>(
 fn negotiate<P: Copy>(
     headers: &HeaderMap,
     spoken: &'static [(&'static str, P)],
-) -> Result<(String, &'static str, P), ApiError> {
+) -> Result<(String, &'static str, P), Refusal> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let upgrades = words(headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"));
     if !upgrades || !text(UPGRADE).eq_ignore_ascii_case("websocket") {
         let offered = text(UPGRADE);
-        return Err(ApiError::bad_request(format!(
+        return Err(Refusal::bad_request(format!(
             "Upgrade request required: streams are spoken over WebSocket ({}) and SPDY/3.1{}",
             names(spoken),
             if offered.is_empty() { String::new() } else { format!(", not over {offered}") }
         )));
     }
     if text(SEC_WEBSOCKET_VERSION) != "13" || text(SEC_WEBSOCKET_KEY).is_empty() {
-        return Err(ApiError::bad_request("the WebSocket handshake needs Sec-WebSocket-Version: 13 and a key"));
+        return Err(Refusal::bad_request("the WebSocket handshake needs Sec-WebSocket-Version: 13 and a key"));
     }
     let known = |offered: &str| spoken.iter().find(|(name, _)| *name == offered);
     let (name, protocol) = words(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(known).ok_or_else(|| {
-        ApiError::bad_request(format!("none of the offered subprotocols is spoken here: {}", names(spoken)))
+        Refusal::bad_request(format!("none of the offered subprotocols is spoken here: {}", names(spoken)))
     })?;
     Ok((text(SEC_WEBSOCKET_KEY).to_owned(), name, *protocol))
 }

@@ -1,15 +1,15 @@
 //! From a request for a session to the session: over a WebSocket or over SPDY.
 
-use agent::{Session, StreamError};
+use http::Response;
 use hyper::Request;
 use hyper::body::Incoming;
+use runtime::Session;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::reply::Reply;
-use crate::http::status::{ApiError, chain};
-use crate::streams::spdy_upgrade::{self, Upgrade};
-use crate::streams::websocket::{self, Handshake, Protocol};
-use crate::streams::{session, spdy_session};
+use crate::refusal::Refusal;
+use crate::spdy_upgrade::{self, Upgrade};
+use crate::websocket::{self, Handshake, Protocol};
+use crate::{session, spdy_session};
 
 /// Streams that a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +34,13 @@ impl Wanted {
 }
 
 /// Answers 101, then lets `start` make the session and carries it. What is wrong with it is told on the status channel,
-/// since kubectl asks twice when an upgrade is refused.
+/// since kubectl asks twice when an upgrade is refused; so an error of `start` is one line for the user.
 pub fn connect(
     request: &mut Request<Incoming>,
     wanted: Wanted,
     shutdown: CancellationToken,
-    start: impl Future<Output = Result<Session, StreamError>> + Send + 'static,
-) -> Result<Reply, ApiError> {
+    start: impl Future<Output = Result<Session, String>> + Send + 'static,
+) -> Result<Response<()>, Refusal> {
     if spdy_upgrade::is_wanted(request.headers()) {
         let (reply, open) = match spdy_upgrade::accept(request, "v4.channel.k8s.io")? {
             Upgrade::Accepted(reply, open) => (reply, open),
@@ -69,13 +69,13 @@ pub fn connect(
 async fn carry(
     socket: impl session::Messages,
     protocol: Protocol,
-    start: impl Future<Output = Result<Session, StreamError>>,
+    start: impl Future<Output = Result<Session, String>>,
 ) {
     let outcome = match start.await {
         Ok(started) => session::carry(socket, protocol, started).await,
-        Err(error) => session::refuse(socket, &chain(&error)).await,
+        Err(error) => session::refuse(socket, &error).await,
     };
     if let Err(error) = outcome {
-        tracing::debug!(error = chain(&error), "a session lost its client");
+        tracing::debug!(error = error.to_string(), "a session lost its client");
     }
 }
