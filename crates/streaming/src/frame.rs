@@ -93,7 +93,7 @@ pub fn end(end: &SessionEnd) -> Bytes {
 
 /// The Status of a session that could not be had.
 pub fn failure(why: &str) -> Bytes {
-    let message = format!("Internal error occurred: error executing command in container: {why}");
+    let message = format!("Internal error occurred: {why}");
     let status = json!({
         "metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500,
         "details": {"causes": [{"message": why}]},

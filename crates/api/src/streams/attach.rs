@@ -21,7 +21,8 @@ pub fn attach(call: &Call, name: &str, request: &mut Request<Incoming>) -> Resul
     let agent = call.context.agent.clone();
     let start = async move {
         let attached = agent.attach(&pod, &container, stdin, stdout, stderr).await;
-        attached.map(|(session, _tty)| session).map_err(|error| chain(&error))
+        let attached = attached.map(|(session, _tty)| session);
+        attached.map_err(|error| format!("error attaching to container: {}", chain(&error)))
     };
     // A terminal has one output.
     let wanted = Wanted { stdin, stdout, stderr: stderr && !tty, tty };

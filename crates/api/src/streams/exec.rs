@@ -17,7 +17,10 @@ pub fn exec(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<
     let process = wanted_process(&call.query)?;
     let ExecRequest { stdin, stdout, stderr, tty, .. } = process;
     let agent = call.context.agent.clone();
-    let start = async move { agent.exec(&pod, &container, process).await.map_err(|error| chain(&error)) };
+    let start = async move {
+        let started = agent.exec(&pod, &container, process).await;
+        started.map_err(|error| format!("error executing command in container: {}", chain(&error)))
+    };
     let wanted = Wanted { stdin, stdout, stderr, tty };
     switched(streaming::connect(request, wanted, call.context.shutdown.clone(), start))
 }
