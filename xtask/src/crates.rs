@@ -16,11 +16,16 @@ struct Rule {
 }
 
 const ALL: &[&str] =
-    &["agent", "api", "image", "infra", "network", "runtime", "spec", "store", "streaming", "sys"];
+    &["agent", "api", "cri", "image", "infra", "network", "runtime", "spec", "store", "streaming", "sys"];
 
 const RULES: &[Rule] = &[
     Rule { name: "monopod", may_use: ALL, never: &[] },
     Rule { name: "monopod-api", may_use: &["spec", "store", "agent", "streaming"], never: &["anyhow"] },
+    Rule {
+        name: "monopod-cri",
+        may_use: &["spec", "image", "runtime", "streaming"],
+        never: &["anyhow", "k8s-openapi"],
+    },
     Rule { name: "monopod-streaming", may_use: &["runtime"], never: &["anyhow", "k8s-openapi"] },
     Rule {
         name: "monopod-agent",
