@@ -1,5 +1,7 @@
 //! Events about pods: what the agent did and what went wrong, as `core/v1` Event objects that count repetitions.
 
+mod correlate;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +15,12 @@ use crate::actions::field_path;
 use crate::clock::Clock;
 use crate::desired::DesiredPod;
 use crate::timeline::{Moment, Timelines};
+use correlate::{Correlator, Counted, EventKey};
 
 /// Events that wait to be written; more are dropped, since they must not hold up a pod.
 const QUEUE: usize = 4096;
-/// Different events that are remembered to be counted.
-const REMEMBERED: usize = 4096;
+/// Names of events that are remembered; as many as there can be events in the store are never too few.
+const REMEMBERED: usize = 2 * store::EVENTS_KEPT;
 
 /// Whether an event is good news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +37,7 @@ pub struct EventSubject {
     kind: &'static str,
     pod: PodRef,
     uid: PodUid,
+    /// Which version of it was looked at.
     revision: String,
     field_path: Option<String>,
 }
@@ -45,7 +49,7 @@ impl EventSubject {
             kind: "Pod",
             pod: desired.pod.clone(),
             uid: desired.uid.clone(),
-            revision: String::new(),
+            revision: desired.revision.to_string(),
             field_path: None,
         }
     }
@@ -59,6 +63,11 @@ impl EventSubject {
     /// A container of a pod.
     pub fn container(desired: &DesiredPod, name: &ContainerName) -> Self {
         Self { field_path: Some(field_path(desired, name)), ..Self::pod(desired) }
+    }
+
+    /// The object itself, whatever part of it and whichever version.
+    fn whole(&self) -> Self {
+        Self { revision: String::new(), field_path: None, ..self.clone() }
     }
 }
 
@@ -83,7 +92,8 @@ impl EventRecorder {
     /// A recorder and the task that writes for it until all recorders are gone.
     pub fn start(store: Store, clock: Arc<dyn Clock>, node_name: String) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
-        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, known: HashMap::new() };
+        let (correlator, names) = (Correlator::default(), HashMap::new());
+        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, correlator, names };
         let task = tokio::spawn(writer.run(occurrences));
         (Self { queue, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
     }
@@ -129,8 +139,9 @@ struct EventWriter {
     store: Store,
     clock: Arc<dyn Clock>,
     node_name: String,
+    correlator: Correlator,
     /// Name of the object that counts an event.
-    known: HashMap<(EventSubject, EventType, Cow<'static, str>, String), String>,
+    names: HashMap<EventKey, String>,
 }
 
 impl EventWriter {
@@ -143,19 +154,21 @@ impl EventWriter {
     }
 
     async fn write(&mut self, occurrence: Occurrence) -> Result<(), store::StoreError> {
+        let Some(Counted { key, count, message }) = self.correlator.correlate(&occurrence, self.clock.boot()) else {
+            return Ok(());
+        };
+        let occurrence = Occurrence { message, ..occurrence };
         let namespace = occurrence.subject.pod.pod_namespace.clone();
-        let identity =
-            (occurrence.subject.clone(), occurrence.event_type, occurrence.reason.clone(), occurrence.message.clone());
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
+        if self.names.len() >= REMEMBERED {
+            self.names.clear();
         }
         let fresh = format!("{}.{}", occurrence.subject.pod.name, random_suffix());
-        let name = self.known.entry(identity).or_insert(fresh).clone();
+        let name = self.names.entry(key).or_insert(fresh).clone();
         let now = time(self.clock.wall());
-        let first = event_object(&name, &occurrence, &self.node_name, &now);
+        let first = event_object(&name, &occurrence, &self.node_name, count, &now);
         let key = ObjectKey::namespaced(EVENTS, namespace, name);
         let written = self.store.write(key, move |present| {
-            let next = present.map_or(first, |present| counted(&present.value, &now));
+            let next = present.map_or(first, |present| again(&present.value, count, &occurrence.message, &now));
             Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
         });
         match written.await {
@@ -166,7 +179,7 @@ impl EventWriter {
     }
 }
 
-fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str) -> Value {
+fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, count: u32, now: &str) -> Value {
     let subject = &occurrence.subject;
     let mut involved = json!({
         "kind": subject.kind,
@@ -178,6 +191,7 @@ fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str)
         && let Some(involved) = involved.as_object_mut()
     {
         involved.insert("namespace".to_owned(), Value::from(subject.pod.pod_namespace.as_str()));
+        involved.insert("resourceVersion".to_owned(), Value::from(subject.revision.as_str()));
     }
     if let (Some(path), Some(involved)) = (&subject.field_path, involved.as_object_mut()) {
         involved.insert("fieldPath".to_owned(), Value::from(path.as_str()));
@@ -197,7 +211,7 @@ fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, now: &str)
         "source": { "component": component(&occurrence.reason), "host": node_name },
         "firstTimestamp": now,
         "lastTimestamp": now,
-        "count": 1,
+        "count": count,
         "type": match occurrence.event_type { EventType::Normal => "Normal", EventType::Warning => "Warning" },
         "eventTime": null,
         "reportingComponent": component(&occurrence.reason),
@@ -210,11 +224,11 @@ fn component(reason: &str) -> &'static str {
     if ["Scheduled", "FailedScheduling"].contains(&reason) { "default-scheduler" } else { "kubelet" }
 }
 
-fn counted(present: &Value, now: &str) -> Value {
+fn again(present: &Value, count: u32, message: &str, now: &str) -> Value {
     let mut next = present.clone();
     if let Some(fields) = next.as_object_mut() {
-        let count = fields.get("count").and_then(Value::as_i64).unwrap_or(1);
-        fields.insert("count".to_owned(), Value::from(count.saturating_add(1)));
+        fields.insert("count".to_owned(), Value::from(count));
+        fields.insert("message".to_owned(), Value::from(message));
         fields.insert("lastTimestamp".to_owned(), Value::from(now));
     }
     next
