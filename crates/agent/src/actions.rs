@@ -87,6 +87,8 @@ pub enum StopCause {
     PostStartFailed,
     /// It has to start anew with other resources.
     Resized,
+    /// Another container has ended, and takes the whole pod along into a restart.
+    PodRestarts,
     /// The pod ends.
     PodEnds,
 }
@@ -95,7 +97,7 @@ impl StopCause {
     /// Whether the container is stopped only to be started anew, which is no failure and waits for no back-off.
     pub fn replaces(self) -> bool {
         match self {
-            Self::DefinitionChanged | Self::Resized => true,
+            Self::DefinitionChanged | Self::Resized | Self::PodRestarts => true,
             Self::StartupFailed | Self::LivenessFailed | Self::PostStartFailed | Self::PodEnds => false,
         }
     }

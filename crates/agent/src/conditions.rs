@@ -19,6 +19,8 @@ pub struct PodFacts<'a> {
     pub apps: &'a [core::ContainerStatus],
     /// Whether the sandbox lives and has its network.
     pub sandbox_ready: bool,
+    /// Of a Pod that may restart in place: whether it does.
+    pub restarting: Option<bool>,
     /// For transitions.
     pub now: Timestamp,
 }
@@ -39,7 +41,7 @@ impl Verdict {
     }
 }
 
-/// All conditions in the kubelet's order; those of other writers stay at the end.
+/// All conditions in the kubelet's order, and those of other writers.
 pub fn conditions(facts: &PodFacts<'_>) -> Vec<core::PodCondition> {
     let stored = facts.desired.status.conditions.as_deref().unwrap_or_default();
     let ours = [
@@ -49,9 +51,11 @@ pub fn conditions(facts: &PodFacts<'_>) -> Vec<core::PodCondition> {
         ("ContainersReady", containers_ready(facts)),
         ("PodScheduled", Verdict::plain(true)),
     ];
+    let restarting = facts.restarting.map(|restarting| ("AllContainersRestarting", all_restarting(facts, restarting)));
     let foreign = stored.iter().filter(|condition| !is_ours(&condition.type_)).cloned();
-    let ours = ours.into_iter().map(|(type_, verdict)| condition(facts.desired, facts.now, type_, verdict));
-    ours.chain(foreign).collect()
+    let ours = ours.into_iter().chain(restarting);
+    let ours = ours.map(|(type_, verdict)| condition(facts.desired, facts.now, type_, verdict));
+    foreign.chain(ours).collect()
 }
 
 /// Whether the agent writes conditions of this type; all others are kept as their writers left them.
@@ -59,15 +63,22 @@ pub fn is_ours(type_: &str) -> bool {
     OURS.contains(&type_)
 }
 
-const OURS: [&str; 7] = [
+/// In the kubelet's order (`generateAPIPodStatus`).
+const OURS: [&str; 8] = [
+    "PodResizePending",
+    "PodResizeInProgress",
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
-    "PodResizePending",
-    "PodResizeInProgress",
+    "AllContainersRestarting",
 ];
+
+/// Where a condition of this type stands among others: those of other writers come first, as they are.
+pub fn place(type_: &str) -> usize {
+    OURS.iter().position(|ours| *ours == type_).map_or(0, |place| place + 1)
+}
 
 /// The one condition of a pod that its scheduling gates keep from its node, and those of other writers.
 pub fn gated_conditions(desired: &DesiredPod, now: Timestamp) -> Vec<core::PodCondition> {
@@ -109,7 +120,10 @@ fn initialized(facts: &PodFacts<'_>) -> Verdict {
         ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral => !status.ready,
     });
     let incomplete = names(incomplete.map(|(_, status)| status));
-    if incomplete.is_empty() {
+    // Once it is initialized a pod stays so, also where it has to begin anew (KEP-5532).
+    let stored = facts.desired.status.conditions.iter().flatten();
+    let was = stored.into_iter().any(|condition| condition.type_ == "Initialized" && condition.status == "True");
+    if incomplete.is_empty() || was {
         return Verdict::plain(true);
     }
     Verdict::no(
@@ -150,6 +164,20 @@ fn containers_ready(facts: &PodFacts<'_>) -> Verdict {
         return Verdict::plain(true);
     }
     Verdict::no("ContainersNotReady", Some(format!("containers with unready status: [{}]", unready.join(" "))))
+}
+
+/// The kubelet's `GenerateAllContainersRestartingCondition`.
+fn all_restarting(facts: &PodFacts<'_>, restarting: bool) -> Verdict {
+    match facts.phase {
+        Phase::Succeeded => Verdict::no("PodCompleted", None),
+        Phase::Failed => Verdict::no("PodFailed", None),
+        Phase::Pending | Phase::Running if restarting => Verdict {
+            holds: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+        },
+        Phase::Pending | Phase::Running => Verdict::plain(false),
+    }
 }
 
 fn names<'a>(statuses: impl Iterator<Item = &'a core::ContainerStatus>) -> Vec<&'a str> {

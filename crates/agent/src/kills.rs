@@ -56,8 +56,11 @@ impl PodWorker {
         for stop in &new {
             self.remember_kill(desired, observed, stop, now).await?;
             self.announce_stop(desired, stop);
-            self.begin_pre_stop(desired, observed, &stop.id, &stop.name);
-            let deadline = now.boot.after(grace_of_kill(desired, stop));
+            let grace = grace_of_kill(desired, stop);
+            if grace > Duration::ZERO {
+                self.begin_pre_stop(desired, observed, &stop.id, &stop.name);
+            }
+            let deadline = now.boot.after(grace);
             self.kills.insert(stop.id.clone(), Kill { stop: stop.clone(), deadline });
         }
         for kill in self.kills.clone().into_values() {
@@ -115,6 +118,7 @@ fn stop_message(desired: &DesiredPod, name: &ContainerName, cause: StopCause) ->
         StopCause::PodEnds => return format!("Stopping container {name}"),
         StopCause::PostStartFailed => return "FailedPostStartHook".to_owned(),
         StopCause::Resized => return format!("Container {name} resize requires restart"),
+        StopCause::PodRestarts => return "killing".to_owned(),
         StopCause::DefinitionChanged => "definition changed",
         StopCause::StartupFailed => "failed startup probe",
         StopCause::LivenessFailed => "failed liveness probe",
@@ -133,6 +137,7 @@ fn grace_of_kill(desired: &DesiredPod, stop: &StopContainer) -> Duration {
     let probe_of: fn(&Container) -> Option<&Probe> = match stop.cause {
         StopCause::StartupFailed => |container| container.startup_probe.as_ref(),
         StopCause::LivenessFailed => |container| container.liveness_probe.as_ref(),
+        StopCause::PodRestarts => return Duration::ZERO,
         StopCause::PostStartFailed | StopCause::DefinitionChanged | StopCause::Resized | StopCause::PodEnds => |_| None,
     };
     let own = desired.container(&stop.name).and_then(probe_of);
@@ -151,7 +156,7 @@ fn restarts(desired: &DesiredPod, name: &ContainerName) -> bool {
 /// loop have grown longer than its runs.
 fn after_kill(desired: &DesiredPod, observed: &PodObservation, stop: &StopContainer, now: Now) -> After {
     match stop.cause {
-        StopCause::DefinitionChanged | StopCause::Resized => return After::AtOnce(None),
+        StopCause::DefinitionChanged | StopCause::Resized | StopCause::PodRestarts => return After::AtOnce(None),
         StopCause::PostStartFailed | StopCause::PodEnds => return After::ByPolicy,
         StopCause::StartupFailed | StopCause::LivenessFailed if !restarts(desired, &stop.name) => {
             return After::ByPolicy;

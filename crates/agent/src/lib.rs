@@ -46,6 +46,9 @@ mod publish;
 mod pulls;
 mod records;
 mod resize;
+mod restart_all;
+#[cfg(test)]
+mod restart_all_tests;
 mod restart_rules;
 #[cfg(test)]
 mod restart_tests;

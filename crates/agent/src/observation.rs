@@ -36,6 +36,8 @@ pub struct PodObservation {
     pub in_post_start: BTreeSet<ContainerId>,
     /// What the stored status knows of containers' latest runs.
     pub remembered: BTreeMap<ContainerName, RememberedRun>,
+    /// The number of the next run of containers of whose runs nothing is known any more.
+    pub counted: BTreeMap<ContainerName, u32>,
 }
 
 /// What the probes and hooks of a running container found out. Without any, to run is to have started and to be ready.
@@ -158,7 +160,8 @@ impl PodObservation {
     pub fn next_attempt(&self, name: &ContainerName) -> u32 {
         let known = self.runs(name).filter(|run| run.state != ContainerState::Created).map(|run| run.attempt).max();
         let remembered = self.remembered.get(name).map(|run| run.attempt);
-        known.max(remembered).map_or(0, |attempt| attempt.saturating_add(1))
+        let next = known.max(remembered).map_or(0, |attempt| attempt.saturating_add(1));
+        next.max(self.counted.get(name).copied().unwrap_or_default())
     }
 }
 

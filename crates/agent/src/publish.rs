@@ -207,6 +207,7 @@ fn keep_foreign_conditions(present: &Value, status: &mut Value) {
     let present = present.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let foreign = present.filter(|condition| is_foreign(condition) && !written.contains(&text(condition, "type")));
     ours.extend(foreign.cloned());
+    ours.sort_by_cached_key(|condition| crate::conditions::place(&text(condition, "type")));
 }
 
 /// The object with this status; `None` if that would take a terminal phase back.

@@ -7,8 +7,8 @@ use crate::desired::{ContainerKind, DesiredPod, RestartPolicy};
 /// Whether a container that ended with `exit_code` starts again (apimachinery, `podutil.ContainerShouldRestart`). For an
 /// init container that is asked only after a failure.
 pub fn starts_again(desired: &DesiredPod, kind: ContainerKind, container: &Container, exit_code: i32) -> bool {
-    // A rule can only ask for a restart, the first one that matches.
-    if container.restart_policy_rules.iter().flatten().any(|rule| matches(rule, exit_code)) {
+    // A rule can only ask for a restart, of the container or of its whole Pod.
+    if rule_for(container, exit_code).is_some() {
         return true;
     }
     let of_pod = desired.restart_policy();
@@ -18,6 +18,11 @@ pub fn starts_again(desired: &DesiredPod, kind: ContainerKind, container: &Conta
         (ContainerKind::Init | ContainerKind::App, Some(own)) => follows(own, exit_code),
         (ContainerKind::Init | ContainerKind::App, None) => follows(of_pod, exit_code),
     }
+}
+
+/// The first rule that matches (podutil, `FindMatchingContainerRestartRule`).
+pub fn rule_for(container: &Container, exit_code: i32) -> Option<&ContainerRestartRule> {
+    container.restart_policy_rules.iter().flatten().find(|rule| matches(rule, exit_code))
 }
 
 fn follows(policy: RestartPolicy, exit_code: i32) -> bool {
@@ -33,7 +38,7 @@ fn policy_of(container: &Container) -> Option<RestartPolicy> {
 }
 
 fn matches(rule: &ContainerRestartRule, exit_code: i32) -> bool {
-    let Some(exit_codes) = rule.exit_codes.as_ref().filter(|_| rule.action == "Restart") else { return false };
+    let Some(exit_codes) = &rule.exit_codes else { return false };
     let listed = exit_codes.values.iter().flatten().any(|value| *value == exit_code);
     match exit_codes.operator.as_str() {
         "In" => listed,
@@ -63,6 +68,10 @@ mod tests {
     #[test]
     fn own_rules_come_before_the_own_policy_and_that_before_the_pods() {
         let rule = |operator: &str, values: &[i32]| json!({ "action": "Restart", "exitCodes": { "operator": operator, "values": values } });
+        let all = |mut rule: Value| {
+            rule["action"] = "RestartAllContainers".into();
+            rule
+        };
         let table = [
             ("Always", json!({}), [true, true, true]),
             ("OnFailure", json!({}), [false, true, true]),
@@ -89,6 +98,11 @@ mod tests {
                 "Never",
                 json!({ "restartPolicy": "Never", "restartPolicyRules": [rule("In", &[7]), rule("In", &[1])] }),
                 [false, true, false],
+            ),
+            (
+                "Never",
+                json!({ "restartPolicy": "Never", "restartPolicyRules": [all(rule("In", &[42]))] }),
+                [false, false, true],
             ),
         ];
         for (policy, container, wanted) in table {

@@ -17,6 +17,7 @@ use crate::conditions::{PodFacts, conditions, gated_conditions};
 use crate::desired::{ContainerKind, DesiredPod};
 use crate::ending::Ending;
 use crate::observation::PodObservation;
+use crate::restart_all;
 
 pub use phase::Phase;
 
@@ -55,7 +56,9 @@ pub fn pod_status(
 ) -> core::PodStatus {
     let is_app = |kind| kind == ContainerKind::App;
     let is_ephemeral = |kind| kind == ContainerKind::Ephemeral;
-    let statuses = |of: &dyn Fn(ContainerKind) -> bool| container::container_statuses(desired, of, observed, inputs);
+    let restarting = restart_all::is_restarting(desired, observed);
+    let statuses =
+        |of: &dyn Fn(ContainerKind) -> bool| container::container_statuses(desired, of, observed, inputs, restarting);
     let mut init = statuses(&|kind| !is_app(kind) && !is_ephemeral(kind));
     let mut apps = statuses(&is_app);
     let ephemeral = statuses(&is_ephemeral);
@@ -68,7 +71,9 @@ pub fn pod_status(
         None => phase::pod_phase(desired, &init, &apps, inputs.ended),
     };
     let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
-    let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), now };
+    let restarting = restart_all::may_restart(desired)
+        .then(|| restarting && !inputs.ended && !restart_all::is_cleaned_up(desired, observed));
+    let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), restarting, now };
     let mut status = core::PodStatus {
         phase: Some(phase.as_str().to_owned()),
         conditions: Some(conditions(&facts)),

@@ -78,8 +78,12 @@ impl PodWorker {
             // What has ended meanwhile is told while the rest is still ending.
             self.publish(&Arc::new(desired.clone()), observed, &BTreeMap::new(), false).await?;
         }
-        let retry = self.stop_failures.values().map(|failed| failed.after(STOP_RETRY));
-        Ok(Next::Wait(retry.chain(waits.then_some(deadline)).min()))
+        Ok(Next::Wait(self.stop_again_at().into_iter().chain(waits.then_some(deadline)).min()))
+    }
+
+    /// When stops that failed are tried again.
+    pub(crate) fn stop_again_at(&self) -> Option<BootTime> {
+        self.stop_failures.values().map(|failed| failed.after(STOP_RETRY)).min()
     }
 
     /// Asks the runtime in the background, once for each nearer deadline.

@@ -27,6 +27,7 @@ use crate::observation::{PodObservation, is_running, remembered_runs};
 use crate::probes::PodProbes;
 use crate::pulls::{ImageUse, PullForStart};
 use crate::records::{PodPaths, PodRecord};
+use crate::restart_all::counted;
 use crate::resize::{ResizeState, allocation_of, apply};
 use crate::start::StartFailure;
 use crate::status::{Waiting, gated_status};
@@ -300,6 +301,7 @@ impl PodWorker {
         let mut observed = PodObservation::new(&self.uid, sandboxes, containers);
         if let Some(desired) = &self.desired {
             observed.remembered = remembered_runs(desired);
+            observed.counted = counted(desired);
             self.read_termination_messages(&observed).await?;
         }
         self.anchor_exits(&mut observed, now);
@@ -353,6 +355,9 @@ impl PodWorker {
         if let Some(next) = self.admit(desired, &observed).await? {
             return Ok(next);
         }
+        if let Some(next) = self.restart_in_place(desired, &observed, now).await? {
+            return Ok(next);
+        }
         if let Some(next) = self.resize(desired, &observed, now).await? {
             return Ok(next);
         }
@@ -389,6 +394,7 @@ impl PodWorker {
         let end = self.active_deadline(desired, now);
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
         let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
+        let times = times.chain(self.stop_again_at());
         Ok(Next::Wait(times.min()))
     }
 
@@ -417,7 +423,7 @@ impl PodWorker {
     }
 
     /// Removes what newer runs and sandboxes replaced.
-    async fn discard(&mut self, actions: &PodActions) -> Result<bool, PassError> {
+    pub(crate) async fn discard(&mut self, actions: &PodActions) -> Result<bool, PassError> {
         for run in &actions.discard {
             self.shared.runtime.remove_container(&run.id).await?;
             self.termination_messages.remove(&run.id);

@@ -224,12 +224,6 @@ mod tests {
                 "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
             ),
             (
-                in_container("restartPolicyRules", json!([{"action": "RestartAllContainers"}])),
-                "spec.containers[1].restartPolicyRules[0].action: Unsupported value: \"RestartAllContainers\": monopod \
-                 supports only \"Restart\" yet"
-                    .to_owned(),
-            ),
-            (
                 in_container("resources", json!({"limits": {"hugepages-2Mi": "1"}})),
                 format!("spec.containers[1].resources.limits[hugepages-2Mi]: {not_yet}"),
             ),

@@ -9,6 +9,7 @@ use super::resources;
 use super::{StatusInputs, Waiting};
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::observation::{LatestRun, PodObservation, UNKNOWN_EXIT_CODE};
+use crate::restart_all;
 use crate::restart_rules::starts_again;
 use crate::volumes::is_recursive;
 
@@ -21,9 +22,14 @@ pub(super) fn container_statuses(
     of: impl Fn(ContainerKind) -> bool,
     observed: &PodObservation,
     inputs: &StatusInputs,
+    restarting: bool,
 ) -> Vec<core::ContainerStatus> {
     let containers = desired.containers().filter(|(kind, _)| of(*kind));
-    containers.map(|(kind, container)| container_status(desired, kind, container, observed, inputs)).collect()
+    let status = |(kind, container)| {
+        let restarting = restarting && restart_all::takes_part(kind);
+        container_status(desired, kind, container, observed, inputs, restarting)
+    };
+    containers.map(status).collect()
 }
 
 fn container_status(
@@ -32,9 +38,13 @@ fn container_status(
     container: &core::Container,
     observed: &PodObservation,
     inputs: &StatusInputs,
+    restarting: bool,
 ) -> core::ContainerStatus {
     let name = ContainerName::new(&container.name);
     let stored = stored_status(desired, &name);
+    let removed = stored.filter(|stored| restarting && stored.container_id.is_some()).map(removed_to_restart);
+    let was_removed = removed.is_some() && observed.runs(&name).next().is_none();
+    let stored = if was_removed { removed.as_ref() } else { stored };
     let mut runs = observed.runs(&name).filter(|run| observed.is_shown(run)).peekable();
     let mut status = core::ContainerStatus {
         name: container.name.clone(),
@@ -52,6 +62,9 @@ fn container_status(
                 .or_else(|| stored.and_then(|stored| last_state_before(stored, run)));
         }
         None => fill_from_stored(&mut status, stored),
+    }
+    if was_removed {
+        status.state = stored.and_then(|stored| stored.state.clone());
     }
     if let Some(image_id) = inputs.image_ids.get(&name) {
         status.image_id.clone_from(image_id);
@@ -140,6 +153,8 @@ fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::Co
     let Some(state) = &stored.state else { return };
     if state.terminated.is_some() {
         status.state = Some(state.clone());
+    } else if stored.container_id.is_none() {
+        // It waits for its first run, or for the first one after a restart of the whole pod.
     } else if state.waiting.is_some() {
         // It waited after a run, whose end is its state once it waits no longer.
         status.state = status.last_state.take();
@@ -156,6 +171,35 @@ fn fill_from_stored(status: &mut core::ContainerStatus, stored: Option<&core::Co
             ..core::ContainerState::default()
         });
     }
+}
+
+/// What the status tells of a container that was removed so that its pod restarts in place (kubelet,
+/// `convertToAPIContainerStatuses`): one that waited already goes on waiting. No run is left to be restarted, so its next
+/// one is counted here.
+fn removed_to_restart(stored: &core::ContainerStatus) -> core::ContainerStatus {
+    let mut status = core::ContainerStatus {
+        container_id: None,
+        restart_count: stored.restart_count.saturating_add(1),
+        ..stored.clone()
+    };
+    if stored.state.as_ref().is_some_and(|state| state.waiting.is_some()) {
+        return status;
+    }
+    let (reason, message) = ("RestartingAllContainers", "The container is removed because RestartAllContainers in place");
+    status.state = Some(core::ContainerState {
+        waiting: Some(core::ContainerStateWaiting { reason: Some(reason.to_owned()), message: Some(message.to_owned()) }),
+        ..core::ContainerState::default()
+    });
+    status.last_state = Some(core::ContainerState {
+        terminated: Some(core::ContainerStateTerminated {
+            exit_code: UNKNOWN_EXIT_CODE,
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            ..core::ContainerStateTerminated::default()
+        }),
+        ..core::ContainerState::default()
+    });
+    status
 }
 
 /// What was before `run`, as the stored status remembers it.

@@ -203,8 +203,10 @@ const EPHEMERAL_CONTAINER: &[Row] = &[
 
 const NOT_EPHEMERAL: &str = "Kubernetes has it for no ephemeral container";
 
-const RESTART_RULE: &[Row] =
-    &[only("action", &[Word::Text("Restart")], ""), fields("exitCodes", &[yes("operator", ""), yes("values", "")])];
+const RESTART_RULE: &[Row] = &[
+    yes("action", "`Restart`, or `RestartAllContainers` for the whole Pod, where it is"),
+    fields("exitCodes", &[yes("operator", ""), yes("values", "")]),
+];
 
 const PROBE: &[Row] = &[
     fields("exec", COMMAND),
