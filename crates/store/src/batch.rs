@@ -1,6 +1,6 @@
 //! One batch of writes: what the objects look like after those before, and what is to be committed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,12 +13,23 @@ use crate::events::EVENTS;
 use crate::memory::Memory;
 use crate::object::{MAX_VALUE_BYTES, ObjectKey, StoredObject, WatchEvent, WatchKind};
 
+/// Where a change goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place {
+    /// To the disk, as all but few do.
+    Disk,
+    /// Nowhere but into memory.
+    Memory,
+}
+
 /// Changes on top of the visible state; nobody sees them before they are durable.
 pub(crate) struct Batch<'a> {
     memory: &'a Memory,
     directory: &'a Path,
     /// Each changed object as it is after the batch.
     pub(crate) objects: HashMap<ObjectKey, Option<StoredObject>>,
+    /// Those of them that stay in memory.
+    pub(crate) unwritten: HashSet<ObjectKey>,
     /// Each change, in the order of revisions.
     pub(crate) events: Vec<WatchEvent>,
     pub(crate) records: Vec<(&'static str, String, Option<Vec<u8>>)>,
@@ -33,7 +44,8 @@ impl<'a> Batch<'a> {
     /// Starts after `revision`.
     pub(crate) fn new(memory: &'a Memory, directory: &'a Path, revision: u64, room: Room) -> Self {
         let (objects, events, records) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { memory, directory, objects, events, records, revision, bytes: 0, room }
+        let unwritten = HashSet::new();
+        Self { memory, directory, objects, unwritten, events, records, revision, bytes: 0, room }
     }
 
     /// The object after the writes of this batch so far.
@@ -74,6 +86,15 @@ impl<'a> Batch<'a> {
         let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
         self.apply(WatchEvent { kind, object: object.clone(), previous: present });
         Ok(object)
+    }
+
+    /// Says where the next change of the object goes. What another write of this batch takes to the disk goes there.
+    pub(crate) fn place(&mut self, key: &ObjectKey, place: Place) {
+        match place {
+            Place::Disk => drop(self.unwritten.remove(key)),
+            Place::Memory if self.objects.contains_key(key) => {}
+            Place::Memory => drop(self.unwritten.insert(key.clone())),
+        }
     }
 
     /// Removes an object; gives it back with the revision of its removal.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Place};
 use crate::database::DatabaseFile;
 use crate::directory::Directory;
 use crate::error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
@@ -96,11 +96,41 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.change(key, decide, Place::Disk).await
+    }
+
+    /// The same for what nobody needs after a restart, such as the sign of life of a node: the disk is left in peace, and
+    /// a restart finds the object as [`Store::write`] left it last, or not at all.
+    pub async fn write_in_memory<T, E>(
+        &self,
+        key: ObjectKey,
+        decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
+    ) -> Result<Written<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.change(key, decide, Place::Memory).await
+    }
+
+    async fn change<T, E>(
+        &self,
+        key: ObjectKey,
+        decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
+        place: Place,
+    ) -> Result<Written<T>, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
         let decided = self.run(move |batch| {
             let present = batch.get(&key);
             let decided = catch_unwind(AssertUnwindSafe(|| decide(present.as_ref())));
             Ok(match decided {
                 Ok(Ok((change, outcome))) => {
+                    if change != Change::Keep {
+                        batch.place(&key, place);
+                    }
                     apply(batch, &key, change, present).map(|object| Ok(Ok(Written { object, outcome })))?
                 }
                 Ok(Err(refused)) => Ok(Err(refused)),

@@ -100,9 +100,10 @@ impl Writer {
 
     /// Makes a batch durable, then visible.
     fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
-        let Batch { objects, events, records, revision, .. } = batch;
+        let Batch { objects, unwritten, events, records, revision, .. } = batch;
+        let is_written = |key: &ObjectKey| key.resource != EVENTS && !unwritten.contains(key);
         let mut changes = Changes {
-            objects: objects.iter().filter(|(key, _)| key.resource != EVENTS).map(|(k, v)| (k, v.as_ref())).collect(),
+            objects: objects.iter().filter(|(key, _)| is_written(key)).map(|(k, v)| (k, v.as_ref())).collect(),
             records: records.iter().map(|(table, key, value)| (*table, key.as_str(), value.as_deref())).collect(),
             reserved_revision: None,
         };

@@ -282,3 +282,33 @@ fn a_write_may_drop_the_last_clone_and_stands() {
     drop(lock);
     assert_eq!(names(&open(home.path()), "pods"), ["a"]);
 }
+
+#[tokio::test]
+async fn what_is_written_in_memory_is_seen_by_all_and_costs_no_commit() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let written = put(&store, &pod("a"), 1).await;
+    let mut watch = store.watch("pods", None).unwrap();
+    let commits = store.commits();
+    let beat = |key: &ObjectKey, number: i32| {
+        store.write_in_memory(key.clone(), move |_| Ok::<_, ()>((Change::Put(object(number)), ())))
+    };
+    let second = beat(&pod("a"), 2).await.unwrap().object.unwrap();
+    let only = beat(&pod("b"), 3).await.unwrap().object.unwrap();
+    assert_eq!(store.commits(), commits);
+    assert_eq!((watch.next().await.unwrap().object, watch.next().await.unwrap().object), (second.clone(), only.clone()));
+    assert_eq!(store.list("pods", None).objects, [second, only.clone()]);
+    drop((store, watch));
+
+    // The disk has what was written before, and no revision is given out again.
+    let store = open(home.path());
+    assert_eq!(store.list("pods", None).objects, [written]);
+    assert!(store.revision() >= only.revision);
+    // One batch with both: the disk has the last word of it.
+    let beaten = store.write_in_memory(pod("a"), |_| Ok::<_, ()>((Change::Put(object(4)), ())));
+    let key = pod("a");
+    let (beaten, put) = tokio::join!(beaten, put(&store, &key, 5));
+    beaten.unwrap();
+    drop(store);
+    assert_eq!(open(home.path()).get(&pod("a")), Some(put));
+}
