@@ -23,6 +23,7 @@ use crate::events::EventRecorder;
 use crate::eviction::{Evictor, NodePressure};
 use crate::housekeeping::{self, ImageUse};
 use crate::node::{NodeFacts, node_facts, write_default_objects};
+use crate::node_lease;
 use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
 use crate::static_pods::{any_mirror, keep_static_pods};
@@ -98,8 +99,10 @@ impl Agent {
         let tokens = ServiceAccountTokens::open(&config.data_dir.join("service-accounts.key"))?;
         let node = node_facts(&config);
         let started_at = clock.wall();
+        let before = store.get(&ObjectKey::cluster("nodes", &config.node_name));
         write_default_objects(&config, &node, &store, started_at).await?;
         let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
+        node_status::tell_start(&events, &store, &config.node_name, before.as_ref());
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             config,
@@ -138,6 +141,8 @@ impl Agent {
         tasks.spawn(stop.clone().run_until_cancelled_owned(Evictor::new(Arc::clone(&shared)).run()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(node_status::report(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(housekeeping::collect_images(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(housekeeping::collect_pods(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(node_lease::keep_lease(Arc::clone(&shared))));
         for (uid, pod) in present {
             shared.wake_or_start(&uid, &pod);
         }

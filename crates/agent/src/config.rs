@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub eviction: EvictionConfig,
     /// When unused images go.
     pub image_gc: ImageGcConfig,
+    /// So many Pods that have ended are kept; 0 keeps them all (`terminated-pod-gc-threshold`).
+    pub terminated_pod_gc_threshold: usize,
     /// How often the node is looked at.
     pub housekeeping_interval: Duration,
 }
@@ -73,6 +75,8 @@ impl Default for EvictionConfig {
 
 /// The kubelet's default of `maxPods`.
 const MAX_PODS: u32 = 110;
+/// A cluster keeps 12,500, on all its nodes together.
+const ENDED_PODS: usize = 1000;
 
 impl AgentConfig {
     /// The usual paths of a machine, with the given name and directories.
@@ -91,6 +95,7 @@ impl AgentConfig {
             max_pods: MAX_PODS,
             eviction: EvictionConfig::default(),
             image_gc: ImageGcConfig::default(),
+            terminated_pod_gc_threshold: ENDED_PODS,
             housekeeping_interval: Duration::from_secs(10),
             static_pods: None,
         }

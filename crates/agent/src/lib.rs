@@ -38,6 +38,7 @@ mod kills;
 mod life_tests;
 mod logs;
 mod node;
+mod node_lease;
 mod node_status;
 mod observation;
 mod pod_files;

@@ -62,8 +62,7 @@ fn source<'a>(container: &Container, observed: &'a PodObservation) -> Option<&'a
 }
 
 fn runs<'a>(desired: &'a DesiredPod, observed: &'a PodObservation) -> impl Iterator<Item = &'a ContainerStatus> {
-    members(desired)
-        .flat_map(|container| observed.containers.iter().filter(|run| run.name.as_str() == container.name))
+    members(desired).flat_map(|container| observed.containers.iter().filter(|run| run.name.as_str() == container.name))
 }
 
 /// What comes next on the way.
@@ -93,7 +92,8 @@ fn next_step(desired: &DesiredPod, observed: &PodObservation, now: Now) -> Step 
     let is_source = |run: &ContainerStatus| sources.iter().any(|source| source.id == run.id);
     let mut left: Vec<_> = runs(desired, observed).collect();
     left.sort_by_key(|run| is_source(run));
-    let discard = |run: &ContainerStatus| DiscardRun { id: run.id.clone(), name: run.name.clone(), attempt: run.attempt };
+    let discard =
+        |run: &ContainerStatus| DiscardRun { id: run.id.clone(), name: run.name.clone(), attempt: run.attempt };
     if left.is_empty() { Step::Begin } else { Step::Discard(left.into_iter().map(discard).collect()) }
 }
 

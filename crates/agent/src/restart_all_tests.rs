@@ -61,13 +61,27 @@ async fn all_containers_end_and_the_pod_begins_anew_where_it_is() {
     assert_eq!(removed["status"]["phase"], "Running");
     let pod = node.wait_for("web", restarted).await;
     assert_eq!(pod["status"]["podIP"], before["status"]["podIP"]);
-    assert_eq!(condition(&pod, "Initialized")["lastTransitionTime"], condition(&before, "Initialized")["lastTransitionTime"]);
+    assert_eq!(
+        condition(&pod, "Initialized")["lastTransitionTime"],
+        condition(&before, "Initialized")["lastTransitionTime"]
+    );
     let verbs: Vec<_> = node.verbs().into_iter().filter(|verb| !verb.starts_with("CreateContainer")).collect();
     let wanted = [
-        "RunPodSandbox default/web 0", "StartContainer proxy 0", "StartContainer init 0", "StartContainer app 0",
-        "StartContainer helper 0", "StopContainer helper 0", "StopContainer proxy 0", "RemoveContainer helper 0",
-        "RemoveContainer proxy 0", "RemoveContainer init 0", "RemoveContainer app 0", "StartContainer proxy 1",
-        "StartContainer init 1", "StartContainer app 1", "StartContainer helper 1",
+        "RunPodSandbox default/web 0",
+        "StartContainer proxy 0",
+        "StartContainer init 0",
+        "StartContainer app 0",
+        "StartContainer helper 0",
+        "StopContainer helper 0",
+        "StopContainer proxy 0",
+        "RemoveContainer helper 0",
+        "RemoveContainer proxy 0",
+        "RemoveContainer init 0",
+        "RemoveContainer app 0",
+        "StartContainer proxy 1",
+        "StartContainer init 1",
+        "StartContainer app 1",
+        "StartContainer helper 1",
     ];
     assert_eq!(verbs, wanted);
     assert!(node.runtime.execs().is_empty(), "without grace there is no preStop hook");

@@ -73,7 +73,8 @@ pub fn pod_status(
     let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
     let restarting = restart_all::may_restart(desired)
         .then(|| restarting && !inputs.ended && !restart_all::is_cleaned_up(desired, observed));
-    let facts = PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), restarting, now };
+    let facts =
+        PodFacts { desired, phase, init: &init, apps: &apps, sandbox_ready: sandbox.is_some(), restarting, now };
     let mut status = core::PodStatus {
         phase: Some(phase.as_str().to_owned()),
         conditions: Some(conditions(&facts)),

@@ -42,6 +42,9 @@ pub struct NodeArgs {
     /// An image that was used more lately stays
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration, help_heading = "Node")]
     minimum_image_ttl_duration: Duration,
+    /// So many Pods that have ended are kept with their logs; then the oldest go; 0 keeps them all
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Node")]
+    terminated_pod_gc_threshold: usize,
     /// How often the node is looked at
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Node")]
     housekeeping_interval: Duration,
@@ -71,6 +74,7 @@ impl NodeArgs {
                 low_percent: self.image_gc_low_threshold,
                 min_age: self.minimum_image_ttl_duration,
             },
+            terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             housekeeping_interval: self.housekeeping_interval.max(Duration::from_millis(100)),
             ..config
         })

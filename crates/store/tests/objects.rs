@@ -296,7 +296,10 @@ async fn what_is_written_in_memory_is_seen_by_all_and_costs_no_commit() {
     let second = beat(&pod("a"), 2).await.unwrap().object.unwrap();
     let only = beat(&pod("b"), 3).await.unwrap().object.unwrap();
     assert_eq!(store.commits(), commits);
-    assert_eq!((watch.next().await.unwrap().object, watch.next().await.unwrap().object), (second.clone(), only.clone()));
+    assert_eq!(
+        (watch.next().await.unwrap().object, watch.next().await.unwrap().object),
+        (second.clone(), only.clone())
+    );
     assert_eq!(store.list("pods", None).objects, [second, only.clone()]);
     drop((store, watch));
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use runtime::{CgroupUsage, OnSignal};
 use serde_json::{Value, json};
+use store::{Change, ObjectKey};
 
 use crate::config::AgentConfig;
 use crate::ending::Ending;
@@ -104,22 +105,50 @@ async fn an_eviction_goes_on_after_the_daemon_has_died_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_node_writes_only_a_heartbeat() {
+async fn a_quiet_node_gives_signs_of_life_and_writes_nothing() {
     let node = TestNode::start().await;
-    node.settle().await;
+    let lease = || {
+        let lease = node.store.get(&ObjectKey::namespaced("leases", "kube-node-lease", "edge"))?;
+        Some(lease.value["spec"].clone())
+    };
+    node.wait_until_clean(|| lease().is_some()).await;
+    assert_eq!(
+        (&lease().unwrap()["holderIdentity"], &lease().unwrap()["leaseDurationSeconds"]),
+        (&json!("edge"), &json!(40))
+    );
+    // The first look tells what the start has left out.
+    for _ in 0..2 {
+        node.advance(11).await;
+        node.settle().await;
+    }
+    let commits = node.store.commits();
+    let beat = |node: &Value| node.pointer("/status/conditions/3/lastHeartbeatTime").cloned();
+    let first = beat(&node.wait_for_node(|_| true).await);
+    for _ in 0..30 {
+        let renewed = lease().unwrap()["renewTime"].clone();
+        node.advance(11).await;
+        node.wait_until_clean(|| lease().is_some_and(|spec| spec["renewTime"] != renewed)).await;
+    }
+    assert!(lease().unwrap()["renewTime"].as_str().unwrap() > "2026-01-01T00:05:20");
+    node.wait_for_node(|node| beat(node) != first).await;
+    assert_eq!(node.store.commits(), commits);
+    // Who deletes it only makes it come again.
+    let key = ObjectKey::namespaced("leases", "kube-node-lease", "edge");
+    node.store.write(key, |_| Ok::<_, std::convert::Infallible>((Change::Delete, ()))).await.unwrap();
+    node.advance(11).await;
+    node.wait_until_clean(|| lease().is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_tells_of_its_beginning_and_its_turns() {
+    let node = TestNode::start().await;
+    assert_eq!(node.wait_for_event("Starting").await, "Starting monopod.");
+    let message = node.wait_for_event("NodeHasSufficientMemory").await;
+    assert_eq!(message, "Node edge status is now: NodeHasSufficientMemory");
+    node.edit_node(|node| node["spec"]["unschedulable"] = true.into()).await;
     node.advance(10).await;
-    node.settle().await;
-    let before = node.store.revision();
-    let written = |node: &TestNode| node.store.revision() - before;
-    for _ in 0..20 {
-        node.advance(10).await;
-        node.settle().await;
-    }
-    // At most one heartbeat falls into 200 seconds, and none of 20 looks has anything else to write.
-    assert!(written(&node) <= 1, "{}", written(&node));
-    for _ in 0..9 {
-        node.advance(100).await;
-        node.settle().await;
-    }
-    assert!((2..=5).contains(&written(&node)), "{}", written(&node));
+    node.wait_for_event("NodeNotSchedulable").await;
+    node.edit_node(|node| node["spec"]["unschedulable"] = false.into()).await;
+    node.advance(10).await;
+    node.wait_for_event("NodeSchedulable").await;
 }

@@ -1,6 +1,8 @@
-//! Gives back what nobody needs: images that no container uses, when their file system is full.
+//! Gives back what nobody needs: images that no container uses, when their file system is full, and Pods that have ended,
+//! when there are many.
 
 mod images;
+mod pods;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::agent::Shared;
 use crate::events::EventSubject;
 
 pub(crate) use images::ImageUse;
+pub(crate) use pods::collect_pods;
 
 /// How often images are looked at (kubelet, `ImageGCPeriod`).
 const PERIOD: Duration = Duration::from_mins(5);

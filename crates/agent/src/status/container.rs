@@ -185,9 +185,13 @@ fn removed_to_restart(stored: &core::ContainerStatus) -> core::ContainerStatus {
     if stored.state.as_ref().is_some_and(|state| state.waiting.is_some()) {
         return status;
     }
-    let (reason, message) = ("RestartingAllContainers", "The container is removed because RestartAllContainers in place");
+    let (reason, message) =
+        ("RestartingAllContainers", "The container is removed because RestartAllContainers in place");
     status.state = Some(core::ContainerState {
-        waiting: Some(core::ContainerStateWaiting { reason: Some(reason.to_owned()), message: Some(message.to_owned()) }),
+        waiting: Some(core::ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+        }),
         ..core::ContainerState::default()
     });
     status.last_state = Some(core::ContainerState {
