@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl test check unit e2e test-vm soak bench demo deny clean
+.PHONY: help build release setup images kubectl test check unit e2e test-vm critest soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ e2e: setup images kubectl ## a real daemon on a real kernel, each test in namesp
 
 test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut (VM_RUN: see tests/vm/run)
 	$(CARGO) xtask vm
+
+critest: setup images ## Kubernetes' own tests of container runtimes against `monopod cri` (needs Go, root)
+	@tests/critest/run
 
 soak: setup images ## two hundred cycles of create, exec, delete; nothing may be left
 	$(CARGO) xtask e2e -- --ignored soak
