@@ -1,5 +1,6 @@
 //! A container's log in CRI's format: `<RFC 3339 time> <stream> <F|P> <text>`, one file at a time, rotated by size.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
@@ -49,6 +50,8 @@ pub(crate) struct Log {
     lost: u64,
     /// What of it the daemon was told.
     told: u64,
+    /// It was rotated, and the daemon was not told yet.
+    rotated: bool,
 }
 
 /// The begun line of a stream.
@@ -76,6 +79,7 @@ impl Log {
             stderr,
             lost: 0,
             told: 0,
+            rotated: false,
         })
     }
 
@@ -129,6 +133,11 @@ impl Log {
         }
     }
 
+    /// Whether it was rotated since this was asked last.
+    pub(crate) fn take_rotated(&mut self) -> bool {
+        std::mem::take(&mut self.rotated)
+    }
+
     /// Rotates between lines; a stream that never ends its line may delay that up to twice the size.
     fn rotate_if_due(&mut self) {
         let mid_line = self.stdout.split || self.stderr.split;
@@ -140,6 +149,7 @@ impl Log {
             && let Ok((file, size)) = open_file(&self.directory, &self.name)
         {
             (self.file, self.size) = (file, size);
+            self.rotated = true;
             remove_old(&self.directory, &self.name, self.max_files as usize - 1);
         }
     }
@@ -163,16 +173,20 @@ fn rename_away(directory: &OwnedFd, name: &str) -> rustix::io::Result<()> {
     renameat_with(directory, name, directory, format!("{name}.{stamp}"), RenameFlags::NOREPLACE)
 }
 
+/// Keeps the newest rotations. The daemon packs them meanwhile: one may be there as `STAMP`, `STAMP.gz` and `STAMP.tmp`.
 fn remove_old(directory: &OwnedFd, name: &str, keep: usize) {
     let Ok(entries) = rustix::fs::Dir::read_from(directory) else { return };
     let start = format!("{name}.");
-    let mut rotated: Vec<Vec<u8>> = entries
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec()))
-        .filter(|entry| entry.starts_with(start.as_bytes()))
-        .collect();
-    rotated.sort();
+    let mut rotated: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    for entry in entries.filter_map(|entry| Some(entry.ok()?.file_name().to_bytes().to_vec())) {
+        let Some(stamp) = entry.strip_prefix(start.as_bytes()).and_then(|rest| rest.split(|&byte| byte == b'.').next())
+        else {
+            continue;
+        };
+        rotated.entry(stamp.to_vec()).or_default().push(entry);
+    }
     let surplus = rotated.len().saturating_sub(keep);
-    for old in rotated.iter().take(surplus) {
+    for old in rotated.into_values().take(surplus).flatten() {
         // Whatever cannot be removed now is tried again at the next rotation.
         tolerate(unlinkat(directory, old.as_slice(), rustix::fs::AtFlags::empty()));
     }
@@ -300,6 +314,27 @@ mod tests {
         }
         assert_eq!(*numbers.last().unwrap(), 99);
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no line is lost or doubled in what is kept");
+    }
+
+    #[test]
+    fn a_rotation_counts_once_however_many_files_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let stamps = ["20260101-000000-000000001", "20260101-000000-000000002", "20260101-000000-000000003"];
+        for (stamp, ends) in stamps.iter().zip([&[".gz"][..], &["", ".gz", ".tmp"], &[""]]) {
+            for end in ends {
+                fs::write(directory.path().join(format!("0.log.{stamp}{end}")), "").unwrap();
+            }
+        }
+        fs::write(directory.path().join("10.log.1"), "").unwrap();
+        let fd: OwnedFd = fs::File::open(directory.path()).unwrap().into();
+        let count = || fs::read_dir(directory.path()).unwrap().count();
+        remove_old(&fd, "0.log", 3);
+        assert_eq!(count(), 6);
+        remove_old(&fd, "0.log", 2);
+        assert!(!directory.path().join(format!("0.log.{}.gz", stamps[0])).exists());
+        assert_eq!(count(), 5);
+        remove_old(&fd, "0.log", 1);
+        assert_eq!(count(), 2);
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use minicbor::{Decode, Encode};
 
-/// Version that this build speaks. 2 knows [`PidPlan`].
-pub const VERSION: u32 = 2;
+/// Version that this build speaks; `versions` says what each has brought.
+pub const VERSION: u32 = 3;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -449,6 +449,13 @@ pub enum Event {
         /// errno(3) of the last attempt.
         #[n(2)]
         errno: i32,
+    },
+    /// A container's log was rotated: what it had is in a file of another name now, and will not change any more.
+    #[n(3)]
+    LogRotated {
+        /// The container.
+        #[n(0)]
+        id: String,
     },
 }
 

@@ -142,7 +142,7 @@ impl Server {
             }
             Source::Output(id, stream) => {
                 let lost = self.with_streams(&id, |streams, poll| streams.read_output(poll, stream)).flatten();
-                self.report_lost(&id, lost);
+                self.report_log(&id, lost);
             }
             Source::StdinTo(id) if gone => drop(self.with_streams(&id, Streams::close_stdin)),
             Source::StdinTo(id) => drop(self.with_streams(&id, Streams::write_stdin)),
@@ -494,7 +494,7 @@ impl Server {
             return self.broadcast(&Event::ExecExited { id: id.to_owned(), end });
         }
         let lost = self.with_streams(id, Streams::finish).flatten();
-        self.report_lost(id, lost);
+        self.report_log(id, lost);
         self.drop_idle_streams(id);
         let Some(process) = self.processes.get_mut(id) else { return };
         if let Kind::Container { devpts, terminal, .. } = &mut process.kind {
@@ -517,7 +517,10 @@ impl Server {
         }
     }
 
-    fn report_lost(&mut self, id: &str, lost: Option<Lost>) {
+    fn report_log(&mut self, id: &str, lost: Option<Lost>) {
+        if self.with_streams(id, |streams, _| streams.take_rotated()).unwrap_or(false) {
+            self.broadcast(&Event::LogRotated { id: id.to_owned() });
+        }
         if let Some(Lost { bytes, errno }) = lost {
             self.broadcast(&Event::LogLost { id: id.to_owned(), bytes, errno });
         }

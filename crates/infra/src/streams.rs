@@ -139,6 +139,11 @@ impl Streams {
         self.log.finish(Timestamp::now()).or(lost)
     }
 
+    /// Whether the log was rotated since this was asked last.
+    pub(crate) fn take_rotated(&mut self) -> bool {
+        self.log.take_rotated()
+    }
+
     fn has_output(&self, stream: Stream) -> bool {
         self.outputs.get(&stream).is_some_and(|watched| {
             let mut fds = [rustix::event::PollFd::new(watched, rustix::event::PollFlags::IN)];

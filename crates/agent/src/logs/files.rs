@@ -1,5 +1,9 @@
 //! The log files of one run of a container: `N.log` and what rotation made of it, opened without following links.
+//!
+//! What was rotated has the moment in its name, `N.log.20060102-150405-NANOSECONDS`; all but the newest of these are packed
+//! after a while, and have `.gz` after it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,6 +16,7 @@ use rustix::io::Errno;
 use spec::Timestamp;
 
 use super::format::{LogLine, StreamFilter};
+use super::packed::{PACKED, PackedLog};
 use crate::directories::{open_below, open_directory};
 
 const BLOCK: usize = 64 << 10;
@@ -30,10 +35,18 @@ pub struct RunLog {
 /// A log file that is being read.
 #[derive(Debug)]
 pub struct OpenLog {
-    file: File,
+    content: Content,
     /// Where to read on.
     pub offset: u64,
     inode: u64,
+    /// When something was written last; a packed one keeps the time of what it was made from.
+    modified: SystemTime,
+}
+
+#[derive(Debug)]
+enum Content {
+    Plain(File),
+    Packed(PackedLog),
 }
 
 impl RunLog {
@@ -52,30 +65,35 @@ impl RunLog {
         let directory = self.open_directory()?;
         // The present file first: what is rotated from now on is found by its inode.
         let present = self.open_present_in(&directory)?;
-        let mut rotated = Vec::new();
-        for entry in Dir::read_from(&directory)? {
-            let name = entry?.file_name().to_owned();
-            let prefix = format!("{}.log.", self.attempt);
-            // `20260102-030405`; what is compressed or unfinished has an extension more.
-            let is_rotated = name.to_str().is_ok_and(|name| {
-                name.strip_prefix(&prefix).is_some_and(|time| !time.is_empty() && !time.contains('.'))
-            });
-            if is_rotated {
-                rotated.push(name);
-            }
-        }
-        // Their times sort as text.
-        rotated.sort();
+        let since = since.map(SystemTime::from);
         let mut files = Vec::new();
-        for name in rotated {
-            let Some(file) = open(&directory, &name)? else { continue };
-            let ended_before = since.is_some_and(|since| modified_before(&file.file, since));
+        for stamp in self.rotations(&directory)? {
+            let Some(file) = open_rotated(&directory, &format!("{}.log.{stamp}", self.attempt))? else { continue };
+            let ended_before = since.is_some_and(|since| file.modified < since);
             if present.as_ref().is_none_or(|present| present.inode != file.inode) && !ended_before {
                 files.push(file);
             }
         }
         files.extend(present);
         Ok(files)
+    }
+
+    /// The moments of the run's rotations, oldest first.
+    fn rotations(&self, directory: &OwnedFd) -> io::Result<BTreeSet<String>> {
+        let prefix = format!("{}.log.", self.attempt);
+        let mut stamps = BTreeSet::new();
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let Some(stamp) = entry.file_name().to_str().ok().and_then(|name| name.strip_prefix(&prefix)) else {
+                continue;
+            };
+            // One that is being packed is still there under its own name; what has another ending is not ours.
+            let stamp = stamp.strip_suffix(PACKED).unwrap_or(stamp);
+            if !stamp.is_empty() && !stamp.contains('.') {
+                stamps.insert(stamp.to_owned());
+            }
+        }
+        Ok(stamps)
     }
 
     /// The file that is being written now.
@@ -85,6 +103,20 @@ impl RunLog {
 
     fn open_present_in(&self, directory: &OwnedFd) -> io::Result<Option<OpenLog>> {
         open(directory, format!("{}.log", self.attempt))
+    }
+}
+
+/// It may be packed between being listed and being opened.
+fn open_rotated(directory: &OwnedFd, name: &str) -> io::Result<Option<OpenLog>> {
+    let packed = |mut log: OpenLog| {
+        if let Content::Plain(file) = log.content {
+            log.content = Content::Packed(PackedLog::new(file, directory)?);
+        }
+        Ok(log)
+    };
+    match open(directory, name)? {
+        Some(plain) => Ok(Some(plain)),
+        None => open(directory, format!("{name}{PACKED}"))?.map(packed).transpose(),
     }
 }
 
@@ -100,20 +132,28 @@ fn open(directory: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<Option<
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the log is not a regular file"));
     }
-    Ok(Some(OpenLog { file, offset: 0, inode: metadata.ino() }))
-}
-
-fn modified_before(file: &File, time: Timestamp) -> bool {
-    let modified = file.metadata().and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|modified| modified < SystemTime::from(time))
+    let (inode, modified) = (metadata.ino(), metadata.modified()?);
+    Ok(Some(OpenLog { content: Content::Plain(file), offset: 0, inode, modified }))
 }
 
 impl OpenLog {
     /// Reads on; 0 at the present end.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
+        let offset = self.offset;
+        let count = self.file()?.read_at(buffer, offset)?;
         self.offset += u64::try_from(count).unwrap_or_default();
         Ok(count)
+    }
+
+    /// What was written, unpacked when it is needed first.
+    fn file(&mut self) -> io::Result<&File> {
+        if let Content::Packed(packed) = &self.content {
+            self.content = Content::Plain(packed.unpack()?);
+        }
+        match &self.content {
+            Content::Plain(file) => Ok(file),
+            Content::Packed(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Whether both are the same file.
@@ -121,9 +161,16 @@ impl OpenLog {
         self.inode == other.inode
     }
 
+    /// Whether all of the other was written after this, which is rotated. Packed meanwhile, it has another inode and
+    /// the same time.
+    pub fn is_before(&self, other: &Self) -> io::Result<bool> {
+        let Content::Plain(file) = &self.content else { return Ok(self.modified < other.modified) };
+        Ok(file.metadata()?.modified()? < other.modified)
+    }
+
     /// Moves to the start of the last `wanted` lines and returns how many there are.
     fn seek_to_last_lines(&mut self, wanted: u64, lines: &mut LineEnds) -> io::Result<u64> {
-        let end = self.file.metadata()?.len();
+        let end = self.file()?.metadata()?.len();
         let mut found = 0;
         let mut tail: Vec<u8> = Vec::new();
         let mut start = end;
@@ -132,7 +179,7 @@ impl OpenLog {
             let length = usize::try_from(start).unwrap_or(BLOCK).min(BLOCK);
             let mut block = vec![0; length];
             let from = start - u64::try_from(length).unwrap_or_default();
-            self.file.read_exact_at(&mut block, from)?;
+            self.file()?.read_exact_at(&mut block, from)?;
             block.append(&mut tail);
             let mut line_end = block.len();
             while let Some(newline) = block.get(..line_end).and_then(|head| head.iter().rposition(|&b| b == b'\n')) {
@@ -260,6 +307,38 @@ mod tests {
             let expected = all[300_usize.saturating_sub(wanted)..].concat();
             assert!(texts(kept).concat() == expected, "the last {wanted} lines");
         }
+    }
+
+    #[test]
+    fn packed_files_are_read_as_the_others() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        let directory = log.directory_path();
+        let line = |n: usize| format!("2026-01-01T00:00:00Z stdout F {n} {}\n", "x".repeat(n % 70 * 40));
+        let text = |from, to| (from..to).map(line).collect::<String>();
+        let pack = |name: &str, text: &str| {
+            let file = fs::File::create(directory.join(name)).unwrap();
+            let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        };
+        pack("0.log.20260101-000000-000000001.gz", &text(0, 100));
+        pack("0.log.20260101-000000-000000002.gz", &text(100, 200));
+        // Caught while it was packed: the two are one.
+        fs::write(directory.join("0.log.20260101-000000-000000002"), text(100, 200)).unwrap();
+        fs::write(directory.join("0.log.20260101-000000-000000003"), text(200, 300)).unwrap();
+        fs::write(directory.join("0.log.20260101-000000-000000002.tmp"), "half").unwrap();
+        fs::write(directory.join("0.log"), text(300, 400)).unwrap();
+        for wanted in [1, 100, 150, 250, 350, 400, 500] {
+            let files = log.open_all(None).unwrap();
+            assert_eq!(files.len(), 4);
+            let kept = keep_last_lines(files, wanted, StreamFilter::All).unwrap();
+            let first = 400_usize.saturating_sub(usize::try_from(wanted).unwrap());
+            assert!(texts(kept).concat() == text(first, 400), "the last {wanted} lines");
+        }
+        fs::write(directory.join("0.log.20260101-000000-000000001.gz"), "not packed").unwrap();
+        let mut damaged = log.open_all(None).unwrap();
+        assert!(damaged[0].read(&mut [0; 10]).is_err());
     }
 
     #[test]

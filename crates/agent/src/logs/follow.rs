@@ -144,12 +144,22 @@ impl LogReader {
         }
     }
 
-    /// The log was rotated, perhaps more than once since we looked: all files after ours, which are newer than it also
-    /// when it was removed meanwhile.
+    /// The log was rotated, perhaps more than once since we looked: all files after ours, which may have been packed or
+    /// removed meanwhile.
     fn push_newer(&mut self, present: OpenLog) -> io::Result<()> {
-        let all = self.log.open_all(None)?;
-        let ours = self.files.front().and_then(|front| all.iter().position(|file| file.is(front)));
-        self.files.extend(all.into_iter().skip(ours.map_or(0, |ours| ours + 1)));
+        let mut all = self.log.open_all(None)?;
+        let Some(front) = self.files.front() else { return Ok(()) };
+        if let Some(ours) = all.iter().position(|file| file.is(front)) {
+            self.files.extend(all.split_off(ours + 1));
+        } else {
+            let mut newer = Vec::new();
+            for file in all {
+                if front.is_before(&file)? {
+                    newer.push(file);
+                }
+            }
+            self.files.extend(newer);
+        }
         if self.files.len() == 1 {
             self.files.push_back(present);
         }

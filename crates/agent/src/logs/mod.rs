@@ -3,6 +3,7 @@
 pub(crate) mod files;
 mod follow;
 mod format;
+mod packed;
 mod selection;
 
 use std::io;

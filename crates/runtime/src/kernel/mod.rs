@@ -13,6 +13,7 @@ mod devices;
 mod exits;
 mod limits;
 mod records;
+mod old_logs;
 mod recovery;
 mod rootfs;
 mod sandbox;

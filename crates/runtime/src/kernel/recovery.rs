@@ -130,6 +130,8 @@ impl Kernel {
                 .iter()
                 .filter(|(_, sandbox)| !sandbox.record.stopped)
                 .map(|(id, _)| id.clone())
+                // Nobody heard of rotations meanwhile.
+                self.pack_logs_later(&container);
                 .collect();
             let known: HashSet<String> = inner.sandboxes.keys().map(|id| id.as_str().to_owned()).collect();
             let pods: HashSet<String> = inner

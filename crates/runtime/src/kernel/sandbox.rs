@@ -203,6 +203,7 @@ impl Kernel {
                         // A full disk loses line after line; each is told of once it has doubled the loss.
                         if bytes < before.saturating_mul(2) {
                             continue;
+                    Event::LogRotated { id: container } => self.pack_logs_later(&ContainerId::new(container)),
                         }
                         *before = bytes;
                         tracing::warn!(sandbox = %id, %container, bytes, %error, "log lines are lost");

@@ -1,6 +1,6 @@
 //! What the runtime knows in memory: sandboxes and containers, behind one short lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ pub(super) struct Inner {
     pub(super) containers: HashMap<ContainerId, Container>,
     /// Processes started by exec, by their id.
     pub(super) execs: HashMap<String, (SandboxId, oneshot::Sender<End>)>,
+    /// Containers whose rotated logs are about to be packed.
+    pub(super) packing: HashSet<ContainerId>,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Logs: the files that infra writes, and what readers get.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use e2e::TestNode;
 use e2e::node::container;
@@ -111,4 +111,18 @@ fn logs_are_rotated_and_followed_across(node: &mut TestNode) {
     assert!(sizes.len() <= 5, "{sizes:?}");
     // infra writes a batch at once: the prefixes of 512 KiB of such short lines come on top.
     assert!(sizes.iter().all(|(_, size)| *size <= 15 << 20), "{sizes:?}");
+    // All rotations but the newest are packed after a while, as the kubelet does it, and are read as before.
+    let (all, tail) = (node.logs("floods", "main"), node.monopod(&["logs", "floods", "--tail=400000"]).ok());
+    assert!(all.lines().count() > 400_000 && all.ends_with(&tail), "{} lines", all.lines().count());
+    e2e::eventually(e2e::limit(40), "older rotations are packed", || {
+        let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut rotated: Vec<String> = names.filter(|name| name.starts_with("0.log.")).collect();
+        rotated.sort();
+        let newest = rotated.pop();
+        let is_packed = |name: &String| Path::new(name).extension().is_some_and(|ending| ending == "gz");
+        let packed = !rotated.is_empty() && rotated.iter().all(is_packed);
+        if packed && newest.is_some_and(|name| !is_packed(&name)) { Ok(()) } else { Err(rotated.join(", ")) }
+    });
+    assert!(node.logs("floods", "main") == all, "the log is not what it was");
+    assert!(node.monopod(&["logs", "floods", "--tail=400000"]).ok() == tail, "nor are its last lines");
 }
