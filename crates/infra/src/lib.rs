@@ -22,6 +22,7 @@ mod streams;
 pub mod sub_path;
 mod sysctls;
 mod user_namespace;
+pub mod versions;
 pub mod wire;
 
 use std::io;

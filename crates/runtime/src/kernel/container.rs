@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::Image;
 use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request};
+use infra::versions::{self, Need};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
@@ -33,8 +34,6 @@ const LOG_MAX_SIZE: u64 = 10 * 1024 * 1024;
 const LOG_MAX_FILES: u32 = 5;
 /// A killed container whose processes do not end is stuck in the kernel (a dead mount); the caller tries again.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// Version of the protocol with infra that knows [`PidPlan`].
-const PID_PLAN_SINCE: u32 = 2;
 const SIGKILL: i32 = 9;
 
 impl Kernel {
@@ -68,17 +67,6 @@ impl Kernel {
             PodSandboxState::Ready => Ok(()),
             PodSandboxState::NotReady => Err(RuntimeError::SandboxNotReady { pod: found.record.config.pod.clone() }),
         }
-    }
-
-    /// An infra process of an earlier build would skip what it does not know.
-    fn require_understood(&self, record: &ContainerRecord) -> Result<(), RuntimeError> {
-        let version = self.state.lock().sandboxes.get(&record.sandbox).map_or(0, |sandbox| sandbox.infra_version);
-        if record.config.pid == PidMode::Container || version >= PID_PLAN_SINCE {
-            return Ok(());
-        }
-        let message = "the pod was started by an earlier version of the engine, whose infra process cannot share \
-                       processes between containers; create the pod anew";
-        Err(RuntimeError::ContainerConfig { message: message.to_owned() })
     }
 
     async fn prepare_container(
@@ -140,13 +128,16 @@ impl Kernel {
             return Ok(());
         }
         self.require_ready(&record.sandbox)?;
-        self.require_understood(&record)?;
         match self.send_start(id, &record).await {
             Ok(started_at) => {
                 self.mark_running(id, timestamp(started_at));
                 Ok(())
             }
-            Err(error @ (RuntimeError::NoSuchSandbox(_) | RuntimeError::SandboxNotReady { .. })) => Err(error),
+            Err(
+                error @ (RuntimeError::NoSuchSandbox(_)
+                | RuntimeError::SandboxNotReady { .. }
+                | RuntimeError::ContainerConfig { .. }),
+            ) => Err(error),
             Err(error) => {
                 self.start_failed(id, record, &error).await;
                 Err(error)
@@ -206,6 +197,9 @@ impl Kernel {
         let mounts = self.open_mounts(config, ids).await?;
         let process = self.process_plan(record, config.command.clone(), config.tty)?;
         let plan = container_plan(id, record, process, &mounts, &placement);
+        if let Some(need) = versions::container_lacks(&plan, self.state.infra_version(&record.sandbox)) {
+            return Err(RuntimeError::ContainerConfig { message: too_old(need) });
+        }
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
@@ -361,6 +355,14 @@ impl Kernel {
         }
         Ok(())
     }
+}
+
+/// Why an infra process of an earlier build is not asked for something that it would skip.
+pub(super) fn too_old(need: Need) -> String {
+    format!(
+        "the pod was started by an earlier version of the engine, whose infra process knows no {}; create the pod anew",
+        need.what
+    )
 }
 
 /// What is refused before anything is made.

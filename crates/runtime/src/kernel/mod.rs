@@ -36,7 +36,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use image::ImageStore;
 use network::Network;
-use spec::{ContainerId, PodUid, SandboxId, VolumeName};
+use spec::{ContainerId, PodRef, PodUid, SandboxId, VolumeName};
 use store::Store;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -98,6 +98,20 @@ pub enum OpenRuntimeError {
 }
 
 /// The runtime on this machine's kernel; cheap to clone.
+    /// A Pod runs that a later version of the engine has started.
+    #[error(
+        "pod {pod} was started by a newer monopod: its infra process speaks {} of the protocol, this one up to version \
+         {known}; nothing was changed. Start the newer monopod again, and let it delete its pods before you go back",
+        .speaks.map_or("a later version".to_owned(), |version| format!("version {version}"))
+    )]
+    NewerInfra {
+        /// The Pod.
+        pod: PodRef,
+        /// Its infra's version, if that much was understood.
+        speaks: Option<u32>,
+        /// Ours.
+        known: u32,
+    },
 #[derive(Clone)]
 pub struct KernelRuntime(Arc<Kernel>);
 

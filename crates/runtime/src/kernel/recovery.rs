@@ -10,7 +10,7 @@ use infra::protocol::{ContainerReport, Event, Reply, Request, VERSION};
 use spec::{ContainerId, SandboxId};
 use tokio::sync::mpsc;
 
-use super::connection::Connection;
+use super::connection::{Connection, RequestError};
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SANDBOXES, SandboxRecord};
 use super::sandbox::{remove_directory, remove_file};
@@ -37,6 +37,11 @@ impl Kernel {
         let sandboxes: Vec<(String, SandboxRecord)> = self.store.records(SANDBOXES).map_err(OpenRuntimeError::Store)?;
         let containers: Vec<(String, ContainerRecord)> =
             self.store.records(CONTAINERS).map_err(OpenRuntimeError::Store)?;
+        // Before anything is changed: whoever cannot take over all leaves all as it is.
+        let mut alive = Vec::with_capacity(sandboxes.len());
+        for (id, record) in &sandboxes {
+            alive.push(self.reach(&SandboxId::new(id.as_str()), record).await?);
+        }
         for (id, record) in &sandboxes {
             // Recorded ones have their ids; only one of an unborn kind could lack them, and is never ready.
             if let Err(error) = self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone()) {
@@ -58,15 +63,14 @@ impl Kernel {
             };
             self.state.lock().containers.insert(ContainerId::new(id), Container::new(record, state, None));
         }
-        for (id, record) in sandboxes {
-            self.recover_sandbox(&SandboxId::new(id), record).await;
+        for ((id, record), alive) in sandboxes.into_iter().zip(alive) {
+            self.recover_sandbox(&SandboxId::new(id), record, alive).await;
         }
         self.remove_unknown().await
     }
 
-    async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord) {
-        // Also one that was being stopped: the daemon may have died before it had told infra to end.
-        match self.reach(id).await {
+    async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, alive: Option<Alive>) {
+        match alive {
             Some(alive) if alive.ready && !record.stopped => self.take_over(id, &record, alive).await,
             other => {
                 if let Some(half_made) = other {
@@ -84,15 +88,26 @@ impl Kernel {
         }
     }
 
-    async fn reach(&self, id: &SandboxId) -> Option<Alive> {
-        let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
-        let (reply, descriptors) = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await.ok()?;
-        let Reply::State { version, booted, containers, ready } = reply else { return None };
+    /// Finds out what an infra process holds, if it lives; an error if it is of a later version than we are. Also that
+    /// of a sandbox that was being stopped: the daemon may have died before it had told infra to end.
+    async fn reach(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Option<Alive>, OpenRuntimeError> {
+        let Ok((connection, events)) = Connection::open(&self.config.socket(id)) else { return Ok(None) };
+        let newer = |speaks| OpenRuntimeError::NewerInfra { pod: record.config.pod.clone(), speaks, known: VERSION };
+        let (reply, descriptors) = match connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await {
+            // Every version answers with its state, and one that we cannot read is of a later one.
+            Err(RequestError::Unknown) => return Err(newer(None)),
+            Err(RequestError::Gone(_) | RequestError::TimedOut(_) | RequestError::Failed(..)) => return Ok(None),
+            Ok(answer) => answer,
+        };
+        let Reply::State { version, booted, containers, ready } = reply else { return Ok(None) };
+        if version > VERSION {
+            return Err(newer(Some(version)));
+        }
         let mut descriptors = descriptors.into_iter();
-        let infra = descriptors.next()?;
+        let Some(infra) = descriptors.next() else { return Ok(None) };
         // After its network namespace and route socket.
         let user_namespace = descriptors.nth(2);
-        Some(Alive { connection, events, infra, user_namespace, ready: booted && ready, version, containers })
+        Ok(Some(Alive { connection, events, infra, user_namespace, ready: booted && ready, version, containers }))
     }
 
     async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {
@@ -115,6 +130,8 @@ impl Kernel {
             } else {
                 let started_at = timestamp(report.started_at);
                 self.state.set_container_state(&container, ContainerState::Running { started_at });
+                // Nobody heard of rotations meanwhile.
+                self.pack_logs_later(&container);
             }
         }
         let (follower, id, events) = (Arc::clone(self), id.clone(), alive.events);
@@ -130,8 +147,6 @@ impl Kernel {
                 .iter()
                 .filter(|(_, sandbox)| !sandbox.record.stopped)
                 .map(|(id, _)| id.clone())
-                // Nobody heard of rotations meanwhile.
-                self.pack_logs_later(&container);
                 .collect();
             let known: HashSet<String> = inner.sandboxes.keys().map(|id| id.as_str().to_owned()).collect();
             let pods: HashSet<String> = inner

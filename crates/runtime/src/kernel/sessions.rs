@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use infra::protocol::{End, ExecPlan, Reply, Request};
+use infra::versions;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -20,6 +21,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::connection::{Connection, RequestError};
+use super::container::too_old;
 use super::state::RunningContainer;
 use super::user_ids::IdBlock;
 use super::{Kernel, PROMPT, borrow_all, watch_descriptor};
@@ -122,6 +124,9 @@ impl Kernel {
             stderr: request.stderr,
             oom_score_adj: record.config.resources.oom_score_adj,
         };
+        if let Some(need) = versions::exec_lacks(&plan, self.state.infra_version(&record.sandbox)) {
+            return Err(error("start the process", io::Error::other(too_old(need))));
+        }
         let mut descriptors: Vec<BorrowedFd<'_>> = placement.v2.iter().map(AsFd::as_fd).collect();
         descriptors.extend(borrow_all(&placement.v1_tasks));
         descriptors.extend(pipes.far_ends());

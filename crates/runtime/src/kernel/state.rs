@@ -121,6 +121,11 @@ impl State {
 
     /// The ids of a living sandbox with a user namespace of its own.
     pub(super) fn pod_ids(&self, id: &SandboxId) -> Result<Option<PodIds>, RuntimeError> {
+    /// Which version of the protocol its infra process speaks; none when there is no such sandbox.
+    pub(super) fn infra_version(&self, id: &SandboxId) -> u32 {
+        self.lock().sandboxes.get(id).map_or(0, |sandbox| sandbox.infra_version)
+    }
+
         let inner = self.lock();
         let sandbox = inner.sandboxes.get(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
         match (sandbox.record.ids, &sandbox.user_namespace) {

@@ -11,6 +11,9 @@
     reason = "tests"
 )]
 
+mod protocol_v1;
+mod relay;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,15 +21,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use image::{Image, ImageStore, ImportConfig};
+use infra::protocol::{Reply, Request, VERSION};
 use libtest_mimic::{Arguments, Failed, Trial};
 use network::{Network, NetworkConfig};
 use runtime::{
     ContainerConfig, ContainerState, ExecRequest, ExitReason, KernelRuntime, KernelRuntimeConfig, LinuxResources,
-    Mount, MountSource, NetworkMode, PodSandboxConfig, PodSandboxState, PodTmpfs, Propagation, QosClass, Runtime,
+    Mount, MountSource, NetworkMode, OpenRuntimeError, PidMode, PodSandboxConfig, PodSandboxState, PodTmpfs, Propagation, QosClass, Runtime,
     RuntimeError, SecurityConfig, SessionEnd, TerminalSize,
 };
 use spec::{ContainerId, ContainerName, PodRef, PodUid, SandboxId, VolumeName};
 use store::Store;
+
+use relay::{Peer, Relay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// In which process of the test we are.
@@ -78,6 +84,8 @@ const TESTS: &[(&str, fn())] = &[
     ("stop_signals_then_kills", || block_on(stops())),
     ("attach_reaches_stdin_and_output", || block_on(attaches())),
     ("a_new_runtime_takes_over", takes_over),
+    ("an_infra_of_the_first_version_is_taken_over", an_older_infra),
+    ("an_infra_of_a_later_version_is_left_alone", a_newer_infra),
     ("a_dead_infra_takes_its_containers_along", || block_on(loses_infra())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
 ];
@@ -211,6 +219,11 @@ fn chain(error: RuntimeError) -> String {
 }
 
 async fn open(directory: &Path) -> (KernelRuntime, ImageStore) {
+    let (runtime, images) = try_open(directory).await;
+    (runtime.unwrap(), images)
+}
+
+async fn try_open(directory: &Path) -> (Result<KernelRuntime, OpenRuntimeError>, ImageStore) {
     let data = directory.join("data");
     std::fs::create_dir_all(&data).unwrap();
     let store = Store::open(&data.join("store")).unwrap();
@@ -219,7 +232,7 @@ async fn open(directory: &Path) -> (KernelRuntime, ImageStore) {
     let network = Network::open(config, store.clone()).await.unwrap();
     let config =
         KernelRuntimeConfig { data_dir: data, run_dir: directory.join("run"), cgroup_parent: Node::parent(directory) };
-    let runtime = KernelRuntime::open(config, store, images.clone(), network).await.unwrap();
+    let runtime = KernelRuntime::open(config, store, images.clone(), network).await;
     (runtime, images)
 }
 
@@ -468,6 +481,83 @@ async fn second_daemon(left: Left) {
     assert_eq!(node.log("created"), ["stdout F started late"]);
     assert_eq!(node.run(&left.stays, "echo still here").await.1, "still here\n");
     node.finish(&left.sandbox).await;
+}
+
+/// Where infra listens, and where its socket goes when a relay is before it.
+fn sockets(left: &Left) -> (PathBuf, PathBuf) {
+    let directory = left.directory.path();
+    (directory.join(format!("run/sandboxes/{}.sock", left.sandbox)), directory.join("real.sock"))
+}
+
+fn an_older_infra() {
+    let event_loop = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let left = event_loop().block_on(first_daemon());
+    let (socket, real) = sockets(&left);
+    drop(Relay::before(&socket, &real, Peer::First));
+    event_loop().block_on(after_an_older_one(left));
+}
+
+/// All that the first version could do is done; the rest is refused by name, and nothing is done in silence.
+async fn after_an_older_one(left: Left) {
+    let (runtime, _images) = open(left.directory.path()).await;
+    let node = Node { directory: left.directory, runtime, image: left.image };
+    assert_eq!(node.runtime.list_pod_sandboxes().await.remove(0).state, PodSandboxState::Ready);
+    assert_eq!(node.run(&left.stays, "echo still here").await.1, "still here\n");
+    node.runtime.start_container(&left.created).await.map_err(chain).unwrap();
+    assert_eq!(node.exit(&left.created).await.exit_code, 0);
+    let mut attached = node.runtime.attach(&left.stays, false, true, false).await.map_err(chain).unwrap();
+    let mut tick = [0; 5];
+    attached.stdout.as_mut().unwrap().read_exact(&mut tick).await.unwrap();
+    assert_eq!(&tick, b"tick\n");
+    let refused = |error: RuntimeError, what: &str| {
+        let text = chain(error);
+        assert!(text.contains("earlier version of the engine") && text.contains(what), "{text}");
+    };
+    let mut shares = node.container("shares", "true");
+    shares.pid = PidMode::Pod;
+    let mut part = node.container("part", "true");
+    part.mounts = vec![Mount {
+        source: MountSource::PodTmpfs(VolumeName::new("mem")),
+        target: "/part".into(),
+        read_only: false,
+        recursive_read_only: false,
+        propagation: Propagation::Private,
+        volume: VolumeName::new("mem"),
+        sub_path: Some("part".into()),
+    }];
+    for (config, what) in [(shares, "processes shared"), (part, "subPath in memory volumes")] {
+        let id = node.runtime.create_container(&left.sandbox, config).await.map_err(chain).unwrap();
+        refused(node.runtime.start_container(&id).await.unwrap_err(), what);
+        node.runtime.remove_container(&id).await.map_err(chain).unwrap();
+    }
+    let text = chain(node.runtime.connect(&left.sandbox, 80).await.unwrap_err());
+    assert!(text.contains("started by an older monopod that cannot do this"), "{text}");
+    let stopped = node.runtime.stop_container(&left.stays, None, Duration::from_millis(100)).await;
+    stopped.map_err(chain).unwrap();
+    node.finish(&left.sandbox).await;
+}
+
+fn a_newer_infra() {
+    let event_loop = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let left = event_loop().block_on(first_daemon());
+    let (socket, real) = sockets(&left);
+    for (peer, speaks) in [(Peer::Next, format!("version {}", VERSION + 1)), (Peer::Far, "a later version".into())] {
+        let relay = Relay::before(&socket, &real, peer);
+        let refused = event_loop().block_on(async { try_open(left.directory.path()).await.0.map(drop) });
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("pod default/web was started by a newer monopod") && text.contains(&speaks), "{text}");
+        relay.take_away();
+    }
+    // Who is asked something unknown says so, and goes on.
+    let infra = relay::dial(&socket);
+    infra::wire::send(&infra, &infra::wire::encode(7, &9999_u32), &[]).unwrap();
+    infra::wire::send(&infra, &infra::wire::encode(8, &Request::Hello { version: VERSION + 1 }), &[]).unwrap();
+    let replies = [(), ()].map(|()| infra::wire::receive(&infra).unwrap().unwrap());
+    assert!(matches!(replies[0].body(), Some(Reply::Unknown)) && replies[0].id == 7);
+    assert!(matches!(replies[1].body(), Some(Reply::State { ready: true, .. })) && replies[1].id == 8);
+    // Nothing was changed: the daemon that can finds all.
+    std::fs::write(left.gate.join("go"), "").unwrap();
+    event_loop().block_on(second_daemon(left));
 }
 
 fn pids_of_infra(directory: &tempfile::TempDir) -> Vec<String> {
