@@ -67,18 +67,31 @@ pub(super) struct Placement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CgroupPath(PathBuf);
 
+/// What a cgroup is of: the kubelet sets those of Pods, the runtime those of containers, and they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// The Pod; processes are in its containers alone.
+    Pod,
+    /// A container. The kernel's OOM killer ends all of it at once, and none of it is swapped out (the kubelet's
+    /// `singleProcessOOMKill: false` and `swapBehavior: NoSwap`, both the default).
+    Container,
+}
+
+fn class_directory(class: QosClass) -> &'static str {
+    match class {
+        QosClass::Guaranteed => "",
+        QosClass::Burstable => "burstable",
+        QosClass::BestEffort => "besteffort",
+    }
+}
+
 impl CgroupPath {
     pub(super) fn infra() -> Self {
         Self(PathBuf::from("infra"))
     }
 
     pub(super) fn pod(qos: QosClass, uid: &PodUid) -> Self {
-        let parent = match qos {
-            QosClass::Guaranteed => "",
-            QosClass::Burstable => "burstable",
-            QosClass::BestEffort => "besteffort",
-        };
-        Self(Path::new(parent).join(format!("pod{uid}")))
+        Self(Path::new(class_directory(qos)).join(format!("pod{uid}")))
     }
 
     pub(super) fn container(&self, id: &ContainerId) -> Self {
@@ -157,22 +170,36 @@ impl Cgroups {
         Ok(placement)
     }
 
-    /// Sets limits. `whole_unit` says that the kernel's OOM killer ends all of it at once: containers, never Pods.
-    pub(super) fn limit(
-        &self,
-        path: &CgroupPath,
-        resources: &LinuxResources,
-        whole_unit: bool,
-    ) -> Result<(), CgroupError> {
+    /// Sets limits.
+    pub(super) fn limit(&self, path: &CgroupPath, resources: &LinuxResources, unit: Unit) -> Result<(), CgroupError> {
         if self.pure_v2
             && let Some(root) = &self.v2
         {
-            return limit_v2(&root.join(&path.0), resources, whole_unit);
+            return limit_v2(&root.join(&path.0), resources, unit);
         }
         for hierarchy in &self.v1 {
             limit_v1(&hierarchy.root.join(&path.0), &hierarchy.controllers, resources)?;
         }
         Ok(())
+    }
+
+    /// Gives a class of Pods the processor time that its Pods ask for, or the least there is.
+    pub(super) fn weigh(&self, class: QosClass, cpu_request_millis: Option<u64>) -> Result<(), CgroupError> {
+        let name = class_directory(class);
+        if name.is_empty() {
+            // Guaranteed Pods stand beside the classes, each with its own.
+            return Ok(());
+        }
+        let shares = shares(cpu_request_millis);
+        if self.pure_v2
+            && let Some(root) = &self.v2
+        {
+            return write_if_present(&root.join(name).join("cpu.weight"), &pod_weight(shares).to_string());
+        }
+        match self.hierarchy("cpu") {
+            Some(root) => write_if_present(&root.join(name).join("cpu.shares"), &shares.to_string()),
+            None => Ok(()),
+        }
     }
 
     /// Lets what runs in a cgroup open only the default devices.
@@ -370,20 +397,28 @@ fn weight(shares: u64) -> u64 {
     weight.clamp(1, 10_000)
 }
 
+/// The same for Pods and their classes, by the line that the kubelet draws (`getCPUWeight` in pkg/kubelet/cm).
+fn pod_weight(shares: u64) -> u64 {
+    if shares >= 262_144 { 10_000 } else { 1 + shares.saturating_sub(2) * 9999 / 262_142 }
+}
+
 fn quota(millis: u64) -> u64 {
     (millis * PERIOD_US / 1000).max(LEAST_QUOTA_US)
 }
 
-fn limit_v2(directory: &Path, resources: &LinuxResources, whole_unit: bool) -> Result<(), CgroupError> {
-    write_if_present(&directory.join("cpu.weight"), &weight(shares(resources.cpu_request_millis)).to_string())?;
+fn limit_v2(directory: &Path, resources: &LinuxResources, unit: Unit) -> Result<(), CgroupError> {
+    let shares = shares(resources.cpu_request_millis);
+    let weight = match unit {
+        Unit::Pod => pod_weight(shares),
+        Unit::Container => weight(shares),
+    };
+    write_if_present(&directory.join("cpu.weight"), &weight.to_string())?;
     let max = resources.cpu_limit_millis.map_or("max".to_owned(), |millis| quota(millis).to_string());
     write_if_present(&directory.join("cpu.max"), &format!("{max} {PERIOD_US}"))?;
     let number = |limit: Option<u64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
     write_if_present(&directory.join("memory.max"), &number(resources.memory_limit_bytes))?;
-    if resources.memory_limit_bytes.is_some() {
+    if unit == Unit::Container {
         write_if_present(&directory.join("memory.swap.max"), "0")?;
-    }
-    if whole_unit {
         write_if_present(&directory.join("memory.oom.group"), "1")?;
     }
     write_if_present(&directory.join("pids.max"), &number(resources.pids_limit))
@@ -508,6 +543,9 @@ mod tests {
     fn weights_follow_the_curve_of_the_runtimes() {
         for (shares, expected) in [(2, 1), (1024, 100), (262_144, 10_000), (102, 17)] {
             assert_eq!(weight(shares), expected, "{shares} shares");
+        }
+        for (shares, expected) in [(2, 1), (102, 4), (1024, 39), (262_143, 9999), (262_144, 10_000)] {
+            assert_eq!(pod_weight(shares), expected, "{shares} shares of a Pod");
         }
         assert_eq!((shares(None), shares(Some(1)), shares(Some(100)), shares(Some(2000))), (2, 2, 102, 2048));
         assert_eq!((quota(500), quota(1)), (50_000, 1000));

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
 
-use super::cgroups::Placement;
+use super::cgroups::{Placement, Unit};
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
@@ -183,7 +183,7 @@ impl Kernel {
         let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
         self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
         self.cgroups
-            .limit(&cgroup, &config.resources, true)
+            .limit(&cgroup, &config.resources, Unit::Container)
             .map_err(|e| create_error(config, "limit its control group", e))?;
         if !config.security.privileged {
             self.cgroups
@@ -346,7 +346,7 @@ impl Kernel {
         let mut record = self.state.running(id)?.record;
         let cgroup = self.container_cgroup(id, &record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
         self.cgroups
-            .limit(&cgroup, resources, true)
+            .limit(&cgroup, resources, Unit::Container)
             .map_err(|e| create_error(&record.config, "limit its control group", e))?;
         record.config.resources = resources.clone();
         self.store.put_record(CONTAINERS, id.as_str(), &record).await?;

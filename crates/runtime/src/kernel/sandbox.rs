@@ -18,7 +18,7 @@ use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
-use super::cgroups::CgroupPath;
+use super::cgroups::{CgroupPath, Unit};
 use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
@@ -129,11 +129,12 @@ impl Kernel {
         let pod = CgroupPath::pod(config.qos, &config.uid);
         self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
         self.cgroups
-            .limit(&pod, &config.resources, false)
+            .limit(&pod, &config.resources, Unit::Pod)
             .map_err(|e| run_error(config, "limit its control group", e))?;
         let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
             Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
+        self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
         // Known from now on: should a later step fail, it is told to end.
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
             sandbox.connection = Some(Arc::clone(&connection));
@@ -305,6 +306,7 @@ impl Kernel {
         }
         self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;
         remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
+        self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
     }
 
     fn has_other_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> bool {

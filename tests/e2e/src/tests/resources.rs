@@ -1,6 +1,7 @@
 //! Limits, as the kernel holds them: cgroup v2 where the machine has it, else v1.
 
 use std::fs;
+use std::path::Path;
 
 use e2e::TestNode;
 use e2e::cgroups::of_process;
@@ -33,6 +34,30 @@ fn limits_are_in_the_cgroup(node: &mut TestNode) {
     assert_eq!(infra.len(), 1, "{infra:?}");
     let (pod, outside) = (of_process(pid, "memory"), of_process(infra[0].pid, "memory"));
     assert!(!outside.starts_with(pod.parent().unwrap()), "{} is below the Pod's", outside.display());
+    check_classes(node, of_process(pid, "cpu").as_path());
+}
+
+/// What the kubelet and runc write: for containers one curve, for Pods and their classes another, and the class of those
+/// that ask for nothing the least.
+fn check_classes(node: &TestNode, container: &Path) {
+    let (pod, class) = (container.parent().unwrap(), container.parent().unwrap().parent().unwrap());
+    assert!(class.ends_with("burstable"), "{}", class.display());
+    node.run_ready("idle");
+    let read = |path: &Path, file: &str| {
+        let text = fs::read_to_string(path.join(file)).unwrap_or_else(|e| panic!("{}/{file}: {e}", path.display()));
+        text.trim().to_owned()
+    };
+    let least = class.parent().unwrap().join("besteffort");
+    if !container.join("cpu.weight").exists() {
+        let shares = [container, pod, class, &least].map(|path| read(path, "cpu.shares"));
+        assert_eq!(shares, ["256", "256", "256", "2"]);
+        return;
+    }
+    let weights = [container, pod, class, &least].map(|path| read(path, "cpu.weight"));
+    assert_eq!(weights, ["35", "10", "10", "1"]);
+    let memory = ["memory.oom.group", "memory.swap.max"].map(|file| (read(container, file), read(pod, file)));
+    assert_eq!(memory, [("1", "0"), ("0", "max")].map(|(container, pod)| (container.to_owned(), pod.to_owned())));
+    assert_eq!(read(pod, "memory.max"), (64 << 20).to_string());
 }
 
 fn an_oom_kill_is_told_as_one(node: &mut TestNode) {
