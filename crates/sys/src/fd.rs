@@ -1,7 +1,7 @@
 //! Descriptors that a process finds open when it starts.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
@@ -24,6 +24,25 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the number is open, and TAKEN makes sure that it is handed out once; the caller names a descriptor that
     // no other part of the process opened itself.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Locks one byte of a file for its open file description (fcntl(2), `F_OFD_SETLK`): the lock goes with the last descriptor
+/// of it, in whatever process that is. `false` when another description has it.
+pub fn try_lock_byte(file: impl AsFd, offset: u32) -> io::Result<bool> {
+    let short = |number: libc::c_int| libc::c_short::try_from(number).map_err(io::Error::other);
+    let lock = libc::flock {
+        l_type: short(libc::F_WRLCK)?,
+        l_whence: short(libc::SEEK_SET)?,
+        l_start: libc::off_t::from(offset),
+        l_len: 1,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel only reads the structure, which outlives the call.
+    if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) { Ok(false) } else { Err(error) }
 }
 
 /// Marks every descriptor from `first` on as close-on-exec (close_range(2)).

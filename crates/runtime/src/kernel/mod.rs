@@ -11,9 +11,10 @@ mod connection;
 mod container;
 mod devices;
 mod exits;
+mod id_range;
 mod limits;
-mod records;
 mod old_logs;
+mod records;
 mod recovery;
 mod rootfs;
 mod sandbox;
@@ -45,6 +46,7 @@ use tokio::sync::broadcast;
 
 pub use cgroups::CgroupError;
 pub use devices::try_device_program;
+pub use id_range::{SubordinateIdsError, subordinate_ids};
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
 use crate::error::RuntimeError;
@@ -52,6 +54,7 @@ use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
 use cgroups::Cgroups;
+use id_range::IdRange;
 use seccomp::Filters;
 use state::State;
 
@@ -89,15 +92,12 @@ pub enum OpenRuntimeError {
     /// cgroups cannot be used.
     #[error("cannot set up control groups; `monopod check` says what is missing")]
     Cgroups(#[source] CgroupError),
+    /// The machine's ids for Pods with `hostUsers: false` cannot be told.
+    #[error("cannot tell which user ids pods with hostUsers: false may have")]
+    SubordinateIds(#[source] SubordinateIdsError),
     /// What exists cannot be read from the store.
     #[error("cannot read what runs on this machine from the store")]
     Store(#[source] store::StoreError),
-    /// What an earlier daemon left cannot be released.
-    #[error("cannot release what an earlier daemon left")]
-    Network(#[source] network::DetachError),
-}
-
-/// The runtime on this machine's kernel; cheap to clone.
     /// A Pod runs that a later version of the engine has started.
     #[error(
         "pod {pod} was started by a newer monopod: its infra process speaks {} of the protocol, this one up to version \
@@ -112,6 +112,12 @@ pub enum OpenRuntimeError {
         /// Ours.
         known: u32,
     },
+    /// What an earlier daemon left cannot be released.
+    #[error("cannot release what an earlier daemon left")]
+    Network(#[source] network::DetachError),
+}
+
+/// The runtime on this machine's kernel; cheap to clone.
 #[derive(Clone)]
 pub struct KernelRuntime(Arc<Kernel>);
 
@@ -129,6 +135,8 @@ struct Kernel {
     cgroups: Cgroups,
     binary: OwnedFd,
     filters: Filters,
+    /// The machine's ids that Pods may have.
+    ids: IdRange,
     state: State,
 }
 
@@ -146,7 +154,9 @@ impl KernelRuntime {
         let cgroups = Cgroups::open(&config.cgroup_parent).map_err(OpenRuntimeError::Cgroups)?;
         let binary = rootfs::bind_own_binary().map_err(OpenRuntimeError::Binary)?;
         let filters = Filters::new(config.data_dir.join("seccomp"));
-        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, filters, state: State::new() });
+        let ids = IdRange::of_machine().map_err(OpenRuntimeError::SubordinateIds)?;
+        let state = State::new();
+        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, filters, ids, state });
         kernel.recover().await?;
         Ok(Self(kernel))
     }

@@ -23,7 +23,7 @@ use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
 use super::user_ids::{self, IdBlock};
-use super::{Kernel, PROMPT, borrow_all, c_string, make_private_directory, remove_error, watch_descriptor};
+use super::{Kernel, PROMPT, borrow_all, c_string, id_range, make_private_directory, remove_error, watch_descriptor};
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
@@ -67,14 +67,16 @@ impl Kernel {
     /// Takes a sandbox into memory, with a block of ids of its own if it needs one: chosen and taken under one lock.
     pub(super) fn insert_sandbox(&self, id: &SandboxId, record: SandboxRecord) -> Result<SandboxRecord, RuntimeError> {
         let mut inner = self.state.lock();
-        let ids = match record.ids {
+        let (ids, id_lock) = match record.ids {
             None if record.config.namespaces.own_users => {
                 let recorded = inner.sandboxes.values().map(|sandbox| &sandbox.record);
-                let start = user_ids::start_of(&self.config.cgroup_parent);
-                let chosen = IdBlock::choose(&record.config.uid, recorded, start);
-                Some(chosen.map_err(|e| run_error(&record.config, "give it user ids", e))?)
+                let start = user_ids::start_of(&self.config.cgroup_parent, self.ids);
+                let lock = |block: IdBlock| id_range::lock(block.first_id());
+                let chosen = IdBlock::choose(&record.config.uid, recorded, self.ids, start, lock);
+                let (block, locked) = chosen.map_err(|e| run_error(&record.config, "give it user ids", e))?;
+                (Some(block), Some(locked.into()))
             }
-            ids => ids,
+            ids => (ids, None),
         };
         let record = SandboxRecord { ids, ..record };
         let sandbox = Sandbox {
@@ -84,6 +86,7 @@ impl Kernel {
             connection: None,
             infra: None,
             user_namespace: None,
+            id_lock,
             infra_version: infra::protocol::VERSION,
         };
         inner.sandboxes.insert(id.clone(), sandbox);
@@ -117,7 +120,7 @@ impl Kernel {
     /// 1. Directories and the Pod's cgroup exist before anything that lives in them.
     /// 2. The socket is bound by us and listened on by infra: a later daemon either reaches a living infra or is refused.
     /// 3. infra makes its namespaces itself: this process has threads.
-    /// 4. infra holds the host ports before anything is led to the Pod: a taken one is found before that, and they are
+    /// 4. infra holds the host ports and the lock on its user ids before anything is led to the Pod: a taken one is found before that, and they are
     ///    free again when infra is gone, whatever becomes of us.
     /// 5. The network comes last, into the namespace that infra hands out.
     async fn make_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Made, RuntimeError> {
@@ -131,10 +134,10 @@ impl Kernel {
         self.cgroups
             .limit(&pod, &config.resources, Unit::Pod)
             .map_err(|e| run_error(config, "limit its control group", e))?;
+        self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
         let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
             Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
-        self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
         // Known from now on: should a later step fail, it is told to end.
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
             sandbox.connection = Some(Arc::clone(&connection));
@@ -144,7 +147,9 @@ impl Kernel {
         let [infra, netns, route] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_wrong_count| {
             run_error(config, "talk to its infra process", io::Error::from(io::ErrorKind::InvalidData))
         })?;
-        hand_over(&connection, ports).await.map_err(|e| run_error(config, "hold its ports", e))?;
+        let id_lock = self.state.lock().sandboxes.get_mut(id).and_then(|sandbox| sandbox.id_lock.take());
+        let held = ports.into_iter().chain(id_lock).collect();
+        hand_over(&connection, held).await.map_err(|e| run_error(config, "hold its ports and user ids", e))?;
         let addresses = match config.network {
             NetworkMode::Pod => {
                 let attached = self.network.attach(id, netns, route, config.ports.clone()).await;
@@ -198,13 +203,13 @@ impl Kernel {
                             tracing::debug!(%exec, "a process ended that nobody waits for");
                         }
                     }
+                    Event::LogRotated { id: container } => self.pack_logs_later(&ContainerId::new(container)),
                     Event::LogLost { id: container, bytes, errno } => {
                         let error = io::Error::from_raw_os_error(errno);
                         let before = told.entry(container.clone()).or_default();
                         // A full disk loses line after line; each is told of once it has doubled the loss.
                         if bytes < before.saturating_mul(2) {
                             continue;
-                    Event::LogRotated { id: container } => self.pack_logs_later(&ContainerId::new(container)),
                         }
                         *before = bytes;
                         tracing::warn!(sandbox = %id, %container, bytes, %error, "log lines are lost");
@@ -301,12 +306,12 @@ impl Kernel {
         if !self.has_other_sandbox(id, record) {
             self.cgroups.remove(&pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
         }
+        self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
         for container in self.state.containers_of(id) {
             self.settle_lost_container(&container).await;
         }
         self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;
         remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
-        self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
     }
 
     fn has_other_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> bool {
@@ -383,11 +388,11 @@ async fn boot(
     Ok(descriptors)
 }
 
-/// Gives sockets to infra to keep.
-async fn hand_over(connection: &Connection, sockets: Vec<OwnedFd>) -> Result<(), RequestError> {
-    for some in sockets.chunks(MAX_DESCRIPTORS) {
-        let sockets: Vec<_> = some.iter().map(AsFd::as_fd).collect();
-        connection.request(&Request::Hold, &sockets, PROMPT).await?;
+/// Gives descriptors to infra to keep.
+async fn hand_over(connection: &Connection, held: Vec<OwnedFd>) -> Result<(), RequestError> {
+    for some in held.chunks(MAX_DESCRIPTORS) {
+        let held: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+        connection.request(&Request::Hold, &held, PROMPT).await?;
     }
     Ok(())
 }

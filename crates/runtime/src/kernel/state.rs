@@ -42,6 +42,8 @@ pub(super) struct Sandbox {
     pub(super) infra: Option<Arc<OwnedFd>>,
     /// Its user namespace, if it has one of its own.
     pub(super) user_namespace: Option<Arc<OwnedFd>>,
+    /// The machine's lock on its ids, until infra holds it.
+    pub(super) id_lock: Option<OwnedFd>,
     /// Version of the protocol that its infra process speaks.
     pub(super) infra_version: u32,
 }
@@ -119,13 +121,13 @@ impl State {
             .ok_or_else(|| RuntimeError::SandboxNotReady { pod: sandbox.record.config.pod.clone() })
     }
 
-    /// The ids of a living sandbox with a user namespace of its own.
-    pub(super) fn pod_ids(&self, id: &SandboxId) -> Result<Option<PodIds>, RuntimeError> {
     /// Which version of the protocol its infra process speaks; none when there is no such sandbox.
     pub(super) fn infra_version(&self, id: &SandboxId) -> u32 {
         self.lock().sandboxes.get(id).map_or(0, |sandbox| sandbox.infra_version)
     }
 
+    /// The ids of a living sandbox with a user namespace of its own.
+    pub(super) fn pod_ids(&self, id: &SandboxId) -> Result<Option<PodIds>, RuntimeError> {
         let inner = self.lock();
         let sandbox = inner.sandboxes.get(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
         match (sandbox.record.ids, &sandbox.user_namespace) {

@@ -12,6 +12,7 @@ tests! {
     static_pods_are_not_stopped_by_the_api,
     a_configuration_file_is_read_and_judged,
     another_daemon_lives_beside_or_is_refused_by_name,
+    daemons_side_by_side_share_no_user_ids,
     a_daemon_of_another_binary_takes_over,
 }
 
@@ -190,6 +191,61 @@ fn another_daemon_lives_beside_or_is_refused_by_name(node: &mut TestNode) {
 }
 
 fn a_daemon_of_another_binary_takes_over(node: &mut TestNode) {
+/// A Pod with a user namespace, as two daemons run it.
+const APART: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec:\n  hostUsers: false\n  \
+    terminationGracePeriodSeconds: 1\n  containers:\n  - {name: main, image: 'busybox:stable', command: [sleep, infinity]}\n";
+
+fn daemons_side_by_side_share_no_user_ids(node: &mut TestNode) {
+    // The machine gives to Pods what its one Pod needs, and no more.
+    let entry = node.path("subordinate-ids");
+    fs::write(&entry, "monopod:1966080000:65536\n").unwrap();
+    let files = ["/etc/subuid", "/etc/subgid"];
+    for file in files {
+        Finished::run(&mut node.inside("mount", &["--bind", entry.to_str().unwrap(), file]), b"").ok();
+    }
+    node.stop_daemon();
+    node.start_daemon();
+    node.load_image("busybox");
+    node.apply_text(&APART.replace("NAME", "first"));
+    node.wait_ready("first");
+    let map = node.exec("first", "main", &["cat", "/proc/self/uid_map"]);
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "1966080000", "65536"]);
+
+    let place = second_place(node);
+    let directory = node.path("static2");
+    fs::create_dir(&directory).unwrap();
+    put(&directory.join("second.yaml"), &APART.replace("NAME", "second"));
+    let more =
+        ["--pod-cidr", "10.86.0.0/16", "--listen", "127.0.0.1:6441", "--static-pods", directory.to_str().unwrap()];
+    let daemon = Background::start(&mut serve(node, &[&place[..], &more.map(str::to_owned)].concat()));
+    let socket = node.path("run2").join("monopod.sock");
+    let second = |node: &TestNode, arguments: &[&str]| {
+        Finished::run(node.command(arguments).env("MONOPOD_SOCKET", &socket), b"")
+    };
+    e2e::eventually(e2e::limit(20), "the second daemon serves", || {
+        let asked = second(node, &["image", "load", e2e::images::archive("busybox").to_str().unwrap()]);
+        if asked.code == 0 { Ok(()) } else { Err(asked.to_string()) }
+    });
+    e2e::eventually(e2e::limit(20), "the second Pod is told why it waits", || {
+        let events = second(node, &["events"]);
+        let told = "all 1 blocks of user ids are taken";
+        if events.stdout.contains(told) { Ok(()) } else { Err(events.to_string()) }
+    });
+    // The lock is infra's: without its daemon the first Pod still has its ids, and another daemon none.
+    node.kill_daemon();
+    assert!(!second(node, &["get", "pods"]).ok().contains("Running"));
+    node.start_daemon();
+    node.delete_pod("first");
+    second(node, &["wait", "pod", "--all", "--for=condition=Ready", "--timeout=60s"]).ok();
+    let mut reset = vec!["reset", "--yes"];
+    reset.extend(place.iter().map(String::as_str));
+    Finished::run(&mut node.inside(binary().to_str().unwrap(), &reset), b"").ok();
+    drop(daemon);
+    for file in files {
+        Finished::run(&mut node.inside("umount", &[file]), b"").ok();
+    }
+}
+
     let installed = node.path("monopod");
     fs::copy(binary(), &installed).unwrap();
     node.stop_daemon();
