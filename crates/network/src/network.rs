@@ -25,6 +25,10 @@ use crate::watch::TableWatch;
 pub(crate) const ADDRESSES: &str = "network-addresses";
 /// Record: where the ring of addresses goes on after a restart.
 pub(crate) const RING: &str = "network-ring";
+/// Record: the addresses for Pods, for `monopod reset`.
+pub(crate) const CIDR: &str = "network-cidr";
+/// The key of the one record in [`CIDR`].
+pub(crate) const CIDR_KEY: &str = "pods";
 /// The key of the one record in [`RING`].
 pub(crate) const RING_KEY: &str = "next";
 
@@ -95,9 +99,17 @@ impl Network {
         let mtu = spawn_blocking(move || set_up(&setup, &rules, &known))
             .await
             .map_err(|_stopped| OpenNetworkError::Interrupted)??;
+        if Self::recorded_cidr(&store)? != Some(cidr.to_string()) {
+            store.put_record(CIDR, CIDR_KEY, &cidr.to_string()).await.map_err(OpenNetworkError::Store)?;
+        }
         let watch = tokio::spawn(keep_table(watch, firewall.table.clone(), Arc::clone(&ports))).abort_handle();
         let (reaper, pool) = (LinkReaper::new(group ^ 1), Mutex::new(pool));
         Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, ports, reaper, store, watch, pool }) })
+    }
+
+    /// The addresses that a daemon with this store has had for Pods last, whatever it was started with.
+    pub fn recorded_cidr(store: &Store) -> Result<Option<String>, OpenNetworkError> {
+        store.record(CIDR, CIDR_KEY).map_err(OpenNetworkError::Store)
     }
 
     /// The host's address in the pod network, which Pods have as their gateway.

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::RemoveNetworkError;
 use crate::netlink::NetlinkSocket;
-use crate::network::{Network, RING, RING_KEY};
+use crate::network::{CIDR, CIDR_KEY, Network, RING, RING_KEY};
 
 impl Network {
     /// Removes all links, addresses, the interface, the route, the firewall's table and the records. `ip_forward`
@@ -26,8 +26,10 @@ impl Network {
             Ok(outcomes) => errors.extend(outcomes.into_iter().filter_map(Result::err)),
             Err(_stopped) => errors.push(RemoveNetworkError::Interrupted),
         }
-        let forgotten = self.shared.store.delete_record(RING, RING_KEY).await;
-        errors.extend(forgotten.err().map(RemoveNetworkError::Record));
+        for (table, key) in [(RING, RING_KEY), (CIDR, CIDR_KEY)] {
+            let forgotten = self.shared.store.delete_record(table, key).await;
+            errors.extend(forgotten.err().map(RemoveNetworkError::Record));
+        }
         match errors.pop() {
             None => Ok(()),
             Some(error) if errors.is_empty() => Err(error),

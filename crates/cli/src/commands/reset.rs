@@ -137,7 +137,7 @@ async fn remove_engine(place: &Place) -> Result<Vec<PathBuf>> {
     if !place.data_dir.join("store").is_dir() {
         return Ok(Vec::new());
     }
-    let engine = Engine::open(place).await?;
+    let engine = Engine::open_as_last(place).await?;
     let pods = engine.store.list("pods", None);
     let log_directory = |pod: &store::StoredObject| {
         let (namespace, name) = (pod.value.namespace(), pod.value.name());

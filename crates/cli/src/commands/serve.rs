@@ -65,11 +65,20 @@ pub struct Engine {
 impl Engine {
     /// Opens everything in the order of dependence; what an earlier daemon left is taken over.
     pub async fn open(place: &Place) -> Result<Self> {
-        let names = place.names();
+        Self::over(Store::open(&place.data_dir.join("store"))?, place, place.pod_cidr.clone()).await
+    }
+
+    /// The same with the Pods' network that the last daemon had, for `reset`.
+    pub async fn open_as_last(place: &Place) -> Result<Self> {
         let store = Store::open(&place.data_dir.join("store"))?;
+        let pod_cidr = Network::recorded_cidr(&store)?.unwrap_or_else(|| place.pod_cidr.clone());
+        Self::over(store, place, pod_cidr).await
+    }
+
+    async fn over(store: Store, place: &Place, pod_cidr: String) -> Result<Self> {
+        let names = place.names();
         let images = ImageStore::open(&place.data_dir.join("images"), store.clone())?;
-        let config =
-            NetworkConfig { bridge: names.bridge, nft_table: names.nft_table, pod_cidr: place.pod_cidr.clone() };
+        let config = NetworkConfig { bridge: names.bridge, nft_table: names.nft_table, pod_cidr };
         let network = Network::open(config, store.clone()).await?;
         let config = KernelRuntimeConfig {
             data_dir: place.data_dir.clone(),

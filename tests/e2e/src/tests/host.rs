@@ -181,7 +181,8 @@ fn another_daemon_lives_beside_or_is_refused_by_name(node: &mut TestNode) {
     let pods = second(&["get", "pods", "-o", "wide"]).ok();
     assert!(pods.contains("hello-") && pods.contains("10.86.0."), "{pods}");
     let mut reset = vec!["reset", "--yes"];
-    reset.extend(place.iter().map(String::as_str).chain(["--pod-cidr", "10.86.0.0/16"]));
+    // Its network is on record.
+    reset.extend(place.iter().map(String::as_str));
     Finished::run(&mut node.inside(binary().to_str().unwrap(), &reset), b"").ok();
     drop(daemon);
     for left in ["data2", "run2", "logs2"] {
@@ -190,7 +191,6 @@ fn another_daemon_lives_beside_or_is_refused_by_name(node: &mut TestNode) {
     assert_eq!(node.exec("idle", "main", &["echo", "hello"]), "hello\n", "the first is undisturbed");
 }
 
-fn a_daemon_of_another_binary_takes_over(node: &mut TestNode) {
 /// A Pod with a user namespace, as two daemons run it.
 const APART: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec:\n  hostUsers: false\n  \
     terminationGracePeriodSeconds: 1\n  containers:\n  - {name: main, image: 'busybox:stable', command: [sleep, infinity]}\n";
@@ -246,6 +246,7 @@ fn daemons_side_by_side_share_no_user_ids(node: &mut TestNode) {
     }
 }
 
+fn a_daemon_of_another_binary_takes_over(node: &mut TestNode) {
     let installed = node.path("monopod");
     fs::copy(binary(), &installed).unwrap();
     node.stop_daemon();
