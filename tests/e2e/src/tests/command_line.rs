@@ -169,6 +169,18 @@ fn help_check_and_completion_work(node: &mut TestNode) {
     .map(str::to_owned);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &flags), b"").ok();
+    // What stands in the way is told with the remedy, as a document too.
+    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    e2e::Finished::run(&mut node.inside("nft", &[rules]), b"").ok();
+    let asked = [&flags[..], &["-o", "json"]].concat();
+    let told = e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &asked), b"").ok();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let findings = told["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["what"].as_str().unwrap().contains("table ip filter drops"));
+    let found = found.unwrap_or_else(|| panic!("{findings:#?}"));
+    assert_eq!((&found["level"], &told["able"]), (&"warning".into(), &true.into()));
+    assert!(found["remedy"].as_str().unwrap().starts_with("iptables -I FORWARD -s 10.85.0.0/16 -j ACCEPT"), "{found}");
+    e2e::Finished::run(&mut node.inside("nft", &["delete table ip filter"]), b"").ok();
     // Beside the daemon that runs, another would have to take other addresses; the remedy is told.
     let other = e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &["check"]), b"");
     assert!(other.code != 0 && other.stdout.contains("monopod serve --pod-cidr"), "{other}");

@@ -2,22 +2,31 @@
 
 mod cgroups;
 mod firewall;
+mod ids;
 mod kernel;
+mod limits;
+mod machine;
 mod network;
 mod place;
+mod privileges;
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::daemon::Place;
 use crate::errors::ExitStatus;
-use crate::output::Output;
+use crate::output::{Document, Output};
+use machine::Machine;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
     place: Place,
+    /// The form: a document instead of lines
+    #[arg(short, long, value_name = "FORM")]
+    output: Option<Document>,
 }
 
 /// What one look has shown.
@@ -56,11 +65,15 @@ impl Finding {
 pub fn check(arguments: &CheckArgs) -> Result<()> {
     let mut findings = Vec::new();
     if rustix::process::geteuid().is_root() {
+        let machine = Machine::here();
         findings.push(Finding::ok("running as root"));
+        findings.extend(privileges::look(&machine));
         findings.extend(kernel::look());
-        findings.extend(cgroups::look());
+        findings.extend(ids::look(&machine));
+        findings.extend(cgroups::look(&machine));
         findings.extend(network::look(&arguments.place));
-        findings.extend(firewall::look(&arguments.place.pod_cidr));
+        findings.extend(firewall::look(&machine, &arguments.place.pod_cidr));
+        findings.extend(limits::look(&machine));
         findings.extend(place::look(&arguments.place));
     } else {
         findings.push(Finding::fail(
@@ -69,9 +82,31 @@ pub fn check(arguments: &CheckArgs) -> Result<()> {
         ));
     }
     let mut out = Output::stdout();
-    out.text(&report(&findings))?;
+    match arguments.output {
+        Some(form) => out.document(&document(&findings), form)?,
+        None => out.text(&report(&findings))?,
+    }
     out.flush()?;
-    if findings.iter().any(|finding| finding.level == Level::Fail) { Err(ExitStatus(1).into()) } else { Ok(()) }
+    if is_able(&findings) { Ok(()) } else { Err(ExitStatus(1).into()) }
+}
+
+fn is_able(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.level != Level::Fail)
+}
+
+fn document(findings: &[Finding]) -> Value {
+    let finding = |finding: &Finding| {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Warn => "warning",
+            Level::Fail => "failure",
+        };
+        match &finding.remedy {
+            Some(remedy) => json!({"level": level, "what": finding.what, "remedy": remedy}),
+            None => json!({"level": level, "what": finding.what}),
+        }
+    };
+    json!({"able": is_able(findings), "findings": findings.iter().map(finding).collect::<Vec<_>>()})
 }
 
 fn report(findings: &[Finding]) -> String {
@@ -116,6 +151,9 @@ mod tests {
               remedy: d
         This machine can't run Pods yet: one thing is missing.
         ");
+        let able = json!({"able": true, "findings": [{"level": "warning", "what": "a", "remedy": "b"}]});
+        assert_eq!(document(&[Finding::warn("a", "b")]), able);
+        assert_eq!(document(&findings)["able"], false);
         assert!(report(&[Finding::warn("a", "b")]).ends_with("This machine can run Pods; one thing may not work.\n"));
     }
 }
