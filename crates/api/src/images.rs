@@ -45,6 +45,7 @@ pub async fn answer(context: &Arc<Context>, door: ImageDoor, request: Request<In
         (ImageDoor::Images, &Method::GET) => Ok(list(&context.agent)),
         (ImageDoor::Images, &Method::DELETE) => remove(&context.agent, &query).await,
         (ImageDoor::Load, &Method::POST) => load(context, query, request.into_body()).await,
+        (ImageDoor::Pull, &Method::GET) => Ok(pulls(&context.agent)),
         (ImageDoor::Pull, &Method::POST) => pull(context, request.into_body()).await,
         (ImageDoor::Save, &Method::GET) => save::answer(context, &query).await,
         (ImageDoor::Prune, &Method::POST) => prune(&context.agent, &query).await,
@@ -84,6 +85,18 @@ async fn load(context: &Arc<Context>, query: Query, body: Incoming) -> Result<Re
         Ok(reply::json(encode(&json!({"images": images}))))
     })
     .await
+}
+
+/// How far all pulls are, those of Pods too.
+fn pulls(agent: &Agent) -> Reply {
+    let pulls = agent.images().pulls().into_iter().map(|(reference, progress)| {
+        let mut pull = progress_json(&progress);
+        if let Some(fields) = pull.as_object_mut() {
+            fields.insert("reference".to_owned(), reference.into());
+        }
+        pull
+    });
+    reply::json(encode(&json!({"pulls": pulls.collect::<Vec<_>>()})))
 }
 
 /// What a pull is asked for with.

@@ -59,6 +59,11 @@ impl Progress {
         self.bars.is_some()
     }
 
+    /// Where more may be drawn below the lines, if a person watches.
+    pub fn bars(&self) -> Option<MultiProgress> {
+        self.bars.clone()
+    }
+
     /// Draws something before the text of a line that is there.
     pub fn picture(&mut self, key: &str, picture: &str) {
         let Some(line) = self.lines.iter_mut().find(|line| line.key == key) else { return };

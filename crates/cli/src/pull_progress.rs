@@ -20,6 +20,11 @@ impl PullProgress {
         Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), layers: BTreeMap::new() }
     }
 
+    /// The same beside other lines that change.
+    pub fn among(bars: MultiProgress) -> Self {
+        Self { bars, layers: BTreeMap::new() }
+    }
+
     /// Shows what the daemon says.
     pub fn show(&mut self, layers: &[Value]) {
         for (place, layer) in layers.iter().enumerate() {
@@ -39,8 +44,10 @@ impl PullProgress {
 
     /// Removes the bars: what they led to is said elsewhere.
     pub fn clear(&self) {
-        // Drawing fails only if standard error is gone.
-        drop(self.bars.clear());
+        for bar in self.layers.values() {
+            bar.finish_and_clear();
+            self.bars.remove(bar);
+        }
     }
 }
 

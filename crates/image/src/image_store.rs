@@ -18,7 +18,7 @@ use crate::layer::OPAQUE;
 use crate::layers::Layers;
 use crate::limits::LayerLimits;
 use crate::records::{HOLDS, HoldRecord, IMAGES, ImageRecord, LayerRecord, REFERENCES, ReferenceRecord, hold_key};
-use crate::registry::{Credentials, Pull, Registries, RegistryConfig};
+use crate::registry::{Credentials, Pull, PullProgress, Registries, RegistryConfig};
 use crate::verify::digest_of;
 
 /// `/layers/` and the name of a layer below the store's directory, within the 255 bytes of an fsconfig(2) string.
@@ -94,6 +94,11 @@ impl ImageStore {
     /// Whether images can be pulled.
     pub fn has_registries(&self) -> bool {
         self.0.registries.get().is_some()
+    }
+
+    /// How far the pulls are that are under way, by the images' full names.
+    pub fn pulls(&self) -> Vec<(String, PullProgress)> {
+        self.0.registries.get().map(Registries::under_way).unwrap_or_default()
     }
 
     /// Begins to pull an image, whether it is here or not, or joins a pull of it that is under way. `credentials` are tried in

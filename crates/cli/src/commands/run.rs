@@ -1,13 +1,17 @@
 //! `run`: brings Pods up, shows how they become ready, and can stay with them.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
+use indicatif::MultiProgress;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use spec::image_ref::ImageReference;
 
 use crate::age::parse_duration;
 use crate::client::Client;
@@ -22,6 +26,7 @@ use crate::manifests::{Files, Manifest};
 use crate::output::note;
 use crate::pod_progress::{Stage, Verdict, containers, verdict};
 use crate::progress::Progress;
+use crate::pull_progress::PullProgress;
 use crate::resources::{EVENTS, PODS, with_query};
 use crate::timeline::life::Life;
 use crate::timeline::{self, bars};
@@ -191,7 +196,10 @@ async fn become_ready(client: &Client, pods: &[Value], running: bool) -> Result<
             }
         }
     });
-    let results = futures::future::join_all(waits).await;
+    let results = tokio::select! {
+        results = futures::future::join_all(waits) => results,
+        never = draw_pulls(client, pods, &progress) => match never {},
+    };
     progress.borrow_mut().close();
     joined(results.into_iter().filter_map(Result::err).collect())
 }
@@ -272,6 +280,47 @@ async fn draw_life(client: &Client, pod: &Value, progress: &RefCell<Progress>) -
             }
         }
     }
+}
+
+/// Shows a bar for each layer that comes for one of the Pods, as `image pull` does.
+async fn draw_pulls(client: &Client, pods: &[Value], progress: &RefCell<Progress>) -> Infallible {
+    let Some(bars) = progress.borrow().bars() else { return std::future::pending().await };
+    let wanted: BTreeSet<String> = pods.iter().flat_map(images_of).collect();
+    let mut shown = BTreeMap::new();
+    let mut ticks = tokio::time::interval(REDRAW);
+    loop {
+        ticks.tick().await;
+        // A daemon that can't be asked now is asked again.
+        if let Ok(told) = client.get("/monopod/v1/images/pull").await {
+            show_pulls(&told, &wanted, &mut shown, &bars);
+        }
+    }
+}
+
+/// `shown`: the bars of each pull by the image's full name; those of pulls that are over go.
+fn show_pulls(told: &Value, wanted: &BTreeSet<String>, shown: &mut BTreeMap<String, PullProgress>, bars: &MultiProgress) {
+    let pulls = told.items("/pulls").iter().map(|pull| (pull.text("/reference"), pull.items("/layers")));
+    let under_way: BTreeMap<&str, &[Value]> = pulls.filter(|(reference, _)| wanted.contains(*reference)).collect();
+    shown.retain(|reference, pull| {
+        let stays = under_way.contains_key(reference.as_str());
+        if !stays {
+            pull.clear();
+        }
+        stays
+    });
+    for (reference, layers) in under_way {
+        let pull = shown.entry(reference.to_owned()).or_insert_with(|| PullProgress::among(bars.clone()));
+        pull.show(layers);
+    }
+}
+
+/// The full names of the images of a Pod, those of its volumes too.
+fn images_of(pod: &Value) -> Vec<String> {
+    let containers = pod.items("/spec/initContainers").iter().chain(pod.items("/spec/containers"));
+    let of_containers = containers.map(|container| container.text("/image"));
+    let of_volumes = pod.items("/spec/volumes").iter().map(|volume| volume.text("/image/reference"));
+    let names = of_containers.chain(of_volumes);
+    names.filter_map(|name| Some(name.parse::<ImageReference>().ok()?.canonical())).collect()
 }
 
 /// Says what the engine does meanwhile: pulls, and every warning. Never ends by itself.
@@ -409,6 +458,30 @@ mod tests {
             json!({"restartPolicy": "Never", "containers": [{"name": "shell", "image": "debian",
             "command": ["sh"], "stdin": true, "stdinOnce": true, "tty": true}]})
         );
+    }
+
+    #[test]
+    fn pulls_of_the_pods_have_bars_for_as_long_as_they_last() {
+        let pod = json!({"spec": {
+            "initContainers": [{"image": "busybox"}],
+            "containers": [{"image": "registry.lan:5000/app:1"}, {"image": "not an image"}],
+            "volumes": [{"image": {"reference": "models:2"}}, {"emptyDir": {}}],
+        }});
+        let wanted: BTreeSet<String> = images_of(&pod).into_iter().collect();
+        let names = ["docker.io/library/busybox:latest", "docker.io/library/models:2", "registry.lan:5000/app:1"];
+        assert_eq!(wanted, names.map(str::to_owned).into());
+        let layer = |received| json!({"digest": "sha256:aa", "size": 10, "received": received, "stage": "pulling"});
+        let pulls = |names: &[&str]| {
+            let pull = |name: &&str| json!({"reference": name, "layers": [layer(3)]});
+            json!({"pulls": names.iter().map(pull).collect::<Vec<_>>()})
+        };
+        let (mut shown, bars) = (BTreeMap::new(), MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()));
+        show_pulls(&pulls(&[names[0], "docker.io/library/other:1"]), &wanted, &mut shown, &bars);
+        assert_eq!(shown.keys().collect::<Vec<_>>(), [names[0]]);
+        show_pulls(&pulls(&[names[2]]), &wanted, &mut shown, &bars);
+        assert_eq!(shown.keys().collect::<Vec<_>>(), [names[2]]);
+        show_pulls(&Value::Null, &wanted, &mut shown, &bars);
+        assert!(shown.is_empty());
     }
 
     #[test]

@@ -84,6 +84,14 @@ impl Registries {
         Self { config: Arc::new(config), under_way: Mutex::default(), room }
     }
 
+    /// How far the pulls are that are under way; the same image may come twice, with other credentials.
+    pub(crate) fn under_way(&self) -> Vec<(String, PullProgress)> {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = under_way.iter().filter_map(|((reference, _), task)| Some((reference, task.upgrade()?)));
+        let unfinished = tasks.filter(|(_, task)| task.outcome.borrow().is_none());
+        unfinished.map(|(reference, task)| (reference.clone(), task.board.read())).collect()
+    }
+
     /// Begins a pull, or joins one.
     pub(crate) fn pull(&self, images: &ImageStore, reference: &ImageReference, given: Vec<Credentials>) -> Pull {
         let key = (reference.canonical(), given.clone());
