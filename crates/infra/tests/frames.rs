@@ -4,7 +4,13 @@
 //! changed. A change of the protocol fails here until `VERSION` is raised and the new frames are recorded with
 //! `UPDATE_FRAMES=1 cargo test -p monopod-infra --test frames`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, clippy::missing_docs_in_private_items, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::missing_docs_in_private_items,
+    reason = "tests"
+)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -156,7 +162,10 @@ fn a_change_of_the_protocol_is_a_new_version() {
         std::fs::write(&path, record()).unwrap();
     }
     let recorded = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(record() == recorded, "the protocol is not that of version {VERSION} any more: raise it, see this file's head");
+    assert!(
+        record() == recorded,
+        "the protocol is not that of version {VERSION} any more: raise it, see this file's head"
+    );
 }
 
 #[test]

@@ -19,7 +19,9 @@ pub use config::{
 };
 pub use error::RuntimeError;
 pub use fake::OnSignal;
-pub use kernel::{KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, SubordinateIdsError, subordinate_ids, try_device_program};
+pub use kernel::{
+    KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, SubordinateIdsError, subordinate_ids, try_device_program,
+};
 pub use network::{PortMapping, PortProtocol};
 pub use status::{
     ContainerExit, ContainerState, ContainerStatus, ExitReason, LostOutput, PodSandboxState, PodSandboxStatus,

@@ -298,7 +298,12 @@ async fn draw_pulls(client: &Client, pods: &[Value], progress: &RefCell<Progress
 }
 
 /// `shown`: the bars of each pull by the image's full name; those of pulls that are over go.
-fn show_pulls(told: &Value, wanted: &BTreeSet<String>, shown: &mut BTreeMap<String, PullProgress>, bars: &MultiProgress) {
+fn show_pulls(
+    told: &Value,
+    wanted: &BTreeSet<String>,
+    shown: &mut BTreeMap<String, PullProgress>,
+    bars: &MultiProgress,
+) {
     let pulls = told.items("/pulls").iter().map(|pull| (pull.text("/reference"), pull.items("/layers")));
     let under_way: BTreeMap<&str, &[Value]> = pulls.filter(|(reference, _)| wanted.contains(*reference)).collect();
     shown.retain(|reference, pull| {
@@ -475,7 +480,8 @@ mod tests {
             let pull = |name: &&str| json!({"reference": name, "layers": [layer(3)]});
             json!({"pulls": names.iter().map(pull).collect::<Vec<_>>()})
         };
-        let (mut shown, bars) = (BTreeMap::new(), MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()));
+        let (mut shown, bars) =
+            (BTreeMap::new(), MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()));
         show_pulls(&pulls(&[names[0], "docker.io/library/other:1"]), &wanted, &mut shown, &bars);
         assert_eq!(shown.keys().collect::<Vec<_>>(), [names[0]]);
         show_pulls(&pulls(&[names[2]]), &wanted, &mut shown, &bars);

@@ -123,7 +123,8 @@ pub(super) fn lock(first_id: u32) -> io::Result<Option<File>> {
 /// The same with another file than the machine's, for tests.
 pub(super) fn lock_in(path: &Path, first_id: u32) -> io::Result<Option<File>> {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)?;
     Ok(sys::fd::try_lock_byte(&file, first_id / IDS)?.then_some(file))
 }
 

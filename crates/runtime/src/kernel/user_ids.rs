@@ -49,7 +49,9 @@ pub(super) struct PodIds {
 /// No Pod can have ids of its own now.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoBlock {
-    #[error("all {0} blocks of user ids are taken by pods with hostUsers: false, of this daemon or of others on this machine")]
+    #[error(
+        "all {0} blocks of user ids are taken by pods with hostUsers: false, of this daemon or of others on this machine"
+    )]
     Left(u32),
     #[error("cannot lock a block of user ids in {}", super::id_range::LOCKS)]
     Lock(#[source] io::Error),

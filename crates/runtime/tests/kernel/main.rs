@@ -26,8 +26,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use network::{Network, NetworkConfig};
 use runtime::{
     ContainerConfig, ContainerState, ExecRequest, ExitReason, KernelRuntime, KernelRuntimeConfig, LinuxResources,
-    Mount, MountSource, NetworkMode, OpenRuntimeError, PidMode, PodSandboxConfig, PodSandboxState, PodTmpfs, Propagation, QosClass, Runtime,
-    RuntimeError, SecurityConfig, SessionEnd, TerminalSize,
+    Mount, MountSource, NetworkMode, OpenRuntimeError, PidMode, PodSandboxConfig, PodSandboxState, PodTmpfs,
+    Propagation, QosClass, Runtime, RuntimeError, SecurityConfig, SessionEnd, TerminalSize,
 };
 use spec::{ContainerId, ContainerName, PodRef, PodUid, SandboxId, VolumeName};
 use store::Store;

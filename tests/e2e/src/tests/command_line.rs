@@ -170,7 +170,8 @@ fn help_check_and_completion_work(node: &mut TestNode) {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &flags), b"").ok();
     // What stands in the way is told with the remedy, as a document too.
-    let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    let rules =
+        "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
     e2e::Finished::run(&mut node.inside("nft", &[rules]), b"").ok();
     let asked = [&flags[..], &["-o", "json"]].concat();
     let told = e2e::Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &asked), b"").ok();

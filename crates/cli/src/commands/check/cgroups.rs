@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn controllers_are_found_in_both_versions() {
         assert_eq!(unified_finding("cpuset cpu io memory hugetlb pids\n").level, Level::Ok);
-        assert_eq!(unified_finding("cpu memory pids").what, "cgroup v2 with cpu, memory, pids; without hugetlb (no limits of hugepages)");
+        assert_eq!(
+            unified_finding("cpu memory pids").what,
+            "cgroup v2 with cpu, memory, pids; without hugetlb (no limits of hugepages)"
+        );
         assert_eq!(unified_finding("cpu pids\n").what, "cgroup v2 lacks memory");
         let v1 = "30 29 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
             31 29 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
@@ -108,10 +111,15 @@ mod tests {
     #[test]
     fn a_read_only_hierarchy_is_named() {
         let mounts = |options: &str| {
-            format!("29 23 0:25 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n30 29 0:26 / /sys/fs/cgroup/memory {options} - cgroup cgroup rw,memory,cpu,pids\n")
+            format!(
+                "29 23 0:25 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n30 29 0:26 / /sys/fs/cgroup/memory {options} - cgroup cgroup rw,memory,cpu,pids\n"
+            )
         };
         let found = |options: &str| look(&machine(&[("/proc/self/mountinfo", &mounts(options))]).1);
         assert_eq!(found("rw,nosuid").len(), 1);
-        assert_eq!(found("ro,nosuid")[1].what, "/sys/fs/cgroup/memory is mounted read-only: no control group can be made");
+        assert_eq!(
+            found("ro,nosuid")[1].what,
+            "/sys/fs/cgroup/memory is mounted read-only: no control group can be made"
+        );
     }
 }

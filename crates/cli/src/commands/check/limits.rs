@@ -38,7 +38,10 @@ fn kernel_limits(machine: &Machine) -> Vec<Finding> {
     let low = |(name, least, lost): (&str, u64, &str)| {
         let value = machine.number(&format!("/proc/sys/{name}")).filter(|value| *value < least)?;
         let key = name.replace('/', ".");
-        Some(Finding::warn(format!("{key} is only {value}: with many Pods {lost}"), format!("sysctl -w {key}={}", least * 4)))
+        Some(Finding::warn(
+            format!("{key} is only {value}: with many Pods {lost}"),
+            format!("sysctl -w {key}={}", least * 4),
+        ))
     };
     let findings: Vec<_> = KERNEL.into_iter().filter_map(low).collect();
     if findings.is_empty() { vec![Finding::ok("the kernel's limits leave room for many Pods")] } else { findings }
@@ -108,12 +111,16 @@ mod tests {
     fn low_limits_are_named_with_the_command_that_raises_them() {
         let (_kept, none) = machine(&[]);
         assert_eq!(kernel_limits(&none)[0].level, Level::Ok);
-        let (_kept, low) = machine(&[("/proc/sys/fs/inotify/max_user_instances", "64\n"), ("/proc/sys/kernel/pid_max", "32768")]);
+        let (_kept, low) =
+            machine(&[("/proc/sys/fs/inotify/max_user_instances", "64\n"), ("/proc/sys/kernel/pid_max", "32768")]);
         let found = kernel_limits(&low);
         assert_eq!(found.len(), 1);
         assert!(found[0].what.starts_with("fs.inotify.max_user_instances is only 64"), "{found:?}");
         assert_eq!(found[0].remedy.as_deref(), Some("sysctl -w fs.inotify.max_user_instances=512"));
-        assert_eq!([Some(1024), Some(65_536), None].map(|limit| open_files(limit).level), [Level::Warn, Level::Ok, Level::Ok]);
+        assert_eq!(
+            [Some(1024), Some(65_536), None].map(|limit| open_files(limit).level),
+            [Level::Warn, Level::Ok, Level::Ok]
+        );
         assert_eq!([0, TOO_EARLY].map(|now| clock(now).level), [Level::Warn, Level::Ok]);
     }
 

@@ -78,6 +78,9 @@ mod tests {
         assert_eq!(level(Flags::NOSUID | Flags::NODEV), Some(Level::Warn));
         assert_eq!(level(Flags::NOEXEC | Flags::NOSUID), Some(Level::Fail));
         assert_eq!(level(Flags::RDONLY), Some(Level::Fail));
-        assert_eq!([(0, 0), (1 << 20, 1 << 20), (1 << 20, 500)].map(|(all, free)| few_files(all, free).is_some()), [false, false, true]);
+        assert_eq!(
+            [(0, 0), (1 << 20, 1 << 20), (1 << 20, 500)].map(|(all, free)| few_files(all, free).is_some()),
+            [false, false, true]
+        );
     }
 }

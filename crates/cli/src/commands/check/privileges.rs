@@ -24,7 +24,11 @@ const USEFUL: [(u32, &str, &str); 6] = [
     (10, "CAP_NET_BIND_SERVICE", "programs of Pods can't listen below port 1024"),
     (13, "CAP_NET_RAW", "ping and other raw sockets fail in Pods"),
     (19, "CAP_SYS_PTRACE", "processes of Pods with user namespaces can't all be looked at"),
-    (24, "CAP_SYS_RESOURCE", "oom_score_adj can't be lowered: under memory pressure the kernel chooses without regard to the Pods' classes"),
+    (
+        24,
+        "CAP_SYS_RESOURCE",
+        "oom_score_adj can't be lowered: under memory pressure the kernel chooses without regard to the Pods' classes",
+    ),
     (29, "CAP_AUDIT_WRITE", "programs of Pods can't write to the audit log"),
     (39, "CAP_BPF", "devices may not be refused on cgroup v2"),
 ];
@@ -40,7 +44,8 @@ pub fn look(machine: &Machine) -> Vec<Finding> {
 }
 
 fn capabilities(status: &str) -> Vec<Finding> {
-    let set = |name: &str| status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), 16).ok());
+    let set =
+        |name: &str| status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), 16).ok());
     let Some(present) = set("CapEff:").zip(set("CapBnd:")).map(|(effective, bounding)| effective & bounding) else {
         return vec![Finding::fail("/proc/self/status can't be read", "mount -t proc proc /proc")];
     };
@@ -54,11 +59,13 @@ fn capabilities(status: &str) -> Vec<Finding> {
     for (_, name, lost) in USEFUL.iter().filter(|(number, ..)| !has(*number)) {
         findings.push(Finding::warn(format!("root here lacks {name}: {lost}"), remedy));
     }
-    let known = |number: &u32| NEEDED.iter().any(|(one, _)| one == number) || USEFUL.iter().any(|(one, ..)| one == number);
+    let known =
+        |number: &u32| NEEDED.iter().any(|(one, _)| one == number) || USEFUL.iter().any(|(one, ..)| one == number);
     let others = (0..=LAST).filter(|number| !known(number) && !has(*number)).count();
     if others > 0 {
         let plural = if others == 1 { "capability that" } else { "capabilities that" };
-        findings.push(Finding::warn(format!("root here lacks {others} {plural} privileged containers would get"), remedy));
+        findings
+            .push(Finding::warn(format!("root here lacks {others} {plural} privileged containers would get"), remedy));
     }
     if findings.is_empty() {
         findings.push(Finding::ok("root has all capabilities"));
