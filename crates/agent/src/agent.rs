@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::admission::NodeRoom;
+use crate::api_service;
 use crate::clock::Clock;
 use crate::config::{AgentConfig, StartAgentError};
 use crate::desired::DesiredPod;
@@ -101,6 +102,13 @@ impl Agent {
         let started_at = clock.wall();
         let before = store.get(&ObjectKey::cluster("nodes", &config.node_name));
         write_default_objects(&config, &node, &store, started_at).await?;
+        if let Some(api) = config.api {
+            api_service::write(&store, api, started_at).await.map_err(|source| StartAgentError::Object {
+                resource: api_service::SERVICES,
+                name: api_service::NAME.to_owned(),
+                source: Box::new(source),
+            })?;
+        }
         let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
         node_status::tell_start(&events, &store, &config.node_name, before.as_ref());
         let stop = CancellationToken::new();
@@ -135,6 +143,7 @@ impl Agent {
         let tasks = &shared.tasks;
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_config(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(api_service::keep(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_node(Arc::clone(&shared))));
         tasks
             .spawn(stop.clone().run_until_cancelled_owned(watches::watch_runtime(Arc::clone(&shared), runtime_events)));

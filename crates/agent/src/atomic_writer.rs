@@ -29,12 +29,16 @@ pub struct PayloadFile {
     pub content: Vec<u8>,
     /// Permission bits.
     pub mode: u32,
+    /// Whose it is; root's without one.
+    pub user: Option<u32>,
 }
 
 // The content may be secret.
 impl std::fmt::Debug for PayloadFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PayloadFile").field("bytes", &self.content.len()).field("mode", &self.mode).finish()
+        let bytes = self.content.len();
+        let mut shown = f.debug_struct("PayloadFile");
+        shown.field("bytes", &bytes).field("mode", &self.mode).field("user", &self.user).finish()
     }
 }
 
@@ -135,7 +139,8 @@ fn holds(volume: BorrowedFd<'_>, directory: &str, payload: &Payload, group: Opti
         let present = File::from(rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve)?);
         let metadata = rustix::fs::fstat(&present)?;
         let mode = Mode::from_raw_mode(metadata.st_mode).as_raw_mode() & 0o7777;
-        let owned = group.is_none_or(|group| group == metadata.st_gid);
+        let owned =
+            group.is_none_or(|group| group == metadata.st_gid) && file.user.is_none_or(|user| user == metadata.st_uid);
         if !owned
             || mode != file.mode_for(group)
             || u64::try_from(metadata.st_size).ok() != u64::try_from(file.content.len()).ok()
@@ -204,6 +209,9 @@ fn write_file(root: &OwnedFd, path: &Path, file: &PayloadFile, group: Option<u32
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut output = File::from(rustix::fs::openat(&directory, name, flags, Mode::from_raw_mode(0o600))?);
     output.write_all(&file.content)?;
+    if let Some(user) = file.user {
+        rustix::fs::fchown(&output, Some(rustix::fs::Uid::from_raw(user)), None)?;
+    }
     // Only now: the umask does not count, and the file is complete before others may read it.
     set_mode_and_group(&output, file.mode_for(group), group)
 }
@@ -268,7 +276,7 @@ mod tests {
     fn payload(files: &[(&str, &str, u32)]) -> Payload {
         files
             .iter()
-            .map(|&(path, content, mode)| (path.into(), PayloadFile { content: content.into(), mode }))
+            .map(|&(path, content, mode)| (path.into(), PayloadFile { content: content.into(), mode, user: None }))
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! What the agent is told when it starts, and why it may not.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub node_name: String,
     /// Addresses of the machine, the first one being `status.hostIP`; empty when it has none.
     pub node_addresses: Vec<IpAddr>,
+    /// Where Pods find the API.
+    pub api: Option<SocketAddr>,
     /// Root of what is kept over reboots; the agent uses `pods/` in it.
     pub data_dir: PathBuf,
     /// Root of the Pods' logs.
@@ -84,6 +86,7 @@ impl AgentConfig {
         Self {
             node_name: node_name.into(),
             node_addresses: Vec::new(),
+            api: None,
             data_dir: data_dir.into(),
             log_dir: log_dir.into(),
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -1,8 +1,11 @@
-//! `ConfigMap`s and Secrets of a pod's namespace, with the kubelet's words when one is missing.
+//! What a pod's configuration comes from: objects of its namespace, with the kubelet's words when one is missing, and its tokens.
 
 use serde::de::DeserializeOwned;
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use store::{ObjectKey, Store};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
+use store::{ObjectKey, Store, StoredObject};
+
+use crate::api_service;
+use crate::pod_tokens::PodTokens;
 
 /// Resource name of `ConfigMap`s in the store.
 pub const CONFIG_MAPS: &str = "configmaps";
@@ -16,6 +19,12 @@ pub trait ConfigObjects: Send + Sync {
 
     /// The Secret of that name in the pod's namespace.
     fn secret(&self, name: &str) -> Option<Secret>;
+
+    /// The API's Service, and with `all` every one of the pod's namespace: what the pod is told by variables.
+    fn services(&self, all: bool) -> Vec<Service>;
+
+    /// The pod's token for a source of a volume.
+    fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String>;
 }
 
 /// The store's objects of one namespace.
@@ -24,17 +33,22 @@ pub struct StoredConfigObjects<'a> {
     pub store: &'a Store,
     /// The pod's.
     pub namespace: &'a str,
+    /// The pod's.
+    pub tokens: &'a PodTokens,
 }
 
 impl StoredConfigObjects<'_> {
     fn read<T: DeserializeOwned>(&self, resource: &str, name: &str) -> Option<T> {
-        let stored = self.store.get(&ObjectKey::namespaced(resource, self.namespace, name))?;
-        match T::deserialize(&*stored.value) {
-            Ok(object) => Some(object),
-            Err(error) => {
-                tracing::error!(%error, resource, namespace = self.namespace, name, "stored object cannot be read");
-                None
-            }
+        decode(&self.store.get(&ObjectKey::namespaced(resource, self.namespace, name))?)
+    }
+}
+
+fn decode<T: DeserializeOwned>(stored: &StoredObject) -> Option<T> {
+    match T::deserialize(&*stored.value) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            tracing::error!(%error, object = ?stored.key, "stored object cannot be read");
+            None
         }
     }
 }
@@ -46,6 +60,17 @@ impl ConfigObjects for StoredConfigObjects<'_> {
 
     fn secret(&self, name: &str) -> Option<Secret> {
         self.read(SECRETS, name)
+    }
+
+    fn services(&self, all: bool) -> Vec<Service> {
+        let own = all.then(|| self.store.list(api_service::SERVICES, Some(self.namespace)).objects);
+        let of_api = self.store.get(&api_service::key(api_service::SERVICES));
+        let is_own = own.is_some() && self.namespace == api_service::NAMESPACE;
+        own.into_iter().flatten().chain(of_api.filter(|_| !is_own)).filter_map(|stored| decode(&stored)).collect()
+    }
+
+    fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String> {
+        self.tokens.token(source)
     }
 }
 

@@ -47,12 +47,15 @@ impl ContainerConfigError {
     }
 }
 
-/// The variables that the Pod defines for a container: `envFrom`, then `env`; a later one of the same name wins.
+/// The variables that a container gets from its Pod: those of Services, `envFrom`, then `env`; a later one of the same
+/// name wins.
 pub fn pod_environment(
     container: &Container,
     sources: &EnvironmentSources<'_>,
 ) -> Result<Vec<(String, String)>, ContainerConfigError> {
-    let mut variables = Vec::new();
+    let links = sources.desired.spec.enable_service_links != Some(false);
+    let mut variables = spec::service_links::variables(&sources.objects.services(links));
+    let of_services = variables.clone();
     for source in container.env_from.iter().flatten() {
         variables.extend(variables_from(source, sources.objects)?);
     }
@@ -61,7 +64,8 @@ pub fn pod_environment(
         let value = match (&variable.value_from, &variable.value) {
             (Some(source), _) => value_from(source, container, sources)?,
             (None, text) => {
-                let lookup = |name: &str| declared.get(name).cloned();
+                let of_service = |name: &str| Some(of_services.iter().find(|(known, _)| known == name)?.1.clone());
+                let lookup = |name: &str| declared.get(name).cloned().or_else(|| of_service(name));
                 Some(spec::expand::expand(text.as_deref().unwrap_or_default(), &lookup))
             }
         };

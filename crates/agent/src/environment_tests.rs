@@ -1,7 +1,7 @@
 //! Tests of what a container's environment and command line are made of.
 
 use serde_json::{Value, json};
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 
 use super::*;
 use crate::testing::{desired_pod, pod};
@@ -19,15 +19,33 @@ impl ConfigObjects for Objects {
         (name == "keys")
             .then(|| serde_json::from_value(json!({ "metadata": {}, "data": { "k": "c2VjcmV0" } })).unwrap())
     }
+
+    fn services(&self, all: bool) -> Vec<Service> {
+        let service = |name: &str, address: &str| {
+            let ports = json!([{ "port": 80 }]);
+            let service = json!({ "metadata": { "name": name }, "spec": { "clusterIP": address, "ports": ports } });
+            serde_json::from_value(service).unwrap()
+        };
+        if all { vec![service("db", "10.0.0.7")] } else { Vec::new() }
+    }
+
+    fn token(&self, _: &ServiceAccountTokenProjection) -> Result<String, String> {
+        Err("no variable comes from a token".to_owned())
+    }
 }
 
 fn environment(container: Value) -> Result<String, String> {
+    environment_with(&json!({ "enableServiceLinks": false }), container)
+}
+
+fn environment_with(spec: &Value, container: Value) -> Result<String, String> {
+    let mut spec = spec.clone();
     let mut container = container;
     container["name"] = "app".into();
     container["image"] = "app:1".into();
-    let mut object = pod(&json!({ "containers": [container, { "name": "other", "image": "app:1", "resources": {
-        "limits": { "cpu": "1500m", "memory": "64Mi" }
-    } }] }));
+    let limits = json!({ "limits": { "cpu": "1500m", "memory": "64Mi" } });
+    spec["containers"] = json!([container, { "name": "other", "image": "app:1", "resources": limits }]);
+    let mut object = pod(&spec);
     object["metadata"]["labels"] = json!({ "tier": "web" });
     let desired = desired_pod(&object);
     let sources = EnvironmentSources {
@@ -46,6 +64,17 @@ fn environment(container: Value) -> Result<String, String> {
 
 fn value_from(source: &Value) -> Value {
     json!({ "env": [{ "name": "V", "valueFrom": source }] })
+}
+
+#[test]
+fn services_are_told_by_variables_that_the_pod_may_overrule() {
+    let container = json!({ "env": [
+        { "name": "URL", "value": "$(DB_PORT_80_TCP)/x" }, { "name": "DB_SERVICE_HOST", "value": "mine" },
+    ] });
+    let found = environment_with(&json!({}), container.clone()).unwrap();
+    assert!(found.starts_with("DB_SERVICE_HOST=10.0.0.7 DB_SERVICE_PORT=80 DB_PORT=tcp://10.0.0.7:80 "), "{found}");
+    assert!(found.ends_with(" URL=tcp://10.0.0.7:80/x DB_SERVICE_HOST=mine"), "{found}");
+    assert_eq!(environment(container).unwrap(), "URL=$(DB_PORT_80_TCP)/x DB_SERVICE_HOST=mine");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod actions;
 mod admission;
 mod agent;
+mod api_service;
 mod atomic_writer;
 mod backoff;
 mod capacity;
@@ -42,6 +43,7 @@ mod node_lease;
 mod node_status;
 mod observation;
 mod pod_files;
+mod pod_tokens;
 mod probes;
 mod publish;
 mod pulls;
@@ -79,7 +81,9 @@ pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
 pub use housekeeping::ImageGcConfig;
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
-pub use tokens::{ISSUER, Named, ServiceAccountTokens, TokenError, TokenKeyError, TokenRequest, TokenUser};
+pub use tokens::{
+    AUTOMATIC_SECONDS, ISSUER, Named, ServiceAccountTokens, TokenError, TokenKeyError, TokenRequest, TokenUser,
+};
 // The API may name neither `image` nor `runtime`.
 pub use image::{LayerStage, Pull, PullProgress, SaveError, SavedImages};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};

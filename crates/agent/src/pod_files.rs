@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use runtime::{Mount, MountSource, Propagation};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use spec::dns::ResolvConf;
-use spec::hosts::PodHostname;
+use spec::hosts::{ApiHost, PodHostname};
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::{ContainerName, VolumeName};
 
@@ -71,11 +71,16 @@ pub fn render_pod_files(config: &AgentConfig, desired: &DesiredPod, addresses: &
     }
     let resolv_conf = spec::dns::render(&node, &desired.spec);
     let aliases = desired.spec.host_aliases.as_deref().unwrap_or_default();
+    let api = config.api.map(|api| ApiHost {
+        address: api.ip(),
+        pod_namespace: &desired.pod.pod_namespace,
+        cluster_domain: &config.cluster_domain,
+    });
     PodFiles {
         hosts: if desired.host_network() {
-            spec::hosts::render_host_network(&read_hosts(&config.host_hosts_file), aliases)
+            spec::hosts::render_host_network(&read_hosts(&config.host_hosts_file), api, aliases)
         } else {
-            spec::hosts::render(addresses, &name, aliases)
+            spec::hosts::render(addresses, &name, api, aliases)
         },
         hostname: kernel_hostname(config, desired),
         resolv_conf: resolv_conf.content.to_string(),

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::actions::{PodActions, StartContainer};
 use crate::clock::BootTime;
-use crate::config_objects::{ConfigObjects as _, StoredConfigObjects};
+use crate::config_objects::ConfigObjects as _;
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
 use crate::images::{
@@ -248,7 +248,7 @@ impl PodWorker {
 
     /// Of the pod's `imagePullSecrets`, in their order. A missing one is told and left out, as with the kubelet.
     fn pull_credentials(&self, desired: &DesiredPod, reference: &ImageReference) -> Result<Vec<Credentials>, String> {
-        let objects = StoredConfigObjects { store: &self.shared.store, namespace: &self.pod.pod_namespace };
+        let objects = self.objects();
         let (mut credentials, mut missing) = (Vec::new(), Vec::new());
         for secret in desired.spec.image_pull_secrets.iter().flatten() {
             let keyring = objects.secret(&secret.name).and_then(|object| keyring_of(&object));

@@ -313,7 +313,11 @@ impl PodWorker {
             }
             Ok::<_, crate::pod_files::PodFileError>(files)
         });
-        match files.await? {
+        let is_written =
+            self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && written == planned);
+        let secrets = async { if is_written { Ok(Ok(())) } else { self.write_secrets(sandbox, planned).await } };
+        let (files, secrets) = tokio::join!(files, secrets);
+        match files? {
             Ok(files) => {
                 for warning in files.dns_warnings {
                     self.shared.events.warning(EventSubject::pod(desired), "DNSConfigForming", warning);
@@ -324,11 +328,11 @@ impl PodWorker {
                 return Ok(Some(VolumeError { volume, cause: VolumeCause::Unmet(chain(&error)) }));
             }
         }
-        if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && written == planned) {
-            return Ok(None);
-        }
-        if let Err(error) = self.write_secrets(sandbox, planned).await? {
+        if let Err(error) = secrets? {
             return Ok(Some(error));
+        }
+        if is_written {
+            return Ok(None);
         }
         self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
         Ok(None)
@@ -613,8 +617,9 @@ impl PodWorker {
         self.failures.insert(name.clone(), failure);
     }
 
-    fn objects(&self) -> StoredConfigObjects<'_> {
-        StoredConfigObjects { store: &self.shared.store, namespace: &self.pod.pod_namespace }
+    pub(crate) fn objects(&self) -> StoredConfigObjects<'_> {
+        let namespace = &self.pod.pod_namespace;
+        StoredConfigObjects { store: &self.shared.store, namespace, tokens: &self.tokens }
     }
 
     fn sources<'a>(

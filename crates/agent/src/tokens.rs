@@ -26,6 +26,12 @@ pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long a token of a Pod that is about to go is good after the end of its grace period.
 const AFTER_END: i64 = 60;
 
+/// The `expirationSeconds` of the token that each Pod is given unasked; by this odd number it is known.
+pub const AUTOMATIC_SECONDS: i64 = 3607;
+
+/// How long such a token is really good: programs of before 2022 read the file once (KEP-1205, "safe rollout").
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
 /// The key, and all that it signs.
 #[derive(Debug)]
 pub struct ServiceAccountTokens {
@@ -64,6 +70,9 @@ struct Private {
     pod: Option<Named>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<Named>,
+    /// A token in use after this was not read again by its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warnafter: Option<i64>,
 }
 
 /// An object by name and uid.
@@ -105,6 +114,8 @@ pub struct TokenUser {
     pub pod: Option<Named>,
     /// Whom it is for.
     pub audiences: Vec<String>,
+    /// Of the token.
+    pub id: String,
 }
 
 /// Why a token is not good.
@@ -150,13 +161,15 @@ impl ServiceAccountTokens {
         Ok(Self { key, key_id, random })
     }
 
-    /// Signs a token; `None` if the kernel gives no random numbers. Also says until when it is good.
+    /// Signs a token; `None` if the kernel gives no random numbers. Also says until when it is to be used.
     pub fn issue(&self, request: &TokenRequest, id: String, now: Timestamp) -> Option<(String, Timestamp)> {
         let until = Timestamp::from_second(now.as_second().saturating_add(request.seconds)).ok()?;
         let audiences = if request.audiences.is_empty() { vec![ISSUER.to_owned()] } else { request.audiences.clone() };
+        let is_extended = request.pod.is_some() && request.seconds == AUTOMATIC_SECONDS && audiences == [ISSUER];
+        let seconds = if is_extended { EXTENDED_SECONDS } else { request.seconds };
         let claims = Claims {
             aud: audiences,
-            exp: until.as_second(),
+            exp: now.as_second().saturating_add(seconds),
             iat: now.as_second(),
             iss: ISSUER.to_owned(),
             jti: id,
@@ -165,6 +178,7 @@ impl ServiceAccountTokens {
                 serviceaccount: request.account.clone(),
                 pod: request.pod.clone(),
                 secret: request.secret.clone(),
+                warnafter: is_extended.then(|| until.as_second()),
             },
             nbf: now.as_second(),
             sub: user_name(&request.pod_namespace, &request.account.name),
@@ -193,7 +207,7 @@ impl ServiceAccountTokens {
         if !claims.aud.iter().any(|audience| wanted.contains(audience)) {
             return Err(TokenError::Audience { found: claims.aud, wanted });
         }
-        let Private { namespace, serviceaccount, pod, secret } = claims.private;
+        let Private { namespace, serviceaccount, pod, secret, warnafter: _ } = claims.private;
         let bound = [("serviceaccounts", Some(&serviceaccount)), ("pods", pod.as_ref()), ("secrets", secret.as_ref())];
         for (resource, object) in bound {
             let Some(object) = object else { continue };
@@ -208,7 +222,14 @@ impl ServiceAccountTokens {
             "system:authenticated".to_owned(),
         ];
         let name = user_name(&namespace, &serviceaccount.name);
-        Ok(TokenUser { name, uid: serviceaccount.uid, groups: groups.into(), pod, audiences: claims.aud })
+        Ok(TokenUser {
+            name,
+            uid: serviceaccount.uid,
+            groups: groups.into(),
+            pod,
+            audiences: claims.aud,
+            id: claims.jti,
+        })
     }
 
     fn claims(&self, token: &str) -> Option<Claims> {
@@ -307,6 +328,12 @@ mod tests {
         for bad in ["", "a.b", "a.b.c", &format!("{none}.{rest}"), &format!("{head}.{head}.{head}")] {
             assert_eq!(tokens.verify(bad, &[], &store, now), Err(TokenError::Malformed), "{bad}");
         }
+
+        let automatic = TokenRequest { seconds: AUTOMATIC_SECONDS, ..request };
+        let (automatic, until) = tokens.issue(&automatic, "id".to_owned(), now).unwrap();
+        assert_eq!(until, at(AUTOMATIC_SECONDS), "then it is to be read anew");
+        assert!(tokens.verify(&automatic, &[], &store, at(EXTENDED_SECONDS - 1)).is_ok());
+        assert_eq!(tokens.verify(&automatic, &[], &store, at(EXTENDED_SECONDS)), Err(TokenError::Expired));
 
         put(&store, "pods", "p", json!({"metadata": {"name": "p", "uid": "another"}})).await;
         assert_eq!(tokens.verify(&token, &[], &store, now), Err(TokenError::Gone));

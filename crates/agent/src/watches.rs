@@ -10,6 +10,7 @@ use crate::agent::{PODS, Shared, identity};
 use crate::config_objects::{CONFIG_MAPS, SECRETS};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
+use crate::pod_tokens::{SERVICE_ACCOUNTS, account_of, projections};
 
 /// Wakes the worker of each pod that changes, and of all pods whenever changes were missed.
 pub(crate) async fn watch_pods(shared: Arc<Shared>) {
@@ -24,9 +25,13 @@ pub(crate) async fn watch_pods(shared: Arc<Shared>) {
     }
 }
 
-/// Wakes the pods that use a `ConfigMap` or Secret when it changes.
+/// Wakes the pods that use a `ConfigMap`, a Secret or a token when its object changes.
 pub(crate) async fn watch_config(shared: Arc<Shared>) {
-    tokio::join!(watch_config_of(&shared, CONFIG_MAPS), watch_config_of(&shared, SECRETS));
+    tokio::join!(
+        watch_config_of(&shared, CONFIG_MAPS),
+        watch_config_of(&shared, SECRETS),
+        watch_config_of(&shared, SERVICE_ACCOUNTS),
+    );
 }
 
 async fn watch_config_of(shared: &Arc<Shared>, resource: &'static str) {
@@ -107,6 +112,9 @@ fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
 
 /// Whether a volume or a variable of the pod comes from that object.
 fn uses(desired: &DesiredPod, resource: &str, name: &str) -> bool {
+    if resource == SERVICE_ACCOUNTS {
+        return account_of(desired) == name && projections(desired).next().is_some();
+    }
     let of_config_maps = resource == CONFIG_MAPS;
     let in_volumes = desired.spec.volumes.iter().flatten().any(|volume| {
         let mut projections = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());

@@ -24,6 +24,7 @@ use crate::events::EventSubject;
 use crate::hooks::{Joined, PodHooks};
 use crate::kills::Kill;
 use crate::observation::{PodObservation, is_running, remembered_runs};
+use crate::pod_tokens::PodTokens;
 use crate::probes::PodProbes;
 use crate::pulls::{ImageUse, PullForStart};
 use crate::records::{PodPaths, PodRecord};
@@ -96,6 +97,8 @@ pub(crate) struct PodWorker {
     pub(crate) sandbox_failure: Option<RetryBackOff>,
     /// Volumes as they were written last in this sandbox.
     pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
+    /// What its volumes hold of them.
+    pub(crate) tokens: PodTokens,
     pub(crate) held_images: BTreeMap<ContainerName, Image>,
     /// Images that are being pulled, or were, for starts that are still to come.
     pub(crate) pulls: BTreeMap<ImageUse, PullForStart>,
@@ -146,6 +149,7 @@ impl PodWorker {
             volumes_wait_for_objects: false,
             sandbox_failure: None,
             written_volumes: None,
+            tokens: PodTokens::default(),
             held_images: BTreeMap::new(),
             pulls: BTreeMap::new(),
             held_volumes: BTreeSet::new(),
@@ -197,11 +201,15 @@ impl PodWorker {
     }
 
     async fn wait(&mut self, until: Option<BootTime>) {
-        let sleep = until.map(|until| until.since(self.shared.clock.boot()).min(LONGEST_SLEEP));
+        let clock = Arc::clone(&self.shared.clock);
         let timer = async {
-            match sleep {
-                Some(sleep) => tokio::time::sleep(sleep).await,
-                None => std::future::pending().await,
+            let Some(until) = until else { return std::future::pending().await };
+            // At least once, also for what is overdue: others are to have their turn.
+            loop {
+                tokio::time::sleep(until.since(clock.boot()).min(LONGEST_SLEEP)).await;
+                if clock.boot() >= until {
+                    return;
+                }
             }
         };
         tokio::select! {
@@ -361,6 +369,7 @@ impl PodWorker {
         if let Some(next) = self.resize(desired, &observed, now).await? {
             return Ok(next);
         }
+        self.tokens.refresh(desired, &self.shared.tokens, &self.shared.store, now.wall);
         self.forget_healed_failures(desired, &observed);
         observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);
@@ -394,7 +403,7 @@ impl PodWorker {
         let end = self.active_deadline(desired, now);
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
         let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
-        let times = times.chain(self.stop_again_at());
+        let times = times.chain(self.stop_again_at()).chain(self.tokens.renewal(now));
         Ok(Next::Wait(times.min()))
     }
 

@@ -19,7 +19,7 @@ const RBAC: &str = "rbac.authorization.k8s.io/v1";
 const DEFAULT_ACCOUNT: &str = "default";
 
 /// The ConfigMap with the certificate by which Pods know this server.
-const ROOT_CA: &str = "kube-root-ca.crt";
+pub const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// Makes what is missing, and from then on what is removed or comes to lack it.
 pub async fn keep_standing_objects(context: &Arc<Context>) -> Result<(), StoreError> {

@@ -78,8 +78,19 @@ pub fn pod_hostname(pod: &Pod, cluster_domain: &str) -> PodHostname {
     PodHostname { hostname, domain }
 }
 
-/// The file: what is local, the Pod under its names, and its host aliases.
-pub fn render(addresses: &[IpAddr], name: &PodHostname, aliases: &[HostAlias]) -> String {
+/// The API as containers find it while there is no DNS for Services: its address, and the namespace that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiHost<'a> {
+    /// Where it listens for Pods.
+    pub address: IpAddr,
+    /// The Pod's; only in the API's own namespace a bare `kubernetes` is the API.
+    pub pod_namespace: &'a str,
+    /// Domain of Services.
+    pub cluster_domain: &'a str,
+}
+
+/// The file: what is local, the Pod under its names, the API, and the Pod's host aliases.
+pub fn render(addresses: &[IpAddr], name: &PodHostname, api: Option<ApiHost<'_>>, aliases: &[HostAlias]) -> String {
     let mut file = HEADER.to_owned();
     let hostname = &name.hostname;
     for address in addresses {
@@ -89,15 +100,31 @@ pub fn render(addresses: &[IpAddr], name: &PodHostname, aliases: &[HostAlias]) -
             None => writeln!(file, "{address}\t{hostname}"),
         };
     }
+    add_api(&mut file, api);
     add_aliases(&mut file, aliases);
     file
 }
 
-/// The file of a Pod with the machine's network: the machine's own, and the Pod's host aliases.
-pub fn render_host_network(of_node: &str, aliases: &[HostAlias]) -> String {
+/// The file of a Pod with the machine's network: the machine's own, the API, and the Pod's host aliases.
+pub fn render_host_network(of_node: &str, api: Option<ApiHost<'_>>, aliases: &[HostAlias]) -> String {
     let mut file = format!("{HOST_NETWORK_HEADER}{of_node}");
+    if !file.ends_with('\n') {
+        file.push('\n');
+    }
+    add_api(&mut file, api);
     add_aliases(&mut file, aliases);
     file
+}
+
+/// After all else that is no alias, so that what the Pod or the machine calls by such a name is found first.
+fn add_api(file: &mut String, api: Option<ApiHost<'_>>) {
+    let Some(ApiHost { address, pod_namespace, cluster_domain }) = api else { return };
+    let bare = if pod_namespace == "default" { "\tkubernetes" } else { "" };
+    // Writing to a String cannot fail.
+    let _ok = writeln!(
+        file,
+        "{address}\tkubernetes.default.svc.{cluster_domain}\tkubernetes.default.svc\tkubernetes.default{bare}"
+    );
 }
 
 fn add_aliases(file: &mut String, aliases: &[HostAlias]) {
@@ -121,6 +148,10 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec})).unwrap();
         pod.spec.get_or_insert_default();
         pod
+    }
+
+    fn api(pod_namespace: &str) -> ApiHost<'_> {
+        ApiHost { address: "10.85.0.1".parse().unwrap(), pod_namespace, cluster_domain: "cluster.local" }
     }
 
     #[test]
@@ -166,8 +197,10 @@ mod tests {
         let aliases: Vec<HostAlias> =
             serde_json::from_value(json!([{"ip": "10.1.2.3", "hostnames": ["foo.remote"]}])).unwrap();
         assert_eq!(
-            render_host_network("127.0.0.1 localhost\n", &aliases),
-            "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n\n# Entries added by HostAliases.\n\
+            render_host_network("127.0.0.1 localhost", Some(api("shop")), &aliases),
+            "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n\
+             10.85.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\n\
+             \n# Entries added by HostAliases.\n\
              10.1.2.3\tfoo.remote\n"
         );
     }
@@ -194,8 +227,12 @@ mod tests {
             # Entries added by HostAliases.\n\
             127.0.0.1\tfoo.local\tbar.local\n\
             10.1.2.3\tfoo.remote\n";
-        assert_eq!(render(&addresses, &name, &aliases), expected);
+        assert_eq!(render(&addresses, &name, None, &aliases), expected);
         let plain = PodHostname { hostname: "h".to_owned(), domain: None };
-        assert!(render(&addresses[..1], &plain, &[]).ends_with("ip6-allrouters\n10.85.0.2\th\n"));
+        assert!(render(&addresses[..1], &plain, None, &[]).ends_with("ip6-allrouters\n10.85.0.2\th\n"));
+        let with_api = render(&addresses[..1], &plain, Some(api("default")), &[]);
+        let expected = "10.85.0.2\th\n\
+            10.85.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\tkubernetes\n";
+        assert!(with_api.ends_with(expected), "{with_api}");
     }
 }

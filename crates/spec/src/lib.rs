@@ -22,6 +22,7 @@ pub mod qos;
 pub mod quantity;
 pub mod requests;
 pub mod resources;
+pub mod service_links;
 pub mod support;
 pub mod sysctls;
 pub mod validation;

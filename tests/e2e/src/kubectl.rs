@@ -10,7 +10,7 @@ use crate::node::TestNode;
 use crate::{Background, Terminal};
 
 /// Debian's newest kubectl, fetched once by `tests/kubectl`; `MONOPOD_TEST_KUBECTL` names another.
-fn binary() -> &'static PathBuf {
+pub fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(ready) = std::env::var_os("MONOPOD_TEST_KUBECTL") {

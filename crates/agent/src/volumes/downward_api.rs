@@ -20,7 +20,7 @@ pub(super) fn payload(
 ) -> Result<Payload, String> {
     let file = |file: &DownwardAPIVolumeFile| {
         let content = content(file, desired, allocatable)?.into_bytes();
-        Ok((PathBuf::from(&file.path), PayloadFile { content, mode: file_mode(file.mode, default_mode) }))
+        Ok((PathBuf::from(&file.path), PayloadFile { content, mode: file_mode(file.mode, default_mode), user: None }))
     };
     files.iter().map(file).collect()
 }

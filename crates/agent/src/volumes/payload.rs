@@ -34,7 +34,7 @@ pub(super) fn select(
 ) -> Result<Payload, String> {
     let mode_of = |mode: Option<i32>| file_mode(mode, keys.default_mode);
     let Some(items) = keys.items.filter(|items| !items.is_empty()) else {
-        let file = |(key, content)| (PathBuf::from(key), PayloadFile { content, mode: mode_of(None) });
+        let file = |(key, content)| (PathBuf::from(key), PayloadFile { content, mode: mode_of(None), user: None });
         return Ok(data.into_iter().map(file).collect());
     };
     let mut payload = Payload::new();
@@ -44,7 +44,7 @@ pub(super) fn select(
             None if keys.optional == Some(true) => continue,
             None => return Err(missing(&item.key)),
         };
-        payload.insert(PathBuf::from(&item.path), PayloadFile { content, mode: mode_of(item.mode) });
+        payload.insert(PathBuf::from(&item.path), PayloadFile { content, mode: mode_of(item.mode), user: None });
     }
     Ok(payload)
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 
 use super::*;
 use crate::testing::{desired_pod, pod};
@@ -23,6 +23,14 @@ impl ConfigObjects for Objects {
     fn secret(&self, name: &str) -> Option<Secret> {
         (name == "keys")
             .then(|| serde_json::from_value(json!({ "metadata": {}, "data": { "k": "c2VjcmV0" } })).unwrap())
+    }
+
+    fn services(&self, _: bool) -> Vec<Service> {
+        Vec::new()
+    }
+
+    fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String> {
+        Ok(format!("for {}", source.audience.as_deref().unwrap_or("api")))
     }
 }
 
@@ -267,4 +275,36 @@ fn a_group_gets_the_volumes_but_not_the_machines_paths() {
     assert_eq!(seen, [(0o2777, 4242), (0o2755, 4242), (0o644, 4242)]);
     let host = fs::metadata(base.path().join("made")).unwrap();
     assert_eq!((host.mode() & 0o7777, host.gid()), (0o755, 0));
+}
+
+#[test]
+fn a_token_is_for_the_user_of_all_containers_and_for_the_group() {
+    let token = json!({ "serviceAccountToken": { "path": "token", "audience": "vault" } });
+    let mode_and_user = |pod_security: Value, securities: [Value; 2]| {
+        let [app, init] = securities;
+        let spec = json!({
+            "securityContext": pod_security,
+            "containers": [{ "name": "app", "image": "app:1", "securityContext": app }],
+            "initContainers": [{ "name": "init", "image": "app:1", "securityContext": init }],
+            "volumes": [{ "name": "v", "projected": { "defaultMode": 0o444, "sources": [token] } }],
+        });
+        let planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects, NODE).unwrap();
+        let [PlannedVolume { kind: VolumeKind::FilesInMemory(payload), .. }] = &planned[..] else { unreachable!() };
+        let file = &payload[Path::new("token")];
+        assert_eq!(file.content, b"for vault");
+        (file.mode, file.user)
+    };
+    let user = |user: u32| json!({ "runAsUser": user });
+    let cases = [
+        (json!({}), [json!({}), json!({})], (0o444, None)),
+        (user(7), [json!({}), json!({})], (0o600, Some(7))),
+        (user(7), [json!({}), user(8)], (0o444, None)),
+        (json!({}), [user(8), user(8)], (0o600, Some(8))),
+        (json!({}), [user(8), json!({})], (0o444, None)),
+        (json!({ "fsGroup": 9 }), [json!({}), json!({})], (0o600, None)),
+    ];
+    for (pod_security, securities, expected) in cases {
+        let shown = format!("{pod_security} {securities:?}");
+        assert_eq!(mode_and_user(pod_security, securities), expected, "{shown}");
+    }
 }

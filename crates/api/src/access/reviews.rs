@@ -7,7 +7,7 @@ use crate::access::rbac::{may, rules};
 use crate::access::rules::Action;
 use crate::access::{Identity, MASTERS, tokens};
 use crate::context::Context;
-use crate::fields::text_at;
+use crate::fields::{items_at, text_at};
 use crate::http::body;
 use crate::http::reply::{Reply, whole};
 use crate::http::status::ApiError;
@@ -94,10 +94,7 @@ pub fn answer(
         Review::SubjectAccess => access(context, &subject(&spec)?, &spec)?,
         Review::SelfSubjectRules => rules_of(context, identity, text_at(&spec, "/namespace"))?,
         Review::SelfSubject => json!({"userInfo": user_info(identity)}),
-        Review::Token => match tokens::bearer(context, text_at(&spec, "/token")) {
-            Some(bearer) => json!({"authenticated": true, "user": user_info(&bearer)}),
-            None => json!({"authenticated": false, "user": {}, "error": "the token is not known"}),
-        },
+        Review::Token => token(context, &spec),
     };
     let fields = object.as_object_mut().ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
     fields.insert("kind".to_owned(), json!(review.kind()));
@@ -105,6 +102,16 @@ pub fn answer(
     fields.entry("metadata").or_insert_with(|| json!({}));
     fields.insert("status".to_owned(), status);
     Ok(whole(StatusCode::CREATED, "application/json", encode(&object)))
+}
+
+fn token(context: &Context, spec: &Value) -> Value {
+    let audiences: Vec<String> = items_at(spec, "/audiences").filter_map(Value::as_str).map(str::to_owned).collect();
+    match tokens::review(context, text_at(spec, "/token"), &audiences) {
+        Ok((bearer, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&bearer), "audiences": audiences})
+        }
+        Err(error) => json!({"authenticated": false, "user": {}, "error": error.to_string()}),
+    }
 }
 
 fn access(context: &Context, identity: &Identity, spec: &Value) -> Result<Value, ApiError> {

@@ -9,7 +9,7 @@ use crate::access::Identity;
 use crate::context::Context;
 
 /// A browser cannot set headers of a WebSocket, so it offers its token as a subprotocol.
-const IN_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+pub const IN_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// The token that a request carries.
 pub fn of_request(headers: &HeaderMap) -> Option<String> {
@@ -26,12 +26,24 @@ pub fn of_request(headers: &HeaderMap) -> Option<String> {
 
 /// Whose token this is: the ServiceAccount's that it was issued for, while all that it is bound to is there.
 pub fn bearer(context: &Context, token: &str) -> Option<Identity> {
-    let user = context.agent.tokens().verify(token, &[], &context.store, Context::now()).ok()?;
-    let extra = user.pod.map(|pod| {
-        let key = |field: &str| format!("authentication.kubernetes.io/pod-{field}");
-        vec![(key("name"), vec![pod.name]), (key("uid"), vec![pod.uid])]
-    });
-    Some(Identity { name: user.name, uid: user.uid, groups: user.groups, extra: extra.unwrap_or_default() })
+    review(context, token, &[]).ok().map(|(identity, _audiences)| identity)
+}
+
+/// Whose token for one of these audiences this is, and for which of them; for this server where none is named.
+pub fn review(
+    context: &Context,
+    token: &str,
+    audiences: &[String],
+) -> Result<(Identity, Vec<String>), agent::TokenError> {
+    let user = context.agent.tokens().verify(token, audiences, &context.store, Context::now())?;
+    let key = |field: &str| format!("authentication.kubernetes.io/{field}");
+    let mut extra = vec![(key("credential-id"), vec![format!("JTI={}", user.id)])];
+    if let Some(pod) = user.pod {
+        extra.extend([(key("pod-name"), vec![pod.name]), (key("pod-uid"), vec![pod.uid])]);
+    }
+    let for_whom = user.audiences.into_iter().filter(|audience| audiences.is_empty() || audiences.contains(audience));
+    let for_whom = for_whom.collect();
+    Ok((Identity { name: user.name, uid: user.uid, groups: user.groups, extra }, for_whom))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent::Agent;
 use jiff::SignedDuration;
 use store::Store;
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -119,20 +120,69 @@ pub enum ServeError {
     },
 }
 
+/// Where clients come, before anybody answers: whoever comes early waits. They are opened before the agent starts, which
+/// tells each Pod where the API is.
+pub struct Doors {
+    config: ApiConfig,
+    authority: Arc<Authority>,
+    /// Its socket is removed with it if it is never served on.
+    unix: Option<UnixListener>,
+    tls: Vec<TlsDoor>,
+}
+
+impl Doors {
+    /// Listens on the socket and on the addresses.
+    pub async fn open(config: ApiConfig) -> Result<Self, ServeError> {
+        let unix = Some(listen(&config.socket).await?);
+        let authority = Authority::open(&config.authority).map(Arc::new);
+        let mut doors = match authority {
+            Ok(authority) => Self { config, authority, unix, tls: Vec::new() },
+            Err(error) => {
+                remove_socket(&config.socket);
+                return Err(error.into());
+            }
+        };
+        doors.tls = tls_doors(&doors.config, &doors.authority).await?;
+        Ok(doors)
+    }
+
+    /// Where clients of this machine come over TLS.
+    fn address(&self) -> SocketAddr {
+        self.tls.first().map_or(self.config.listen, TlsDoor::address)
+    }
+
+    /// Where Pods come.
+    pub fn for_pods(&self) -> SocketAddr {
+        SocketAddr::new(self.config.pods_address, self.address().port())
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        if self.unix.take().is_some() {
+            remove_socket(&self.config.socket);
+        }
+    }
+}
+
+fn remove_socket(socket: &std::path::Path) {
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::warn!(error = error.to_string(), "cannot remove the socket");
+    }
+}
+
 /// Serves until `shutdown` resolves; then watches end, and answers that are under way have a moment to end.
 pub async fn serve(
-    config: ApiConfig,
+    mut doors: Doors,
     store: Store,
     agent: Agent,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
-    let listener = listen(&config.socket).await?;
-    let authority = Arc::new(Authority::open(&config.authority)?);
-    let doors = tls_doors(&config, &authority).await?;
-    let server = format!("https://{}", reachable(doors.first().map_or(config.listen, TlsDoor::address)));
-    tracing::info!(socket = %config.socket.display(), server, "serving");
-    let ApiConfig { socket, node_name, version, spool, kubeconfig: file, .. } = config;
+    let server = format!("https://{}", reachable(doors.address()));
+    let authority = Arc::clone(&doors.authority);
+    tracing::info!(socket = %doors.config.socket.display(), server, "serving");
+    let ApiConfig { socket, node_name, version, spool, kubeconfig: file, .. } = doors.config.clone();
     let ca = Some(authority.certificate_pem().to_owned());
     let context = Arc::new(Context { store, agent, node_name, version, spool, ca, shutdown: stop.clone() });
     keep_standing_objects(&context).await.map_err(ServeError::Store)?;
@@ -141,8 +191,16 @@ pub async fn serve(
     write_admin_kubeconfig(&authority, &server, &file)?;
     let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));
     tokio::spawn(renewing);
-    let over_tls = futures::future::try_join_all(doors.into_iter().map(|door| door.accept(Arc::clone(&context))));
-    let serving = async { tokio::try_join!(accept(listener, &socket, Arc::clone(&context)), over_tls).map(|_all| ()) };
+    let tls = std::mem::take(&mut doors.tls);
+    let over_tls = futures::future::try_join_all(tls.into_iter().map(|door| door.accept(Arc::clone(&context))));
+    let listener = doors.unix.take();
+    let over_unix = async {
+        match listener {
+            Some(listener) => accept(listener, &socket, Arc::clone(&context)).await,
+            None => Ok(()),
+        }
+    };
+    let serving = async { tokio::try_join!(over_unix, over_tls).map(|_all| ()) };
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => ended,

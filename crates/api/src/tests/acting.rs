@@ -96,3 +96,78 @@ async fn a_token_is_issued_for_an_account_and_bound_to_its_pod() {
     let nobody = server.post("/api/v1/namespaces/default/serviceaccounts/nobody/token", &json!({"spec": {}})).await;
     assert_eq!(nobody.code, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_pod_gets_the_token_of_its_account_unless_one_of_them_objects() {
+    let server = TestServer::start().await;
+    let silent = json!({"metadata": {"name": "silent"}, "automountServiceAccountToken": false});
+    server.post("/api/v1/namespaces/default/serviceaccounts", &silent).await;
+    let made = |name: &'static str, change: &dyn Fn(&mut Value)| {
+        let mut pod = pod(name);
+        change(&mut pod["spec"]);
+        let server = &server;
+        async move { server.post(PODS, &pod).await.json() }
+    };
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let plain = made("plain", &|spec| {
+        spec["initContainers"] = json!([{"name": "init", "image": "debian:13"}]);
+        let mount = json!([{"name": "own", "mountPath": path}]);
+        spec["containers"] = json!([
+            {"name": "main", "image": "debian:13"}, {"name": "own", "image": "debian:13", "volumeMounts": mount},
+        ]);
+        spec["volumes"] = json!([{"name": "own", "emptyDir": {}}]);
+    });
+    let plain = plain.await;
+    let volume = &plain["spec"]["volumes"][1];
+    let name = volume["name"].as_str().unwrap_or_else(|| panic!("{plain}"));
+    assert!(name.starts_with("kube-api-access-") && name.len() == 21, "{name}");
+    assert_eq!(
+        volume["projected"],
+        json!({"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ]})
+    );
+    let mount = json!([{"name": name, "mountPath": path, "readOnly": true}]);
+    assert_eq!(plain["spec"]["initContainers"][0]["volumeMounts"], mount);
+    assert_eq!(plain["spec"]["containers"][0]["volumeMounts"], mount);
+    assert_eq!(plain["spec"]["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+    // What comes back from a client is the same Pod.
+    let again = server.put(&format!("{PODS}/plain"), &plain).await;
+    assert_eq!((again.code, &again.json()["spec"]), (StatusCode::OK, &plain["spec"]));
+
+    let of_account = made("of-account", &|spec| spec["serviceAccountName"] = "silent".into()).await;
+    assert_eq!(of_account["spec"].get("volumes"), None);
+    let overruled = made("overruled", &|spec| {
+        spec["serviceAccountName"] = "silent".into();
+        spec["automountServiceAccountToken"] = true.into();
+    });
+    assert_eq!(overruled.await["spec"]["volumes"].as_array().unwrap().len(), 1);
+    let refused = made("refused", &|spec| spec["automountServiceAccountToken"] = false.into()).await;
+    assert_eq!(refused["spec"].get("volumes"), None);
+}
+
+#[tokio::test]
+async fn a_token_review_goes_by_the_audiences_that_it_names() {
+    let server = TestServer::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let issued =
+        server.post(path, &json!({"spec": {"audiences": ["vault", "db"], "expirationSeconds": 600}})).await.json();
+    let review = |audiences: Value| {
+        let spec = json!({"token": issued["status"]["token"], "audiences": audiences});
+        let server = &server;
+        async move {
+            let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+            server.post(path, &json!({"spec": spec})).await.json()["status"].clone()
+        }
+    };
+    let good = review(json!(["vault", "other"])).await;
+    assert_eq!((&good["authenticated"], &good["audiences"]), (&json!(true), &json!(["vault"])), "{good}");
+    assert_eq!(good["user"]["username"], "system:serviceaccount:default:default");
+    let bad = review(json!([])).await;
+    assert_eq!(bad["authenticated"], false);
+    assert!(bad["error"].as_str().unwrap().contains("is invalid for the target audiences"), "{bad}");
+}

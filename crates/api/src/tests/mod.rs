@@ -69,7 +69,7 @@ impl TestServer {
         let store = Store::open(&directory.path().join("store")).unwrap();
         let elsewhere = Store::open(&directory.path().join("elsewhere")).unwrap();
         let (agent, _runtime) = start_agent(directory.path(), elsewhere).await;
-        let server = Self::serve(directory, store, agent).await;
+        let server = Self::serve(directory, store, agent, None).await;
         let namespace = json!({"metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", &namespace).await.code, StatusCode::CREATED);
         server
@@ -80,17 +80,17 @@ impl TestServer {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let (agent, runtime) = start_agent(directory.path(), store.clone()).await;
-        (Self::serve(directory, store, agent).await, runtime)
+        (Self::serve(directory, store, agent, Some("PEM".to_owned())).await, runtime)
     }
 
-    async fn serve(directory: tempfile::TempDir, store: Store, agent: Agent) -> Self {
+    async fn serve(directory: tempfile::TempDir, store: Store, agent: Agent, ca: Option<String>) -> Self {
         let context = Arc::new(Context {
             store,
             agent,
             node_name: "n1".to_owned(),
             version: "0.1.0".to_owned(),
             spool: directory.path().join("spool"),
-            ca: None,
+            ca,
             shutdown: CancellationToken::new(),
         });
         crate::standing::keep_standing_objects(&context).await.unwrap();

@@ -22,7 +22,7 @@ async fn a_created_pod_is_completed_but_not_bound() {
     assert_eq!(server.get(&format!("{PODS}/web")).await.json(), created);
     // Who writes it back without the name of its node means no change.
     server.change(pod_key("web"), |pod| pod["spec"]["nodeName"] = json!("n1")).await;
-    let answer = server.put(&format!("{PODS}/web"), &unbound).await;
+    let answer = server.put(&format!("{PODS}/web"), &created).await;
     assert_eq!(answer.code, StatusCode::OK, "{:?}", answer.body);
     assert_eq!(answer.json()["spec"]["nodeName"], "n1");
 }
@@ -237,6 +237,7 @@ async fn a_priority_class_gives_a_pod_its_priority() {
         let name = format!("p{index}");
         let mut wanted = pod(&name);
         wanted["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        wanted["spec"]["automountServiceAccountToken"] = false.into();
         let answer = server.post(PODS, &wanted).await;
         match expected {
             Ok((priority, preemption)) => {

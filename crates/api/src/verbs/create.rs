@@ -97,7 +97,7 @@ fn name_of(call: &Call, object: &mut Value) -> Result<String, ApiError> {
 }
 
 /// Five characters that form no words after a prefix of at most 58 (apiserver, `names.SimpleNameGenerator`).
-fn generate_name(prefix: &str) -> String {
+pub fn generate_name(prefix: &str) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut name: String = prefix.chars().take(58).collect();
     name.extend(

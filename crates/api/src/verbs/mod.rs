@@ -21,7 +21,7 @@ mod watch;
 
 pub use binding::bind;
 pub use cascade::resume_terminating_namespaces;
-pub use create::create;
+pub use create::{create, generate_name};
 pub use delete::{DeleteOptions, delete};
 pub use delete_collection::delete_collection;
 pub use eviction::evict;

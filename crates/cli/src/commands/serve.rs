@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use agent::{Agent, AgentConfig, SystemClock};
 use anyhow::{Context as _, Result};
-use api::ApiConfig;
+use api::{ApiConfig, Doors};
 use clap::Args;
 use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
@@ -128,11 +128,8 @@ async fn run(
         static_pods: arguments.static_pods.as_deref().map(std::path::absolute).transpose()?,
         ..AgentConfig::new(node_name.clone(), &place.data_dir, &place.log_dir)
     };
-    let config = arguments.node.apply(config)?;
-    let version = config.version.clone();
-    let clock = Arc::new(SystemClock);
-    let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
-    let config = ApiConfig {
+    let mut config = arguments.node.apply(config)?;
+    let doors = Doors::open(ApiConfig {
         socket: place.socket(),
         listen: arguments.listen,
         pods_address: engine.network.gateway(),
@@ -140,10 +137,14 @@ async fn run(
         authority: place.authority(),
         kubeconfig: place.admin_kubeconfig(),
         node_name,
-        version,
+        version: config.version.clone(),
         spool: place.data_dir.join("images").join("tmp"),
-    };
-    let served = api::serve(config, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    });
+    let doors = doors.await?;
+    config.api = Some(doors.for_pods());
+    let clock = Arc::new(SystemClock);
+    let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
+    let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
     agent.shutdown().await;
     tracing::info!("ended; pods run on");
     Ok(served?)

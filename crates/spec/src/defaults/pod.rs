@@ -9,6 +9,8 @@ use crate::quantity::Quantity;
 
 /// Mode of files made from `ConfigMaps` and Secrets.
 const FILE_MODE: i32 = 0o644;
+/// How long a token is good where the Pod does not say.
+const TOKEN_SECONDS: i64 = 3600;
 
 /// Fills in all defaults of a Pod.
 pub fn default_pod(pod: &mut Pod) {
@@ -96,6 +98,14 @@ fn default_volume(volume: &mut Volume) {
     }
     if let Some(projected) = &mut volume.projected {
         projected.default_mode.get_or_insert(FILE_MODE);
+        for source in projected.sources.iter_mut().flatten() {
+            if let Some(token) = &mut source.service_account_token {
+                token.expiration_seconds.get_or_insert(TOKEN_SECONDS);
+            }
+            let fields = source.downward_api.iter_mut().flat_map(|downward| downward.items.iter_mut().flatten());
+            let fields = fields.filter_map(|item| item.field_ref.as_mut());
+            fields.for_each(|field| set_text(&mut field.api_version, "v1"));
+        }
     }
 }
 

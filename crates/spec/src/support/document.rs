@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::discover::fields_of;
 use super::table::POD;
-use super::{Row, Support, Word};
+use super::{Row, Support};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/pod-fields.md");
 
@@ -127,17 +127,10 @@ fn word(row: &Row) -> String {
             "yes".to_owned()
         }
         Support::Only(words) => {
-            let words: Vec<String> = words.iter().map(|word| format!("`{}`", shown(*word))).collect();
+            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
             format!("only {}", words.join(", "))
         }
         Support::Dropped => "dropped".to_owned(),
         Support::No | Support::NotEvenEmpty => "**no**".to_owned(),
-    }
-}
-
-fn shown(word: Word) -> String {
-    match word {
-        Word::Text(text) => text.to_owned(),
-        Word::Flag(flag) => flag.to_string(),
     }
 }

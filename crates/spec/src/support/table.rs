@@ -44,8 +44,6 @@ const fn dropped(field: &'static str, note: &'static str) -> Row {
     Row { field, support: Support::Dropped, note }
 }
 
-const FALSE: &[Word] = &[Word::Flag(false)];
-
 pub(super) const POD: &[Row] = &[
     yes("apiVersion", ""),
     yes("kind", ""),
@@ -117,11 +115,11 @@ const SPEC: &[Row] = &[
         "set by the server; who waits for room gets it in this order, who is evicted goes in the opposite one",
     ),
     yes("preemptionPolicy", "no running Pod is ended to make room for another, whatever it says"),
-    yes("serviceAccountName", "an existing account; its `imagePullSecrets` are taken over"),
+    yes("serviceAccountName", "an existing account; its `imagePullSecrets` are taken over, and its token is mounted"),
     yes("serviceAccount", "the old name of `serviceAccountName`"),
-    only("automountServiceAccountToken", FALSE, "there are no service accounts"),
+    yes("automountServiceAccountToken", "else the account decides; without a word the token is mounted"),
     items("imagePullSecrets", &[yes("name", "a Secret with `.dockerconfigjson` or `.dockercfg`")]),
-    yes("enableServiceLinks", "there are no Services yet, so there are no variables for them"),
+    yes("enableServiceLinks", "variables for the Services of the namespace that have an address; for the API always"),
     yes("hostNetwork", ""),
     yes("hostPID", "the container sees, and as root may signal, every process of the machine, this engine's too"),
     yes("hostIPC", "with the machine's `/dev/shm`"),
@@ -345,7 +343,7 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
 ];
 
 const UNCONFINED: &[Row] =
-    &[only("type", &[Word::Text("Unconfined")], "no container is confined by AppArmor"), no("localhostProfile")];
+    &[only("type", &["Unconfined"], "no container is confined by AppArmor"), no("localhostProfile")];
 
 const SECCOMP: &[Row] = &[
     yes("type", "`Unconfined` also where the field is absent"),
@@ -448,7 +446,7 @@ const VOLUME: &[Row] = &[
 ];
 
 const EMPTY_DIR: &[Row] = &[
-    only("medium", &[Word::Text("Memory")], "or empty: a directory of the node"),
+    only("medium", &["Memory"], "or empty: a directory of the node"),
     yes("sizeLimit", "on disk it is measured every 10 s, and a Pod over it is evicted; memory never grows beyond it"),
     no("mode"),
 ];
@@ -475,7 +473,15 @@ const PROJECTION: &[Row] = &[
     fields("configMap", OBJECT_FILES),
     fields("secret", OBJECT_FILES),
     fields("downwardAPI", &[items("items", POD_FILE)]),
-    not_even_empty("serviceAccountToken"),
+    fields(
+        "serviceAccountToken",
+        &[
+            yes("audience", ""),
+            yes("expirationSeconds", "the file is renewed when four fifths of it are over, and once a day"),
+            yes("path", ""),
+            no("user"),
+        ],
+    ),
     not_even_empty("clusterTrustBundle"),
     not_even_empty("podCertificate"),
 ];

@@ -41,6 +41,7 @@ fn good() -> Value {
                     {"downwardAPI": {"items": [
                         {"path": "b", "resourceFieldRef": {"containerName": "a", "resource": "limits.cpu"}},
                     ]}},
+                    {"serviceAccountToken": {"path": "t", "audience": "vault"}},
                 ]}},
             ],
             "hostname": "h", "subdomain": "s", "nodeName": "node.example.com",
@@ -453,6 +454,23 @@ fn each_broken_rule_has_its_sentence() {
             "/spec/volumes/5/projected/sources/0/secret",
             json!({"name": "s"}),
             "spec.volumes[5].projected.sources[0]: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/2/serviceAccountToken/expirationSeconds",
+            json!(599),
+            "spec.volumes[5].projected.sources[2].serviceAccountToken.expirationSeconds: Invalid value: 599: may not \
+             specify a duration less than 10 minutes",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/2/serviceAccountToken/expirationSeconds",
+            json!(4_294_967_297_i64),
+            "spec.volumes[5].projected.sources[2].serviceAccountToken.expirationSeconds: Invalid value: 4294967297: may \
+             not specify a duration larger than 2^32 seconds",
+        ),
+        (
+            "/spec/volumes/5/projected/sources/2/serviceAccountToken/path",
+            json!("../t"),
+            "spec.volumes[5].projected.path: Invalid value: \"../t\": must not contain '..'",
         ),
         ("/spec/volumes/3/secret/secretName", json!(""), "spec.volumes[3].secret.secretName: Required value"),
         (

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource, Volume,
+    DownwardAPIVolumeFile, EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume,
 };
 
 use super::{env, names, pod};
@@ -13,6 +14,9 @@ use crate::quantity::Quantity;
 
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+
+const LEAST_TOKEN_SECONDS: i64 = 600;
+const MOST_TOKEN_SECONDS: i64 = 1 << 32;
 
 /// Checks all volumes; returns the names that mounts may use.
 pub(super) fn volumes<'a>(errors: &mut Errors, path: &Path<'_>, volumes: &'a [Volume]) -> HashSet<&'a str> {
@@ -111,6 +115,10 @@ fn projected_source(errors: &mut Errors, path: &Path<'_>, projected: &ProjectedV
             downward_files(errors, &source_path.child("downwardAPI").child("items"), items);
             paths.extend(items.iter().map(|item| item.path.as_str()));
         }
+        if let Some(token) = &source.service_account_token {
+            count += 1;
+            token_source(errors, path, &source_path.child("serviceAccountToken"), token);
+        }
         if count > 1 {
             errors.forbidden(&source_path, "may not specify more than 1 volume type");
         }
@@ -120,6 +128,20 @@ fn projected_source(errors: &mut Errors, path: &Path<'_>, projected: &ProjectedV
             }
         }
     }
+}
+
+/// Kubernetes names the path of the volume where the path of the file is wrong.
+fn token_source(errors: &mut Errors, volume: &Path<'_>, path: &Path<'_>, token: &ServiceAccountTokenProjection) {
+    let seconds = token.expiration_seconds.unwrap_or_default();
+    let fault = match seconds {
+        ..LEAST_TOKEN_SECONDS => Some("may not specify a duration less than 10 minutes"),
+        _ if seconds > MOST_TOKEN_SECONDS => Some("may not specify a duration larger than 2^32 seconds"),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        errors.invalid(&path.child("expirationSeconds"), seconds, fault);
+    }
+    file_path(errors, &volume.child("path"), &token.path);
 }
 
 fn downward_files(errors: &mut Errors, list_path: &Path<'_>, items: &[DownwardAPIVolumeFile]) {

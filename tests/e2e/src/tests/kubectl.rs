@@ -60,7 +60,11 @@ fn kubectl_applies_changes_and_deletes(node: &mut TestNode) {
     let pod = node.pod("web");
     assert_eq!(pod["metadata"]["labels"], serde_json::json!({"a": "1"}));
     assert_eq!(pod["metadata"]["annotations"]["note"], "edited");
-    assert_eq!(node.kubectl_with(&["replace", "-f", "-"], WEB.as_bytes()).ok(), "pod/web replaced\n");
+    let present = node.kubectl(&["get", "pod", "web", "-o", "yaml"]).ok();
+    assert_eq!(node.kubectl_with(&["replace", "-f", "-"], present.as_bytes()).ok(), "pod/web replaced\n");
+    // As on a cluster: the volume with the token, which the server added, may not go.
+    let error = node.kubectl_with(&["replace", "-f", "-"], WEB.as_bytes()).fails();
+    assert_contains(&error, &["pod updates may not change fields", "spec.volumes"]);
     assert_contains(&node.kubectl_with(&["delete", "-f", "-"], WEB.as_bytes()).ok(), &["pod \"web\" deleted"]);
     assert_contains(&node.kubectl(&["get", "pod", "web"]).fails(), &["NotFound", "pods \"web\" not found"]);
 }

@@ -37,6 +37,7 @@ mod host;
 mod host_ports;
 mod image;
 mod image_volume;
+mod in_cluster;
 mod isolation;
 mod kubectl;
 mod life;
@@ -71,6 +72,7 @@ pub const ALL: &[&[Test]] = &[
     host_ports::TESTS,
     image::TESTS,
     image_volume::TESTS,
+    in_cluster::TESTS,
     isolation::TESTS,
     kubectl::TESTS,
     life::TESTS,
