@@ -79,6 +79,7 @@ pub use agent::{Agent, PullRefused};
 pub use clock::{BootTime, Clock, Now, SystemClock};
 pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
+pub use handlers::secure_unverified;
 pub use housekeeping::ImageGcConfig;
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
 pub use tokens::{

@@ -18,7 +18,7 @@ use crate::kinds::Kind;
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, images, openapi, streams, timeline};
+use crate::{discovery, images, openapi, proxy, streams, timeline};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -96,6 +96,7 @@ async fn objects(
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
             "eviction" | "binding" | "token" => action(&call, &name, &part, request).await,
+            "proxy" => proxy::proxy(&call, &name, request).await,
             _ => streams::answer(&call, &name, &part, &mut request),
         },
         Target::Subresource(..) => Err(ApiError::no_such_resource()),

@@ -21,6 +21,7 @@ mod owned;
 mod ownership;
 mod patch;
 mod protobuf;
+mod proxy;
 mod render;
 mod route;
 mod schema;

@@ -133,6 +133,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
                 [] => Target::Collection,
                 [name] => Target::Object((*name).to_owned()),
                 [name, part] => subresource(name, part),
+                [name, "proxy", ..] => subresource(name, "proxy"),
                 _ => return Route::NoSuchResource,
             };
             (Some((*pod_namespace).to_owned()), *resource, target)

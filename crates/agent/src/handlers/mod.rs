@@ -15,6 +15,7 @@ pub(crate) use dial::{DialError, dial};
 pub(crate) use exec::ExecFailure;
 pub(crate) use grpc::{GrpcCheck, GrpcFailure};
 pub(crate) use http::{HttpCause, HttpFailure, HttpGet};
+pub use tls::secure as secure_unverified;
 
 /// What a probe keeps of a body or of what a command prints (kubelet, `maxRespBodyLength`).
 pub(crate) const OUTPUT_LIMIT: usize = 10 << 10;

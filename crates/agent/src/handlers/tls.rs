@@ -21,7 +21,7 @@ static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
 });
 
 /// Speaks TLS over the connection.
-pub(super) async fn secure(stream: TcpStream, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub async fn secure(stream: TcpStream, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let config = CONFIG.as_ref().map_err(|error| std::io::Error::other(error.clone()))?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;

@@ -24,7 +24,7 @@ const VISIBLE: [&str; 12] = [
 ];
 
 /// Those that may be changed, with the doors into Pods.
-const CHANGEABLE: [&str; 11] = [
+const CHANGEABLE: [&str; 12] = [
     "configmaps",
     "events",
     "persistentvolumeclaims",
@@ -33,6 +33,7 @@ const CHANGEABLE: [&str; 11] = [
     "pods/eviction",
     "pods/exec",
     "pods/portforward",
+    "pods/proxy",
     "secrets",
     "serviceaccounts",
     "services",
@@ -53,7 +54,7 @@ pub fn cluster_roles() -> Vec<(&'static str, Value)> {
     let reviews =
         |group: &str, resources: &[&str]| json!({"verbs": ["create"], "apiGroups": [group], "resources": resources});
     let view: Vec<Value> = std::iter::once(core(&READ, &VISIBLE)).chain(groups(&READ)).collect();
-    let change = [core(&WRITE, &CHANGEABLE), core(&READ, &["secrets"])];
+    let change = [core(&WRITE, &CHANGEABLE), core(&READ, &["pods/proxy", "secrets"])];
     let edit: Vec<Value> = view.iter().cloned().chain(change).chain(groups(&WRITE)).collect();
     let roles = json!({
         "verbs": READ, "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["rolebindings", "roles"],

@@ -33,6 +33,7 @@ pub static POD: Kind = Kind {
         Subresource { name: "exec", kind: "PodExecOptions", verbs: &["create", "get"] },
         Subresource { name: "log", kind: "Pod", verbs: &["get"] },
         Subresource { name: "portforward", kind: "PodPortForwardOptions", verbs: &["create", "get"] },
+        Subresource { name: "proxy", kind: "PodProxyOptions", verbs: &["create", "delete", "get", "patch", "update"] },
         Subresource { name: "resize", kind: "Pod", verbs: &["get", "patch", "update"] },
         Subresource { name: "status", kind: "Pod", verbs: &["get", "patch", "update"] },
     ],

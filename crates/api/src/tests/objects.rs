@@ -22,7 +22,9 @@ async fn a_created_pod_is_completed_but_not_bound() {
     assert_eq!(server.get(&format!("{PODS}/web")).await.json(), created);
     // Who writes it back without the name of its node means no change.
     server.change(pod_key("web"), |pod| pod["spec"]["nodeName"] = json!("n1")).await;
-    let answer = server.put(&format!("{PODS}/web"), &created).await;
+    let mut again = created;
+    again["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    let answer = server.put(&format!("{PODS}/web"), &again).await;
     assert_eq!(answer.code, StatusCode::OK, "{:?}", answer.body);
     assert_eq!(answer.json()["spec"]["nodeName"], "n1");
 }

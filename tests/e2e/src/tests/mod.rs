@@ -45,6 +45,7 @@ mod logs;
 mod namespaces;
 mod network;
 mod probes;
+mod proxy;
 mod refused;
 mod registry;
 mod resources;
@@ -80,6 +81,7 @@ pub const ALL: &[&[Test]] = &[
     namespaces::TESTS,
     network::TESTS,
     probes::TESTS,
+    proxy::TESTS,
     refused::TESTS,
     registry::TESTS,
     resources::TESTS,
