@@ -26,6 +26,7 @@ fn sandbox(attempt: u32, state: PodSandboxState) -> PodSandboxStatus {
         addresses: Vec::new(),
         created_at: time(i64::from(attempt)),
         resources: runtime::LinuxResources::default(),
+        labels: BTreeMap::new(),
     }
 }
 

@@ -35,6 +35,8 @@ pub fn sandbox_config(
         network: if desired.host_network() { NetworkMode::Host } else { NetworkMode::Pod },
         qos: qos_of(desired),
         resources: pod_limits(desired, pids_limit),
+        cgroup: None,
+        labels: BTreeMap::new(),
         log_directory,
         tmpfs,
         shm_size: SHM_SIZE,
@@ -119,9 +121,8 @@ pub fn container_config(
 ) -> Result<ContainerConfig, ContainerConfigError> {
     let desired = parts.sources.desired;
     let variables = pod_environment(container, parts.sources)?;
-    let image_config = parts.image.config.config().as_ref();
-    let image_dir = || image_config.and_then(|config| config.working_dir().clone());
-    let working_dir = container.working_dir.clone().or_else(image_dir).filter(|path| !path.is_empty());
+    let own_dir = container.working_dir.as_deref().filter(|path| !path.is_empty());
+    let working_dir = own_dir.or_else(|| parts.image.working_dir());
     Ok(ContainerConfig {
         name: ContainerName::new(&container.name),
         attempt: parts.attempt,
@@ -139,6 +140,7 @@ pub fn container_config(
         pid: pid_mode(desired, parts.target),
         stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
         labels: BTreeMap::new(),
+        log_path: None,
     })
 }
 
@@ -208,6 +210,7 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
     let groups = pod.supplemental_groups.unwrap_or_default().into_iter().chain(pod.fs_group);
     Ok(SecurityConfig {
         run_as_user,
+        run_as_username: None,
         run_as_group: own.run_as_group.or(pod.run_as_group).map(unix_id).transpose()?,
         run_as_non_root,
         supplemental_groups: groups.map(unix_id).collect::<Result<_, _>>()?,
@@ -216,6 +219,8 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         privileged: own.privileged.unwrap_or(false),
         unmasked: unmasked(desired, own.proc_mount.as_deref())?,
+        masked_paths: None,
+        read_only_paths: None,
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         read_only_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         seccomp: seccomp(own.seccomp_profile.or(pod.seccomp_profile)),

@@ -84,11 +84,9 @@ pub fn whole_environment(
     hostname: &str,
     pod_variables: &[(String, String)],
 ) -> Vec<(String, String)> {
-    let image_variables = image.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
     let mut variables: Vec<(String, String)> = Vec::new();
-    for text in &image_variables {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        set(&mut variables, name, value);
+    for (name, value) in image.variables() {
+        set(&mut variables, &name, &value);
     }
     if !variables.iter().any(|(name, _)| name == "PATH") {
         set(&mut variables, "PATH", DEFAULT_PATH);
@@ -114,12 +112,7 @@ pub fn command_line(
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|text| spec::expand::expand(text, &lookup)).collect()
     };
-    let (command, args) = (expanded(&container.command), expanded(&container.args));
-    let config = image.config.config().as_ref();
-    let entrypoint = || config.and_then(|config| config.entrypoint().clone()).unwrap_or_default();
-    let cmd = || config.and_then(|config| config.cmd().clone()).unwrap_or_default();
-    let mut line = if command.is_empty() { entrypoint() } else { command.clone() };
-    line.extend(if args.is_empty() && command.is_empty() { cmd() } else { args });
+    let line = image.command_line(&expanded(&container.command), &expanded(&container.args));
     if line.is_empty() {
         return Err(ContainerConfigError::new("no command specified"));
     }

@@ -26,6 +26,7 @@ mod image_store;
 mod layer;
 mod layers;
 mod limits;
+mod process;
 mod records;
 mod registry;
 mod save;
@@ -48,4 +49,5 @@ pub use registry::{
 pub use save::{SaveError, SavedImages};
 /// Why a text names no image.
 pub use spec::image_ref::InvalidImageReference as InvalidReference;
+pub use store::StoreError;
 pub use tar_stream::TarError;

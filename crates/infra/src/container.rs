@@ -169,7 +169,7 @@ fn run_container(
         rootfs.mount_console(&terminal.number)?;
     }
     if !plan.privileged && !plan.unmasked {
-        rootfs.mask()?;
+        rootfs.mask(plan)?;
     }
     rootfs.enter(plan)?;
     make_working_dir(Path::new(&plan.process.working_dir))?;

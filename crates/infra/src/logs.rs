@@ -83,6 +83,12 @@ impl Log {
         })
     }
 
+    /// Goes on in a new file of the same name.
+    pub(crate) fn reopen(&mut self) -> Result<(), Failure> {
+        (self.file, self.size) = open_file(&self.directory, &self.name).at_path("open the log", &self.name)?;
+        Ok(())
+    }
+
     /// Writes the whole lines of `data`, keeping a begun one. Never fails and never waits for a disk to have room:
     /// what cannot be written is counted.
     pub(crate) fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp) -> Option<Lost> {

@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -89,6 +89,14 @@ pub enum Request {
         /// Of IPv6, else of IPv4.
         #[n(0)]
         ipv6: bool,
+    },
+    /// Goes on with the log of a running container in a new file of its name: the old one was renamed. Answer:
+    /// [`Reply::Done`].
+    #[n(12)]
+    ReopenLog {
+        /// The container.
+        #[n(0)]
+        id: String,
     },
 }
 
@@ -238,6 +246,12 @@ pub struct ContainerPlan {
     #[n(14)]
     #[cbor(default)]
     pub unmasked: bool,
+    /// What to hide in place of the usual paths, absolute.
+    #[n(15)]
+    pub masked_paths: Option<Vec<String>>,
+    /// What to make read-only in place of the usual paths, absolute.
+    #[n(16)]
+    pub read_only_paths: Option<Vec<String>>,
 }
 
 /// The PID namespace that a container joins.

@@ -153,13 +153,13 @@ impl Rootfs {
         attach_at(&self.root, &slave, Path::new("dev/console"), MountPoint::File)
     }
 
-    /// Hides and write-protects the parts of `/proc` and `/sys` that belong to the machine.
-    pub(crate) fn mask(&self) -> Result<(), Failure> {
-        for path in MASKED {
+    /// Hides and write-protects the parts of `/proc` and `/sys` that belong to the machine, or what the plan names.
+    pub(crate) fn mask(&self, plan: &ContainerPlan) -> Result<(), Failure> {
+        for path in paths(plan.masked_paths.as_deref(), &MASKED) {
             self.mask_path(path)?;
         }
-        for path in READ_ONLY {
-            let tree = match self.kernel_path(path) {
+        for path in paths(plan.read_only_paths.as_deref(), &READ_ONLY) {
+            let tree = match self.hidden_path(path) {
                 Err(Errno::NOENT) => continue,
                 found => found.at_path("open", path)?,
             };
@@ -167,13 +167,13 @@ impl Rootfs {
             let read_only =
                 MountAttributes { read_only: true, no_suid: true, no_dev: true, no_exec: true, propagation: None };
             mount_setattr(&tree, read_only, true).at_path("make read-only", path)?;
-            attach(&tree, self.kernel_path(path).at_path("open", path)?).at_path("attach", path)?;
+            attach(&tree, self.hidden_path(path).at_path("open", path)?).at_path("attach", path)?;
         }
         Ok(())
     }
 
     fn mask_path(&self, path: &str) -> Result<(), Failure> {
-        let target = match self.kernel_path(path) {
+        let target = match self.hidden_path(path) {
             Err(Errno::NOENT) => return Ok(()),
             found => found.at_path("mask", path)?,
         };
@@ -197,7 +197,11 @@ impl Rootfs {
         clone_mount(&null, "", false)
     }
 
-    fn kernel_path(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+    /// The kernel's files are where they are named; a path of the image may lead over its links, inside.
+    fn hidden_path(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        if !path.starts_with("proc/") && !path.starts_with("sys/") {
+            return resolve(self.root.as_fd(), Path::new(path));
+        }
         let how = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
         rustix::fs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
     }
@@ -312,4 +316,12 @@ fn mount_cgroups(root: &OwnedFd, mounts: &[CgroupMount], attributes: MountAttrFl
         mount_setattr(&holder, read_only, false).at_path("make read-only", Path::new("/").join(base))?;
     }
     Ok(())
+}
+
+/// The plan's paths below the root, or the usual ones.
+fn paths<'a>(planned: Option<&'a [String]>, usual: &'a [&'a str]) -> Vec<&'a str> {
+    match planned {
+        Some(planned) => planned.iter().map(|path| path.trim_start_matches('/')).collect(),
+        None => usual.to_vec(),
+    }
 }

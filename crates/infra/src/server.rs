@@ -269,6 +269,10 @@ impl Server {
                 let socket = socket_with(family, SocketType::STREAM, flags, None).at("open a socket")?;
                 self.send(client, id, &Reply::Done, &[socket.as_fd()]);
             }
+            Request::ReopenLog { id: container } => {
+                self.reopen_log(&container)?;
+                self.send(client, id, &Reply::Done, &[]);
+            }
             Request::MarkReady => {
                 self.sandbox()?;
                 self.ready = true;
@@ -555,6 +559,13 @@ impl Server {
         let descriptors: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
         self.send(waiter.0, waiter.1, &Reply::Done, &descriptors);
         Ok(())
+    }
+
+    fn reopen_log(&mut self, id: &str) -> Result<(), Failure> {
+        match self.with_streams(id, |streams, _poll| streams.reopen_log()) {
+            Some(reopened) => reopened,
+            None => Err(Errno::SRCH).at("open the log of a container that does not run"),
+        }
     }
 
     fn forget(&mut self, id: &str) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use crate::container::Pipes;
 use crate::failure::tolerate;
 use crate::logs::{Log, Lost, Stream};
 use crate::poll::{Poll, Source, Watched};
+use crate::protocol::Failure;
 
 /// Read at once, at most.
 const READ_LIMIT: usize = 512 * 1024;
@@ -88,6 +89,11 @@ impl Streams {
             streams.stdin = Some(poll.add(stdin, Source::StdinTo(id.to_owned()), IDLE)?);
         }
         Ok(streams)
+    }
+
+    /// Goes on with the log in a new file.
+    pub(crate) fn reopen_log(&mut self) -> Result<(), Failure> {
+        self.log.reopen()
     }
 
     /// Reads what a stream holds, once; `Some` when log lines were lost.

@@ -17,6 +17,7 @@ const SUB_PATH: Need = Need { since: 2, what: "subPath in memory volumes" };
 const SHARED_PID: Need = Need { since: 2, what: "processes shared between containers" };
 const IMAGE: Need = Need { since: 3, what: "image volumes" };
 const UNMASKED: Need = Need { since: 3, what: "procMount: Unmasked" };
+const HIDDEN_PATHS: Need = Need { since: 4, what: "paths to hide that are not the usual ones" };
 
 /// What a container needs that an infra process of `version` does not know. Every field is named, so that a new one
 /// does not compile until it was thought of here.
@@ -37,9 +38,12 @@ pub fn container_lacks(plan: &ContainerPlan, version: u32) -> Option<Need> {
         oom_score_adj: _,
         pid,
         unmasked,
+        masked_paths,
+        read_only_paths,
     } = plan;
     let of_mounts = mounts.iter().flat_map(mount_needs);
-    let own = [pid.as_ref().map(|_| SHARED_PID), unmasked.then_some(UNMASKED)];
+    let hides = masked_paths.is_some() || read_only_paths.is_some();
+    let own = [pid.as_ref().map(|_| SHARED_PID), unmasked.then_some(UNMASKED), hides.then_some(HIDDEN_PATHS)];
     process_needs(process).chain(of_mounts).chain(own.into_iter().flatten()).find(|need| need.since > version)
 }
 

@@ -75,6 +75,8 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
         oom_score_adj: Some(-997),
         pid: Some(pid),
         unmasked: true,
+        masked_paths: None,
+        read_only_paths: None,
     }
 }
 

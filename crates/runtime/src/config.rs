@@ -37,6 +37,13 @@ pub struct PodSandboxConfig {
     /// What else it shares with the machine, or its containers with each other.
     #[serde(default)]
     pub namespaces: PodNamespaces,
+    /// The Pod's cgroup, by its path from the root of each hierarchy, where the caller makes it and sets its limits (a
+    /// kubelet). `None`: it is ours, by QoS class and UID.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+    /// Kept and returned as they are.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Namespaces of a sandbox that are not as usual.
@@ -156,6 +163,10 @@ pub struct ContainerConfig {
     pub stop_signal: Option<String>,
     /// Kept and returned as they are; the agent's own bookkeeping (spec hash, container kind).
     pub labels: BTreeMap<String, String>,
+    /// The log's file below the sandbox's log directory, where the caller chooses it; it also rotates it then, by
+    /// renaming it and calling [`crate::Runtime::reopen_container_log`]. `None`: `<name>/<attempt>.log`, rotated by size.
+    #[serde(default)]
+    pub log_path: Option<PathBuf>,
 }
 
 /// One mount of a container.
@@ -208,6 +219,9 @@ pub enum Propagation {
 pub struct SecurityConfig {
     /// Numeric user; `None` takes the image's `USER`.
     pub run_as_user: Option<u32>,
+    /// A user by name, in place of the image's `USER`.
+    #[serde(default)]
+    pub run_as_username: Option<String>,
     /// Primary group; `None` takes the user's from the image's `/etc/passwd`, or the image's `USER`.
     pub run_as_group: Option<u32>,
     /// Refuse to start as uid 0.
@@ -226,6 +240,12 @@ pub struct SecurityConfig {
     /// Nothing of `/proc` and `/sys` is hidden or write-protected (`procMount: Unmasked`).
     #[serde(default)]
     pub unmasked: bool,
+    /// What is hidden in place of the usual list, unless it is `unmasked` or privileged; absolute paths.
+    #[serde(default)]
+    pub masked_paths: Option<Vec<PathBuf>>,
+    /// What may only be read in place of the usual list, likewise.
+    #[serde(default)]
+    pub read_only_paths: Option<Vec<PathBuf>>,
     /// prctl(2) `PR_SET_NO_NEW_PRIVS` (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
     /// `readOnlyRootFilesystem`.
@@ -245,6 +265,8 @@ pub enum SeccompProfile {
     RuntimeDefault,
     /// Those that a file names, by its path below `<data-dir>/seccomp`.
     Localhost(PathBuf),
+    /// Those that a file of the machine names, by its absolute path.
+    File(PathBuf),
 }
 
 /// Addresses that a sandbox got, the first one being `status.podIP`.

@@ -461,6 +461,13 @@ impl Runtime for FakeRuntime {
         result
     }
 
+    async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        match self.lock().containers.get(id) {
+            Some(_) => Ok(()),
+            None => Err(RuntimeError::NoSuchContainer(id.clone())),
+        }
+    }
+
     async fn list_containers(&self) -> Vec<ContainerStatus> {
         self.lock().containers.values().map(|container| container.status.clone()).collect()
     }
@@ -613,6 +620,7 @@ impl FakeRuntime {
             addresses: vec![address],
             created_at: now,
             resources: config.resources.clone(),
+            labels: config.labels.clone(),
         };
         state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
         let sandbox = FakeSandbox { status: status.clone(), config };

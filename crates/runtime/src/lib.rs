@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod disk;
 pub mod error;
 pub mod fake;
 pub mod kernel;
@@ -17,6 +18,7 @@ pub use config::{
     ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig,
     PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
 };
+pub use disk::{DiskUsage, measure_tree};
 pub use error::RuntimeError;
 pub use fake::OnSignal;
 pub use kernel::{

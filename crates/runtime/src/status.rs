@@ -27,6 +27,8 @@ pub struct PodSandboxStatus {
     pub created_at: Timestamp,
     /// Limits of the whole Pod.
     pub resources: LinuxResources,
+    /// As given in the config.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Whether a sandbox can hold containers.

@@ -51,6 +51,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes a container's record and writable layer; kills it first if need be. Its log stays.
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError>;
 
+    /// Goes on writing the log of a running container in a new file of the same name: the old one was renamed.
+    async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+
     /// All containers that are recorded.
     async fn list_containers(&self) -> Vec<ContainerStatus>;
 

@@ -1,14 +1,12 @@
 //! What pods use of the disk: writable layers, logs, volumes and the files that the agent made for them.
 
-mod tree;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use spec::ContainerName;
 
-pub use tree::{DiskUsage, measure_tree};
+pub use runtime::{DiskUsage, measure_tree};
 
 use crate::directories::entries;
 use crate::records::PodPaths;

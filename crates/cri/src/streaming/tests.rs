@@ -72,6 +72,8 @@ fn sandbox_config() -> PodSandboxConfig {
         shm_size: 0,
         ports: Vec::new(),
         namespaces: PodNamespaces::default(),
+        cgroup: None,
+        labels: BTreeMap::new(),
     }
 }
 
@@ -93,6 +95,7 @@ fn container_config() -> ContainerConfig {
         pid: PidMode::default(),
         stop_signal: None,
         labels: BTreeMap::new(),
+        log_path: None,
     }
 }
 

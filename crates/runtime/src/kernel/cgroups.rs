@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use infra::protocol::CgroupMount;
@@ -14,7 +14,7 @@ use spec::{ContainerId, PodUid};
 
 use super::cgroup_base::find_base;
 use super::devices::{DeviceProgram, v1_rules};
-use crate::config::{LinuxResources, QosClass};
+use crate::config::{LinuxResources, PodSandboxConfig, QosClass};
 
 /// v1 hierarchies that Pods get a cgroup in. Each costs a directory and a write at every start.
 const V1_CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "devices"];
@@ -39,7 +39,7 @@ pub struct CgroupError {
 #[derive(Debug)]
 pub(super) struct Cgroups {
     /// Directory in the v2 mount; beside v1 it only serves to place and to kill.
-    v2: Option<PathBuf>,
+    v2: Option<Place>,
     /// v2 carries the controllers.
     pure_v2: bool,
     v1: Vec<Hierarchy>,
@@ -49,8 +49,7 @@ pub(super) struct Cgroups {
 
 #[derive(Debug)]
 struct Hierarchy {
-    /// Our directory in it.
-    root: PathBuf,
+    place: Place,
     controllers: Vec<String>,
 }
 
@@ -63,9 +62,30 @@ pub(super) struct Placement {
     pub(super) v1_tasks: Vec<OwnedFd>,
 }
 
-/// One cgroup of ours, by its path below the parent.
+/// A cgroup file system, and our directory in it.
+#[derive(Debug)]
+struct Place {
+    mount: PathBuf,
+    root: PathBuf,
+}
+
+impl Place {
+    fn at(&self, path: &CgroupPath) -> PathBuf {
+        self.above(path).join(&path.path)
+    }
+
+    /// What the path starts from.
+    fn above(&self, path: &CgroupPath) -> &PathBuf {
+        if path.ours { &self.root } else { &self.mount }
+    }
+}
+
+/// A cgroup, by its path below our parent, or from the root where somebody else made the one above.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CgroupPath(PathBuf);
+pub(super) struct CgroupPath {
+    path: PathBuf,
+    ours: bool,
+}
 
 /// What a cgroup is of: the kubelet sets those of Pods, the runtime those of containers, and they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,15 +107,35 @@ fn class_directory(class: QosClass) -> &'static str {
 
 impl CgroupPath {
     pub(super) fn infra() -> Self {
-        Self(PathBuf::from("infra"))
+        Self::below_ours("infra")
     }
 
-    pub(super) fn pod(qos: QosClass, uid: &PodUid) -> Self {
-        Self(Path::new(class_directory(qos)).join(format!("pod{uid}")))
+    fn below_ours(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), ours: true }
+    }
+
+    /// The Pod's, ours or its maker's.
+    pub(super) fn of(config: &PodSandboxConfig) -> Self {
+        match &config.cgroup {
+            None => Self::pod(config.qos, &config.uid),
+            Some(path) => {
+                let names = path.components().filter(|component| matches!(component, Component::Normal(_)));
+                Self { path: names.collect(), ours: false }
+            }
+        }
+    }
+
+    /// Whether it was made by us, and goes with us.
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    fn pod(qos: QosClass, uid: &PodUid) -> Self {
+        Self::below_ours(Path::new(class_directory(qos)).join(format!("pod{uid}")))
     }
 
     pub(super) fn container(&self, id: &ContainerId) -> Self {
-        Self(self.0.join(id.as_str()))
+        Self { path: self.path.join(id.as_str()), ours: self.ours }
     }
 }
 
@@ -107,20 +147,23 @@ impl Cgroups {
         let found = find_mounts(&text);
         let pure_v2 = found.v1.is_empty();
         let v2 = match found.v2 {
-            Some(mount) if pure_v2 => Some(mount.join(find_base(&mount, parent)?).join(parent)),
-            beside => beside.map(|mount| mount.join(parent)),
+            Some(mount) if pure_v2 => {
+                let root = mount.join(find_base(&mount, parent)?).join(parent);
+                Some(Place { mount, root })
+            }
+            beside => beside.map(|mount| Place { root: mount.join(parent), mount }),
         };
         let v1 = found
             .v1
             .into_iter()
             .filter(|(_, controllers)| controllers.iter().any(|name| V1_CONTROLLERS.contains(&name.as_str())))
-            .map(|(mount, controllers)| Hierarchy { root: mount.join(parent), controllers })
+            .map(|(mount, controllers)| Hierarchy { place: Place { root: mount.join(parent), mount }, controllers })
             .collect();
         let cgroups = Self { v2, pure_v2, v1, mounts: found.shown, devices: DeviceProgram::default() };
-        for root in cgroups.roots() {
-            create_directory(root)?;
+        for place in cgroups.places() {
+            create_directory(&place.root)?;
         }
-        if pure_v2 && let Some(root) = &cgroups.v2 {
+        if pure_v2 && let Some(Place { root, .. }) = &cgroups.v2 {
             if let Some(above) = root.parent() {
                 enable_controllers(above)?;
             }
@@ -135,16 +178,17 @@ impl Cgroups {
         &self.mounts
     }
 
-    fn roots(&self) -> impl Iterator<Item = &PathBuf> {
-        self.v2.iter().chain(self.v1.iter().map(|hierarchy| &hierarchy.root))
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.v2.iter().chain(self.v1.iter().map(|hierarchy| &hierarchy.place))
     }
 
     /// Makes a cgroup and those above it.
     pub(super) fn create(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        for root in self.roots() {
-            let mut directory = root.clone();
-            for name in &path.0 {
-                if self.pure_v2 && directory != *root {
+        for place in self.places() {
+            let start = place.above(path);
+            let mut directory = start.clone();
+            for name in &path.path {
+                if self.pure_v2 && directory != *start {
                     enable_controllers(&directory)?;
                 }
                 directory.push(name);
@@ -157,13 +201,13 @@ impl Cgroups {
     /// Opens what a process needs to be born in a cgroup.
     pub(super) fn placement(&self, path: &CgroupPath) -> Result<Placement, CgroupError> {
         let mut placement = Placement::default();
-        if let Some(root) = &self.v2 {
-            let directory = root.join(&path.0);
+        if let Some(place) = &self.v2 {
+            let directory = place.at(path);
             placement.v2 =
                 Some(File::open(&directory).map_err(|source| CgroupError { path: directory, source })?.into());
         }
         for hierarchy in &self.v1 {
-            let tasks = hierarchy.root.join(&path.0).join("tasks");
+            let tasks = hierarchy.place.at(path).join("tasks");
             let file = OpenOptions::new().write(true).open(&tasks);
             placement.v1_tasks.push(file.map_err(|source| CgroupError { path: tasks, source })?.into());
         }
@@ -173,12 +217,12 @@ impl Cgroups {
     /// Sets limits.
     pub(super) fn limit(&self, path: &CgroupPath, resources: &LinuxResources, unit: Unit) -> Result<(), CgroupError> {
         if self.pure_v2
-            && let Some(root) = &self.v2
+            && let Some(place) = &self.v2
         {
-            return limit_v2(&root.join(&path.0), resources, unit);
+            return limit_v2(&place.at(path), resources, unit);
         }
         for hierarchy in &self.v1 {
-            limit_v1(&hierarchy.root.join(&path.0), &hierarchy.controllers, resources)?;
+            limit_v1(&hierarchy.place.at(path), &hierarchy.controllers, resources)?;
         }
         Ok(())
     }
@@ -192,20 +236,20 @@ impl Cgroups {
         }
         let shares = shares(cpu_request_millis);
         if self.pure_v2
-            && let Some(root) = &self.v2
+            && let Some(Place { root, .. }) = &self.v2
         {
             return write_if_present(&root.join(name).join("cpu.weight"), &pod_weight(shares).to_string());
         }
         match self.hierarchy("cpu") {
-            Some(root) => write_if_present(&root.join(name).join("cpu.shares"), &shares.to_string()),
+            Some(Place { root, .. }) => write_if_present(&root.join(name).join("cpu.shares"), &shares.to_string()),
             None => Ok(()),
         }
     }
 
     /// Lets what runs in a cgroup open only the default devices.
     pub(super) fn restrict_devices(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        if let Some(root) = self.hierarchy("devices") {
-            let directory = root.join(&path.0);
+        if let Some(place) = self.hierarchy("devices") {
+            let directory = place.at(path);
             return v1_rules().iter().try_for_each(|(file, rule)| match write(&directory.join(file), rule) {
                 // What is above us allows less than the default list.
                 Err(error) if *file == "devices.allow" && error.source.kind() == io::ErrorKind::PermissionDenied => {
@@ -214,8 +258,8 @@ impl Cgroups {
                 done => done,
             });
         }
-        let Some(root) = &self.v2 else { return Ok(()) };
-        let directory = root.join(&path.0);
+        let Some(place) = &self.v2 else { return Ok(()) };
+        let directory = place.at(path);
         let opened = File::open(&directory).and_then(|opened| self.devices.enforce(opened));
         opened.map_err(|source| CgroupError { path: directory, source })
     }
@@ -223,9 +267,9 @@ impl Cgroups {
     /// How many processes of this very cgroup the kernel has killed for lack of memory.
     pub(super) fn oom_kills(&self, path: &CgroupPath) -> u64 {
         let counter = if self.pure_v2 {
-            self.v2.as_ref().map(|root| root.join(&path.0).join("memory.events.local"))
+            self.v2.as_ref().map(|place| place.at(path).join("memory.events.local"))
         } else {
-            self.hierarchy("memory").map(|root| root.join(&path.0).join("memory.oom_control"))
+            self.hierarchy("memory").map(|place| place.at(path).join("memory.oom_control"))
         };
         counter.and_then(|file| fs::read_to_string(file).ok()).map_or(0, |text| {
             text.lines()
@@ -237,40 +281,40 @@ impl Cgroups {
 
     /// Its directory where v2 carries the controllers.
     pub(super) fn v2_directory(&self, path: &CgroupPath) -> Option<PathBuf> {
-        self.v2.as_ref().filter(|_| self.pure_v2).map(|root| root.join(&path.0))
+        self.v2.as_ref().filter(|_| self.pure_v2).map(|place| place.at(path))
     }
 
     /// Its directory in the v1 hierarchy of a controller.
     pub(super) fn v1_directory(&self, controller: &str, path: &CgroupPath) -> Option<PathBuf> {
-        self.hierarchy(controller).map(|root| root.join(&path.0))
+        self.hierarchy(controller).map(|place| place.at(path))
     }
 
-    fn hierarchy(&self, controller: &str) -> Option<&PathBuf> {
-        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller)).map(|h| &h.root)
+    fn hierarchy(&self, controller: &str) -> Option<&Place> {
+        self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller)).map(|h| &h.place)
     }
 
     /// Kills every process in a cgroup and below it.
     pub(super) fn kill(&self, path: &CgroupPath) -> Result<(), CgroupError> {
-        if let Some(root) = &self.v2 {
-            let directory = root.join(&path.0);
+        if let Some(place) = &self.v2 {
+            let directory = place.at(path);
             if directory.exists() {
                 // cgroup.kill works in a hybrid machine's v2 mount too, which has no controllers (Linux 5.14).
                 return write(&directory.join("cgroup.kill"), "1");
             }
         }
         for hierarchy in &self.v1 {
-            kill_listed(&hierarchy.root.join(&path.0));
+            kill_listed(&hierarchy.place.at(path));
         }
         Ok(())
     }
 
     /// Whether no process is left in a cgroup and below it.
     pub(super) fn is_empty(&self, path: &CgroupPath) -> bool {
-        let v2_empty = self.v2.as_ref().is_none_or(|root| {
-            fs::read_to_string(root.join(&path.0).join("cgroup.events"))
+        let v2_empty = self.v2.as_ref().is_none_or(|place| {
+            fs::read_to_string(place.at(path).join("cgroup.events"))
                 .map_or(true, |events| events.lines().any(|line| line == "populated 0"))
         });
-        v2_empty && self.v1.iter().all(|hierarchy| listed(&hierarchy.root.join(&path.0)).is_empty())
+        v2_empty && self.v1.iter().all(|hierarchy| listed(&hierarchy.place.at(path)).is_empty())
     }
 
     /// Kills what is in a cgroup, waits until it is empty, and removes it and those below it.
@@ -281,7 +325,7 @@ impl Cgroups {
             if !self.is_empty(path) {
                 self.kill(path)?;
             }
-            let outcome = self.roots().map(|root| remove_tree(&root.join(&path.0))).fold(Ok(()), Result::and);
+            let outcome = self.places().map(|place| remove_tree(&place.at(path))).fold(Ok(()), Result::and);
             match outcome {
                 Err(error) if is_busy(&error) && pause < Duration::from_secs(4) => {
                     tokio::time::sleep(pause).await;
@@ -295,11 +339,11 @@ impl Cgroups {
     /// Pods' cgroups that exist, for those that nobody knows any more to be removed.
     pub(super) fn pods(&self) -> Vec<(CgroupPath, PodUid)> {
         let mut pods: Vec<(CgroupPath, PodUid)> = Vec::new();
-        for root in self.roots() {
+        for Place { root, .. } in self.places() {
             for parent in ["", "burstable", "besteffort"] {
                 for name in subdirectories(&root.join(parent)) {
                     if let Some(uid) = name.strip_prefix("pod") {
-                        let path = CgroupPath(Path::new(parent).join(&name));
+                        let path = CgroupPath::below_ours(Path::new(parent).join(&name));
                         if !pods.iter().any(|(known, _)| *known == path) {
                             pods.push((path, PodUid::new(uid)));
                         }
@@ -313,7 +357,7 @@ impl Cgroups {
     /// Containers' cgroups in a Pod's.
     pub(super) fn containers(&self, pod: &CgroupPath) -> Vec<ContainerId> {
         let mut ids: Vec<ContainerId> =
-            self.roots().flat_map(|root| subdirectories(&root.join(&pod.0))).map(ContainerId::new).collect();
+            self.places().flat_map(|place| subdirectories(&place.at(pod))).map(ContainerId::new).collect();
         ids.sort();
         ids.dedup();
         ids
@@ -321,7 +365,7 @@ impl Cgroups {
 
     /// Removes everything of ours, for `monopod reset`.
     pub(super) async fn remove_all(&self) -> Result<(), CgroupError> {
-        self.remove(&CgroupPath(PathBuf::new())).await
+        self.remove(&CgroupPath::below_ours("")).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +21,11 @@ use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
 use super::rootfs::{DetachedMount, clone_host_path, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
+use super::seccomp::Filters;
 use super::state::Container;
 use super::user::{self, Account, UserError};
 use super::user_ids::{IdBlock, PodIds};
-use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, make_private_directory, remove_error};
+use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, log_file, make_private_directory, remove_error};
 use crate::config::{ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
 use crate::error::RuntimeError;
 use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState, ResolvedUser};
@@ -67,6 +68,13 @@ impl Kernel {
             PodSandboxState::Ready => Ok(()),
             PodSandboxState::NotReady => Err(RuntimeError::SandboxNotReady { pod: found.record.config.pod.clone() }),
         }
+    }
+
+    pub(super) async fn reopen_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let running = self.state.running(id)?;
+        let request = Request::ReopenLog { id: id.as_str().to_owned() };
+        let reopened = running.connection.request(&request, &[], PROMPT).await;
+        reopened.map(drop).map_err(|e| create_error(&running.record.config, "open its log anew", e))
     }
 
     async fn prepare_container(
@@ -387,12 +395,22 @@ fn check_config(config: &ContainerConfig) -> Result<(), RuntimeError> {
             });
         }
     }
+    if let Some(path) = config.log_path.as_ref().filter(|path| !is_plain(path)) {
+        return Err(RuntimeError::ContainerConfig {
+            message: format!("log path {:?}: it must be a relative path without `..`", path.display()),
+        });
+    }
     capability_bits(config).map(drop)
 }
 
+/// Whether a path leads to a name below where it starts, and nowhere else.
+fn is_plain(path: &Path) -> bool {
+    path.file_name().is_some() && path.components().all(|component| matches!(component, Component::Normal(_)))
+}
+
 fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Result<Account, RuntimeError> {
-    let image_user = image.config.config().as_ref().and_then(|c| c.user().as_deref()).unwrap_or_default();
-    user::resolve(rootfs.as_fd(), image_user, &config.security).map_err(|error| match error {
+    let user = config.security.run_as_username.as_deref().unwrap_or_else(|| image.user());
+    user::resolve(rootfs.as_fd(), user, &config.security).map_err(|error| match error {
         UserError::RootByPod | UserError::RootByImage | UserError::NotNumeric(_) => {
             RuntimeError::ContainerConfig { message: error.to_string() }
         }
@@ -446,13 +464,20 @@ fn container_plan(
         privileged: config.security.privileged,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
-        log_file: format!("{}.log", config.attempt),
-        log_max_size: LOG_MAX_SIZE,
+        log_file: log_file(config).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        // A caller that chose the file rotates it.
+        log_max_size: if config.log_path.is_some() { u64::MAX } else { LOG_MAX_SIZE },
         log_max_files: LOG_MAX_FILES,
         oom_score_adj: config.resources.oom_score_adj,
         pid: pid_plan(&config.pid),
         unmasked: config.security.unmasked,
+        masked_paths: config.security.masked_paths.as_deref().map(texts),
+        read_only_paths: config.security.read_only_paths.as_deref().map(texts),
     }
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 fn pid_plan(mode: &PidMode) -> Option<PidPlan> {
@@ -496,11 +521,14 @@ impl Kernel {
 
     /// The program of a `Localhost` profile, for the record.
     fn read_seccomp_profile(&self, config: &ContainerConfig) -> Result<Option<String>, RuntimeError> {
-        let SeccompProfile::Localhost(name) = &config.security.seccomp else { return Ok(None) };
         if config.security.privileged {
             return Ok(None);
         }
-        let program = self.filters.localhost(name, capability_bits(config)?);
+        let program = match &config.security.seccomp {
+            SeccompProfile::Unconfined | SeccompProfile::RuntimeDefault => return Ok(None),
+            SeccompProfile::Localhost(name) => self.filters.localhost(name, capability_bits(config)?),
+            SeccompProfile::File(path) => Filters::file(path, capability_bits(config)?),
+        };
         let program = program.map_err(|e| create_error(config, "load its seccomp profile", e))?;
         Ok(Some(BASE64_STANDARD.encode(program)))
     }
@@ -511,8 +539,10 @@ impl Kernel {
             _ if config.security.privileged => return Ok(None),
             (SeccompProfile::Unconfined, _) => return Ok(None),
             (SeccompProfile::RuntimeDefault, _) => self.filters.runtime_default(capabilities).map(|it| it.to_vec()),
-            (SeccompProfile::Localhost(_), Some(program)) => BASE64_STANDARD.decode(program).map_err(io::Error::other),
-            (SeccompProfile::Localhost(_), None) => Err(io::ErrorKind::NotFound.into()),
+            (SeccompProfile::Localhost(_) | SeccompProfile::File(_), Some(program)) => {
+                BASE64_STANDARD.decode(program).map_err(io::Error::other)
+            }
+            (SeccompProfile::Localhost(_) | SeccompProfile::File(_), None) => Err(io::ErrorKind::NotFound.into()),
         };
         program.map(Some).map_err(|e| create_error(config, "compile its seccomp profile", e))
     }
@@ -539,8 +569,11 @@ fn open_log_directory(sandbox: &SandboxRecord, config: &ContainerConfig) -> io::
     let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let above = std::fs::File::open(above)?;
-    let pod = open_or_make(above.as_fd(), Path::new(name))?;
-    open_or_make(pod.as_fd(), Path::new(config.name.as_str()))
+    let mut directory = open_or_make(above.as_fd(), Path::new(name))?;
+    for name in log_file(config).parent().into_iter().flatten() {
+        directory = open_or_make(directory.as_fd(), Path::new(name))?;
+    }
+    Ok(directory)
 }
 
 fn open_or_make(parent: std::os::fd::BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {

@@ -93,7 +93,7 @@ impl Kernel {
 
     pub(super) fn container_cgroup(&self, id: &ContainerId, record: &ContainerRecord) -> Option<CgroupPath> {
         let sandbox = self.state.sandbox_record(&record.sandbox).ok()?;
-        Some(CgroupPath::pod(sandbox.config.qos, &sandbox.config.uid).container(id))
+        Some(CgroupPath::of(&sandbox.config).container(id))
     }
 }
 

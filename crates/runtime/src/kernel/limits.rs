@@ -17,10 +17,12 @@ impl Kernel {
         resources: &LinuxResources,
     ) -> Result<(), RuntimeError> {
         let mut record = self.state.sandbox_record(id)?;
-        let pod = CgroupPath::pod(record.config.qos, &record.config.uid);
-        self.cgroups
-            .limit(&pod, resources, Unit::Pod)
-            .map_err(|source| run_error(&record.config, "change its limits", source))?;
+        let pod = CgroupPath::of(&record.config);
+        if pod.is_ours() {
+            self.cgroups
+                .limit(&pod, resources, Unit::Pod)
+                .map_err(|source| run_error(&record.config, "change its limits", source))?;
+        }
         record.config.resources = resources.clone();
         self.store.put_record(SANDBOXES, id.as_str(), &record).await?;
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {

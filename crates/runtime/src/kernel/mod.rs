@@ -196,9 +196,12 @@ impl KernelRuntimeConfig {
     }
 }
 
-/// `<container>/<attempt>.log`, below the Pod's log directory.
+/// A container's log below the Pod's log directory: `<container>/<attempt>.log`, unless the caller chose it.
 fn log_file(config: &ContainerConfig) -> PathBuf {
-    Path::new(config.name.as_str()).join(format!("{}.log", config.attempt))
+    match &config.log_path {
+        Some(path) => path.clone(),
+        None => Path::new(config.name.as_str()).join(format!("{}.log", config.attempt)),
+    }
 }
 
 fn make_private_directory(path: &Path) -> io::Result<()> {
@@ -251,6 +254,10 @@ impl Runtime for KernelRuntime {
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         self.0.remove_container(id).await
+    }
+
+    async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.0.reopen_log(id).await
     }
 
     async fn list_containers(&self) -> Vec<ContainerStatus> {

@@ -113,6 +113,7 @@ impl Kernel {
             addresses: made.addresses,
             created_at: record.created_at,
             resources: record.config.resources,
+            labels: record.config.labels,
         }
     }
 
@@ -129,12 +130,14 @@ impl Kernel {
         let directory = self.config.sandbox_directory(id);
         make_private_directory(&directory).map_err(|e| run_error(config, "make its directory", e))?;
         make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
-        let pod = CgroupPath::pod(config.qos, &config.uid);
+        let pod = CgroupPath::of(config);
         self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
-        self.cgroups
-            .limit(&pod, &config.resources, Unit::Pod)
-            .map_err(|e| run_error(config, "limit its control group", e))?;
-        self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
+        if pod.is_ours() {
+            self.cgroups
+                .limit(&pod, &config.resources, Unit::Pod)
+                .map_err(|e| run_error(config, "limit its control group", e))?;
+            self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
+        }
         let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
             Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
@@ -301,13 +304,17 @@ impl Kernel {
             }
         };
         end_infra(connection, infra).await?;
-        let pod = CgroupPath::pod(record.config.qos, &record.config.uid);
+        let pod = CgroupPath::of(&record.config);
         // A newer sandbox of the same Pod lives in the same cgroup.
-        if !self.has_other_sandbox(id, record) {
+        if pod.is_ours() && !self.has_other_sandbox(id, record) {
             self.cgroups.remove(&pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
         }
         self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
         for container in self.state.containers_of(id) {
+            if !pod.is_ours() {
+                let removed = self.cgroups.remove(&pod.container(&container)).await;
+                removed.map_err(|e| remove_error("remove the container's control group", e))?;
+            }
             self.settle_lost_container(&container).await;
         }
         self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;

@@ -33,6 +33,8 @@ use crate::verbs::{ExecOutput, ExecRequest, Session, SessionEnd, TerminalSize};
 const EXEC_LIMIT: Duration = Duration::from_secs(30);
 /// How long a probe's output is read on after its process has ended: a grandchild may hold the pipe.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+/// How long a process that ran into its time-out may take to die.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Both sides of the pipes of a session.
 #[derive(Default)]
@@ -94,8 +96,30 @@ fn resizer(terminal: impl AsFd + Send + Sync + 'static) -> Box<dyn Fn(TerminalSi
     })
 }
 
+/// A process that was started in a container.
+struct Started {
+    pipes: Pipes,
+    /// Its terminal's master side, if it has one.
+    terminal: Option<OwnedFd>,
+    guard: ExecGuard,
+}
+
 impl Kernel {
     pub(super) async fn exec(self: Arc<Self>, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
+        let streams = [request.stdin, request.stdout];
+        let name = self.state.container_record(id)?.config.name;
+        let Started { pipes, terminal, guard } = self.start_exec(id, request).await?;
+        match terminal {
+            Some(master) => terminal_session(master, streams, guard).map_err(|source| RuntimeError::Exec {
+                name,
+                step: "use its terminal".to_owned(),
+                source,
+            }),
+            None => Ok(pipes.into_session(None, guard.into_end())),
+        }
+    }
+
+    async fn start_exec(self: Arc<Self>, id: &ContainerId, request: ExecRequest) -> Result<Started, RuntimeError> {
         let running = self.state.running(id)?;
         let record = &running.record;
         let exec_id = exec_id();
@@ -145,11 +169,7 @@ impl Kernel {
             }
             Err(other) => return Err(error("start the process", io::Error::other(other))),
         };
-        match master {
-            Some(master) if request.tty => terminal_session(master, [request.stdin, request.stdout], guard)
-                .map_err(|e| error("use its terminal", e)),
-            _ => Ok(pipes.into_session(None, guard.end())),
-        }
+        Ok(Started { pipes, terminal: master.filter(|_| request.tty), guard })
     }
 
     /// Registers an exec before infra hears of it: its end may be told before the reply.
@@ -167,7 +187,8 @@ impl Kernel {
         output_limit: usize,
     ) -> Result<ExecOutput, RuntimeError> {
         let request = ExecRequest { command, stdin: false, stdout: true, stderr: true, tty: false };
-        let Session { stdout, stderr, end, .. } = self.exec(id, request).await?;
+        let Started { pipes, mut guard, .. } = self.start_exec(id, request).await?;
+        let [stdout, stderr] = [pipes.stdout, pipes.stderr].map(|pipe| pipe.map(|(ours, _)| ours));
         let (mut printed, mut complained) = (Vec::new(), Vec::new());
         let ended = {
             let reading = async {
@@ -178,17 +199,22 @@ impl Kernel {
             };
             tokio::pin!(reading);
             let mut read = false;
-            let mut end = end;
-            let ended = tokio::time::timeout(timeout, async {
-                loop {
-                    tokio::select! {
-                        end = &mut end => break end,
-                        _ = &mut reading, if !read => read = true,
+            let ended = {
+                let end = guard.end();
+                tokio::pin!(end);
+                tokio::time::timeout(timeout, async {
+                    loop {
+                        tokio::select! {
+                            end = &mut end => break end,
+                            _ = &mut reading, if !read => read = true,
+                        }
                     }
-                }
-            })
-            .await;
-            if !read && ended.is_ok() {
+                })
+                .await
+            };
+            if ended.is_err() {
+                guard.kill().await;
+            } else if !read {
                 // What is in the pipe belongs to the output; who still holds it open is not waited for.
                 drop(tokio::time::timeout(DRAIN_LIMIT, &mut reading).await);
             }
@@ -244,7 +270,7 @@ fn terminal_session(master: OwnedFd, wanted: [bool; 2], guard: ExecGuard) -> io:
         stdout: stdout.then(|| Box::pin(stream()) as Pin<Box<dyn AsyncRead + Send>>),
         stderr: None,
         resize: Some(resizer(TerminalStream(Arc::clone(&terminal)))),
-        end: Box::pin(guard.end()),
+        end: Box::pin(guard.into_end()),
     })
 }
 
@@ -257,7 +283,19 @@ struct ExecGuard {
 }
 
 impl ExecGuard {
-    async fn end(mut self) -> SessionEnd {
+    async fn into_end(mut self) -> SessionEnd {
+        self.end().await
+    }
+
+    /// Kills the process and waits until it is gone; one that a signal does not end is left to die.
+    async fn kill(&mut self) {
+        let request = Request::Signal { id: self.exec.clone(), signal: 9 };
+        // It may end by itself meanwhile, or its sandbox may.
+        drop(self.connection.request(&request, &[], PROMPT).await);
+        drop(tokio::time::timeout(KILL_LIMIT, self.end()).await);
+    }
+
+    async fn end(&mut self) -> SessionEnd {
         let Some(receiver) = &mut self.receiver else { return SessionEnd::Lost };
         let end = receiver.await;
         self.receiver = None;
@@ -294,7 +332,7 @@ fn exec_id() -> String {
 }
 
 /// Keeps the first bytes and reads on to the end, so that the process is not stopped by a full pipe.
-async fn read_bounded(stream: Option<Pin<Box<dyn AsyncRead + Send>>>, kept: &mut Vec<u8>, limit: usize) {
+async fn read_bounded(stream: Option<pipe::Receiver>, kept: &mut Vec<u8>, limit: usize) {
     let Some(mut stream) = stream else { return };
     let mut chunk = vec![0_u8; 8192];
     while let Ok(count @ 1..) = stream.read(&mut chunk).await {

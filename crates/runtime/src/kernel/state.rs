@@ -207,6 +207,7 @@ impl Sandbox {
             addresses: self.addresses.clone(),
             created_at: self.record.created_at,
             resources: self.record.config.resources.clone(),
+            labels: self.record.config.labels.clone(),
         }
     }
 }

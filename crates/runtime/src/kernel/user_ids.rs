@@ -127,6 +127,8 @@ mod tests {
             network: NetworkMode::Pod,
             qos: QosClass::BestEffort,
             resources: LinuxResources::default(),
+            cgroup: None,
+            labels: std::collections::BTreeMap::new(),
             log_directory: std::path::PathBuf::new(),
             tmpfs: Vec::new(),
             shm_size: 0,

@@ -132,6 +132,8 @@ impl Node {
             tmpfs: vec![PodTmpfs { volume: VolumeName::new("mem"), size: Some(1 << 20), mode: 0o777, group: None }],
             shm_size: 1 << 20,
             namespaces: runtime::PodNamespaces::default(),
+            cgroup: None,
+            labels: BTreeMap::new(),
         }
     }
 
@@ -153,6 +155,7 @@ impl Node {
             pid: runtime::PidMode::Container,
             stop_signal: None,
             labels: BTreeMap::new(),
+            log_path: None,
         }
     }
 

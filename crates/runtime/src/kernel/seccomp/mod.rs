@@ -70,17 +70,27 @@ impl Filters {
 
     /// The program of a profile in our directory.
     pub(super) fn localhost(&self, name: &Path, capabilities: u64) -> Result<Vec<u8>, LoadProfileError> {
-        let path = self.directory.join(name);
-        let text = match read_beneath(&self.directory, name) {
-            Ok(text) => text,
-            Err(source) => return Err(LoadProfileError::Read { path, source }),
-        };
-        let filter = match profile::parse(&text, capabilities) {
-            Ok(filter) => filter,
-            Err(source) => return Err(LoadProfileError::Profile { path, source }),
-        };
-        filter.compile().map_err(|source| LoadProfileError::Long { path, source })
+        load(&self.directory, name, capabilities)
     }
+
+    /// The program of a profile of the machine, by its absolute path.
+    pub(super) fn file(path: &Path, capabilities: u64) -> Result<Vec<u8>, LoadProfileError> {
+        let (directory, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+        load(directory, Path::new(name), capabilities)
+    }
+}
+
+fn load(directory: &Path, name: &Path, capabilities: u64) -> Result<Vec<u8>, LoadProfileError> {
+    let path = directory.join(name);
+    let text = match read_beneath(directory, name) {
+        Ok(text) => text,
+        Err(source) => return Err(LoadProfileError::Read { path, source }),
+    };
+    let filter = match profile::parse(&text, capabilities) {
+        Ok(filter) => filter,
+        Err(source) => return Err(LoadProfileError::Profile { path, source }),
+    };
+    filter.compile().map_err(|source| LoadProfileError::Long { path, source })
 }
 
 /// A regular file beneath the directory, bounded; nothing leads out of it.
