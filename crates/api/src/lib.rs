@@ -38,5 +38,5 @@ mod verbs;
 mod tests;
 
 pub use kubeconfig::{ADMIN, CLUSTER, User, kubeconfig, write_kubeconfig};
-pub use server::{ApiConfig, Doors, ServeError, serve};
+pub use server::{ApiConfig, Doors, ServeError, listen, serve};
 pub use tls::{Authority, AuthorityError};

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline, version,
-    wait,
+    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline,
+    version, wait,
 };
 
 /// The whole command line.
@@ -156,6 +156,13 @@ pub enum Command {
         monopod serve --listen 0.0.0.0:6440 --tls-name box.example    for other machines, too\n\n\
         Pods run on when the daemon ends, and the next start takes them over.")]
     Serve(Box<serve::ServeArgs>),
+    /// Run the engine for a kubelet: the container runtime interface (CRI v1) instead of the Kubernetes API
+    #[command(after_help = "Examples:\n  \
+        monopod cri                                at unix:///run/monopod/cri.sock, for kubelet and crictl\n  \
+        crictl -r unix:///run/monopod/cri.sock ps  what runs\n  \
+        kubelet --container-runtime-endpoint=unix:///run/monopod/cri.sock --cgroup-driver=cgroupfs …\n\n\
+        Pods run on when the daemon ends, and the next start takes them over.")]
+    Cri(Box<cri::CriArgs>),
     /// Find out whether this machine can run Pods, and what is in the way
     Check(check::CheckArgs),
     /// Stop everything and remove every trace

@@ -69,6 +69,7 @@ fn infra_process(pod: &str) -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(arguments) => commands::serve::serve(&arguments),
+        Command::Cri(arguments) => commands::cri::cri(&arguments),
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Kubeconfig(arguments) => commands::kubeconfig::kubeconfig(&arguments),
         Command::Completion { shell } => completion(shell),
@@ -106,7 +107,11 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Version(arguments) => commands::version::version(&arguments, context).await,
         Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,
         // These do not ask the daemon and are dealt with in `run`.
-        Command::Serve(_) | Command::Check(_) | Command::Kubeconfig(_) | Command::Completion { .. } => Ok(()),
+        Command::Serve(_)
+        | Command::Cri(_)
+        | Command::Check(_)
+        | Command::Kubeconfig(_)
+        | Command::Completion { .. } => Ok(()),
     }
 }
 

@@ -75,8 +75,8 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
         oom_score_adj: Some(-997),
         pid: Some(pid),
         unmasked: true,
-        masked_paths: None,
-        read_only_paths: None,
+        masked_paths: Some(vec!["/proc/keys".into()]),
+        read_only_paths: Some(vec!["/proc/sys".into()]),
     }
 }
 
@@ -122,6 +122,7 @@ fn requests() -> Vec<Request> {
         Request::MarkReady,
         Request::Hold,
         Request::OpenSocket { ipv6: true },
+        Request::ReopenLog { id: "c1".into() },
     ]
 }
 

@@ -1,5 +1,7 @@
 //! Writes what is made from Kubernetes' own descriptions of its kinds, to be kept in the repository.
 
+#[cfg(feature = "cri")]
+mod messages;
 mod openapi;
 mod protobuf;
 
@@ -27,6 +29,10 @@ pub enum Codegen {
         /// `usr/share/gocode/src`
         sources: PathBuf,
     },
+    /// The messages and services of CRI, from `crates/cri/proto`: `cargo run -p xtask --features cri -- codegen cri`, then
+    /// `cargo fmt`.
+    #[cfg(feature = "cri")]
+    Cri,
 }
 
 /// Makes it.
@@ -38,6 +44,8 @@ pub fn run(root: &Path, what: &Codegen) -> anyhow::Result<ExitCode> {
         Codegen::Protobuf { sources } => {
             write_compressed(&root.join("crates/api/src/protobuf/messages.txt.gz"), &protobuf::messages(sources)?)?;
         }
+        #[cfg(feature = "cri")]
+        Codegen::Cri => messages::write(root)?,
     }
     Ok(ExitCode::SUCCESS)
 }

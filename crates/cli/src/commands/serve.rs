@@ -93,11 +93,7 @@ impl Engine {
 /// Runs the daemon.
 pub fn serve(arguments: &ServeArgs) -> Result<()> {
     start_logging(&arguments.log_level)?;
-    if !rustix::process::geteuid().is_root() {
-        return Err(Failure::new("the daemon needs root: it makes namespaces, mounts and a network")
-            .hint("sudo monopod serve")
-            .into());
-    }
+    require_root("sudo monopod serve")?;
     let registries = arguments.registries.config()?;
     let sysctls = AllowedSysctls::new(&arguments.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
     raise_descriptor_limit();
@@ -150,14 +146,24 @@ async fn run(
     Ok(served?)
 }
 
-async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
+/// `hint`: what to type instead.
+pub fn require_root(hint: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new("the daemon needs root: it makes namespaces, mounts and a network").hint(hint).into())
+}
+
+/// Resolves once the process is told to end.
+pub async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
     tokio::select! {
         _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
         _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
     }
 }
 
-fn start_logging(levels: &str) -> Result<()> {
+/// Logs to stderr what `levels` say.
+pub fn start_logging(levels: &str) -> Result<()> {
     use std::io::IsTerminal as _;
     let filter = EnvFilter::try_new(levels).map_err(|error| {
         Failure::new(format!("{levels:?} are not log levels"))
@@ -170,7 +176,7 @@ fn start_logging(levels: &str) -> Result<()> {
 }
 
 /// Each Pod needs a few descriptors; the usual 1,024 would end at some hundred Pods. Nothing else depends on it.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(error = error.to_string(), "cannot raise the limit of open files");
@@ -178,7 +184,7 @@ fn raise_descriptor_limit() {
 }
 
 /// Objects hold secrets and sockets mean power, so only root looks in; logs are for the collectors of the machine.
-fn make_directories(place: &Place) -> Result<()> {
+pub fn make_directories(place: &Place) -> Result<()> {
     for (path, mode) in [(&place.data_dir, 0o700), (&place.run_dir, 0o700), (&place.log_dir, 0o755)] {
         make_directory(path, mode)
             .map_err(|error| Failure::new(format!("cannot make the directory {}", path.display())).because(error))?;
@@ -186,16 +192,22 @@ fn make_directories(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+/// Makes a directory with this mode, and those above.
+pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     if let Some(above) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(above)?;
     }
     DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
+/// The host name as it is.
+pub fn machine_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The host name as a Kubernetes name: lower-case letters, digits, `-` and `.` between letters and digits.
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let name = machine_name().to_lowercase();
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let name: String = name.chars().map(allowed).collect();
     let name = name.trim_matches(['-', '.']);
