@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl test check unit e2e test-vm critest soak bench demo deny clean
+.PHONY: help build release setup images kubectl test check unit e2e test-vm critest conformance soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,9 @@ test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd,
 
 critest: setup images ## Kubernetes' own tests of container runtimes against `monopod cri` (needs Go, root)
 	@tests/critest/run
+
+conformance: setup images kubectl ## Kubernetes' own end-to-end tests of Pods (needs Go, root, an hour the first time)
+	@tests/conformance/run
 
 soak: setup images ## two hundred cycles of create, exec, delete; nothing may be left
 	$(CARGO) xtask e2e -- --ignored soak
