@@ -73,7 +73,7 @@ async fn carry(
 ) {
     let outcome = match start.await {
         Ok(started) => session::carry(socket, protocol, started).await,
-        Err(error) => session::refuse(socket, &error).await,
+        Err(error) => session::refuse(socket, protocol, &error).await,
     };
     if let Err(error) = outcome {
         tracing::debug!(error = error.to_string(), "a session lost its client");

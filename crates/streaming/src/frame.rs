@@ -1,4 +1,4 @@
-//! Messages of `v4.channel.k8s.io` and `v5.channel.k8s.io`: a byte that names the channel, then data.
+//! Messages of `channel.k8s.io`, `v4.channel.k8s.io` and `v5.channel.k8s.io`: a byte that names the channel, then data.
 
 use bytes::Bytes;
 use runtime::{SessionEnd, TerminalSize};
@@ -77,8 +77,8 @@ pub fn write(channel: u8, data: &[u8]) -> Bytes {
     message.into()
 }
 
-/// The Status that ends a session.
-pub fn end(end: &SessionEnd) -> Bytes {
+/// What ends a session: a Status, or before v4 the words of a failure.
+pub fn end(protocol: Protocol, end: &SessionEnd) -> Option<Bytes> {
     let status = match end {
         SessionEnd::Exited(0) => json!({"metadata": {}, "status": "Success"}),
         SessionEnd::Exited(code) => json!({
@@ -86,14 +86,23 @@ pub fn end(end: &SessionEnd) -> Bytes {
             "message": format!("command terminated with non-zero exit code: exit status {code}"),
             "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
         }),
-        SessionEnd::Lost => return failure("the container's sandbox ended, so nobody knows how the command did"),
+        SessionEnd::Lost => {
+            return Some(failure(protocol, "the container's sandbox ended, so nobody knows how the command did"));
+        }
     };
-    write(STATUS, status.to_string().as_bytes())
+    match (protocol, end) {
+        (Protocol::V1, SessionEnd::Exited(0)) => None,
+        (Protocol::V1, _) => Some(write(STATUS, status.get("message")?.as_str()?.as_bytes())),
+        (Protocol::V4 | Protocol::V5, _) => Some(write(STATUS, status.to_string().as_bytes())),
+    }
 }
 
 /// The Status of a session that could not be had.
-pub fn failure(why: &str) -> Bytes {
+pub fn failure(protocol: Protocol, why: &str) -> Bytes {
     let message = format!("Internal error occurred: {why}");
+    if protocol == Protocol::V1 {
+        return write(STATUS, message.as_bytes());
+    }
     let status = json!({
         "metadata": {}, "status": "Failure", "reason": "InternalError", "message": message, "code": 500,
         "details": {"causes": [{"message": why}]},
@@ -128,7 +137,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_told_as_kubectl_reads_it() {
         let status = |end_of: SessionEnd| -> serde_json::Value {
-            let message = end(&end_of);
+            let message = end(Protocol::V5, &end_of).unwrap();
             assert_eq!(message[0], STATUS);
             serde_json::from_slice(&message[1..]).unwrap()
         };
@@ -137,5 +146,13 @@ mod tests {
         assert_eq!(failed["reason"], "NonZeroExitCode");
         assert_eq!(failed["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
         assert_eq!(status(SessionEnd::Lost)["reason"], "InternalError");
+    }
+
+    #[test]
+    fn before_v4_a_failure_is_text() {
+        assert_eq!(end(Protocol::V1, &SessionEnd::Exited(0)), None);
+        let failed = b"\x03command terminated with non-zero exit code: exit status 3";
+        assert_eq!(end(Protocol::V1, &SessionEnd::Exited(3)), Some(Bytes::from_static(failed)));
+        assert_eq!(failure(Protocol::V1, "gone"), "\x03Internal error occurred: gone");
     }
 }

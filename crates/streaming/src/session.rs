@@ -45,8 +45,8 @@ type Input = Pin<Box<dyn AsyncWrite + Send>>;
 type Resize = Box<dyn Fn(TerminalSize) -> io::Result<()> + Send + Sync>;
 
 /// Says on the socket why there is no session, and closes it.
-pub async fn refuse(mut socket: impl Messages, why: &str) -> Result<(), Error> {
-    socket.send(Message::Binary(frame::failure(why))).await?;
+pub async fn refuse(mut socket: impl Messages, protocol: Protocol, why: &str) -> Result<(), Error> {
+    socket.send(Message::Binary(frame::failure(protocol, why))).await?;
     socket.send(Message::Close(Some(farewell()))).await?;
     let (_sink, stream) = socket.split();
     drain(stream).await;
@@ -71,7 +71,7 @@ pub async fn carry(socket: impl Messages, protocol: Protocol, session: Session) 
         let write = write_frames(sink, first, queue);
         let input = read_frames(&mut stream, protocol, frames.clone(), stdin, resize);
         let produce = async {
-            produce(frames, stdout, stderr, end).await;
+            produce(protocol, frames, stdout, stderr, end).await;
             std::future::pending().await
         };
         tokio::select! {
@@ -104,6 +104,7 @@ async fn write_frames<M: Messages>(
 
 /// Both outputs to their end, then the Status, then the close frame.
 async fn produce(
+    protocol: Protocol,
     frames: mpsc::Sender<Message>,
     stdout: Option<Output>,
     stderr: Option<Output>,
@@ -118,7 +119,8 @@ async fn produce(
     let out = pump(&frames, frame::STDOUT, stdout, is_ended.clone());
     let err = pump(&frames, frame::STDERR, stderr, is_ended);
     let ((), (), end) = tokio::join!(out, err, end);
-    for message in [Message::Binary(frame::end(&end)), Message::Close(Some(farewell()))] {
+    let status = frame::end(protocol, &end).map(Message::Binary);
+    for message in status.into_iter().chain([Message::Close(Some(farewell()))]) {
         if frames.send(message).await.is_err() {
             return;
         }
@@ -233,10 +235,11 @@ async fn feed(mut queue: mpsc::Receiver<Bytes>, stdin: Option<Input>) {
 }
 
 /// Reads until the client has closed too: a socket closed with unread data is reset, and the end could be lost.
-async fn drain<M: Messages>(mut stream: SplitStream<M>) {
+pub async fn drain<M: Messages>(mut stream: SplitStream<M>) {
     let _late = timeout(CLOSE, async { while let Some(Ok(_)) = stream.next().await {} }).await.is_err();
 }
 
-fn farewell() -> CloseFrame {
+/// The close frame of an orderly end.
+pub fn farewell() -> CloseFrame {
     CloseFrame { code: CloseCode::Normal, reason: "".into() }
 }

@@ -172,7 +172,7 @@ async fn a_session_that_cannot_be_had_is_told_on_the_status_channel() {
     let (ours, theirs) = duplex(4096);
     let mut client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
     let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
-    tokio::spawn(async move { refuse(server, "error attaching to container: no such file").await });
+    tokio::spawn(async move { refuse(server, Protocol::V5, "error attaching to container: no such file").await });
     let Message::Binary(status) = client.next().await.unwrap().unwrap() else { panic!("no status") };
     let status: Value = serde_json::from_slice(&status[1..]).unwrap();
     assert_eq!(status["reason"], "InternalError");

@@ -24,6 +24,8 @@ const MAX_MESSAGE: usize = 4 << 20;
 /// How the two sides talk once the socket is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// `channel.k8s.io`, or none named: from before v4. A failure is told as text, success by silence.
+    V1,
     /// `v4.channel.k8s.io`: the client cannot close stdin alone.
     V4,
     /// `v5.channel.k8s.io`: a message on channel 255 closes one channel.
@@ -32,8 +34,12 @@ pub enum Protocol {
 
 impl Protocol {
     /// What is spoken for exec and attach.
-    pub const ALL: &'static [(&'static str, Self)] =
-        &[("v5.channel.k8s.io", Self::V5), ("v4.channel.k8s.io", Self::V4)];
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("v5.channel.k8s.io", Self::V5),
+        ("v4.channel.k8s.io", Self::V4),
+        ("channel.k8s.io", Self::V1),
+        ("", Self::V1),
+    ];
 }
 
 /// A handshake that was accepted.
@@ -46,6 +52,11 @@ pub struct Handshake<P, F> {
     pub open: F,
 }
 
+/// Whether the client asks for a WebSocket.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    words(headers, &UPGRADE).any(|word| word.eq_ignore_ascii_case("websocket"))
+}
+
 /// Accepts the handshake with one of the protocols that are `spoken`, or says why not.
 pub fn accept<P: Copy>(
     request: &mut Request<Incoming>,
@@ -56,7 +67,9 @@ pub fn accept<P: Copy>(
     let headers = reply.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    if !name.is_empty() {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    }
     let accepted = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.map_err(|error| Refusal::internal(&error))?);
     let upgrade = hyper::upgrade::on(request);
@@ -68,7 +81,7 @@ pub fn accept<P: Copy>(
     Ok(Handshake { protocol, reply, open })
 }
 
-/// The client's key, and the first of its protocols that is spoken here.
+/// The client's key, and the first of its protocols that is spoken here. One that offers none speaks the nameless one.
 fn negotiate<P: Copy>(
     headers: &HeaderMap,
     spoken: &'static [(&'static str, P)],
@@ -87,14 +100,16 @@ fn negotiate<P: Copy>(
         return Err(Refusal::bad_request("the WebSocket handshake needs Sec-WebSocket-Version: 13 and a key"));
     }
     let known = |offered: &str| spoken.iter().find(|(name, _)| *name == offered);
-    let (name, protocol) = words(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(known).ok_or_else(|| {
+    let mut offered = words(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
+    let found = if offered.peek().is_none() { known("") } else { offered.find_map(known) };
+    let (name, protocol) = found.ok_or_else(|| {
         Refusal::bad_request(format!("none of the offered subprotocols is spoken here: {}", names(spoken)))
     })?;
     Ok((text(SEC_WEBSOCKET_KEY).to_owned(), name, *protocol))
 }
 
 fn names<P>(spoken: &[(&str, P)]) -> String {
-    spoken.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    spoken.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 fn words<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<Item = &'a str> {
@@ -120,12 +135,13 @@ mod tests {
 
     #[test]
     fn the_clients_first_known_protocol_is_chosen() {
-        let table: [(&str, &str, &[&str], Option<Protocol>); 7] = [
+        let table: [(&str, &str, &[&str], Option<Protocol>); 8] = [
             ("Upgrade", "websocket", &["v5.channel.k8s.io"], Some(Protocol::V5)),
             ("keep-alive, upgrade", "WebSocket", &["v4.channel.k8s.io, v5.channel.k8s.io"], Some(Protocol::V4)),
             ("Upgrade", "websocket", &["base64.binary.k8s.io", "v4.channel.k8s.io"], Some(Protocol::V4)),
             ("Upgrade", "websocket", &["v3.channel.k8s.io"], None),
-            ("Upgrade", "websocket", &[], None),
+            ("Upgrade", "websocket", &["channel.k8s.io"], Some(Protocol::V1)),
+            ("Upgrade", "websocket", &[], Some(Protocol::V1)),
             ("Upgrade", "SPDY/3.1", &["v5.channel.k8s.io"], None),
             ("close", "websocket", &["v5.channel.k8s.io"], None),
         ];

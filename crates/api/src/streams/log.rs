@@ -1,16 +1,18 @@
-//! log: what a container has written, as plain text, flushed as it comes.
+//! log: what a container has written, as plain text, flushed as it comes, or as messages over a WebSocket.
 
 use agent::{LogError, LogOptions, Since, StreamFilter};
 use futures::StreamExt as _;
+use hyper::Request;
+use hyper::body::Incoming;
 
 use crate::context::Call;
 use crate::http::query::Query;
 use crate::http::reply::{Reply, stream};
 use crate::http::status::ApiError;
-use crate::streams::container;
+use crate::streams::{container, switched};
 
-/// Answers with a chunked body that ends with the log or, when following, with the container or the daemon.
-pub fn log(call: &Call, name: &str) -> Result<Reply, ApiError> {
+/// Answers with a chunked body, or with 101 and messages, that end with the log or, when following, with the container or the daemon.
+pub fn log(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
     let (pod, container) = container::find(call, name)?;
     let options = options(&call.query)?;
     let lines = call.context.agent.logs(&pod, &container, options).map_err(|error| match error {
@@ -19,7 +21,11 @@ pub fn log(call: &Call, name: &str) -> Result<Reply, ApiError> {
         other => ApiError::bad_request(other.to_string()),
     })?;
     let shutdown = call.context.shutdown.clone().cancelled_owned();
-    Ok(stream("text/plain", lines.take_until(shutdown)))
+    let lines = lines.take_until(shutdown);
+    if streaming::is_websocket_wanted(request.headers()) {
+        return switched(streaming::send_all(request, lines));
+    }
+    Ok(stream("text/plain", lines))
 }
 
 fn options(query: &Query) -> Result<LogOptions, ApiError> {

@@ -18,7 +18,7 @@ use crate::http::status::ApiError;
 /// Answers a request for one of the doors of a Pod.
 pub fn answer(call: &Call, name: &str, door: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
     match (door, request.method()) {
-        ("log", &Method::GET) => log::log(call, name),
+        ("log", &Method::GET) => log::log(call, name, request),
         ("exec", &(Method::GET | Method::POST)) => exec::exec(call, name, request),
         ("attach", &(Method::GET | Method::POST)) => attach::attach(call, name, request),
         ("portforward", &(Method::GET | Method::POST)) => port_forward::port_forward(call, name, request),

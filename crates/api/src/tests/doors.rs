@@ -49,9 +49,17 @@ fn upgrade(path: &str, protocols: &str) -> Request<Full<Bytes>> {
 }
 
 async fn open(server: &TestServer, path: &str) -> WebSocketStream<TokioIo<hyper::upgrade::Upgraded>> {
-    let response = server.send(upgrade(path, "v5.channel.k8s.io, v4.channel.k8s.io")).await;
+    open_as(server, path, "v5.channel.k8s.io, v4.channel.k8s.io").await
+}
+
+async fn open_as(
+    server: &TestServer,
+    path: &str,
+    protocols: &str,
+) -> WebSocketStream<TokioIo<hyper::upgrade::Upgraded>> {
+    let response = server.send(upgrade(path, protocols)).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
+    assert_eq!(response.headers()["sec-websocket-protocol"], protocols.split(',').next().unwrap());
     assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let io = hyper::upgrade::on(response).await.unwrap();
     WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Client, None).await
@@ -80,6 +88,27 @@ async fn exec_runs_a_command() {
 }
 
 #[tokio::test]
+async fn the_oldest_protocol_tells_success_by_silence() {
+    let (server, _runtime) = with_running_pod().await;
+    let path = format!("{PODS}/p/exec?command=echo&command=hi&stdout=1&stderr=1");
+    let messages = all(open_as(&server, &path, "channel.k8s.io").await).await;
+    assert_eq!(messages[1], Message::Binary(Bytes::from_static(b"\x01echo hi\n")));
+    assert!(messages[2].is_close() && messages.len() == 3, "{messages:?}");
+}
+
+#[tokio::test]
+async fn a_log_is_read_over_a_websocket() {
+    let (server, _runtime) = with_running_pod().await;
+    write_log(&server, "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stdout F two\n").await;
+    let messages = all(open_as(&server, &format!("{PODS}/p/log?container=main"), "binary.k8s.io").await).await;
+    assert_eq!(messages[0], Message::Binary(Bytes::new()));
+    let text: Vec<u8> =
+        messages.iter().take_while(|message| message.is_binary()).flat_map(|m| m.clone().into_data()).collect();
+    assert_eq!(text, b"one\ntwo\n");
+    assert!(messages.last().unwrap().is_close(), "{messages:?}");
+}
+
+#[tokio::test]
 async fn attach_lasts_as_long_as_the_container() {
     let (server, runtime) = with_running_pod().await;
     let socket = open(&server, &format!("{PODS}/p/attach?container=main&stdout=true")).await;
@@ -102,7 +131,7 @@ async fn what_is_wrong_with_a_request_is_told_before_the_upgrade() {
             "p/exec?command=sh&stdout=true",
             "v1.unknown",
             400,
-            "none of the offered subprotocols is spoken here: v5.channel.k8s.io, v4.channel.k8s.io",
+            "none of the offered subprotocols is spoken here: v5.channel.k8s.io, v4.channel.k8s.io, channel.k8s.io",
         ),
         ("p/attach", "v5.channel.k8s.io", 400, "you must specify at least 1 of stdin, stdout, stderr"),
     ];
