@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::eviction::thresholds::{Threshold, parse_thresholds};
@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub node_addresses: Vec<IpAddr>,
     /// Where Pods find the API.
     pub api: Option<SocketAddr>,
+    /// Whether the kernel enforces or reports by SELinux' labels.
+    pub has_selinux: bool,
     /// Root of what is kept over reboots; the agent uses `pods/` in it.
     pub data_dir: PathBuf,
     /// Root of the Pods' logs.
@@ -87,6 +89,7 @@ impl AgentConfig {
             node_name: node_name.into(),
             node_addresses: Vec::new(),
             api: None,
+            has_selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             data_dir: data_dir.into(),
             log_dir: log_dir.into(),
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -38,6 +38,7 @@ mod kills;
 #[cfg(test)]
 mod life_tests;
 mod logs;
+mod machine_needs;
 mod node;
 mod node_lease;
 mod node_status;

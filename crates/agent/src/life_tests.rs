@@ -557,6 +557,40 @@ async fn a_missing_object_of_a_volume_heals_and_updates_reach_running_containers
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_of_another_runtime_is_not_made() {
+    let node = TestNode::start().await;
+    let class = |handler: &str| json!({ "metadata": { "name": "vm" }, "handler": handler });
+    node.put("runtimeclasses", class("kata")).await;
+    let mut spec = one_container();
+    spec["runtimeClassName"] = "vm".into();
+    node.create(&pod(&spec)).await;
+    assert_eq!(
+        node.wait_for_event("FailedCreatePodSandBox").await,
+        "Failed to create pod sandbox: no runtime for \"kata\" is configured: RuntimeClass \"vm\" names it, and the only \
+         handler here is \"monopod\""
+    );
+    node.put("runtimeclasses", class("monopod")).await;
+    node.advance(2).await;
+    node.wait_for("web", is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_are_refused_only_where_they_would_mean_something() {
+    let mut spec = one_container();
+    spec["securityContext"] = json!({ "seLinuxOptions": { "level": "s0" } });
+    let node = TestNode::start_with(|config| config.has_selinux = false).await;
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    let node = TestNode::start_with(|config| config.has_selinux = true).await;
+    node.create(&pod(&spec)).await;
+    assert_eq!(
+        node.wait_for_event("FailedCreatePodSandBox").await,
+        "Failed to create pod sandbox: spec.securityContext.seLinuxOptions: this machine has SELinux, and monopod does \
+         not set its labels yet"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_that_cannot_be_made_is_tried_again() {
     let node = TestNode::start().await;
     node.runtime.fail(Verb::RunPodSandbox, 2);

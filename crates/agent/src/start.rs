@@ -23,6 +23,7 @@ use crate::environment::{ContainerConfigError, EnvironmentSources, pod_environme
 use crate::events::EventSubject;
 use crate::health::has_post_start;
 use crate::images::{ImageNeed, ImageProblem, WantedImage, complain, need_of};
+use crate::machine_needs;
 use crate::observation::{PodObservation, is_running};
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
 use crate::pulls::{ImageState, ImageUse, subject_of};
@@ -268,6 +269,10 @@ impl PodWorker {
             Ok(name) => name,
             Err(error) => return Ok(Err(self.sandbox_failed(desired, &error, now))),
         };
+        let has_selinux = self.shared.config.has_selinux;
+        if let Err(unmet) = machine_needs::check(desired, &self.shared.store, has_selinux) {
+            return Ok(Err(self.sandbox_failed(desired, &unmet, now)));
+        }
         let pids_limit = self.shared.config.pod_pids_limit;
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);

@@ -153,8 +153,12 @@ impl TestNode {
     }
 
     pub async fn put(&self, resource: &str, object: Value) {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
-        let key = ObjectKey::namespaced(resource, text("/metadata/namespace"), text("/metadata/name"));
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let name = text("/metadata/name").unwrap();
+        let key = match text("/metadata/namespace") {
+            Some(namespace) => ObjectKey::namespaced(resource, namespace, name),
+            None => ObjectKey::cluster(resource, name),
+        };
         let write = self.store.write(key, move |_| Ok::<_, std::convert::Infallible>((Change::Put(object), ())));
         write.await.unwrap();
     }

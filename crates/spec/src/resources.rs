@@ -48,7 +48,7 @@ pub fn container_resources(container: &Container) -> Resources {
 pub fn pod_resources(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
-    Resources {
+    let resources = Resources {
         requests: Amounts {
             cpu_millis: effective(&spec.containers, init_containers, Absent::IsZero, |r| r.requests.cpu_millis),
             memory_bytes: effective(&spec.containers, init_containers, Absent::IsZero, |r| r.requests.memory_bytes),
@@ -56,6 +56,24 @@ pub fn pod_resources(pod: &Pod) -> Resources {
         limits: Amounts {
             cpu_millis: effective(&spec.containers, init_containers, Absent::IsUnlimited, |r| r.limits.cpu_millis),
             memory_bytes: effective(&spec.containers, init_containers, Absent::IsUnlimited, |r| r.limits.memory_bytes),
+        },
+    };
+    with_overhead(resources, amounts(spec.overhead.as_ref()))
+}
+
+/// What the sandbox itself needs comes on top; where there is no limit, it makes none ("Pod Overhead").
+fn with_overhead(resources: Resources, overhead: Amounts) -> Resources {
+    let Resources { requests, limits } = resources;
+    let plus = |amount: Option<i64>, more: Option<i64>| Some(amount?.saturating_add(more.unwrap_or(0)));
+    let or_zero = |amount: Option<i64>, more: Option<i64>| amount.or(more.map(|_| 0));
+    Resources {
+        requests: Amounts {
+            cpu_millis: plus(or_zero(requests.cpu_millis, overhead.cpu_millis), overhead.cpu_millis),
+            memory_bytes: plus(or_zero(requests.memory_bytes, overhead.memory_bytes), overhead.memory_bytes),
+        },
+        limits: Amounts {
+            cpu_millis: plus(limits.cpu_millis, overhead.cpu_millis),
+            memory_bytes: plus(limits.memory_bytes, overhead.memory_bytes),
         },
     }
 }
@@ -188,6 +206,16 @@ mod tests {
             };
             assert_eq!(found, expected, "{containers} {init_containers}");
         }
+    }
+
+    #[test]
+    fn overhead_comes_on_top_and_limits_nothing_by_itself() {
+        let amounts = |cpu_millis, memory_bytes| Amounts { cpu_millis, memory_bytes };
+        let overhead = amounts(Some(10), Some(4));
+        let limited = Resources { requests: amounts(Some(100), None), limits: amounts(Some(200), None) };
+        let expected = Resources { requests: amounts(Some(110), Some(4)), limits: amounts(Some(210), None) };
+        assert_eq!(with_overhead(limited, overhead), expected);
+        assert_eq!(with_overhead(limited, Amounts::default()), limited);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod plain;
 mod pod;
 mod pod_account;
 mod pod_row;
+mod pod_runtime_class;
 mod pod_template;
 mod priority;
 mod rbac;

@@ -10,6 +10,7 @@ use spec::validation::{
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
 use crate::kinds::pod_account::take_service_account;
+use crate::kinds::pod_runtime_class::take_runtime_class;
 use crate::kinds::priority::resolve_priority;
 use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
 use crate::table::{AGE, Column, NAME};
@@ -78,6 +79,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     match &old {
         None => {
             take_service_account(&mut pod, admission)?;
+            take_runtime_class(&mut pod, admission)?;
             errors.extend(validate_pod(&pod));
             pod.status = Some(first_status(&pod));
         }

@@ -119,6 +119,25 @@ fn kinds() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
 }
 
 #[tokio::test]
+async fn a_pod_takes_over_from_its_runtime_class() {
+    let server = TestServer::start().await;
+    let mut wanted = pod("p");
+    wanted["spec"]["runtimeClassName"] = json!("vm");
+    let refused = server.post(PODS, &wanted).await;
+    assert_eq!(refused.code, StatusCode::FORBIDDEN);
+    assert_eq!(refused.message(), "pods \"p\" is forbidden: pod rejected: RuntimeClass \"vm\" not found");
+    let class = json!({
+        "metadata": {"name": "vm"}, "handler": "monopod", "overhead": {"podFixed": {"memory": "1Mi"}},
+        "scheduling": {"nodeSelector": {"kubernetes.io/os": "linux"}},
+    });
+    assert_eq!(server.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await.code, StatusCode::CREATED);
+    let made = server.post(PODS, &wanted).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.message());
+    assert_eq!(made.json()["spec"]["overhead"], json!({"memory": "1Mi"}));
+    assert_eq!(made.json()["spec"]["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+}
+
+#[tokio::test]
 async fn each_kind_lives_by_the_same_verbs() {
     let server = TestServer::start().await;
     for (path, mut object, pointer, bad, sentence) in kinds() {

@@ -132,8 +132,8 @@ const SPEC: &[Row] = &[
     fields("securityContext", POD_SECURITY_CONTEXT),
     fields("os", &[yes("name", "anything but `linux` ends as `PodOSNotSupported`")]),
     items("readinessGates", &[yes("conditionType", "a condition that others write into `status`")]),
-    no("runtimeClassName"),
-    no("overhead"),
+    yes("runtimeClassName", "an existing RuntimeClass; with another handler than `monopod` no sandbox is made"),
+    yes("overhead", "taken from the RuntimeClass"),
     no("resources"),
     no("resourceClaims"),
     no("evictionResponders"),
@@ -319,7 +319,7 @@ const SECURITY_CONTEXT: &[Row] = &[
     yes("procMount", "`Unmasked` needs `hostUsers: false`, as in Kubernetes"),
     fields("seccompProfile", SECCOMP),
     fields("appArmorProfile", UNCONFINED),
-    no("seLinuxOptions"),
+    fields("seLinuxOptions", SELINUX),
     no("windowsOptions"),
 ];
 
@@ -337,9 +337,16 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
     ),
     fields("seccompProfile", SECCOMP),
     fields("appArmorProfile", UNCONFINED),
-    no("seLinuxOptions"),
+    fields("seLinuxOptions", SELINUX),
     no("seLinuxChangePolicy"),
     no("windowsOptions"),
+];
+
+const SELINUX: &[Row] = &[
+    yes("level", "labels mean nothing on a machine without SELinux, as in Kubernetes; with it the Pod is not started"),
+    yes("role", ""),
+    yes("type", ""),
+    yes("user", ""),
 ];
 
 const UNCONFINED: &[Row] =

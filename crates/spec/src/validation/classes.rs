@@ -7,7 +7,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
 use super::pod::one_of;
-use super::{meta, names, pod};
+use super::{meta, names, pod, resources};
 use crate::field::{Errors, FieldError, Path};
 use crate::placement::SYSTEM_CLASSES;
 
@@ -61,6 +61,14 @@ pub fn validate_runtime_class(new: &RuntimeClass, old: Option<&RuntimeClass>) ->
     let mut errors = Errors::default();
     for fault in names::dns_label(&new.handler) {
         errors.invalid(&Path::root("handler"), new.handler.as_str(), fault);
+    }
+    let overhead = Path::root("overhead");
+    let overhead = overhead.child("podFixed");
+    for (name, amount) in new.overhead.iter().flat_map(|overhead| overhead.pod_fixed.iter().flatten()) {
+        resources::amount(&mut errors, &overhead, name, amount);
+    }
+    if let Some(selector) = new.scheduling.as_ref().and_then(|scheduling| scheduling.node_selector.as_ref()) {
+        meta::labels(&mut errors, &Path::root("scheduling").child("nodeSelector"), selector);
     }
     if old.is_some_and(|old| old.handler != new.handler) {
         errors.invalid(&Path::root("handler"), new.handler.as_str(), "field is immutable");
