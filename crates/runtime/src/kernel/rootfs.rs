@@ -1,9 +1,11 @@
 //! Root file systems and volumes as detached mounts, made by the daemon and sent to infra as descriptors.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use infra::sub_path::open_sub_path;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
@@ -88,7 +90,7 @@ fn map_ids(mount: &OwnedFd, user_namespace: &OwnedFd, path: &Path) -> io::Result
 fn overlay(layers: &[PathBuf], directory: &Path) -> io::Result<OwnedFd> {
     let (upper, work) = (directory.join("upper"), directory.join("work"));
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    set_layers(&context, layers)?;
+    let _open_until_created = set_layers(&context, layers)?;
     fsconfig_set_string(&context, "upperdir", upper.as_path())?;
     fsconfig_set_string(&context, "workdir", work.as_path())?;
     fsconfig_set_flag(&context, "volatile")?;
@@ -109,10 +111,10 @@ pub(super) fn mount_image(layers: &[PathBuf], empty: &Path, ids: Option<&PodIds>
 
 fn merge(layers: &[PathBuf], empty: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    match layers {
+    let _open_until_created = match layers {
         [layer] => set_layers(&context, &[empty.to_owned(), layer.clone()])?,
         layers => set_layers(&context, layers)?,
-    }
+    };
     for (option, value) in [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off"), ("xino", "off")] {
         fsconfig_set_string(&context, option, value)?;
     }
@@ -121,25 +123,18 @@ fn merge(layers: &[PathBuf], empty: &Path) -> io::Result<OwnedFd> {
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// One by one where the kernel can (Linux 6.8), else all in one string as far as it fits.
-fn set_layers(context: &OwnedFd, layers: &[PathBuf]) -> io::Result<()> {
-    let mut top_down = layers.iter().rev();
-    if let Some(top) = top_down.next() {
-        match fsconfig_set_string(context, "lowerdir+", top.as_path()) {
-            Ok(()) => {
-                for layer in top_down {
-                    fsconfig_set_string(context, "lowerdir+", layer.as_path())?;
-                }
-                return Ok(());
-            }
-            Err(Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
+/// One by one where the kernel can (Linux 6.8), else all in one string as far as it fits. Before Linux 6.5 that is read when
+/// the mount is created: what is returned must be open until then.
+fn set_layers(context: &OwnedFd, layers: &[PathBuf]) -> io::Result<Vec<File>> {
+    if layers.first().is_some_and(|layer| takes_one_by_one(layer)) {
+        for layer in layers.iter().rev() {
+            fsconfig_set_string(context, "lowerdir+", layer.as_path())?;
         }
+        return Ok(Vec::new());
     }
     // Descriptors make short names whatever the data directory is called.
-    let open: Vec<std::fs::File> = layers.iter().rev().map(std::fs::File::open).collect::<Result<_, _>>()?;
-    let names: Vec<String> =
-        open.iter().map(|file| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))).collect();
+    let open: Vec<File> = layers.iter().rev().map(File::open).collect::<Result<_, _>>()?;
+    let names: Vec<String> = open.iter().map(|file| format!("/proc/self/fd/{}", file.as_raw_fd())).collect();
     let joined = names.join(":");
     if joined.len() >= OPTION_LIMIT {
         let message = format!(
@@ -148,7 +143,19 @@ fn set_layers(context: &OwnedFd, layers: &[PathBuf]) -> io::Result<()> {
         );
         return Err(io::Error::new(io::ErrorKind::ArgumentListTooLong, message));
     }
-    Ok(fsconfig_set_string(context, "lowerdir", joined)?)
+    fsconfig_set_string(context, "lowerdir", joined)?;
+    Ok(open)
+}
+
+/// Asked once. Before Linux 6.5 overlayfs takes any option, and complains when the mount is created: who takes nonsense has
+/// not understood the question.
+fn takes_one_by_one(layer: &Path) -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let Ok(context) = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) else { return false };
+        let takes_nonsense = fsconfig_set_string(&context, "monopod", "asks").is_ok();
+        !takes_nonsense && fsconfig_set_string(&context, "lowerdir+", layer).is_ok()
+    })
 }
 
 /// A volume as a detached mount: attributes and propagation are set before anybody else sees it.
