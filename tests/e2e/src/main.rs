@@ -33,6 +33,8 @@ const CORE: &[&str] = &[
     "crash::after_a_reboot_the_pods_of_the_store_start_again",
     "crash::pods_run_on_while_the_daemon_is_dead",
     "eviction::a_pod_over_its_disk_limit_is_evicted",
+    "eviction::a_pod_that_takes_all_memory_is_evicted",
+    "eviction::a_pod_that_takes_all_processes_is_evicted",
     "eviction::on_a_full_disk_the_greediest_pod_goes",
     "host::a_daemon_of_another_binary_takes_over",
     "host::daemons_side_by_side_share_no_user_ids",

@@ -275,6 +275,7 @@ async fn pulls_of_one_image_are_one_and_end_when_nobody_waits() {
     layer_asked.recv().await.unwrap();
     assert_eq!(second.progress(), first.progress());
     assert_eq!(second.progress().layers[0].stage, LayerStage::Pulling);
+    assert_eq!(node.images.pulls(), [(reference.canonical(), first.progress())], "everybody sees it");
     drop(first);
     assert!(layer_asked.try_recv().is_err(), "the layer is fetched once");
     drop(second);

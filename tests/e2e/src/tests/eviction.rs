@@ -6,7 +6,12 @@ use e2e::TestNode;
 use e2e::node::condition;
 use serde_json::Value;
 
-tests! { a_pod_over_its_disk_limit_is_evicted, on_a_full_disk_the_greediest_pod_goes }
+tests! {
+    a_pod_over_its_disk_limit_is_evicted,
+    on_a_full_disk_the_greediest_pod_goes;
+    // They use what the whole machine has, and others on it would be felt: for virtual machines.
+    long: a_pod_that_takes_all_memory_is_evicted, a_pod_that_takes_all_processes_is_evicted
+}
 
 fn pod(name: &str, script: &str, container: &str, spec: &str) -> String {
     format!(
@@ -90,4 +95,46 @@ fn on_a_full_disk_the_greediest_pod_goes(node: &mut TestNode) {
     node.stop_daemon();
     let unmounted = node.inside("umount", &[&data]).status().unwrap();
     assert!(unmounted.success());
+}
+
+/// Restarts the daemon with a threshold, and has a modest Pod and a greedy one, which crosses it.
+fn cross(node: &mut TestNode, threshold: &str, greedy: &str, resource: &str) {
+    node.stop_daemon();
+    restart_with(node, &["--housekeeping-interval", "500ms", "--eviction-hard", threshold]);
+    let volume = "volumes: [{name: cache, emptyDir: {medium: Memory}}],";
+    let mount = "volumeMounts: [{name: cache, mountPath: /cache}]";
+    node.run_text(&pod("modest", "true", mount, volume), "modest");
+    node.apply_text(&pod("greedy", greedy, mount, volume)).ok();
+    let failed = node.wait_phase("greedy", "Failed");
+    assert_eq!(failed["status"]["reason"], "Evicted", "{}", failed["status"]);
+    let message = failed["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(&format!("The node was low on resource: {resource}. Threshold quantity: ")),
+        "{message}"
+    );
+    assert_eq!(condition(&failed, "DisruptionTarget"), Some("True"));
+    assert_eq!(node.pod("modest")["status"]["phase"], "Running");
+    for name in ["greedy", "modest"] {
+        node.delete_pod(name);
+    }
+}
+
+fn a_pod_that_takes_all_memory_is_evicted(node: &mut TestNode) {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let kib = |name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let available = (kib("MemFree:") + kib("Inactive(file):")) >> 10;
+    assert!(available > 1000, "only {available} MiB are available");
+    let fill = "dd if=/dev/zero of=/cache/more bs=1M count=600";
+    cross(node, &format!("memory.available<{}Mi", available - 300), fill, "memory");
+}
+
+fn a_pod_that_takes_all_processes_is_evicted(node: &mut TestNode) {
+    let most: u64 = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap().trim().parse().unwrap();
+    let load = fs::read_to_string("/proc/loadavg").unwrap();
+    let present: u64 = load.split(' ').nth(3).unwrap().split_once('/').unwrap().1.parse().unwrap();
+    let fork = "for i in $(seq 300); do sleep 1000 & done";
+    cross(node, &format!("pid.available<{}", most - present - 150), fork, "pids");
 }
