@@ -8,6 +8,7 @@
 
 mod container;
 mod failure;
+mod limits;
 mod logs;
 mod mounts;
 mod pod_init;
@@ -52,6 +53,7 @@ pub fn run(name: &str) -> io::Result<()> {
     }
     sys::signal::ignore_termination()?;
     rustix::process::umask(Mode::empty());
+    limits::become_as_the_first_process();
     server::set_process_name(name.as_ref());
     rustix::net::listen(&listener, 16)?;
     server::Server::new(proof, listener, connection)?.run()?;

@@ -77,13 +77,12 @@ pub(crate) fn open_mount_point(root: BorrowedFd<'_>, path: &Path, kind: MountPoi
         parent = match resolve(root, &below) {
             Ok(found) => found,
             Err(Errno::NOENT) if kind == MountPoint::File && names.peek().is_none() => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-                drop(openat(&parent, Path::new(name.as_os_str()), flags, Mode::from_raw_mode(0o644))?);
-                resolve_in(&parent, name.as_os_str().as_ref())?
+                make_file(parent.as_fd(), name.as_os_str().as_ref())?;
+                resolve_in(parent.as_fd(), name.as_os_str().as_ref())?
             }
             Err(Errno::NOENT) => {
                 mkdirat(&parent, Path::new(name.as_os_str()), Mode::from_raw_mode(0o755))?;
-                resolve_in(&parent, name.as_os_str().as_ref())?
+                resolve_in(parent.as_fd(), name.as_os_str().as_ref())?
             }
             Err(error) => return Err(error),
         };
@@ -97,7 +96,23 @@ pub(crate) fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<O
     openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
-fn resolve_in(parent: &OwnedFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+/// Refers to a file in a directory, and makes it if it is missing; a symbolic link of that name is ELOOP.
+pub(crate) fn open_plain_file(directory: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+    match resolve_in(directory, Path::new(name)) {
+        Err(Errno::NOENT) => {
+            make_file(directory, Path::new(name))?;
+            resolve_in(directory, Path::new(name))
+        }
+        found => found,
+    }
+}
+
+fn make_file(directory: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+    openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+}
+
+fn resolve_in(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
 }

@@ -4,14 +4,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::AtFlags;
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, PROC_SUPER_MAGIC, Uid, chownat, fstat, fstatfs, makedev, mkdirat, mknodat,
+    openat, symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use rustix::process::{fchdir, pivot_root};
 use sys::mount::{MountAttributes, mount_setattr};
 
 use crate::failure::At;
-use crate::mounts::{MountPoint, attach, clone_mount, filesystem, open_mount_point, open_path, resolve};
+use crate::mounts::{
+    MountPoint, attach, clone_mount, filesystem, open_mount_point, open_path, open_plain_file, resolve,
+};
 use crate::protocol::{CgroupMount, ContainerPlan, Failure, MountPlan, MountSource};
 use crate::sandbox::{DEVICES as NODES, ROOTFS, SHM, VOLUMES, mapped_tmpfs_path, tmpfs_path};
 use crate::sub_path::{self, open_sub_path};
@@ -48,6 +53,8 @@ const LINKS: [(&str, &str); 5] = [
 pub(crate) struct Rootfs {
     root: OwnedFd,
     devpts: OwnedFd,
+    /// `/dev/null` as it was made here: a volume over `/dev` may bring something else of that name.
+    null: OwnedFd,
     in_user_namespace: bool,
 }
 
@@ -79,6 +86,7 @@ impl Rootfs {
             make_nodes(&dev)?;
         }
         make_links(&dev)?;
+        let null = own_null(&dev).at_path("open", "/dev/null")?;
         let pts = [("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620")), ("gid", Some("5"))];
         let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let devpts = mount_at(&root, "devpts", &pts, no_exec, "dev/pts")?;
@@ -87,7 +95,7 @@ impl Rootfs {
         attach_at(&root, &shm, Path::new("dev/shm"), MountPoint::Directory)?;
         mount_at(&root, "sysfs", &[], sys_attributes, "sys")?;
         mount_cgroups(&root, cgroup_mounts, sys_attributes)?;
-        Ok(Self { root, devpts, in_user_namespace })
+        Ok(Self { root, devpts, null, in_user_namespace })
     }
 
     /// The container's own devpts.
@@ -144,13 +152,22 @@ impl Rootfs {
         };
         let target =
             open_mount_point(self.root.as_fd(), Path::new(&mount.target), kind).at_path(&step, &mount.target)?;
+        // Wherever links and `..` have led: what the engine writes to procfs must reach the kernel (CVE-2019-16884).
+        if fstatfs(&target).at_path(&step, &mount.target)?.f_type == PROC_SUPER_MAGIC {
+            let step = format!("mount volume {:?} over a part of /proc, which no volume may cover, at", mount.volume);
+            return Err(Errno::PERM).at_path(&step, &mount.target);
+        }
         attach(&tree, &target).at_path(&step, &mount.target)
     }
 
-    /// Binds a terminal's slave side over `/dev/console`.
+    /// Binds a terminal's slave side over `/dev/console`. Where a volume lies over `/dev`, no link in it leads the terminal
+    /// elsewhere (CVE-2025-52565).
     pub(crate) fn mount_console(&self, number: &str) -> Result<(), Failure> {
-        let slave = clone_mount(&self.devpts, number, false).at_path("clone the terminal for", "/dev/console")?;
-        attach_at(&self.root, &slave, Path::new("dev/console"), MountPoint::File)
+        let path = "/dev/console";
+        let slave = clone_mount(&self.devpts, number, false).at_path("clone the terminal for", path)?;
+        let dev = resolve(self.root.as_fd(), Path::new("dev")).at_path("open", "/dev")?;
+        let console = open_plain_file(dev.as_fd(), "console").at_path("make the mount point", path)?;
+        attach(&slave, &console).at_path("attach", path)
     }
 
     /// Hides and write-protects the parts of `/proc` and `/sys` that belong to the machine, or what the plan names.
@@ -182,19 +199,9 @@ impl Rootfs {
             let nothing = [("size", Some("0")), ("nr_inodes", Some("2")), ("mode", Some("0755"))];
             filesystem("tmpfs", &nothing, MountAttrFlags::MOUNT_ATTR_RDONLY).at_path("mask", path)?
         } else {
-            self.null_device().at_path("mask", path)?
+            clone_mount(&self.null, "", false).at_path("mask", path)?
         };
         attach(&cover, &target).at_path("mask", path)
-    }
-
-    /// A detached mount of our own `/dev/null`, checked to be it and nothing put in its place (CVE-2025-31133).
-    fn null_device(&self) -> rustix::io::Result<OwnedFd> {
-        let null = resolve(self.root.as_fd(), Path::new("dev/null"))?;
-        let stat = fstat(&null)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
-            return Err(Errno::NXIO);
-        }
-        clone_mount(&null, "", false)
     }
 
     /// The kernel's files are where they are named; a path of the image may lead over its links, inside.
@@ -271,6 +278,14 @@ fn bind_devices(dev: &OwnedFd) -> Result<(), Failure> {
         attach_at(dev, &device, Path::new(name), MountPoint::File)?;
     }
     Ok(())
+}
+
+/// The device that hides files, checked to be it and nothing put in its place (CVE-2025-31133).
+fn own_null(dev: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let null = resolve(dev.as_fd(), Path::new("null"))?;
+    let stat = fstat(&null)?;
+    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+    if is_null { Ok(null) } else { Err(Errno::NXIO) }
 }
 
 fn make_links(dev: &OwnedFd) -> Result<(), Failure> {

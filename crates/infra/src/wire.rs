@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use minicbor::{Decode, Encode};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
@@ -93,6 +93,10 @@ pub fn receive(socket: impl AsFd) -> io::Result<Option<Frame>> {
     buffer.truncate(received.bytes);
     if buffer == [0] {
         let memfd = descriptors.pop().ok_or(io::ErrorKind::InvalidData)?;
+        // Reading anything else might wait for ever.
+        if FileType::from_raw_mode(fstat(&memfd)?.st_mode) != FileType::RegularFile {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         buffer.clear();
         let read = std::fs::File::from(memfd).take(MESSAGE_LIMIT + 1).read_to_end(&mut buffer)?;
         if read as u64 > MESSAGE_LIMIT {
@@ -153,6 +157,44 @@ mod tests {
         assert_eq!(frame.id, 9);
         assert!(frame.body::<Request>().is_none());
         assert!(frame.body::<Reply>().is_none());
+    }
+
+    /// What is no frame is an error, what is none of our messages has no body, and nothing of it panics or waits.
+    #[test]
+    fn garbage_is_an_error_or_unknown() {
+        let plan = Request::Attach { id: "c".repeat(40), stdin: true, stdout: false, stderr: true };
+        let whole = encode(7, &plan);
+        let mut messages: Vec<Vec<u8>> = (1..whole.len()).map(|length| whole[..length].to_vec()).collect();
+        for index in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[index] ^= 1 << bit;
+                messages.push(changed);
+            }
+        }
+        // Arrays in arrays, lengths beyond all memory, indefinite ones, a tag, text that is none.
+        messages.push([vec![0x82, 1], vec![0x81; 60_000]].concat());
+        messages.push(vec![0x82, 1, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        messages.push(vec![0x82, 1, 0x82, 5, 0x84, 0x7b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        messages.push(vec![0x82, 1, 0x82, 3, 0x9f, 0x9f, 0x9f]);
+        messages.push(vec![0xc6, 0x82, 1, 0x62, 0xff, 0xfe]);
+        for message in messages {
+            let (a, b) = pair();
+            send_inline(a.as_fd(), &message, &[]).unwrap();
+            if let Ok(Some(frame)) = receive(&b) {
+                let _some_or_none: (Option<Request>, Option<Reply>) = (frame.body(), frame.body());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_in_a_file_and_nothing_else_is_read() {
+        let (a, b) = pair();
+        let (never_written, _writer) = rustix::pipe::pipe().unwrap();
+        send_inline(a.as_fd(), &[], &[never_written.as_fd()]).unwrap();
+        assert_eq!(receive(&b).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        send_inline(a.as_fd(), &[], &[]).unwrap();
+        assert_eq!(receive(&b).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

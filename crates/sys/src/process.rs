@@ -185,6 +185,27 @@ pub fn unshare(what: Unshare) -> io::Result<()> {
     if unsafe { libc::unshare(flags) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A limit of a process; none is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What holds.
+    pub soft: Option<u64>,
+    /// How far the process itself may raise it.
+    pub hard: Option<u64>,
+}
+
+/// The limit of another process (prlimit(2)). `resource`: a number of getrlimit(2).
+pub fn limits_of(pid: i32, resource: u32) -> io::Result<Limits> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: without a new limit the kernel only writes the old one to `limit`, which lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<()>(), &raw mut limit) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bound = |value: u64| (value != libc::RLIM64_INFINITY).then_some(value);
+    Ok(Limits { soft: bound(limit.rlim_cur), hard: bound(limit.rlim_max) })
+}
+
 /// Replaces this process by a program (execve(2)); returns only with why it could not.
 pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
     let argv = null_terminated(argv);

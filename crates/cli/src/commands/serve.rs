@@ -14,7 +14,7 @@ use clap::Args;
 use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use spec::sysctls::AllowedSysctls;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -96,6 +96,8 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
     require_root("sudo monopod serve")?;
     let registries = arguments.registries.config()?;
     let sysctls = AllowedSysctls::new(&arguments.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
+    // It holds secrets: no core dump of it shall (prctl(2), PR_SET_DUMPABLE).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot keep secrets out of core dumps")?;
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;

@@ -167,7 +167,31 @@ fn the_working_directory_is_made(node: &mut TestNode) {
 }
 
 fn limits_and_signals_of_the_daemon_are_not_inherited(node: &mut TestNode) {
+    // A daemon that somebody started with limits, groups and a priority of their own.
+    let script = node.path("started-oddly");
+    let text = format!(
+        "#!/bin/sh\nulimit -Sc 7\nulimit -Ss 1024\nulimit -Sq 4096\nexec setpriv --groups 4,27 nice -n 7 {} \"$@\"\n",
+        e2e::node::binary().display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    node.stop_daemon();
+    node.binary = Some(script);
+    node.start_daemon();
     node.run_ready("kernel-view");
+    let lines = |limits: &str| -> Vec<String> {
+        limits.lines().filter(|line| !line.starts_with("Max open files")).map(str::to_owned).collect()
+    };
+    let machine = std::fs::read_to_string(format!("/proc/{}/limits", node.init())).unwrap();
+    let daemon = std::fs::read_to_string(format!("/proc/{}/limits", node.daemon_pid())).unwrap();
+    assert_ne!(lines(&daemon), lines(&machine), "the daemon was started with others");
+    let limits = node.exec("kernel-view", "main", &["cat", "/proc/1/limits"]);
+    assert_eq!(lines(&limits), lines(&machine), "the limits are the machine's");
+    let stat = node.exec("kernel-view", "main", &["cat", "/proc/1/stat"]);
+    // proc_pid_stat(5): the nineteenth field, and the second may hold spaces.
+    assert_eq!(stat.rsplit(") ").next().unwrap().split(' ').nth(16), Some("0"), "nice: {stat}");
+    let groups = node.exec("kernel-view", "main", &["grep", "Groups", "/proc/1/status"]);
+    assert!(!groups.split_whitespace().any(|group| ["4", "27"].contains(&group)), "{groups}");
     let status = node.exec("kernel-view", "main", &["grep", "-E", "Sig(Ign|Blk)|NoNewPrivs", "/proc/1/status"]);
     // Rust ignores SIGPIPE, and exec keeps that: then `yes | head` never ends.
     for line in status.lines().filter(|line| line.starts_with("SigBlk") || line.starts_with("NoNewPrivs")) {
