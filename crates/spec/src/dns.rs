@@ -13,6 +13,8 @@ use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARACTERS: usize = 2048;
+/// Of one domain; glibc 2.28 aborts over a longer one.
+const LONGEST_SEARCH: usize = 253;
 
 /// The content of a `resolv.conf`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +44,8 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => parsed.nameservers.extend(words.next().map(str::to_owned)),
-                Some("search") => parsed.searches = words.map(without_final_dot).collect(),
-                Some("domain") => parsed.searches = words.take(1).map(without_final_dot).collect(),
+                Some("search") => parsed.searches = searches_of_node(words),
+                Some("domain") => parsed.searches = searches_of_node(words.take(1)),
                 Some("options") => words.for_each(|option| set_option(&mut parsed.options, option.to_owned())),
                 _ => {}
             }
@@ -97,7 +99,7 @@ fn of_node(node: &ResolvConf) -> ResolvConf {
 
 fn add_config(content: &mut ResolvConf, config: &PodDNSConfig) {
     content.nameservers.extend(config.nameservers.iter().flatten().cloned());
-    content.searches.extend(config.searches.iter().flatten().map(|search| without_final_dot(search)));
+    content.searches.extend(config.searches.iter().flatten().cloned());
     for option in config.options.iter().flatten() {
         let name = option.name.as_deref().unwrap_or_default();
         set_option(
@@ -130,6 +132,7 @@ fn limit(content: &mut ResolvConf) -> Vec<String> {
     }
     let given = content.searches.len();
     content.searches.truncate(MAX_SEARCHES);
+    content.searches.retain(|search| search.len() <= LONGEST_SEARCH);
     while content.searches.join(" ").len() > MAX_SEARCH_CHARACTERS {
         content.searches.pop();
     }
@@ -147,8 +150,9 @@ fn drop_repeated(texts: &mut Vec<String>) {
     texts.retain(|text| seen.insert(text.clone()));
 }
 
-fn without_final_dot(search: &str) -> String {
-    if search == "." { search.to_owned() } else { search.strip_suffix('.').unwrap_or(search).to_owned() }
+/// A domain with and without its final dot counts once; the root alone, as systemd-resolved writes it, not at all.
+fn searches_of_node<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    words.filter(|search| *search != ".").map(|search| search.strip_suffix('.').unwrap_or(search).to_owned()).collect()
 }
 
 fn is_loopback(server: &str) -> bool {
@@ -160,7 +164,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    const NODE: &str = "# made by hand\nnameserver 192.0.2.1\nnameserver 127.0.0.53\ndomain old.example\nsearch lan. example.com\noptions ndots:2 rotate\nsortlist 1.2.3.4\n";
+    const NODE: &str = "# made by hand\nnameserver 192.0.2.1\nnameserver 127.0.0.53\ndomain old.example\nsearch . lan. example.com\noptions ndots:2 rotate\nsortlist 1.2.3.4\n";
 
     fn rendered(spec: Value) -> PodResolvConf {
         let spec: PodSpec = serde_json::from_value(spec).unwrap();
@@ -174,9 +178,8 @@ mod tests {
             "nameservers": ["192.0.2.1", "192.0.2.9"], "searches": ["my.dns.", "lan"],
             "options": [{"name": "ndots", "value": "5"}, {"name": "edns0"}],
         });
-        let added =
-            "search lan example.com my.dns\nnameserver 192.0.2.1\nnameserver 192.0.2.9\noptions rotate ndots:5 edns0\n";
-        let alone = "search my.dns lan\nnameserver 192.0.2.1\nnameserver 192.0.2.9\noptions ndots:5 edns0\n";
+        let added = "search lan example.com my.dns.\nnameserver 192.0.2.1\nnameserver 192.0.2.9\noptions rotate ndots:5 edns0\n";
+        let alone = "search my.dns. lan\nnameserver 192.0.2.1\nnameserver 192.0.2.9\noptions ndots:5 edns0\n";
         let table = [
             (json!({"dnsPolicy": "Default"}), node),
             (json!({"dnsPolicy": "ClusterFirst"}), node),
@@ -213,6 +216,9 @@ mod tests {
         let found = rendered(json!({"dnsPolicy": "None", "dnsConfig": {"searches": long}}));
         assert!(found.content.searches.join(" ").len() <= 2048);
         assert_eq!(found.content.searches.len(), 10);
+        let found = rendered(json!({"dnsPolicy": "None", "dnsConfig": {"searches": ["a.b", "x".repeat(254), "."]}}));
+        assert_eq!(found.content.searches, ["a.b", "."]);
+        assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
     }
 
     #[test]
