@@ -95,6 +95,7 @@ pub fn pod_limits(desired: &DesiredPod, pids_limit: Option<u64>) -> LinuxResourc
         memory_limit_bytes: positive(resources.limits.memory_bytes),
         pids_limit,
         oom_score_adj: None,
+        huge_pages: spec::huge_pages::pod_limits(&desired.object),
     }
 }
 
@@ -179,6 +180,7 @@ pub fn container_resources(desired: &DesiredPod, container: &Container, node_mem
         memory_limit_bytes: positive(resources.limits.memory_bytes),
         pids_limit: None,
         oom_score_adj: Some(spec::qos::oom_score_adj(class, memory_request, node_memory)),
+        huge_pages: spec::huge_pages::container_limits(container),
     }
 }
 

@@ -113,6 +113,8 @@ pub(crate) struct PodWorker {
     pub(crate) announced_stops: HashSet<ContainerId>,
     /// When a stop failed: it is not asked for again at once.
     pub(crate) stop_failures: HashMap<ContainerId, BootTime>,
+    /// Stops that failed and that no event has told of yet.
+    pub(crate) untold_stops: Vec<String>,
     pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
     /// Containers that are ended while the pod lives on.
     pub(crate) kills: BTreeMap<ContainerId, Kill>,
@@ -158,6 +160,7 @@ impl PodWorker {
             stopping: HashMap::new(),
             announced_stops: HashSet::new(),
             stop_failures: HashMap::new(),
+            untold_stops: Vec::new(),
             stops: JoinSet::new(),
             kills: BTreeMap::new(),
             probes: PodProbes::default(),
@@ -225,6 +228,7 @@ impl PodWorker {
             Ok((_, Ok(()))) => {}
             Ok((id, Err(error))) => {
                 tracing::warn!(container_id = %id, error = %chain(&error), "a container does not stop");
+                self.untold_stops.push(format!("error killing pod: {}", chain(&error)));
                 self.stopping.remove(&id);
                 self.stop_failures.insert(id, self.shared.clock.boot());
             }
@@ -242,6 +246,11 @@ impl PodWorker {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
         self.read_desired()?;
+        for message in self.untold_stops.drain(..) {
+            if let Some(desired) = &self.desired {
+                self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
+            }
+        }
         while let Some(ended) = self.hook_ended.take().or_else(|| self.hooks.try_join_next()) {
             self.note_hook(ended);
         }

@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -172,6 +172,9 @@ pub struct TmpfsPlan {
     /// Group of its root; none leaves it to root's.
     #[n(3)]
     pub group: Option<u32>,
+    /// In huge pages of so many bytes: a hugetlbfs then.
+    #[n(4)]
+    pub page_size: Option<u64>,
 }
 
 /// A cgroup file system as containers see it below `/sys/fs/cgroup`.

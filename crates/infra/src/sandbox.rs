@@ -172,6 +172,23 @@ fn make_tmpfs(
 ) -> Result<(), Failure> {
     let target = format!("volumes/{}", tmpfs.volume);
     mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
+    let mount = match tmpfs.page_size {
+        None => tmpfs_filesystem(tmpfs),
+        Some(page_size) => hugetlbfs(tmpfs, page_size),
+    };
+    let mount = mount.at_path(&format!("mount the memory of volume {:?} at", tmpfs.volume), &target)?;
+    attach_at(&mount, root, &target)?;
+    let Some(users) = users else { return Ok(()) };
+    // Attached first: before Linux 6.15 a mount that never was cannot be cloned.
+    let mapped = clone_mount(root, &target, false).at_path("clone", &target)?;
+    sys::mount::map_ids(&mapped, &users.fd)
+        .at_path("map the user ids of memory, which Linux can since 6.3, for volume", &tmpfs.volume)?;
+    let target = format!("mapped/{}", tmpfs.volume);
+    mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
+    attach_at(&mapped, root, &target)
+}
+
+fn tmpfs_filesystem(tmpfs: &crate::protocol::TmpfsPlan) -> rustix::io::Result<OwnedFd> {
     let (mode, size) = (format!("{:o}", tmpfs.mode), tmpfs.size.map(|size| size.to_string()));
     let group = tmpfs.group.unwrap_or(0).to_string();
     let mut options = vec![("mode", Some(mode.as_str())), ("gid", Some(group.as_str()))];
@@ -181,20 +198,22 @@ fn make_tmpfs(
     // Secrets stay out of swap where the kernel can do that (tmpfs(5), noswap, Linux 6.4).
     let mut with_noswap = options.clone();
     with_noswap.push(("noswap", None));
-    let attributes = MountAttrFlags::empty();
-    let mount = match filesystem("tmpfs", &with_noswap, attributes) {
-        Err(Errno::INVAL) => filesystem("tmpfs", &options, attributes),
+    match filesystem("tmpfs", &with_noswap, MountAttrFlags::empty()) {
+        Err(Errno::INVAL) => filesystem("tmpfs", &options, MountAttrFlags::empty()),
         mounted => mounted,
-    };
-    attach_at(&mount.at_path("mount tmpfs at", &target)?, root, &target)?;
-    let Some(users) = users else { return Ok(()) };
-    // Attached first: before Linux 6.15 a mount that never was cannot be cloned.
-    let mapped = clone_mount(root, &target, false).at_path("clone", &target)?;
-    sys::mount::map_ids(&mapped, &users.fd)
-        .at_path("map the user ids of memory, which Linux can since 6.3, for volume", &tmpfs.volume)?;
-    let target = format!("mapped/{}", tmpfs.volume);
-    mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
-    attach_at(&mapped, root, &target)
+    }
+}
+
+/// hugetlbpage.rst, "Using Huge Pages". Without a size it is bounded by the cgroups of who fills it.
+fn hugetlbfs(plan: &crate::protocol::TmpfsPlan, page_size: u64) -> rustix::io::Result<OwnedFd> {
+    let (mode, page_size) = (format!("{:o}", plan.mode), page_size.to_string());
+    let (group, size) = (plan.group.unwrap_or(0).to_string(), plan.size.map(|size| size.to_string()));
+    let mut options =
+        vec![("pagesize", Some(page_size.as_str())), ("mode", Some(mode.as_str())), ("gid", Some(group.as_str()))];
+    if let Some(size) = &size {
+        options.push(("size", Some(size)));
+    }
+    filesystem("hugetlbfs", &options, MountAttrFlags::empty())
 }
 
 fn mount_at(

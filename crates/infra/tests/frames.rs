@@ -84,7 +84,13 @@ fn requests() -> Vec<Request> {
     let boot = BootPlan {
         hostname: "web".into(),
         own_network: true,
-        tmpfs: vec![TmpfsPlan { volume: "mem".into(), size: Some(1 << 20), mode: 0o777, group: Some(2000) }],
+        tmpfs: vec![TmpfsPlan {
+            volume: "mem".into(),
+            size: Some(1 << 20),
+            mode: 0o777,
+            group: Some(2000),
+            page_size: Some(2 << 20),
+        }],
         shm_size: 64 << 20,
         cgroup_mounts: vec![
             CgroupMount::V2 { directory: "unified".into() },

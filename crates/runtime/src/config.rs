@@ -109,6 +109,9 @@ pub struct PodTmpfs {
     /// Group of its root; `None` leaves it to root's.
     #[serde(default)]
     pub group: Option<u32>,
+    /// In huge pages of so many bytes: hugetlbfs instead of tmpfs (`medium: HugePages`).
+    #[serde(default)]
+    pub page_size: Option<u64>,
 }
 
 /// Limits that the kernel enforces by cgroup. `None` means no limit.
@@ -124,6 +127,9 @@ pub struct LinuxResources {
     pub pids_limit: Option<u64>,
     /// proc_pid_oom_score_adj(5), -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+    /// Bytes in huge pages by the size of a page in bytes; none of sizes that are not named.
+    #[serde(default)]
+    pub huge_pages: BTreeMap<u64, u64>,
 }
 
 /// A container to be created in a sandbox.

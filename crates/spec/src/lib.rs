@@ -13,6 +13,7 @@ pub mod ephemeral;
 pub mod expand;
 mod field;
 pub mod hosts;
+pub mod huge_pages;
 pub mod ids;
 pub mod image_ref;
 pub mod mirror;

@@ -36,7 +36,7 @@ pub fn container_requests(container: &Container) -> ResourceList {
 
 /// Whether a Pod as a whole may ask for this resource (KEP-2837).
 pub fn is_pod_level(resource: &str) -> bool {
-    ["cpu", "memory"].contains(&resource) || resource.starts_with("hugepages-")
+    ["cpu", "memory"].contains(&resource) || crate::huge_pages::is_huge_pages(resource)
 }
 
 /// One amount, in the unit of a [`ResourceList`]. What cannot be read counts as nothing: validation has refused it.

@@ -103,7 +103,8 @@ fn check_fields(errors: &mut Errors, path: &Path<'_>, rows: &[Row], object: &Val
 fn check_keys(errors: &mut Errors, path: &Path<'_>, rows: &[Row], map: &Value) {
     for (key, value) in map.as_object().into_iter().flatten() {
         let of_a_vendor = || row_named(rows, "*/*").filter(|_| key.contains('/'));
-        match row_named(rows, key).or_else(of_a_vendor) {
+        let of_huge_pages = || row_named(rows, "hugepages-*").filter(|_| crate::huge_pages::is_huge_pages(key));
+        match row_named(rows, key).or_else(of_a_vendor).or_else(of_huge_pages) {
             Some(row) => check(errors, &path.key(key), row, value, map),
             None => refuse(errors, &path.key(key), ""),
         }
@@ -185,6 +186,9 @@ mod tests {
             in_spec("securityContext", json!({"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0})),
             in_spec("tolerations", json!([{"operator": "Exists"}])),
             in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])),
+            in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}])),
+            json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c": "unconfined", "a": "b"}}}),
+            in_container("resources", json!({"limits": {"hugepages-2Mi": "2Mi"}})),
             in_container("ports", json!([{"containerPort": 1, "hostPort": 0, "hostIP": ""}])),
             in_container("resources", json!({"limits": {"cpu": "1", "memory": "1"}, "claims": []})),
             json!({"status": {"phase": "Running"}, "metadata": {"uid": "u", "managedFields": [{}]}}),
@@ -202,14 +206,23 @@ mod tests {
                 in_spec("affinity", json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}})),
                 format!("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution: {not_yet}"),
             ),
-            (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
             (
-                in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "HugePages"}}])),
-                "spec.volumes[0].emptyDir.medium: Unsupported value: \"HugePages\": monopod supports only \"Memory\" yet".to_owned(),
+                json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"}}}),
+                "metadata.annotations: Forbidden: monopod does not support this yet: no container is confined by AppArmor, which an annotation asks for".to_owned(),
             ),
             (
-                in_container("resources", json!({"limits": {"hugepages-2Mi": "1"}})),
-                format!("spec.containers[1].resources.limits[hugepages-2Mi]: {not_yet}"),
+                in_container("securityContext", json!({"appArmorProfile": {"type": "RuntimeDefault"}})),
+                "spec.containers[1].securityContext.appArmorProfile.type: Unsupported value: \"RuntimeDefault\": monopod \
+                 supports only \"Unconfined\" yet".to_owned(),
+            ),
+            (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
+            (
+                in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "Disk"}}])),
+                "spec.volumes[0].emptyDir.medium: Forbidden: monopod does not support this yet: only `Memory`, `HugePages` and `HugePages-<size>`".to_owned(),
+            ),
+            (
+                in_container("resources", json!({"limits": {"hugepages": "1"}})),
+                format!("spec.containers[1].resources.limits[hugepages]: {not_yet}"),
             ),
             (
                 in_container("ports", json!([{"containerPort": 1, "hostPort": 80, "protocol": "SCTP"}])),

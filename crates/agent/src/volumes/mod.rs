@@ -50,6 +50,13 @@ pub enum VolumeKind {
         /// Bytes.
         size: Option<u64>,
     },
+    /// Huge pages of the machine.
+    HugePages {
+        /// Bytes of a page.
+        page_size: u64,
+        /// Bytes altogether.
+        size: Option<u64>,
+    },
     /// A path of the machine.
     HostPath {
         /// The path.
@@ -143,7 +150,7 @@ fn plan(
     let name = VolumeName::new(&volume.name);
     let unmet = |message| VolumeError { volume: name.clone(), cause: VolumeCause::Unmet(message) };
     let kind = if let Some(source) = &volume.empty_dir {
-        empty_dir::plan(desired, source)
+        empty_dir::plan(desired, source).map_err(unmet)?
     } else if let Some(source) = &volume.host_path {
         let type_ = source.type_.clone().unwrap_or_default();
         VolumeKind::HostPath { path: PathBuf::from(&source.path), type_ }
@@ -174,14 +181,15 @@ fn fs_group(desired: &DesiredPod) -> Option<u32> {
 /// The memory file systems that the pod's sandbox needs.
 pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
     let tmpfs = |volume: &PlannedVolume| {
-        let (size, mode) = match &volume.kind {
-            VolumeKind::Memory { size } => (*size, open_mode(volume.group)),
-            VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group)),
+        let (size, mode, page_size) = match &volume.kind {
+            VolumeKind::Memory { size } => (*size, open_mode(volume.group), None),
+            VolumeKind::HugePages { page_size, size } => (*size, open_mode(volume.group), Some(*page_size)),
+            VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group), None),
             VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) | VolumeKind::Image => {
                 return None;
             }
         };
-        Some(PodTmpfs { volume: volume.name.clone(), size, mode, group: volume.group })
+        Some(PodTmpfs { volume: volume.name.clone(), size, mode, group: volume.group, page_size })
     };
     planned.iter().filter_map(tmpfs).collect()
 }
@@ -202,7 +210,10 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
                 write_payload(directory.as_fd(), payload, volume.group, now)
                     .map_err(|error| failed(VolumeCause::Write(error)))?;
             }
-            VolumeKind::Memory { .. } | VolumeKind::FilesInMemory(_) | VolumeKind::Image => {}
+            VolumeKind::Memory { .. }
+            | VolumeKind::HugePages { .. }
+            | VolumeKind::FilesInMemory(_)
+            | VolumeKind::Image => {}
         }
     }
     Ok(())
@@ -234,7 +245,9 @@ pub fn volume_mounts(
     let mount = |(mount, volume): (&VolumeMount, &PlannedVolume)| {
         let (source, always_read_only) = match &volume.kind {
             VolumeKind::EmptyDir => (on_disk(pod_dir, empty_dir::PLUGIN, &volume.name), false),
-            VolumeKind::Memory { .. } => (MountSource::PodTmpfs(volume.name.clone()), false),
+            VolumeKind::Memory { .. } | VolumeKind::HugePages { .. } => {
+                (MountSource::PodTmpfs(volume.name.clone()), false)
+            }
             VolumeKind::HostPath { path, .. } => (MountSource::HostPath(path.clone()), false),
             VolumeKind::Image => {
                 let image = images.get(&volume.name).cloned().ok_or_else(|| {

@@ -115,12 +115,38 @@ fn objects_become_files() {
     for (volume, wanted) in cases {
         let got = plan_one(volume.clone()).map(|kind| match kind {
             VolumeKind::FilesOnDisk(payload) | VolumeKind::FilesInMemory(payload) => files(&payload),
-            VolumeKind::EmptyDir | VolumeKind::Memory { .. } | VolumeKind::HostPath { .. } | VolumeKind::Image => {
+            VolumeKind::EmptyDir
+            | VolumeKind::Memory { .. }
+            | VolumeKind::HugePages { .. }
+            | VolumeKind::HostPath { .. }
+            | VolumeKind::Image => {
                 panic!("no files")
             }
         });
         assert_eq!(got, wanted.map(str::to_owned).map_err(str::to_owned), "{volume}");
     }
+}
+
+#[test]
+fn huge_pages_are_of_the_size_that_the_pod_asks_for() {
+    let kind = |empty_dir: Value| {
+        let limits = json!({ "memory": "32Mi", "hugepages-2Mi": "8Mi" });
+        let spec = json!({
+            "volumes": [{ "name": "v", "emptyDir": empty_dir }],
+            "containers": [{ "name": "app", "image": "app:1", "resources": { "limits": limits } }],
+        });
+        let planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects, NODE).map_err(|error| error.to_string())?;
+        let tmpfs = pod_tmpfs(&planned).into_iter().next().unwrap();
+        Ok::<_, String>((tmpfs.page_size, tmpfs.size, tmpfs.mode))
+    };
+    assert_eq!(kind(json!({ "medium": "HugePages" })), Ok((Some(2 << 20), None, 0o777)));
+    let limited = json!({ "medium": "HugePages-2Mi", "sizeLimit": "3Mi" });
+    assert_eq!(kind(limited), Ok((Some(2 << 20), Some(4 << 20), 0o777)), "whole pages");
+    assert_eq!(
+        kind(json!({ "medium": "HugePages-1Gi" })).unwrap_err(),
+        "MountVolume.SetUp failed for volume \"v\" : medium HugePages-1Gi: hugePages storage requested, but there is no \
+         resource request for huge pages"
+    );
 }
 
 #[test]

@@ -14,10 +14,14 @@ use spec::{ContainerId, PodUid};
 
 use super::cgroup_base::find_base;
 use super::devices::{DeviceProgram, v1_rules};
+use super::huge_pages::PageSizes;
+use super::stuck::StuckProcesses;
 use crate::config::{LinuxResources, PodSandboxConfig, QosClass};
 
 /// v1 hierarchies that Pods get a cgroup in. Each costs a directory and a write at every start.
-const V1_CONTROLLERS: [&str; 5] = ["cpu", "cpuacct", "memory", "pids", "devices"];
+const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "devices", "hugetlb"];
+/// And without any v2 hierarchy one more, for killing: there is no `cgroup.kill`.
+const FREEZER: &str = "freezer";
 /// v2 controllers that Pods get, as far as the machine has them.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "io", "hugetlb"];
 const PERIOD_US: u64 = 100_000;
@@ -35,6 +39,15 @@ pub struct CgroupError {
     pub source: io::Error,
 }
 
+/// A cgroup is still there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RemoveCgroupError {
+    #[error(transparent)]
+    Refused(#[from] CgroupError),
+    #[error("{0}")]
+    Stuck(StuckProcesses),
+}
+
 /// The cgroup file systems of this machine and our place in them.
 #[derive(Debug)]
 pub(super) struct Cgroups {
@@ -45,6 +58,7 @@ pub(super) struct Cgroups {
     v1: Vec<Hierarchy>,
     mounts: Vec<CgroupMount>,
     devices: DeviceProgram,
+    page_sizes: PageSizes,
 }
 
 #[derive(Debug)]
@@ -153,13 +167,21 @@ impl Cgroups {
             }
             beside => beside.map(|mount| Place { root: mount.join(parent), mount }),
         };
+        let wanted = |name: &str| V1_CONTROLLERS.contains(&name) || (name == FREEZER && v2.is_none());
         let v1 = found
             .v1
             .into_iter()
-            .filter(|(_, controllers)| controllers.iter().any(|name| V1_CONTROLLERS.contains(&name.as_str())))
+            .filter(|(_, controllers)| controllers.iter().any(|name| wanted(name)))
             .map(|(mount, controllers)| Hierarchy { place: Place { root: mount.join(parent), mount }, controllers })
             .collect();
-        let cgroups = Self { v2, pure_v2, v1, mounts: found.shown, devices: DeviceProgram::default() };
+        let cgroups = Self {
+            v2,
+            pure_v2,
+            v1,
+            mounts: found.shown,
+            devices: DeviceProgram::default(),
+            page_sizes: PageSizes::of_machine(),
+        };
         for place in cgroups.places() {
             create_directory(&place.root)?;
         }
@@ -219,12 +241,17 @@ impl Cgroups {
         if self.pure_v2
             && let Some(place) = &self.v2
         {
-            return limit_v2(&place.at(path), resources, unit);
+            let directory = place.at(path);
+            limit_v2(&directory, resources, unit)?;
+            return self.page_sizes.limit_v2(&directory, &resources.huge_pages);
         }
         for hierarchy in &self.v1 {
             limit_v1(&hierarchy.place.at(path), &hierarchy.controllers, resources)?;
         }
-        Ok(())
+        match self.v1_directory("hugetlb", path) {
+            Some(directory) => self.page_sizes.limit_v1(&directory, &resources.huge_pages),
+            None => Ok(()),
+        }
     }
 
     /// Gives a class of Pods the processor time that its Pods ask for, or the least there is.
@@ -302,10 +329,26 @@ impl Cgroups {
                 return write(&directory.join("cgroup.kill"), "1");
             }
         }
+        // Frozen, nobody forks on while the list is read; what was just being born is for the caller's next round.
+        let freezer = self.v1_directory(FREEZER, path).filter(|directory| directory.exists());
+        let freezer = freezer.map(|directory| directory.join("freezer.state"));
+        if let Some(state) = &freezer {
+            write_if_present(state, "FROZEN")?;
+        }
         for hierarchy in &self.v1 {
             kill_listed(&hierarchy.place.at(path));
         }
-        Ok(())
+        match &freezer {
+            // A signal reaches a frozen process when it is thawed (cgroup-v1/freezer-subsystem.rst).
+            Some(state) => write_if_present(state, "THAWED"),
+            None => Ok(()),
+        }
+    }
+
+    /// What is still in a cgroup and below it, though it was killed.
+    pub(super) fn stuck(&self, path: &CgroupPath) -> StuckProcesses {
+        let pids = self.places().flat_map(|place| listed(&place.at(path)));
+        StuckProcesses::look(pids)
     }
 
     /// Whether no process is left in a cgroup and below it.
@@ -318,7 +361,7 @@ impl Cgroups {
     }
 
     /// Kills what is in a cgroup, waits until it is empty, and removes it and those below it.
-    pub(super) async fn remove(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+    pub(super) async fn remove(&self, path: &CgroupPath) -> Result<(), RemoveCgroupError> {
         // Processes that a signal cannot end now (uninterruptible sleep) are left for a later call.
         let mut pause = Duration::from_millis(1);
         loop {
@@ -331,7 +374,8 @@ impl Cgroups {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                done => return done,
+                Err(error) if is_busy(&error) => return Err(RemoveCgroupError::Stuck(self.stuck(path))),
+                done => return Ok(done?),
             }
         }
     }
@@ -364,7 +408,7 @@ impl Cgroups {
     }
 
     /// Removes everything of ours, for `monopod reset`.
-    pub(super) async fn remove_all(&self) -> Result<(), CgroupError> {
+    pub(super) async fn remove_all(&self) -> Result<(), RemoveCgroupError> {
         self.remove(&CgroupPath::below_ours("")).await
     }
 }
@@ -572,7 +616,7 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
 }
 
 /// A machine may lack a controller, or a kernel an option of it.
-fn write_if_present(path: &Path, value: &str) -> Result<(), CgroupError> {
+pub(super) fn write_if_present(path: &Path, value: &str) -> Result<(), CgroupError> {
     match write(path, value) {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

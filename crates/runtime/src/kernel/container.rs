@@ -298,13 +298,11 @@ impl Kernel {
         match tokio::time::timeout(KILL_LIMIT, state.wait_for(exited)).await {
             // Closed: it was removed meanwhile.
             Ok(Ok(_) | Err(_)) => Ok(()),
-            Err(elapsed) => Err(remove_error(
-                &format!(
-                    "end container {:?}: a process of it does not die (uninterruptible sleep?)",
-                    record.config.name.as_str()
-                ),
-                elapsed,
-            )),
+            Err(_elapsed) => {
+                let name = record.config.name.as_str();
+                let stuck = self.container_cgroup(id, &record).map(|cgroup| self.cgroups.stuck(&cgroup));
+                Err(remove_error(&format!("end container {name:?}"), stuck.unwrap_or_default()))
+            }
         }
     }
 

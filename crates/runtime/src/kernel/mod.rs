@@ -11,6 +11,7 @@ mod connection;
 mod container;
 mod devices;
 mod exits;
+mod huge_pages;
 mod id_range;
 mod limits;
 mod old_logs;
@@ -21,6 +22,7 @@ mod sandbox;
 mod seccomp;
 mod sessions;
 mod state;
+mod stuck;
 mod usage;
 mod user;
 mod user_ids;
@@ -87,7 +89,9 @@ pub enum OpenRuntimeError {
         source: io::Error,
     },
     /// The binary cannot be bound read-only.
-    #[error("cannot bind the running binary read-only, which infra processes are started from")]
+    #[error(
+        "cannot bind the running binary read-only, which infra processes are started from; `monopod check` says what is missing"
+    )]
     Binary(#[source] io::Error),
     /// cgroups cannot be used.
     #[error("cannot set up control groups; `monopod check` says what is missing")]

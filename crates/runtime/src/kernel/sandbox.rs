@@ -371,6 +371,7 @@ async fn boot(
         size: tmpfs.size,
         mode: tmpfs.mode,
         group: tmpfs.group,
+        page_size: tmpfs.page_size,
     });
     let plan = BootPlan {
         hostname: config.hostname.clone(),

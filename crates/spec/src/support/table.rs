@@ -57,7 +57,11 @@ const METADATA: &[Row] = &[
     yes("generateName", ""),
     yes("namespace", ""),
     yes("labels", ""),
-    yes("annotations", "kept and shown; none changes what the engine does"),
+    unless(
+        "annotations",
+        wants_app_armor,
+        "kept and shown; none changes what the engine does, and one that asks for AppArmor is refused",
+    ),
     yes("finalizers", "containers stop; the object stays until the list is empty"),
     items("ownerReferences", OWNER),
     dropped("uid", "set by the server"),
@@ -69,6 +73,17 @@ const METADATA: &[Row] = &[
     dropped("managedFields", "set by the server"),
     dropped("selfLink", "no longer used by Kubernetes"),
 ];
+
+/// The form of `appArmorProfile` before Kubernetes 1.30, which its API server still takes for the field.
+fn wants_app_armor(annotations: &Value, _: &Value) -> Option<&'static str> {
+    let prefix = "container.apparmor.security.beta.kubernetes.io/";
+    let asks = |(key, value): (&String, &Value)| key.starts_with(prefix) && value != "unconfined";
+    annotations
+        .as_object()?
+        .iter()
+        .any(asks)
+        .then_some("no container is confined by AppArmor, which an annotation asks for")
+}
 
 const OWNER: &[Row] = &[
     yes("apiVersion", ""),
@@ -294,6 +309,7 @@ const AMOUNTS: &[Row] = &[
     yes("cpu", ""),
     yes("memory", ""),
     yes("ephemeral-storage", "measured every 10 s where there is a limit; a Pod over it is evicted"),
+    yes("hugepages-*", "limits are requests; in the hugetlb controller, where the machine has it"),
     yes("*/*", "of a vendor: the Pod waits, `Pending`, until the node has it in `status.capacity`"),
 ];
 
@@ -453,8 +469,18 @@ const VOLUME: &[Row] = &[
 ];
 
 const EMPTY_DIR: &[Row] = &[
-    only("medium", &["Memory"], "or empty: a directory of the node"),
-    yes("sizeLimit", "on disk it is measured every 10 s, and a Pod over it is evicted; memory never grows beyond it"),
+    unless(
+        "medium",
+        |medium, _| {
+            let known = |medium: &str| ["", "Memory"].contains(&medium) || crate::huge_pages::is_medium(medium);
+            (!medium.as_str().is_some_and(known)).then_some("only `Memory`, `HugePages` and `HugePages-<size>`")
+        },
+        "`Memory`, `HugePages`, `HugePages-<size>`, or empty: a directory of the node",
+    ),
+    yes(
+        "sizeLimit",
+        "on disk it is measured every 10 s, and a Pod over it is evicted; memory and huge pages never grow beyond it",
+    ),
     no("mode"),
 ];
 

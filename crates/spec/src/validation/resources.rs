@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::names;
 use crate::field::{Errors, Path};
+use crate::huge_pages::{is_huge_pages, page_size};
 use crate::quantity::Quantity;
 
 pub(super) fn container_resources(errors: &mut Errors, path: &Path<'_>, requirements: &ResourceRequirements) {
@@ -18,12 +19,31 @@ pub(super) fn container_resources(errors: &mut Errors, path: &Path<'_>, requirem
     }
     for (name, request) in requests {
         let Some(request) = amount(errors, &path.child("requests"), name, request) else { continue };
-        let Some(limit) = limits.get(name).and_then(|limit| Quantity::parse(&limit.0).ok()) else { continue };
-        if request.compare(limit).is_gt() {
+        let Some(limit) = limits.get(name) else {
+            if !may_be_overcommitted(name) {
+                errors.required(&path.child("limits"), "Limit must be set for non overcommitable resources");
+            }
+            continue;
+        };
+        let Ok(limit) = Quantity::parse(&limit.0) else { continue };
+        let order = request.compare(limit);
+        if order.is_ne() && !may_be_overcommitted(name) {
+            let fault = format!("must be equal to {name} limit of {limit}");
+            errors.invalid(&path.child("requests"), request.to_string(), fault);
+        } else if order.is_gt() {
             let fault = format!("must be less than or equal to {name} limit of {limit}");
             errors.invalid(&path.child("requests"), request.to_string(), fault);
         }
     }
+    let mut names = limits.keys().chain(requests.keys());
+    if names.clone().any(|name| is_huge_pages(name)) && !names.any(|name| ["cpu", "memory"].contains(&name.as_str())) {
+        errors.forbidden(path, "HugePages require cpu or memory");
+    }
+}
+
+/// Whether a Pod may use more of it than it has set aside.
+fn may_be_overcommitted(name: &str) -> bool {
+    !is_huge_pages(name) && (!name.contains('/') || name.contains("kubernetes.io/"))
 }
 
 /// A size that must not be negative; `None` where it has been reported.
@@ -49,7 +69,16 @@ pub(super) fn amount(errors: &mut Errors, list: &Path<'_>, name: &str, raw: &Raw
         errors.invalid(&path, quantity.to_string(), error.to_string());
         return None;
     }
+    if is_huge_pages(name) && !is_whole_pages(name, quantity) {
+        errors.invalid(&path, quantity.to_string(), format!("{quantity} is not positive integer multiple of {name}"));
+        return None;
+    }
     Some(quantity)
+}
+
+fn is_whole_pages(name: &str, quantity: Quantity) -> bool {
+    let bytes = quantity.value().ok().and_then(|bytes| u64::try_from(bytes).ok());
+    page_size(name).zip(bytes).is_some_and(|(size, bytes)| bytes % size == 0)
 }
 
 fn resource_name(name: &str) -> Vec<String> {
@@ -57,7 +86,7 @@ fn resource_name(name: &str) -> Vec<String> {
     if !faults.is_empty() || name.contains('/') {
         return faults;
     }
-    if ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-") {
+    if ["cpu", "memory", "ephemeral-storage"].contains(&name) || is_huge_pages(name) {
         return Vec::new();
     }
     vec!["must be a standard resource for containers".to_owned()]

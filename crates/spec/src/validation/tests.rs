@@ -227,6 +227,27 @@ fn each_broken_rule_has_its_sentence() {
             "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
         ),
         (
+            "/spec/containers/0/resources",
+            json!({"limits": {"hugepages-2Mi": "4Mi"}}),
+            "spec.containers[0].resources: Forbidden: HugePages require cpu or memory",
+        ),
+        (
+            "/spec/containers/0/resources",
+            json!({"limits": {"hugepages-2Mi": "4Mi", "memory": "1"}, "requests": {"hugepages-2Mi": "2Mi"}}),
+            "spec.containers[0].resources.requests: Invalid value: \"2Mi\": must be equal to hugepages-2Mi limit of 4Mi",
+        ),
+        (
+            "/spec/containers/0/resources",
+            json!({"limits": {"memory": "1"}, "requests": {"example.com/gpu": "1"}}),
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
+        ),
+        (
+            "/spec/containers/0/resources/limits/hugepages-2Mi",
+            json!("3Mi"),
+            "spec.containers[0].resources.limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer \
+             multiple of hugepages-2Mi",
+        ),
+        (
             "/spec/containers/0/resources/limits/memory",
             json!("-1"),
             "spec.containers[0].resources.limits[memory]: Invalid value: \"-1\": must be greater than or equal to 0",
