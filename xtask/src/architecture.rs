@@ -39,7 +39,7 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
 }
 
 /// The numbered lines outside of fenced blocks.
-fn prose(document: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn prose(document: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;
     document.lines().enumerate().filter_map(move |(index, line)| {
         let fence = line.trim_start().starts_with("```");
@@ -49,7 +49,7 @@ fn prose(document: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// What stands between back quotes.
-fn inline_code(line: &str) -> impl Iterator<Item = &str> {
+pub fn inline_code(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 

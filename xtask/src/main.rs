@@ -8,6 +8,7 @@ mod check;
 mod codegen;
 mod crates;
 mod e2e;
+mod security;
 mod sources;
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             let mut found = crates::check(&root)?;
             found.extend(sources::check(&root)?);
             found.extend(architecture::check(&root)?);
+            found.extend(security::check(&root)?);
             Ok(check::report(&found))
         }
         Task::E2e { arguments } => e2e::run(&project()?, &arguments),

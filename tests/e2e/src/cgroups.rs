@@ -63,6 +63,14 @@ pub fn of_process(pid: u32, controller: &str) -> PathBuf {
     join(&mount_point(|_| true, "cgroup2 "), &unified.expect("a unified hierarchy"))
 }
 
+/// The directory of `pid` in the unified hierarchy.
+#[track_caller]
+pub fn unified(pid: u32) -> PathBuf {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = lines.lines().find_map(|line| line.strip_prefix("0::")).expect("a unified hierarchy");
+    join(&mount_point(|_| true, "cgroup2 "), path)
+}
+
 fn join(mount: &Path, path: &str) -> PathBuf {
     mount.join(path.trim_start_matches('/'))
 }

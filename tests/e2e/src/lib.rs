@@ -19,6 +19,7 @@ pub mod attempts;
 pub mod background;
 pub mod cgroups;
 pub mod command;
+pub mod dead_mount;
 pub mod images;
 pub mod kubectl;
 pub mod leaks;

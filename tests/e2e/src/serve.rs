@@ -14,6 +14,8 @@ pub fn play_role() -> Option<ExitCode> {
         ["tell-peer", address] => tell_peer(address),
         ["fetch", address, request] => fetch(address, request),
         ["proxy", address, target] => proxy(address, target),
+        ["dead-mount", directory] => crate::dead_mount::serve(Path::new(directory)),
+        ["stalling-proxy", address, target, bytes] => stalling_proxy(address, target, bytes.parse().unwrap_or(0)),
         ["attempt", wanted @ ..] => crate::attempts::attempt(wanted),
         _ => return None,
     };
@@ -64,6 +66,34 @@ fn proxy(address: &str, target: &str) -> anyhow::Result<ExitCode> {
                 drop(to.shutdown(std::net::Shutdown::Write));
             });
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes connections on to `target`, but no more than so many bytes of what comes back in each: then it stands still.
+fn stalling_proxy(address: &str, target: &str, bytes: u64) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind(address)?;
+    let mut stdout = std::io::stdout();
+    stdout.write_all(b"listening\n")?;
+    stdout.flush()?;
+    for client in listener.incoming() {
+        let (client, server) = (client?, TcpStream::connect(target)?);
+        let (mut asked, mut to) = (client.try_clone()?, server.try_clone()?);
+        std::thread::spawn(move || {
+            // A side that breaks off ends the connection.
+            drop(std::io::copy(&mut asked, &mut to));
+            drop(to.shutdown(std::net::Shutdown::Write));
+        });
+        std::thread::spawn(move || {
+            let mut client = client;
+            let passed = std::io::copy(&mut server.take(bytes), &mut client).unwrap_or(0);
+            if passed == bytes {
+                // Whoever reads it may be gone.
+                writeln!(std::io::stdout(), "stalled").ok();
+                std::thread::park();
+            }
+            drop(client.shutdown(std::net::Shutdown::Write));
+        });
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,9 @@ tests! {
     a_stopped_or_frozen_pod_holds_up_no_other,
     a_second_daemon_on_the_same_directory_is_refused_by_name,
     garbage_at_the_door_harms_nobody,
+    garbage_at_an_infra_socket_harms_no_pod,
+    without_root_each_command_says_what_to_do,
+    a_taken_address_of_the_api_is_named,
 }
 
 fn pod(name: &str, rest: &str) -> String {
@@ -290,4 +293,102 @@ fn garbage_at_the_door_harms_nobody(node: &mut TestNode) {
     assert!(after < before + 200_000, "memory of the daemon: {before} kB before, {after} kB after");
     neighbour_is_well(node);
     node.delete_pod("idle");
+}
+
+fn garbage_at_an_infra_socket_harms_no_pod(node: &mut TestNode) {
+    use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+    node.run_ready("idle");
+    let socket = fs::read_dir(node.run_dir().join("sandboxes")).unwrap().flatten().next().unwrap().path();
+    let infra = node.infra_processes()[0].pid;
+    let connect = || {
+        let flags = SocketFlags::CLOEXEC;
+        let socket_fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let patience = Some(limit(10));
+        rustix::net::sockopt::set_socket_timeout(&socket_fd, rustix::net::sockopt::Timeout::Recv, patience).unwrap();
+        rustix::net::connect(&socket_fd, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+        socket_fd
+    };
+    // CBOR (RFC 8949) of [1, [number, []]]: a request of a version that nobody has yet is answered (`Unknown`, [4, []]).
+    let unknown = [0x82, 1, 0x82, 0x19, 0x27, 0x0f, 0x80];
+    // Known requests cut short, or of other types: a Boot, a Start, an Exec without their plans, a Signal to nobody.
+    let cut: [&[u8]; 5] = [
+        &[0x82, 1, 0x82, 1, 0x81, 0x80],
+        &[0x82, 1, 0x82, 2, 0x81, 0x80],
+        &[0x82, 1, 0x82, 3, 0x81, 0xf6],
+        &[0x82, 1, 0x82, 4, 0x82, 0x61, b'x', 0x61, b'y'],
+        &[0x82, 1, 0x82, 5, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ];
+    for message in [&unknown[..]].into_iter().chain(cut) {
+        let client = connect();
+        rustix::net::send(&client, message, SendFlags::NOSIGNAL).unwrap();
+        let mut answer = [0_u8; 64];
+        let (length, _) = rustix::net::recv(&client, &mut answer, RecvFlags::empty()).unwrap();
+        assert_eq!(&answer[..length], [0x82, 1, 0x82, 4, 0x80], "{message:02x?} is answered as unknown");
+    }
+    // What is no frame at all closes the connection: noise, an empty text, a message said to be in a file without one.
+    let noise: Vec<u8> = (0..60_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    for message in [&noise[..], &[0x60], &[0x00], &[0x82], &[0x82, 0x61, b'x', 0x80]] {
+        let client = connect();
+        rustix::net::send(&client, message, SendFlags::NOSIGNAL).unwrap();
+        let mut answer = [0_u8; 64];
+        let closed = rustix::net::recv(&client, &mut answer, RecvFlags::empty());
+        assert!(matches!(closed, Ok((0, _)) | Err(rustix::io::Errno::CONNRESET)), "{:02x?}: {closed:?}", &message[..1]);
+    }
+    // Many that say nothing, and go.
+    drop((0..200).map(|_| connect()).collect::<Vec<_>>());
+    assert_eq!(node.infra_processes()[0].pid, infra, "infra is the one that it was");
+    neighbour_is_well(node);
+    node.delete_pod("idle");
+}
+
+fn without_root_each_command_says_what_to_do(node: &mut TestNode) {
+    node.run_ready("idle");
+    let program = node.path("monopod");
+    fs::copy(e2e::node::binary(), &program).unwrap();
+    let socket = node.socket();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = node.inside("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(&program).args(arguments).env("MONOPOD_SOCKET", &socket);
+        Finished::run(&mut command, b"")
+    };
+    let own = node.path("own").display().to_string();
+    for (arguments, words) in [
+        (&["serve", "--data-dir", &own][..], &["the daemon needs root", "sudo monopod serve"][..]),
+        (&["check"], &["not running as root", "sudo monopod check"]),
+        (&["reset", "--yes", "--data-dir", &own], &["root", "sudo"]),
+        (&["get", "pods"], &["only root may talk to the daemon", "sudo"]),
+        (&["run", "x", "--image", "busybox:stable"], &["only root may talk to the daemon", "sudo"]),
+        (&["image", "list"], &["only root may talk to the daemon", "sudo"]),
+    ] {
+        let said = as_nobody(arguments);
+        assert_ne!(said.code, 0, "{arguments:?}");
+        let text = said.stdout + &said.stderr;
+        assert!(words.iter().all(|word| text.contains(word)), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{arguments:?}: {text}");
+    }
+    assert!(!std::path::Path::new(&own).exists());
+    neighbour_is_well(node);
+    node.delete_pod("idle");
+}
+
+fn a_taken_address_of_the_api_is_named(node: &mut TestNode) {
+    node.stop_daemon();
+    let mut taker = node.role(&["tell-peer", "127.0.0.1:6440"]);
+    let mut taker = e2e::Background::start(&mut taker);
+    taker.expect("listening");
+    let (data, run, logs) = (node.data_dir(), node.run_dir(), node.log_dir());
+    let directories = ["serve", "--data-dir", data.to_str().unwrap(), "--run-dir", run.to_str().unwrap()];
+    let arguments = [&directories[..], &["--log-dir", logs.to_str().unwrap()]].concat();
+    let error = Finished::run(&mut node.inside(e2e::node::binary().to_str().unwrap(), &arguments), b"").fails();
+    for word in ["127.0.0.1:6440", "Address already in use", "--listen"] {
+        assert!(error.contains(word), "{error}");
+    }
+    drop(taker);
+    let taker = node.process("tell-peer");
+    e2e::node::kill(taker.pid, rustix::process::Signal::KILL);
+    eventually(limit(10), "the address is free", || {
+        let left = node.processes().iter().filter(|process| process.command_line.contains("tell-peer")).count();
+        if left == 0 { Ok(()) } else { Err("it lives".to_owned()) }
+    });
+    node.start_daemon();
 }

@@ -32,6 +32,15 @@ fn a_pod_over_its_disk_limit_is_evicted(node: &mut TestNode) {
     node.run_text(&pod("small", "dd if=/dev/zero of=/some bs=1k count=100", limits, ""), "small");
     let table = [
         ("layer", "dd if=/dev/zero of=/more bs=1k count=2000", limits, "", "total limit of containers 1Mi"),
+        // Files that the engine made for the container and that it may write (CVE-2020-8557).
+        ("hosts", "dd if=/dev/zero of=/etc/hosts bs=1k count=2000", limits, "", "total limit of containers 1Mi"),
+        (
+            "message",
+            "dd if=/dev/zero of=/dev/termination-log bs=1k count=2000",
+            limits,
+            "",
+            "total limit of containers 1Mi",
+        ),
         (
             "volume",
             "dd if=/dev/zero of=/cache/more bs=1k count=2000",

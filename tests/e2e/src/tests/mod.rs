@@ -30,11 +30,13 @@ mod bad_input;
 mod command_line;
 mod container;
 mod crash;
+mod dead_storage;
 mod ending;
 mod ephemeral;
 mod eviction;
 mod host;
 mod host_ports;
+mod huge_pages;
 mod image;
 mod image_volume;
 mod in_cluster;
@@ -51,6 +53,7 @@ mod registry;
 mod resources;
 mod sandbox;
 mod scheduling;
+mod secrets;
 mod sidecars;
 mod soak;
 mod storage;
@@ -66,11 +69,13 @@ pub const ALL: &[&[Test]] = &[
     command_line::TESTS,
     container::TESTS,
     crash::TESTS,
+    dead_storage::TESTS,
     ending::TESTS,
     eviction::TESTS,
     ephemeral::TESTS,
     host::TESTS,
     host_ports::TESTS,
+    huge_pages::TESTS,
     image::TESTS,
     image_volume::TESTS,
     in_cluster::TESTS,
@@ -87,6 +92,7 @@ pub const ALL: &[&[Test]] = &[
     resources::TESTS,
     sandbox::TESTS,
     scheduling::TESTS,
+    secrets::TESTS,
     sidecars::TESTS,
     soak::TESTS,
     storage::TESTS,

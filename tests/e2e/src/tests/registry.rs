@@ -13,6 +13,7 @@ tests! {
     a_pull_that_fails_backs_off_and_ends_with_its_pod,
     a_registry_behind_a_proxy_is_reached_through_it,
     the_policy_always_asks_the_registry_also_for_a_loaded_image,
+    a_daemon_killed_in_a_pull_leaves_nothing_half_done,
 }
 
 /// `secret`, as htpasswd(1) writes it with bcrypt.
@@ -218,4 +219,63 @@ fn a_pull_that_fails_backs_off_and_ends_with_its_pod(node: &mut TestNode) {
     node.wait_ready("lost");
     node.delete_pod("lost");
     drop(registry);
+}
+
+fn a_daemon_killed_in_a_pull_leaves_nothing_half_done(node: &mut TestNode) {
+    let _registry = Registry::start(node, "");
+    push(node, "half:1", &[]);
+    // Its layer is the same, and would not be fetched.
+    node.monopod(&["image", "remove", "busybox:stable"]).ok();
+    let before = (node_images(node), files_of_images(node));
+    // Manifest and config pass; the layer stands still in its middle.
+    let mut stalling = stalling_proxy(node, 100_000);
+    node.apply_text(&pod("half", "127.0.0.1:5001/half:1", "")).ok();
+    stalling.expect("stalled");
+    node.kill_daemon();
+    let pid = node.process("stalling-proxy").pid;
+    e2e::node::kill(pid, rustix::process::Signal::KILL);
+    drop(stalling);
+    node.start_daemon();
+    // The next daemon has repaired what it found, and pulls in vain while nobody answers.
+    node.wait_for("half", "the pull fails", |pod| {
+        matches!(
+            container(pod, "main")["state"]["waiting"]["reason"].as_str(),
+            Some("ErrImagePull" | "ImagePullBackOff")
+        )
+    });
+    assert_eq!((node_images(node), files_of_images(node)), before, "nothing of the half pull is left");
+    let _whole = stalling_proxy(node, u64::MAX);
+    node.delete_pod("half");
+    node.apply_text(&pod("half", "127.0.0.1:5001/half:1", "")).ok();
+    node.wait_ready("half");
+    node.delete_pod("half");
+    node.monopod(&["image", "remove", "127.0.0.1:5001/half:1"]).ok();
+    node.load_image("busybox");
+    let pid = node.process("stalling-proxy").pid;
+    e2e::node::kill(pid, rustix::process::Signal::KILL);
+}
+
+/// In front of the registry, on port 5001.
+fn stalling_proxy(node: &TestNode, bytes: u64) -> Background {
+    let bytes = bytes.to_string();
+    let mut role = node.role(&["stalling-proxy", "127.0.0.1:5001", "127.0.0.1:5000", &bytes]);
+    let mut proxy = Background::start(&mut role);
+    proxy.expect("listening");
+    proxy
+}
+
+fn node_images(node: &TestNode) -> String {
+    node.monopod(&["image", "list"]).ok()
+}
+
+/// How many layers, and how many files that are on their way to become some; what is being removed does not count.
+fn files_of_images(node: &TestNode) -> Vec<(String, usize)> {
+    let mut found: Vec<(String, usize)> = fs::read_dir(node.data_dir().join("images"))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_type().unwrap().is_dir() && entry.file_name() != "trash")
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_dir(entry.path()).unwrap().count()))
+        .collect();
+    found.sort();
+    found
 }
