@@ -29,6 +29,7 @@ use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
 use crate::static_pods::{any_mirror, keep_static_pods};
 use crate::tokens::ServiceAccountTokens;
+use crate::usage::meter::Meter;
 use crate::watches;
 use crate::worker::PodWorker;
 
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     /// Pods that the node ends.
     pub(crate) endings: Endings,
     pub(crate) image_use: ImageUse,
+    /// What pods and node use of processor and memory.
+    pub(crate) meter: Meter,
     /// Held by each pass, so that a test knows when all workers wait.
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
@@ -127,6 +130,7 @@ impl Agent {
             node_changed: Notify::new(),
             endings: Endings::default(),
             image_use: ImageUse::default(),
+            meter: Meter::default(),
             #[cfg(test)]
             passes: Arc::default(),
             workers: Mutex::default(),

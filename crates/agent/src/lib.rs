@@ -91,3 +91,4 @@ pub use image::{LayerStage, Pull, PullProgress, SaveError, SavedImages};
 pub use runtime::{ExecRequest, Session, SessionEnd, TerminalSize};
 pub use streams::StreamError;
 pub use timeline::{ContainerTurn, Happening, Moment, TimelineError};
+pub use usage::{PodResourceUsage, ProcessUsage, ResourceUsage, Usage, own_process};

@@ -9,6 +9,7 @@ use crate::access::reviews::Review;
 use crate::http::reply::{Reply, json as json_reply, whole};
 use crate::http::status::ApiError;
 use crate::kinds::{KINDS, Kind, Subresource};
+use crate::metrics;
 use crate::render::encode;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -47,7 +48,8 @@ pub fn group(name: &str) -> Result<Reply, ApiError> {
 pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
     let kinds: Vec<&Kind> = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version)).collect();
     let reviews: Vec<Review> = reviews_of(group, version).collect();
-    if kinds.is_empty() && reviews.is_empty() {
+    let measured = metrics_of(group, version);
+    if kinds.is_empty() && reviews.is_empty() && measured.is_empty() {
         return Err(ApiError::no_such_resource());
     }
     let resources: Vec<Value> = kinds
@@ -66,6 +68,7 @@ pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
             std::iter::once(resource(kind)).chain(below)
         })
         .chain(reviews.into_iter().map(review_resource))
+        .chain(measured.iter().map(metrics_resource))
         .collect();
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let list =
@@ -97,7 +100,8 @@ fn aggregated(wanted: impl Fn(&str) -> bool) -> Reply {
                 .map(|version| {
                     let kinds = KINDS.into_iter().filter(|kind| (kind.group, kind.version) == (group, version));
                     let reviews = reviews_of(group, version).map(aggregated_review);
-                    let resources: Vec<Value> = kinds.map(aggregated_resource).chain(reviews).collect();
+                    let measured = metrics_of(group, version).iter().map(aggregated_metrics);
+                    let resources: Vec<Value> = kinds.map(aggregated_resource).chain(reviews).chain(measured).collect();
                     json!({"version": version, "freshness": "Current", "resources": resources})
                 })
                 .collect();
@@ -154,6 +158,27 @@ fn aggregated_review(review: Review) -> Value {
     })
 }
 
+fn metrics_of(group: &str, version: &str) -> &'static [(&'static str, &'static str, bool)] {
+    if (group, version) == (metrics::GROUP, metrics::VERSION) { &metrics::RESOURCES } else { &[] }
+}
+
+fn metrics_resource((name, kind, namespaced): &(&str, &str, bool)) -> Value {
+    json!({
+        "name": name, "singularName": name.trim_end_matches('s'), "namespaced": namespaced, "kind": kind,
+        "verbs": ["get", "list"],
+    })
+}
+
+fn aggregated_metrics((name, kind, namespaced): &(&str, &str, bool)) -> Value {
+    json!({
+        "resource": name,
+        "responseKind": {"group": metrics::GROUP, "version": metrics::VERSION, "kind": kind},
+        "scope": if *namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": name.trim_end_matches('s'),
+        "verbs": ["get", "list"],
+    })
+}
+
 /// Groups and their versions, in the order of the table of kinds.
 fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
@@ -169,6 +194,7 @@ fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
             groups.push((review.group(), vec!["v1"]));
         }
     }
+    groups.push((metrics::GROUP, vec![metrics::VERSION]));
     groups
 }
 

@@ -18,7 +18,7 @@ use crate::kinds::Kind;
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, images, openapi, proxy, streams, timeline};
+use crate::{discovery, images, metrics, openapi, proxy, streams, timeline};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -67,6 +67,12 @@ async fn dispatch(context: Arc<Context>, identity: &Identity, request: Request<I
             reviews::answer(&context, identity, review, &headers, &bytes)
         }
         Route::Review(_) => Err(ApiError::method_not_allowed()),
+        Route::Metrics(door) => {
+            let query = Query::parse(request.uri().query());
+            read_only(metrics::answer(&context, &door, &query).await)
+        }
+        Route::MetricsPage => read_only(Ok(metrics::page(&context))),
+        Route::ResourceMetricsPage => read_only(Ok(metrics::resource_page(&context).await)),
         Route::Images(door) => images::answer(&context, door, request).await,
         Route::Timeline { pod_namespace, name } => read_only(timeline::answer(&context, &pod_namespace, &name).await),
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,

@@ -16,6 +16,7 @@ mod http;
 mod images;
 mod kinds;
 mod kubeconfig;
+mod metrics;
 mod openapi;
 mod owned;
 mod ownership;

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::access::reviews::Review;
 use crate::kinds::Kind;
+use crate::metrics::{self, MetricsDoor};
 
 /// A place in the API.
 #[derive(Debug)]
@@ -40,6 +41,12 @@ pub enum Route {
     },
     /// A question about rights or users, such as `/apis/authorization.k8s.io/v1/selfsubjectaccessreviews`.
     Review(Review),
+    /// What Pods and the node use, below `/apis/metrics.k8s.io/v1beta1`.
+    Metrics(MetricsDoor),
+    /// `/metrics`
+    MetricsPage,
+    /// `/metrics/resource`
+    ResourceMetricsPage,
     /// `/monopod/v1/images` and what is below it.
     Images(ImageDoor),
     /// `/monopod/v1/namespaces/<namespace>/pods/<name>/timeline`
@@ -101,6 +108,11 @@ impl Route {
             ["apis", group] => Self::Group((*group).to_owned()),
             ["api", version] => Self::Resources { group: String::new(), version: (*version).to_owned() },
             ["apis", group, version] => Self::Resources { group: (*group).to_owned(), version: (*version).to_owned() },
+            ["metrics"] => Self::MetricsPage,
+            ["metrics", "resource"] => Self::ResourceMetricsPage,
+            ["apis", metrics::GROUP, metrics::VERSION, rest @ ..] => {
+                MetricsDoor::find(rest).map_or(Self::NoSuchResource, Self::Metrics)
+            }
             ["api", version, rest @ ..] => objects("", version, rest),
             ["apis", group, version, rest @ ..] => objects(group, version, rest),
             ["openapi", "v3"] => Self::OpenApi,

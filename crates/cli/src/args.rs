@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline,
+    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline, top,
     version, wait,
 };
 
@@ -138,6 +138,13 @@ pub enum Command {
         monopod events --for pod/web -w            of one Pod, as they come\n  \
         monopod events -A --types Warning          troubles everywhere")]
     Events(events::EventsArgs),
+    /// Show what Pods or the node use of processor and memory
+    #[command(after_help = "Examples:\n  \
+        monopod top                                the Pods of the namespace\n  \
+        monopod top pods -A --sort-by memory       all Pods, the greediest first\n  \
+        monopod top pod web --containers           each container of one Pod\n  \
+        monopod top node")]
+    Top(top::TopArgs),
     /// Draw the life of a Pod: who waited for what, how long, and who ended first
     Timeline(timeline::TimelineArgs),
     /// Pull, load, import, list and remove images

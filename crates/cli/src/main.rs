@@ -102,6 +102,7 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Delete(arguments) => commands::delete::delete(&arguments, context).await,
         Command::Wait(arguments) => commands::wait::wait(&arguments, context).await,
         Command::Events(arguments) => commands::events::events(&arguments, context).await,
+        Command::Top(arguments) => commands::top::top(&arguments, context).await,
         Command::Timeline(arguments) => commands::timeline::timeline(&arguments, context).await,
         Command::Image(arguments) => commands::image::image(&arguments, context).await,
         Command::Version(arguments) => commands::version::version(&arguments, context).await,

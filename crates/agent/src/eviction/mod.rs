@@ -10,6 +10,8 @@ pub(crate) mod quantity;
 mod rank;
 pub(crate) mod thresholds;
 
+pub(crate) use observe::memory_in_use;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;

@@ -39,6 +39,12 @@ pub fn fingerprint(places: &Places) -> Vec<(u64, u64)> {
     systems.into_iter().flatten().map(|system| (system.f_bfree, system.f_ffree)).collect()
 }
 
+/// Bytes of the machine's memory that would not simply be given up; none where that cannot be read.
+pub fn memory_in_use() -> u64 {
+    let seen = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory(&text));
+    seen.and_then(|seen| u64::try_from(seen.capacity.saturating_sub(seen.available)).ok()).unwrap_or_default()
+}
+
 /// As the kubelet counts: everything but what is free and what the kernel would give up first is in use.
 fn memory(meminfo: &str) -> Option<Observation> {
     let bytes = |name: &str| {

@@ -1,4 +1,8 @@
-//! What pods use of the disk: writable layers, logs, volumes and the files that the agent made for them.
+//! What pods use of the disk: writable layers, logs, volumes and the files that the agent made for them. Processor and
+//! memory are in `meter`.
+
+pub(crate) mod meter;
+mod process;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,6 +10,8 @@ use std::path::PathBuf;
 
 use spec::ContainerName;
 
+pub use meter::{PodResourceUsage, ResourceUsage, Usage};
+pub use process::{ProcessUsage, own_process};
 pub use runtime::{DiskUsage, measure_tree};
 
 use crate::directories::entries;

@@ -9,6 +9,7 @@ use crate::access::{Identity, MASTERS};
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 use crate::kinds::Kind;
+use crate::metrics;
 use crate::route::{Route, Target};
 use store::Store;
 
@@ -96,6 +97,17 @@ fn action_of<B>(route: &Route, request: &Request<B>) -> Action {
             name: String::new(),
             pod_namespace: String::new(),
         },
+        Route::Metrics(door) => {
+            let (resource, pod_namespace, name) = door.parts();
+            let verb = if name.is_empty() { "list" } else { "get" };
+            Action::Resource {
+                verb: verb.to_owned(),
+                group: metrics::GROUP.to_owned(),
+                resource: resource.to_owned(),
+                name: name.to_owned(),
+                pod_namespace: pod_namespace.to_owned(),
+            }
+        }
         _ => Action::Path { verb: method.as_str().to_lowercase(), path: request.uri().path().to_owned() },
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::access::MASTERS;
+use crate::metrics;
 
 const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
 const READ: [&str; 3] = ["get", "list", "watch"];
@@ -53,7 +54,8 @@ pub fn cluster_roles() -> Vec<(&'static str, Value)> {
     };
     let reviews =
         |group: &str, resources: &[&str]| json!({"verbs": ["create"], "apiGroups": [group], "resources": resources});
-    let view: Vec<Value> = std::iter::once(core(&READ, &VISIBLE)).chain(groups(&READ)).collect();
+    let used = json!({"verbs": READ, "apiGroups": [metrics::GROUP], "resources": ["nodes", "pods"]});
+    let view: Vec<Value> = [core(&READ, &VISIBLE), used].into_iter().chain(groups(&READ)).collect();
     let change = [core(&WRITE, &CHANGEABLE), core(&READ, &["pods/proxy", "secrets"])];
     let edit: Vec<Value> = view.iter().cloned().chain(change).chain(groups(&WRITE)).collect();
     let roles = json!({

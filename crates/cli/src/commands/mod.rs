@@ -15,5 +15,6 @@ pub mod reset;
 pub mod run;
 pub mod serve;
 pub mod timeline;
+pub mod top;
 pub mod version;
 pub mod wait;

@@ -44,6 +44,7 @@ mod isolation;
 mod kubectl;
 mod life;
 mod logs;
+mod metrics;
 mod namespaces;
 mod network;
 mod probes;
@@ -83,6 +84,7 @@ pub const ALL: &[&[Test]] = &[
     kubectl::TESTS,
     life::TESTS,
     logs::TESTS,
+    metrics::TESTS,
     namespaces::TESTS,
     network::TESTS,
     probes::TESTS,
