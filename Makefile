@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl test check unit e2e test-vm critest conformance soak bench demo deny clean
+.PHONY: help build release setup images kubectl clients test check unit e2e test-vm critest conformance soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,7 +33,10 @@ unit: setup ## the tests of each crate
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-e2e: setup images kubectl ## a real daemon on a real kernel, each test in namespaces of its own
+clients: # client libraries of other languages, for the tests
+	@tests/clients/setup >/dev/null
+
+e2e: setup images kubectl clients ## a real daemon on a real kernel, each test in namespaces of its own
 	$(CARGO) xtask e2e
 
 test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut (VM_RUN: see tests/vm/run)

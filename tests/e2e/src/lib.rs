@@ -18,6 +18,7 @@ pub mod api;
 pub mod attempts;
 pub mod background;
 pub mod cgroups;
+pub mod clients;
 pub mod command;
 pub mod dead_mount;
 pub mod images;

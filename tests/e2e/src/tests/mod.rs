@@ -27,6 +27,7 @@ macro_rules! tests {
 
 mod attacks;
 mod bad_input;
+mod clients;
 mod command_line;
 mod container;
 mod crash;
@@ -67,6 +68,7 @@ mod users;
 pub const ALL: &[&[Test]] = &[
     attacks::TESTS,
     bad_input::TESTS,
+    clients::TESTS,
     command_line::TESTS,
     container::TESTS,
     crash::TESTS,
