@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{ContainerState, ContainerStatus, MountSource, NetworkMode, PodSandboxState, Runtime as _, RuntimeError};
+use runtime::{ContainerState, ContainerStatus, MountSource, NetworkMode, PodSandboxState, RuntimeError};
 use spec::ContainerId;
 use tonic::Status;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::Stream;
 use futures::stream;
-use runtime::{ContainerState, ContainerStatus, Runtime as _};
+use runtime::{ContainerState, ContainerStatus};
 use spec::{ContainerId, PodUid, Timestamp};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::{ContainerState, ExecRequest, PodSandboxState, Runtime as _};
+use runtime::{ContainerState, ExecRequest, PodSandboxState};
 use tonic::Status;
 
 use crate::errors::{self, invalid};

@@ -27,6 +27,9 @@ mod service;
 mod stats;
 pub mod streaming;
 
+#[cfg(test)]
+mod tests;
+
 /// The messages and services of `proto/runtime.v1.proto`, which is Kubernetes' own, as `cargo xtask codegen` writes them.
 #[allow(
     clippy::all,

@@ -1,6 +1,6 @@
 //! Pod sandboxes: run, stop, remove, status, list.
 
-use runtime::{NetworkMode, PodSandboxState, PodSandboxStatus, Runtime as _};
+use runtime::{NetworkMode, PodSandboxState, PodSandboxStatus};
 use spec::{SandboxId, Timestamp};
 use tonic::Status;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _, stream};
 use image::ImageStore;
-use runtime::{KernelRuntime, Runtime as _};
+use runtime::Runtime;
 use tokio::net::{UnixListener, UnixStream};
 use tonic::{Request, Response, Status};
 
@@ -73,7 +73,7 @@ impl std::fmt::Debug for Cri {
 
 pub(crate) struct Shared {
     pub(crate) config: CriConfig,
-    pub(crate) runtime: KernelRuntime,
+    pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: ImageStore,
     pub(crate) files: SandboxFiles,
     pub(crate) streams: StreamingServer,
@@ -83,7 +83,7 @@ impl Cri {
     /// Takes over what an earlier daemon left.
     pub async fn open(
         config: CriConfig,
-        runtime: KernelRuntime,
+        runtime: Arc<dyn Runtime>,
         images: ImageStore,
         streams: StreamingServer,
     ) -> Result<Self, ServeError> {

@@ -1,6 +1,6 @@
 //! What containers and sandboxes use, as the kernel counts it.
 
-use runtime::{CgroupUsage, ContainerStatus, ContainerUsage, DiskUsage, PodSandboxStatus, Runtime as _, measure_tree};
+use runtime::{CgroupUsage, ContainerStatus, ContainerUsage, DiskUsage, PodSandboxStatus, measure_tree};
 use spec::Timestamp;
 use tonic::Status;
 

@@ -9,6 +9,7 @@ use clap::Args;
 use cri::streaming::StreamingServer;
 use cri::{Cri, CriConfig};
 use image::RegistryConfig;
+use runtime::Runtime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -69,10 +70,10 @@ pub fn cri(arguments: &CriArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place().context("cannot find the current directory")?;
     make_directories(&place)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments, registries, &socket));
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let result = threads.block_on(run(&place, arguments, registries, &socket));
     // What is under way in threads is found and finished by the next start.
-    runtime.shutdown_background();
+    threads.shutdown_background();
     result
 }
 
@@ -94,7 +95,8 @@ async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, soc
             .hint("choose another with --streaming-address")
     })?;
     let shutdown = CancellationToken::new();
-    let streams = StreamingServer::start(streaming, Arc::new(engine.runtime.clone()), shutdown.clone())
+    let runtime: Arc<dyn Runtime> = Arc::new(engine.runtime);
+    let streams = StreamingServer::start(streaming, Arc::clone(&runtime), shutdown.clone())
         .context("cannot serve exec, attach and port-forward")?;
     let config = CriConfig {
         data_dir: place.data_dir.clone(),
@@ -102,7 +104,7 @@ async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, soc
         pod_cidr: place.pod_cidr.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let cri = Cri::open(config, engine.runtime, engine.images, streams).await?;
+    let cri = Cri::open(config, runtime, engine.images, streams).await?;
     tracing::info!(socket = %socket.display(), "serving CRI");
     cri::serve(cri, listener, asked_to_end(&mut interrupt, &mut terminate)).await?;
     shutdown.cancel();
