@@ -171,7 +171,7 @@ fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
 
 /// Limits of one container.
 pub fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
-    let resources = spec::resources::container_resources(container);
+    let resources = spec::resources::container_resources_in_pod(&desired.spec, container);
     let class = spec::qos::qos_class(&desired.object);
     let memory_request = protected_memory(desired, container);
     LinuxResources {
@@ -185,15 +185,17 @@ pub fn container_resources(desired: &DesiredPod, container: &Container, node_mem
 }
 
 /// The memory request that the kernel's choice of a victim goes by: a sidecar is at least as safe as the app container
-/// that asked for least, so that it does not die before the app (KEP-753; kubelet, `GetContainerOOMScoreAdjust`).
+/// that asked for least, so that it does not die before the app (KEP-753; kubelet, `GetContainerOOMScoreAdjust`). What
+/// the Pod asks for beyond its containers is theirs in equal parts (KEP-2837).
 fn protected_memory(desired: &DesiredPod, container: &Container) -> i64 {
     let request =
         |container: &Container| spec::resources::container_resources(container).requests.memory_bytes.unwrap_or(0);
     let least_of_apps = || desired.app_containers().iter().map(request).min().unwrap_or(0);
-    match desired.kind_of(&ContainerName::new(&container.name)) {
+    let own = match desired.kind_of(&ContainerName::new(&container.name)) {
         Some(ContainerKind::Sidecar) => request(container).max(least_of_apps()),
         Some(ContainerKind::Init | ContainerKind::App | ContainerKind::Ephemeral) | None => request(container),
-    }
+    };
+    own.saturating_add(spec::requests::unclaimed_memory(&desired.spec))
 }
 
 fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfig, ContainerConfigError> {

@@ -3,6 +3,7 @@
 mod container;
 mod ended;
 mod phase;
+mod pod_resources;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ pub fn pod_status(
         message: ending.map(|ending| ending.message.clone()).or_else(|| desired.status.message.clone()),
         ..core::PodStatus::default()
     };
+    pod_resources::fill(&mut status, desired, phase, sandbox);
     set_addresses(&mut status, desired, sandbox, &inputs.node_addresses);
     status
 }

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use crate::quantity::{Quantity, QuantityError};
-use crate::resources::{Amounts, container_resources};
+use crate::resources::{Amounts, container_resources, container_resources_in_pod};
 
 /// A field that `fieldRef` can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +222,10 @@ pub fn resource_field_value(
     };
     let unknown = || ResourceFieldError::UnknownResource { resource: selector.resource.clone() };
     let field = ResourceField::parse(&selector.resource).ok_or_else(unknown)?;
-    let resources = container_resources(container);
+    let resources = match &pod.spec {
+        Some(spec) => container_resources_in_pod(spec, container),
+        None => container_resources(container),
+    };
     let text = match field {
         ResourceField::CpuLimit => cpu(resources.limits.cpu_millis.filter(|c| *c > 0).or(allocatable.cpu_millis)),
         ResourceField::CpuRequest => cpu(resources.requests.cpu_millis),

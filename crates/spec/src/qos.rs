@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use crate::resources::quantity_of;
@@ -38,9 +38,13 @@ impl fmt::Display for QosClass {
     }
 }
 
-/// The class of a Pod: from the CPU and memory of its containers and init containers.
+/// The class of a Pod: from its own CPU and memory if it names any (KEP-2837), else from those of its containers and init
+/// containers.
 pub fn qos_class(pod: &Pod) -> QosClass {
     let Some(spec) = &pod.spec else { return QosClass::BestEffort };
+    if let Some(own) = &spec.resources {
+        return class_of(Some(own));
+    }
     let mut classes = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(container_class);
     let Some(first) = classes.next() else { return QosClass::BestEffort };
     if classes.all(|class| class == first) { first } else { QosClass::Burstable }
@@ -62,8 +66,11 @@ pub fn oom_score_adj(class: QosClass, memory_request: i64, node_memory: i64) -> 
 }
 
 fn container_class(container: &Container) -> QosClass {
+    class_of(container.resources.as_ref())
+}
+
+fn class_of(resources: Option<&ResourceRequirements>) -> QosClass {
     let none = BTreeMap::new();
-    let resources = container.resources.as_ref();
     let limits = resources.and_then(|r| r.limits.as_ref()).unwrap_or(&none);
     let requests = resources.and_then(|r| r.requests.as_ref()).unwrap_or(&none);
     let is_set = |list: &BTreeMap<String, RawQuantity>, name| quantity_of(list, name).is_some_and(|q| !q.is_zero());
@@ -118,6 +125,21 @@ mod tests {
         ];
         for (containers, init_containers, class) in table {
             assert_eq!(qos_class(&pod(&containers, &init_containers)), class, "{containers:?} {init_containers:?}");
+        }
+    }
+
+    #[test]
+    fn a_pods_own_resources_come_first() {
+        let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        let table = [
+            (full.clone(), QosClass::Guaranteed),
+            (json!({"requests": {"cpu": "1"}}), QosClass::Burstable),
+            (json!({}), QosClass::BestEffort),
+        ];
+        for (own, class) in table {
+            let mut pod = pod(std::slice::from_ref(&full), &[json!({})]);
+            pod.spec.as_mut().unwrap().resources = serde_json::from_value(own.clone()).unwrap();
+            assert_eq!(qos_class(&pod), class, "{own}");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use crate::quantity::Quantity;
@@ -26,7 +26,41 @@ pub fn pod_requests(pod: &Pod) -> ResourceList {
 
 /// What a Pod may use of one resource: the sum of the limits that there are; `None` if there is none.
 pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
-    worst_moment(pod, limits).get(resource).copied()
+    pod_limits(pod).get(resource).copied()
+}
+
+/// What a Pod may use: the sums of the limits that there are, where it has none of its own.
+pub fn pod_limits(pod: &Pod) -> ResourceList {
+    worst_moment(pod, limits)
+}
+
+/// What the containers of a Pod set aside together, whatever the Pod itself asks for.
+pub fn containers_requests(spec: &PodSpec) -> ResourceList {
+    worst_moment_of_containers(spec, &requests)
+}
+
+/// Of what a Pod sets aside in memory, each container's share of what none of them asks for (kubelet,
+/// `remainingPodMemReqPerContainer`).
+pub fn unclaimed_memory(spec: &PodSpec) -> i64 {
+    let own = spec.resources.as_ref().and_then(|own| own.requests.as_ref()).map(amounts).unwrap_or_default();
+    let Some(own) = own.get("memory").copied().filter(|own| *own > 0) else { return 0 };
+    let claimed = containers_requests(spec).get("memory").copied().unwrap_or_default();
+    let count = spec.containers.len() + spec.init_containers.iter().flatten().count();
+    own.saturating_sub(claimed).max(0) / i64::try_from(count.max(1)).unwrap_or(i64::MAX)
+}
+
+/// Amounts as quantities in their canonical form: those that are whole Kibibytes in powers of 1024.
+pub fn quantities(list: &ResourceList) -> BTreeMap<String, RawQuantity> {
+    let quantity = |(name, amount): (&String, &i64)| {
+        let text = match name.as_str() {
+            "cpu" => format!("{amount}m"),
+            _ if amount % 1024 == 0 => format!("{}Ki", amount / 1024),
+            _ => amount.to_string(),
+        };
+        let canonical = Quantity::parse(&text).map_or(text, |quantity| quantity.to_string());
+        (name.clone(), RawQuantity(canonical))
+    };
+    list.iter().map(quantity).collect()
 }
 
 /// What one container sets aside; a limit alone is also the request.
@@ -64,7 +98,15 @@ fn limits(resources: &ResourceRequirements) -> ResourceList {
 /// Sidecars stay for all that follows them; other init containers run one after another.
 fn worst_moment(pod: &Pod, of: impl Fn(&ResourceRequirements) -> ResourceList) -> ResourceList {
     let Some(spec) = &pod.spec else { return ResourceList::new() };
-    let of_container = |container: &Container| container.resources.as_ref().map(&of).unwrap_or_default();
+    let mut total = worst_moment_of_containers(spec, &of);
+    if let Some(resources) = &spec.resources {
+        total.extend(of(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
+    }
+    total
+}
+
+fn worst_moment_of_containers(spec: &PodSpec, of: &dyn Fn(&ResourceRequirements) -> ResourceList) -> ResourceList {
+    let of_container = |container: &Container| container.resources.as_ref().map(of).unwrap_or_default();
     let (mut sidecars, mut highest) = (ResourceList::new(), ResourceList::new());
     for container in spec.init_containers.iter().flatten() {
         let mut now = sidecars.clone();
@@ -79,11 +121,9 @@ fn worst_moment(pod: &Pod, of: impl Fn(&ResourceRequirements) -> ResourceList) -
         add(&mut total, &of_container(container));
     }
     raise(&mut total, &highest);
-    if let Some(resources) = &spec.resources {
-        total.extend(of(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
-    }
     total
 }
+
 fn add(total: &mut ResourceList, more: &ResourceList) {
     for (name, amount) in more {
         let sum = total.entry(name.clone()).or_default();
@@ -141,6 +181,31 @@ mod tests {
         for (spec, expected) in table {
             assert_eq!(requested(&spec), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn amounts_are_shown_in_their_canonical_form() {
+        let list = [("cpu", 1500), ("memory", 64 << 20), ("ephemeral-storage", 1000), ("example.com/gpu", 2)];
+        let list: ResourceList = list.map(|(name, amount)| (name.to_owned(), amount)).into();
+        let shown = serde_json::to_value(quantities(&list)).unwrap();
+        assert_eq!(
+            shown,
+            json!({"cpu": "1500m", "memory": "64Mi", "ephemeral-storage": "1k", "example.com/gpu": "2"})
+        );
+        let cores: ResourceList = [("cpu".to_owned(), 2000), ("memory".to_owned(), 0)].into();
+        assert_eq!(serde_json::to_value(quantities(&cores)).unwrap(), json!({"cpu": "2", "memory": "0"}));
+    }
+
+    #[test]
+    fn memory_that_no_container_claims_is_shared_evenly() {
+        let spec = |own: Value| -> PodSpec {
+            let claims = json!({"name": "a", "resources": {"requests": {"memory": "10"}}});
+            serde_json::from_value(json!({"containers": [claims, {"name": "b"}], "resources": own})).unwrap()
+        };
+        assert_eq!(unclaimed_memory(&spec(json!({"requests": {"memory": "100"}}))), 45);
+        assert_eq!(unclaimed_memory(&spec(json!({"requests": {"memory": "10"}}))), 0);
+        assert_eq!(unclaimed_memory(&spec(json!({"requests": {"cpu": "1"}}))), 0);
+        assert_eq!(unclaimed_memory(&spec(Value::Null)), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use crate::quantity::Quantity;
@@ -41,21 +41,44 @@ pub fn container_resources(container: &Container) -> Resources {
     }
 }
 
-/// What the Pod's cgroup gets: the larger of what its containers need together and of what the init containers need.
+/// The same, with the limits of the Pod where the container has none of its own (KEP-2837; kubelet, `GetLimits`).
+pub fn container_resources_in_pod(spec: &PodSpec, container: &Container) -> Resources {
+    let (mut resources, pod) = (container_resources(container), pod_level(spec).limits);
+    let given = |own: Option<i64>| own.filter(|amount| *amount > 0);
+    resources.limits.cpu_millis = given(resources.limits.cpu_millis).or(given(pod.cpu_millis));
+    resources.limits.memory_bytes = given(resources.limits.memory_bytes).or(given(pod.memory_bytes));
+    resources
+}
+
+/// What the Pod itself asks for, beside its containers (KEP-2837).
+pub fn pod_level(spec: &PodSpec) -> Resources {
+    let own = spec.resources.as_ref();
+    Resources {
+        requests: amounts(own.and_then(|own| own.requests.as_ref())),
+        limits: amounts(own.and_then(|own| own.limits.as_ref())),
+    }
+}
+
+/// What the Pod's cgroup gets: what the Pod itself asks for, else the larger of what its containers need together and of
+/// what the init containers need.
 ///
 /// A limit exists only where each container has one: one without a limit leaves the Pod without it. Init containers run
 /// one after another, but those with `restartPolicy: Always` stay and count for all that follows (KEP-753).
 pub fn pod_resources(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
+    let sum = |absent, of: fn(&Resources) -> Option<i64>| effective(&spec.containers, init_containers, absent, of);
+    let own = pod_level(spec);
+    // A limit of zero is no limit.
+    let limit = |own: Option<i64>, of| own.filter(|own| *own > 0).or_else(|| sum(Absent::IsUnlimited, of));
     let resources = Resources {
         requests: Amounts {
-            cpu_millis: effective(&spec.containers, init_containers, Absent::IsZero, |r| r.requests.cpu_millis),
-            memory_bytes: effective(&spec.containers, init_containers, Absent::IsZero, |r| r.requests.memory_bytes),
+            cpu_millis: own.requests.cpu_millis.or_else(|| sum(Absent::IsZero, |r| r.requests.cpu_millis)),
+            memory_bytes: own.requests.memory_bytes.or_else(|| sum(Absent::IsZero, |r| r.requests.memory_bytes)),
         },
         limits: Amounts {
-            cpu_millis: effective(&spec.containers, init_containers, Absent::IsUnlimited, |r| r.limits.cpu_millis),
-            memory_bytes: effective(&spec.containers, init_containers, Absent::IsUnlimited, |r| r.limits.memory_bytes),
+            cpu_millis: limit(own.limits.cpu_millis, |r| r.limits.cpu_millis),
+            memory_bytes: limit(own.limits.memory_bytes, |r| r.limits.memory_bytes),
         },
     };
     with_overhead(resources, amounts(spec.overhead.as_ref()))
@@ -216,6 +239,21 @@ mod tests {
         let expected = Resources { requests: amounts(Some(110), Some(4)), limits: amounts(Some(210), None) };
         assert_eq!(with_overhead(limited, overhead), expected);
         assert_eq!(with_overhead(limited, Amounts::default()), limited);
+    }
+
+    #[test]
+    fn what_the_pod_asks_for_comes_before_its_containers() {
+        let a = container(json!({"cpu": "100m", "memory": "64Mi"}), json!({"cpu": "200m"}));
+        let mut pod = pod(json!([a, {"name": "bare"}]), json!([]));
+        let own = json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+        pod.spec.as_mut().unwrap().resources = serde_json::from_value(own).unwrap();
+        let amounts = |cpu, memory| Amounts { cpu_millis: Some(cpu), memory_bytes: Some(memory) };
+        let expected = Resources { requests: amounts(1000, 64 << 20), limits: amounts(2000, 1 << 30) };
+        assert_eq!(pod_resources(&pod), expected);
+        let spec = pod.spec.unwrap();
+        let limits = |index: usize| container_resources_in_pod(&spec, &spec.containers[index]).limits;
+        assert_eq!((limits(0), limits(1)), (amounts(200, 1 << 30), amounts(2000, 1 << 30)));
+        assert_eq!(container_resources_in_pod(&spec, &spec.containers[1]).requests, Amounts::default());
     }
 
     #[test]

@@ -10,20 +10,25 @@ use spec::k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements}
 
 use crate::desired::DesiredPod;
 
-/// Resources by container; one without any is left out.
+/// Resources by container, and under the empty name those of the pod itself; who has none is left out.
 pub type Allocation = BTreeMap<ContainerName, ResourceRequirements>;
 
 /// What the spec wishes for.
 pub fn allocation_of(spec: &PodSpec) -> Allocation {
     let sidecars = spec.init_containers.iter().flatten().filter(|container| is_sidecar(container));
-    spec.containers
-        .iter()
-        .chain(sidecars)
-        .filter_map(|container| {
-            let resources = container.resources.clone().map(plain).filter(|resources| *resources != nothing())?;
-            Some((ContainerName::new(&container.name), resources))
-        })
-        .collect()
+    let containers = spec.containers.iter().chain(sidecars);
+    let asked = containers.map(|container| (ContainerName::new(&container.name), container.resources.as_ref()));
+    let asked = asked.chain([(the_pod(), spec.resources.as_ref())]);
+    asked.filter_map(|(name, resources)| Some((name, resources.and_then(something)?))).collect()
+}
+
+/// No container is called like that.
+fn the_pod() -> ContainerName {
+    ContainerName::new("")
+}
+
+fn something(resources: &ResourceRequirements) -> Option<ResourceRequirements> {
+    Some(plain(resources.clone())).filter(|resources| *resources != nothing())
 }
 
 /// Writes what was granted into the pod; answers with what its spec wishes for instead, if that is something else.
@@ -46,6 +51,10 @@ pub fn set(spec: &mut PodSpec, allocation: &Allocation) {
         let granted = allocation.get(&ContainerName::new(&container.name)).cloned().unwrap_or_default();
         let claims = container.resources.take().and_then(|resources| resources.claims);
         container.resources = Some(ResourceRequirements { claims, ..granted });
+    }
+    let granted = allocation.get(&the_pod()).cloned();
+    if granted.is_some() || spec.resources.as_ref().and_then(something).is_some() {
+        spec.resources = granted;
     }
 }
 

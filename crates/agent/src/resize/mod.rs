@@ -113,7 +113,7 @@ impl PodWorker {
             return Ok(None);
         }
         let (restarts, updates): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.restart);
-        if let Some(error) = self.below_usage(&updates).await {
+        if let Some(error) = self.below_usage(&updates, sandbox, &whole).await {
             return Ok(self.resize_failed(error, now));
         }
         match self.update(sandbox, &whole, &updates, !restarts.is_empty()).await {
@@ -158,21 +158,34 @@ impl PodWorker {
         Ok(())
     }
 
-    /// Why memory cannot be taken from a container: it is in use.
-    async fn below_usage(&self, updates: &[Step]) -> Option<String> {
+    /// Why memory cannot be taken from a container, or from the pod: it is in use.
+    async fn below_usage(
+        &self,
+        updates: &[Step],
+        sandbox: &runtime::PodSandboxStatus,
+        whole: &runtime::LinuxResources,
+    ) -> Option<String> {
+        let present = sandbox.resources.memory_limit_bytes.unwrap_or(u64::MAX);
+        let pod_limit = whole.memory_limit_bytes.filter(|limit| *limit < present);
         let shrinks = |step: &&Step| {
             let present = step.present.memory_limit_bytes.unwrap_or(u64::MAX);
             step.resources.memory_limit_bytes.is_some_and(|limit| limit < present)
         };
         let mut shrinking = updates.iter().filter(shrinks).peekable();
-        shrinking.peek()?;
+        if shrinking.peek().is_none() && pod_limit.is_none() {
+            return None;
+        }
         let usage = self.shared.runtime.pod_usage(&self.uid).await;
-        shrinking.find_map(|step| {
-            let limit = step.resources.memory_limit_bytes?;
-            let used = usage.containers.iter().find(|one| one.id == step.id)?.cgroup.working_set;
-            let name = &step.name;
-            (used > limit).then(|| {
-                format!("attempting to set container {name:?} memory limit ({limit}) below current usage ({used})")
+        let says = |whose: &str, limit: u64, used: u64| {
+            let fault = format!("attempting to set {whose} memory limit ({limit}) below current usage ({used})");
+            (used >= limit).then(|| format!("cannot decrease memory limits: {fault}"))
+        };
+        let of_the_pod = pod_limit.and_then(|limit| says("pod", limit, usage.cgroup.working_set));
+        of_the_pod.or_else(|| {
+            shrinking.find_map(|step| {
+                let limit = step.resources.memory_limit_bytes?;
+                let used = usage.containers.iter().find(|one| one.id == step.id)?.cgroup.working_set;
+                says(&format!("container {:?}", step.name.as_str()), limit, used)
             })
         })
     }

@@ -103,10 +103,56 @@ async fn memory_that_is_in_use_is_not_taken_away() {
     wish(&node, "web", memory("64Mi")).await;
     let pod = node.wait_for("web", |pod| condition(pod, "PodResizeInProgress")["reason"] == "Error").await;
     let said = condition(&pod, "PodResizeInProgress")["message"].as_str().unwrap().to_owned();
-    assert_eq!(said, "attempting to set container \"app\" memory limit (67108864) below current usage (104857600)");
+    let why = "attempting to set pod memory limit (67108864) below current usage (104857600)";
+    assert_eq!(said, format!("cannot decrease memory limits: {why}"));
     assert_eq!(node.runtime.resources("app").unwrap().memory_limit_bytes, Some(128 << 20));
     node.runtime.set_usage(&uid("u-web"), uses(10));
     node.advance(10).await;
     wait_for_limit(&node, "web", "memory", "64Mi").await;
     node.wait_for("web", |pod| condition(pod, "PodResizeInProgress").is_null()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_with_resources_of_its_own_is_resized_as_a_whole() {
+    let mut node = small_node().await;
+    let own = |cpu: &str| json!({"requests": {"cpu": "1", "memory": "64Mi"}, "limits": {"cpu": cpu, "memory": "128Mi"}});
+    let containers = json!([
+        {"name": "app", "image": "app:1", "resources": {"limits": {"memory": "32Mi"}}},
+        {"name": "bare", "image": "app:1"},
+    ]);
+    node.create(&named_pod("web", "u-web", &json!({"containers": containers, "resources": own("1500m")}))).await;
+    let pod = node.wait_for_phase("web", "Running").await;
+    assert_eq!(pod["status"]["qosClass"], "Burstable");
+    assert_eq!(pod["status"]["allocatedResources"], json!({"cpu": "1", "memory": "64Mi"}));
+    assert_eq!(pod["status"]["resources"], own("1500m"));
+    let whole = node.runtime.pod_resources(&uid("u-web")).unwrap();
+    assert_eq!((whole.cpu_request_millis, whole.cpu_limit_millis, whole.memory_limit_bytes), (Some(1000), Some(1500), Some(128 << 20)));
+    let bare = node.runtime.resources("bare").unwrap();
+    assert_eq!((bare.cpu_limit_millis, bare.memory_limit_bytes), (Some(1500), Some(128 << 20)));
+    assert_eq!(node.runtime.resources("app").unwrap().memory_limit_bytes, Some(32 << 20));
+    assert_eq!(status_of(&pod, "bare")["resources"], json!({}), "its pod's limits are not its own");
+    // The share of the Pod that no container claims protects both in equal parts.
+    assert!(bare.oom_score_adj.unwrap() < 1000);
+
+    node.edit("web", move |pod| {
+        pod["spec"]["resources"]["limits"]["cpu"] = "2".into();
+        pod["metadata"]["generation"] = 2.into();
+    })
+    .await;
+    let pod = node.wait_for("web", |pod| pod["status"]["resources"]["limits"]["cpu"] == "2").await;
+    assert_eq!(node.runtime.pod_resources(&uid("u-web")).unwrap().cpu_limit_millis, Some(2000));
+    assert_eq!(node.runtime.resources("bare").unwrap().cpu_limit_millis, Some(2000));
+    assert_eq!(status_of(&pod, "bare")["restartCount"], 0);
+    // What was granted outlives the daemon, and too much is never granted.
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.edit("web", move |pod| {
+        pod["spec"]["resources"]["requests"]["cpu"] = "3".into();
+        pod["spec"]["resources"]["limits"]["cpu"] = "3".into();
+        pod["metadata"]["generation"] = 3.into();
+    })
+    .await;
+    let pod = node.wait_for("web", |pod| condition(pod, "PodResizePending")["reason"] == "Infeasible").await;
+    assert_eq!(pod["status"]["allocatedResources"]["cpu"], "1");
+    assert_eq!(pod["status"]["resources"], own("2"));
 }

@@ -18,9 +18,14 @@ pub(super) fn fill(status: &mut core::ContainerStatus, container: &core::Contain
     let mut limits = granted.limits.unwrap_or_default();
     let mut requests = granted.requests.unwrap_or_default();
     let has = &run.resources;
-    put(&mut limits, "cpu", has.cpu_limit_millis, Unit::Millis);
-    put(&mut limits, "memory", has.memory_limit_bytes, Unit::Whole);
-    put(&mut requests, "cpu", has.cpu_request_millis, Unit::Millis);
+    // One without any limit may have those of its pod, which are not its own.
+    if !limits.is_empty() {
+        put(&mut limits, "cpu", has.cpu_limit_millis, Unit::Millis);
+        put(&mut limits, "memory", has.memory_limit_bytes, Unit::Whole);
+    }
+    if !requests.is_empty() {
+        put(&mut requests, "cpu", has.cpu_request_millis, Unit::Millis);
+    }
     if !limits.is_empty() || !requests.is_empty() {
         let full = |list: BTreeMap<String, Quantity>| (!list.is_empty()).then_some(list);
         status.resources =

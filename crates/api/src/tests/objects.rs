@@ -282,3 +282,28 @@ async fn resources_change_through_their_own_door_alone() {
     assert!(refused.message().contains("resource requests cannot be removed"), "{}", refused.message());
     assert_eq!(server.delete(&format!("{place}/resize")).await.code, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn a_pods_own_resources_change_through_the_same_door() {
+    let server = TestServer::start().await;
+    let mut wanted = pod("web");
+    wanted["spec"]["resources"] = json!({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "32Mi"}});
+    let place = format!("{PODS}/web");
+    let created = server.post(PODS, &wanted).await;
+    assert_eq!(created.code, StatusCode::CREATED, "{}", created.message());
+    assert_eq!(created.json()["status"]["qosClass"], "Burstable");
+    wanted["spec"]["resources"]["limits"]["cpu"] = "2".into();
+    assert_eq!(server.put(&place, &wanted).await.code, StatusCode::UNPROCESSABLE_ENTITY);
+    let patch = json!({"spec": {"resources": {"limits": {"cpu": "2"}}}});
+    let resized = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &patch).await;
+    assert_eq!(resized.code, StatusCode::OK, "{}", resized.message());
+    assert_eq!(resized.json()["spec"]["resources"], wanted["spec"]["resources"]);
+    for (patch, fault) in [
+        (json!({"spec": {"resources": {"limits": {"cpu": null}}}}), "resource limits cannot be removed"),
+        (json!({"spec": {"resources": {"requests": {"memory": "64Mi", "cpu": "2"}}}}), "Pod QOS Class may not change"),
+    ] {
+        let refused = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &patch).await;
+        assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.message().contains(fault), "{}", refused.message());
+    }
+}

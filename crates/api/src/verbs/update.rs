@@ -158,7 +158,7 @@ fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiE
     Ok(wanted)
 }
 
-/// The present Pod with the resources that its containers have in the wanted one; nothing else is taken over.
+/// The present Pod with the resources that it and its containers have in the wanted one; nothing else is taken over.
 fn with_resources(present: &Value, wanted: &Value) -> Value {
     let mut next = present.clone();
     for list in ["/spec/containers", "/spec/initContainers"] {
@@ -173,6 +173,13 @@ fn with_resources(present: &Value, wanted: &Value) -> Value {
                 };
             }
         }
+    }
+    let of_the_pod = wanted.pointer("/spec/resources").cloned();
+    if let Some(spec) = next.pointer_mut("/spec").and_then(Value::as_object_mut) {
+        match of_the_pod {
+            Some(resources) => spec.insert("resources".to_owned(), resources),
+            None => spec.remove("resources"),
+        };
     }
     next
 }

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 use super::container::{default_container, pull_policy};
 use crate::ephemeral::{as_container, from_container};
 use crate::quantity::Quantity;
+use crate::requests::{containers_requests, is_pod_level, quantities};
 
 /// Mode of files made from `ConfigMaps` and Secrets.
 const FILE_MODE: i32 = 0o644;
@@ -49,9 +50,28 @@ pub(super) fn default_pod_spec(spec: &mut PodSpec) {
         default_container(&mut container);
         *ephemeral = from_container(container, ephemeral.target_container_name.take());
     }
+    default_resources(spec);
     if spec.host_network == Some(true) {
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
         containers.for_each(publish_all_ports);
+    }
+}
+
+/// A Pod with limits of its own asks for what its containers ask for, and where they ask for nothing, for its limits
+/// (KEP-2837, `defaultPodRequests`).
+fn default_resources(spec: &mut PodSpec) {
+    let sums = spec.resources.as_ref().map(|_| quantities(&containers_requests(spec))).unwrap_or_default();
+    let Some(own) = &mut spec.resources else { return };
+    for list in [&mut own.limits, &mut own.requests] {
+        list.iter_mut().flat_map(|list| list.values_mut()).for_each(canonicalize);
+    }
+    let limits = own.limits.clone().unwrap_or_default();
+    if limits.is_empty() {
+        return;
+    }
+    let requests = own.requests.get_or_insert_default();
+    for (name, amount) in sums.into_iter().chain(limits).filter(|(name, _)| is_pod_level(name)) {
+        requests.entry(name).or_insert(amount);
     }
 }
 
@@ -157,6 +177,27 @@ mod tests {
         });
         let pod = defaulted(json!({"spec": spec}));
         assert_eq!(pod["spec"], spec);
+    }
+
+    #[test]
+    fn a_pod_with_limits_of_its_own_asks_for_what_its_containers_do_or_for_its_limits() {
+        let asks = json!({"name": "a", "image": "a:1", "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}}});
+        let table = [
+            (json!({"limits": {"cpu": "2000m"}}), json!({"limits": {"cpu": "2"}, "requests": {"cpu": "200m", "memory": "64Mi"}})),
+            (
+                json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "512Mi", "cpu": "1"}}),
+                json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "512Mi", "cpu": "1"}}),
+            ),
+            (json!({"requests": {"cpu": "1"}}), json!({"requests": {"cpu": "1"}})),
+            (json!({}), json!({})),
+        ];
+        for (given, expected) in table {
+            let pod = defaulted(json!({"spec": {"containers": [asks, asks], "resources": given}}));
+            assert_eq!(pod["spec"]["resources"], expected);
+        }
+        let limits = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        let pod = defaulted(json!({"spec": {"containers": [{"name": "a", "image": "a:1"}], "resources": limits}}));
+        assert_eq!(pod["spec"]["resources"]["requests"], limits["limits"]);
     }
 
     #[test]

@@ -149,7 +149,7 @@ const SPEC: &[Row] = &[
     items("readinessGates", &[yes("conditionType", "a condition that others write into `status`")]),
     yes("runtimeClassName", "an existing RuntimeClass; with another handler than `monopod` no sandbox is made"),
     yes("overhead", "taken from the RuntimeClass"),
-    no("resources"),
+    fields("resources", &[keys("requests", POD_AMOUNTS), keys("limits", POD_AMOUNTS), no("claims")]),
     no("resourceClaims"),
     no("evictionResponders"),
 ];
@@ -304,6 +304,11 @@ const RESOURCES: &[Row] = &[keys("requests", AMOUNTS), keys("limits", AMOUNTS), 
 
 const RESIZE_POLICY: &[Row] =
     &[yes("resourceName", "`cpu`, `memory`; changed through the subresource `resize`"), yes("restartPolicy", "")];
+
+const POD_AMOUNTS: &[Row] = &[
+    yes("cpu", "of all containers together; who has no limit of its own has the Pod's"),
+    yes("memory", "of all containers together; who has no limit of its own has the Pod's"),
+];
 
 const AMOUNTS: &[Row] = &[
     yes("cpu", ""),

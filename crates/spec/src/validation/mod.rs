@@ -14,6 +14,7 @@ mod namespaces;
 mod objects;
 mod placement;
 mod pod;
+mod pod_resources;
 mod ports;
 mod probe;
 mod rbac;

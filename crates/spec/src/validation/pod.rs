@@ -30,6 +30,7 @@ pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
 pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
     let volumes = volume::volumes(errors, &path.child("volumes"), spec.volumes.as_deref().unwrap_or_default());
     container::containers(errors, path, spec, &volumes);
+    super::pod_resources::pod_resources(errors, path, spec);
     ports::host_ports(errors, path, spec);
     ephemeral::ephemeral_containers(errors, path, spec, &volumes);
     one_of(errors, &path.child("restartPolicy"), spec.restart_policy.as_deref(), &["Always", "OnFailure", "Never"]);

@@ -1,8 +1,9 @@
-//! What may change through the door `resize`: CPU and memory of containers that run (KEP-1287).
+//! What may change through the door `resize`: CPU and memory of containers that run (KEP-1287), and of their Pod as a whole
+//! (KEP-5419).
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::pod;
@@ -22,6 +23,7 @@ pub fn validate_pod_resize(new: &Pod, old: &Pod) -> Vec<FieldError> {
         let fault = "Pod QOS Class may not change as a result of resizing";
         errors.invalid(&path, qos_class(new).as_str(), fault);
     }
+    requirements(&mut errors, &path.child("resources"), new_spec.resources.as_ref(), old_spec.resources.as_ref());
     for (list, new, old) in [
         ("containers", new_spec.containers.as_slice(), old_spec.containers.as_slice()),
         (
@@ -37,15 +39,20 @@ pub fn validate_pod_resize(new: &Pod, old: &Pod) -> Vec<FieldError> {
             if !may_change && new.resources != old.resources {
                 errors.forbidden(&path.child("resources"), "init containers other than sidecars cannot be resized");
             }
-            container(&mut errors, &path.child("resources"), new, old);
+            requirements(&mut errors, &path.child("resources"), new.resources.as_ref(), old.resources.as_ref());
         }
     }
     errors.into_vec()
 }
 
-fn container(errors: &mut Errors, path: &Path<'_>, new: &Container, old: &Container) {
-    let lists = |container: &Container| {
-        let resources = container.resources.clone().unwrap_or_default();
+fn requirements(
+    errors: &mut Errors,
+    path: &Path<'_>,
+    new: Option<&ResourceRequirements>,
+    old: Option<&ResourceRequirements>,
+) {
+    let lists = |resources: Option<&ResourceRequirements>| {
+        let resources = resources.cloned().unwrap_or_default();
         [("limits", resources.limits.unwrap_or_default()), ("requests", resources.requests.unwrap_or_default())]
     };
     for ((name, new), (_, old)) in lists(new).into_iter().zip(lists(old)) {
