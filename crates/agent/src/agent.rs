@@ -25,6 +25,7 @@ use crate::eviction::{Evictor, NodePressure};
 use crate::housekeeping::{self, ImageUse};
 use crate::node::{NodeFacts, node_facts, write_default_objects};
 use crate::node_lease;
+use crate::node_shutdown::NodeShutdown;
 use crate::node_status;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
 use crate::static_pods::{any_mirror, keep_static_pods};
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) node_changed: Notify,
     /// Pods that the node ends.
     pub(crate) endings: Endings,
+    pub(crate) shutdown: NodeShutdown,
     pub(crate) image_use: ImageUse,
     /// What pods and node use of processor and memory.
     pub(crate) meter: Meter,
@@ -129,6 +131,7 @@ impl Agent {
             pressure: NodePressure::default(),
             node_changed: Notify::new(),
             endings: Endings::default(),
+            shutdown: NodeShutdown::default(),
             image_use: ImageUse::default(),
             meter: Meter::default(),
             #[cfg(test)]

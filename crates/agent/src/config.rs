@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::eviction::thresholds::{Threshold, parse_thresholds};
 use crate::housekeeping::ImageGcConfig;
+use crate::node_shutdown::ShutdownBand;
 
 use spec::sysctls::AllowedSysctls;
 
@@ -47,6 +48,8 @@ pub struct AgentConfig {
     pub image_gc: ImageGcConfig,
     /// So many Pods that have ended are kept; 0 keeps them all (`terminated-pod-gc-threshold`).
     pub terminated_pod_gc_threshold: usize,
+    /// How long Pods have to end when the machine shuts down; without any they are not ended.
+    pub shutdown_bands: Vec<ShutdownBand>,
     /// How often the node is looked at.
     pub housekeeping_interval: Duration,
 }
@@ -102,6 +105,7 @@ impl AgentConfig {
             eviction: EvictionConfig::default(),
             image_gc: ImageGcConfig::default(),
             terminated_pod_gc_threshold: ENDED_PODS,
+            shutdown_bands: Vec::new(),
             housekeeping_interval: Duration::from_secs(10),
             static_pods: None,
         }

@@ -41,6 +41,7 @@ mod logs;
 mod machine_needs;
 mod node;
 mod node_lease;
+mod node_shutdown;
 mod node_status;
 mod observation;
 mod pod_files;
@@ -82,6 +83,7 @@ pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
 pub use handlers::secure_unverified;
 pub use housekeeping::ImageGcConfig;
+pub use node_shutdown::{ShutdownBand, shutdown_bands};
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
 pub use tokens::{
     AUTOMATIC_SECONDS, ISSUER, Named, ServiceAccountTokens, TokenError, TokenKeyError, TokenRequest, TokenUser,

@@ -10,6 +10,7 @@ use crate::capacity::{Capacity, machine_capacity, shown};
 use crate::config::{AgentConfig, StartAgentError};
 use crate::events::random_uuid;
 use crate::eviction::thresholds::Pressure;
+use crate::node_shutdown::SHUTTING_DOWN;
 use crate::node_status::{pressure_conditions, taints};
 
 /// Namespaces that every cluster has.
@@ -33,6 +34,8 @@ pub struct NodeState {
     pub pressures: Vec<Pressure>,
     /// `status.images`.
     pub images: Value,
+    /// Whether the machine is on its way down.
+    pub shutting_down: bool,
 }
 
 /// Looks at the machine.
@@ -208,7 +211,11 @@ pub(crate) fn node_object(config: &AgentConfig, facts: &NodeFacts, state: &NodeS
         })
     };
     let mut conditions = pressure_conditions(&state.pressures, &now);
-    conditions.push(condition("Ready", "True", "KubeletReady", "monopod is ready to run pods"));
+    conditions.push(if state.shutting_down {
+        condition("Ready", "False", "KubeletNotReady", SHUTTING_DOWN)
+    } else {
+        condition("Ready", "True", "KubeletReady", "monopod is ready to run pods")
+    });
     json!({
         "kind": "Node",
         "apiVersion": "v1",

@@ -85,7 +85,11 @@ pub(crate) async fn report(shared: Arc<Shared>) {
 /// Writes what has changed of the node, or all of it if it `beats`; whether it did.
 async fn write_node(shared: &Shared, beats: bool) -> Result<bool, store::StoreError> {
     let facts = node_facts(&shared.config);
-    let state = NodeState { pressures: shared.pressure.get(), images: images(shared) };
+    let state = NodeState {
+        pressures: shared.pressure.get(),
+        images: images(shared),
+        shutting_down: shared.shutdown.is_under_way(),
+    };
     let fresh = node_object(&shared.config, &facts, &state, shared.clock.wall());
     let key = ObjectKey::cluster("nodes", &shared.config.node_name);
     let present = shared.store.get(&key);
@@ -174,16 +178,17 @@ pub(crate) fn pressure_conditions(pressures: &[Pressure], now: &str) -> Vec<Valu
 }
 
 /// The node's taints with those of its conditions, as the node controller sets them: who does not tolerate a pressure does
-/// not come to a node that is under it.
+/// not come to a node that is under it, and nobody to one that is not ready.
 pub(crate) fn taints(present: Option<&Value>, conditions: &[Value]) -> Vec<Value> {
     let mut taints: Vec<Value> = present.and_then(Value::as_array).cloned().unwrap_or_default();
-    for Words { condition, taint: key, .. } in &PRESSURES {
-        let has = |one: &Value| one["type"] == *condition && one["status"] == "True";
-        let (wanted, present) = (conditions.iter().any(has), taints.iter().any(|taint| taint["key"] == *key));
+    let of_pressures = PRESSURES.iter().map(|words| (words.condition, "True", words.taint));
+    for (condition, status, key) in of_pressures.chain([("Ready", "False", "node.kubernetes.io/not-ready")]) {
+        let has = |one: &Value| one["type"] == condition && one["status"] == status;
+        let (wanted, present) = (conditions.iter().any(has), taints.iter().any(|taint| taint["key"] == key));
         if wanted && !present {
             taints.push(json!({"key": key, "effect": "NoSchedule"}));
         } else if !wanted {
-            taints.retain(|taint| taint["key"] != *key);
+            taints.retain(|taint| taint["key"] != key);
         }
     }
     taints

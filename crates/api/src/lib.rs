@@ -28,6 +28,7 @@ mod route;
 mod schema;
 mod selector;
 mod server;
+mod shutdown;
 mod standing;
 mod streams;
 mod table;

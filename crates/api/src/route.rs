@@ -49,6 +49,8 @@ pub enum Route {
     ResourceMetricsPage,
     /// `/monopod/v1/images` and what is below it.
     Images(ImageDoor),
+    /// `/monopod/v1/shutdown`
+    Shutdown,
     /// `/monopod/v1/namespaces/<namespace>/pods/<name>/timeline`
     Timeline {
         /// The Pod's namespace.
@@ -123,6 +125,7 @@ impl Route {
             ["monopod", "v1", "images", "pull"] => Self::Images(ImageDoor::Pull),
             ["monopod", "v1", "images", "save"] => Self::Images(ImageDoor::Save),
             ["monopod", "v1", "images", "prune"] => Self::Images(ImageDoor::Prune),
+            ["monopod", "v1", "shutdown"] => Self::Shutdown,
             ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "timeline"] => {
                 Self::Timeline { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
             }
@@ -198,6 +201,7 @@ mod tests {
             ("/apis/apps/v1/deployments", "NoSuchResource"),
             ("/monopod/v1/images/load", "Images(Load)"),
             ("/monopod/v1/images/save", "Images(Save)"),
+            ("/monopod/v1/shutdown", "Shutdown"),
             ("/openapi/v3", "OpenApi"),
             ("/openapi/v3/apis/apps/v1", "OpenApiOf(\"apis/apps/v1\")"),
             ("/openapi/v2", "Unknown"),

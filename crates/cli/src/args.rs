@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, timeline, top,
-    version, wait,
+    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, shutdown,
+    timeline, top, version, wait,
 };
 
 /// The whole command line.
@@ -172,6 +172,8 @@ pub enum Command {
     Cri(Box<cri::CriArgs>),
     /// Find out whether this machine can run Pods, and what is in the way
     Check(check::CheckArgs),
+    /// End Pods in their time because the machine shuts down; the systemd unit calls it
+    Shutdown(shutdown::ShutdownArgs),
     /// Stop everything and remove every trace
     #[command(
         after_help = "Examples:\n  monopod reset                              asks before it does anything\n  monopod reset --yes --data-dir /srv/pods --run-dir /run/pods"

@@ -106,6 +106,7 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Timeline(arguments) => commands::timeline::timeline(&arguments, context).await,
         Command::Image(arguments) => commands::image::image(&arguments, context).await,
         Command::Version(arguments) => commands::version::version(&arguments, context).await,
+        Command::Shutdown(arguments) => commands::shutdown::shutdown(&arguments, context).await,
         Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,
         // These do not ask the daemon and are dealt with in `run`.
         Command::Serve(_)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, ImageGcConfig, Threshold, parse_thresholds};
+use agent::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, ImageGcConfig, ShutdownBand, Threshold, parse_thresholds, shutdown_bands};
 use anyhow::Result;
 use clap::Args;
 
@@ -45,6 +45,16 @@ pub struct NodeArgs {
     /// So many Pods that have ended are kept with their logs; then the oldest go; 0 keeps them all
     #[arg(long, value_name = "COUNT", default_value_t = 1000, help_heading = "Node")]
     terminated_pod_gc_threshold: usize,
+    /// How long Pods have to end when the machine shuts down, all together; 0 leaves it to the machine
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration, help_heading = "Node")]
+    shutdown_grace_period: Duration,
+    /// The part of it that is kept for critical Pods (priority 2000000000 and above), which end last
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration, help_heading = "Node")]
+    shutdown_grace_period_critical_pods: Duration,
+    /// Instead of both: a time for Pods from each priority on, the lowest first
+    #[arg(long, value_name = "PRIORITY=TIME,…", value_delimiter = ',', value_parser = parse_band, help_heading = "Node")]
+    #[arg(conflicts_with_all = ["shutdown_grace_period", "shutdown_grace_period_critical_pods"])]
+    shutdown_grace_period_by_pod_priority: Vec<ShutdownBand>,
     /// How often the node is looked at
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration, help_heading = "Node")]
     housekeeping_interval: Duration,
@@ -52,6 +62,12 @@ pub struct NodeArgs {
 
 fn percent() -> clap::builder::RangedI64ValueParser<u8> {
     clap::value_parser!(u8).range(0..=100)
+}
+
+fn parse_band(text: &str) -> Result<ShutdownBand, String> {
+    let (priority, grace) = text.split_once('=').ok_or("it must be a priority and a time, such as 1000=20s")?;
+    let priority = priority.trim().parse().map_err(|error| format!("{priority:?} is no priority: {error}"))?;
+    Ok(ShutdownBand { priority, grace: parse_duration(grace)? })
 }
 
 impl NodeArgs {
@@ -74,10 +90,23 @@ impl NodeArgs {
                 low_percent: self.image_gc_low_threshold,
                 min_age: self.minimum_image_ttl_duration,
             },
+            shutdown_bands: self.shutdown_bands()?,
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             housekeeping_interval: self.housekeeping_interval.max(Duration::from_millis(100)),
             ..config
         })
+    }
+
+    fn shutdown_bands(&self) -> Result<Vec<ShutdownBand>> {
+        if !self.shutdown_grace_period_by_pod_priority.is_empty() {
+            return Ok(self.shutdown_grace_period_by_pod_priority.clone());
+        }
+        let (all, critical) = (self.shutdown_grace_period, self.shutdown_grace_period_critical_pods);
+        if critical > all {
+            let fault = "--shutdown-grace-period-critical-pods must not be longer than --shutdown-grace-period";
+            return Err(Failure::new(fault.to_owned()).into());
+        }
+        Ok(shutdown_bands(all, critical))
     }
 
     fn thresholds(&self) -> Result<Vec<Threshold>> {
@@ -129,5 +158,26 @@ mod tests {
         assert_eq!(thresholds(&soft).unwrap_err(), fault);
         let fault = thresholds(&["--eviction-hard", "ram<1"]).unwrap_err();
         assert_eq!(fault, "--eviction-hard: \"ram\" is no eviction signal");
+    }
+
+    #[test]
+    fn the_time_at_a_shutdown_is_one_for_all_and_a_part_for_the_critical_or_one_for_each_priority() {
+        let bands = |arguments: &[&str]| {
+            let program = Program::try_parse_from(std::iter::once("monopod").chain(arguments.iter().copied()));
+            let bands = program.map_err(anyhow::Error::from).and_then(|program| program.node.shutdown_bands());
+            let bands = bands.map_err(|error| error.to_string())?;
+            Ok::<_, String>(bands.iter().map(|band| (band.priority, band.grace.as_secs())).collect::<Vec<_>>())
+        };
+        assert_eq!(bands(&[]), Ok(vec![]));
+        assert_eq!(bands(&["--shutdown-grace-period", "30s"]), Ok(vec![(0, 30), (2_000_000_000, 0)]));
+        let critical = ["--shutdown-grace-period", "30s", "--shutdown-grace-period-critical-pods", "10s"];
+        assert_eq!(bands(&critical), Ok(vec![(0, 20), (2_000_000_000, 10)]));
+        let each = ["--shutdown-grace-period-by-pod-priority", "0=1m,1000=20s"];
+        assert_eq!(bands(&each), Ok(vec![(0, 60), (1000, 20)]));
+        let fault = bands(&["--shutdown-grace-period-critical-pods", "10s"]).unwrap_err();
+        assert_eq!(fault, "--shutdown-grace-period-critical-pods must not be longer than --shutdown-grace-period");
+        assert!(bands(&[&each[..], &critical[..]].concat()).unwrap_err().contains("cannot be used with"));
+        let fault = bands(&["--shutdown-grace-period-by-pod-priority", "high=1s"]).unwrap_err();
+        assert!(fault.contains("\"high\" is no priority"), "{fault}");
     }
 }

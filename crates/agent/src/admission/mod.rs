@@ -17,6 +17,7 @@ pub(crate) use room::NodeRoom;
 use crate::agent::Shared;
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
+use crate::node_shutdown::{REFUSED, REFUSED_MESSAGE};
 use crate::observation::PodObservation;
 use crate::worker::{Next, PassError, PodWorker};
 
@@ -57,7 +58,8 @@ impl PodWorker {
             }
             None
         };
-        if let Some(rejection) = rejection.or_else(|| self.forbidden_sysctl(desired)) {
+        let rejection = rejection.or_else(|| self.forbidden_sysctl(desired)).or_else(|| self.too_late());
+        if let Some(rejection) = rejection {
             return self.reject(desired, rejection).await.map(Some);
         }
         self.admitted = true;
@@ -102,6 +104,12 @@ impl PodWorker {
     fn forbidden_sysctl(&self, desired: &DesiredPod) -> Option<Rejection> {
         let message = self.shared.config.allowed_sysctls.admit(&desired.spec).err()?;
         Some(Rejection { reason: spec::sysctls::FORBIDDEN.to_owned(), message })
+    }
+
+    /// Nothing new comes to a machine that shuts down.
+    fn too_late(&self) -> Option<Rejection> {
+        let rejection = || Rejection { reason: REFUSED.to_owned(), message: REFUSED_MESSAGE.to_owned() };
+        self.shared.shutdown.is_under_way().then(rejection)
     }
 
     /// The kubelet's `rejectPod`.

@@ -14,6 +14,7 @@ pub mod logs;
 pub mod reset;
 pub mod run;
 pub mod serve;
+pub mod shutdown;
 pub mod timeline;
 pub mod top;
 pub mod version;
