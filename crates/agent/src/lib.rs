@@ -83,8 +83,8 @@ pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
 pub use handlers::secure_unverified;
 pub use housekeeping::ImageGcConfig;
-pub use node_shutdown::{ShutdownBand, shutdown_bands};
 pub use logs::{LogError, LogOptions, LogStream, Since, StreamFilter};
+pub use node_shutdown::{ShutdownBand, shutdown_bands};
 pub use tokens::{
     AUTOMATIC_SECONDS, ISSUER, Named, ServiceAccountTokens, TokenError, TokenKeyError, TokenRequest, TokenUser,
 };

@@ -38,7 +38,8 @@ pub fn shutdown_bands(all: Duration, critical: Duration) -> Vec<ShutdownBand> {
     if all.is_zero() || critical > all {
         return Vec::new();
     }
-    vec![ShutdownBand { priority: 0, grace: all - critical }, ShutdownBand { priority: CRITICAL, grace: critical }]
+    let others = all.saturating_sub(critical);
+    vec![ShutdownBand { priority: 0, grace: others }, ShutdownBand { priority: CRITICAL, grace: critical }]
 }
 
 /// Whether the machine shuts down.
@@ -209,8 +210,10 @@ mod tests {
     #[test]
     fn each_pod_is_in_the_highest_band_that_it_reaches() {
         let seconds = Duration::from_secs;
-        let bands = [(100, 3), (0, 1), (1000, 5)].map(|(priority, grace)| ShutdownBand { priority, grace: seconds(grace) });
-        let pods = [-5, 0, 99, 100, 5000].map(|priority| crate::testing::desired_pod(&pod(&format!("p{priority}"), priority)));
+        let bands =
+            [(100, 3), (0, 1), (1000, 5)].map(|(priority, grace)| ShutdownBand { priority, grace: seconds(grace) });
+        let pods =
+            [-5, 0, 99, 100, 5000].map(|priority| crate::testing::desired_pod(&pod(&format!("p{priority}"), priority)));
         let groups: Vec<_> = by_band(&bands, pods.into())
             .into_iter()
             .map(|(band, pods)| (band.grace.as_secs(), pods.iter().map(|pod| pod.pod.name.clone()).collect::<Vec<_>>()))
@@ -219,6 +222,9 @@ mod tests {
         assert_eq!(groups, [(1, names(&["p-5", "p0", "p99"])), (3, names(&["p100"])), (5, names(&["p5000"]))]);
         assert_eq!(shutdown_bands(seconds(0), seconds(0)), []);
         let two = shutdown_bands(seconds(30), seconds(10));
-        assert_eq!(two.iter().map(|band| (band.priority, band.grace.as_secs())).collect::<Vec<_>>(), [(0, 20), (CRITICAL, 10)]);
+        assert_eq!(
+            two.iter().map(|band| (band.priority, band.grace.as_secs())).collect::<Vec<_>>(),
+            [(0, 20), (CRITICAL, 10)]
+        );
     }
 }

@@ -77,7 +77,7 @@ impl PodWorker {
         }
     }
 
-    fn note_changes(&mut self, desired: &DesiredPod, status: &core::PodStatus) {
+    pub(crate) fn note_changes(&mut self, desired: &DesiredPod, status: &core::PodStatus) {
         let mut shown = self.shown.take().unwrap_or_else(|| Shown::of(desired, &desired.status));
         let timelines = self.shared.events.timelines();
         for moment in shown.advance(desired, status, self.shared.clock.wall()) {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use agent::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, ImageGcConfig, ShutdownBand, Threshold, parse_thresholds, shutdown_bands};
+use agent::{
+    AgentConfig, EvictionConfig, HARD_THRESHOLDS, ImageGcConfig, ShutdownBand, Threshold, parse_thresholds,
+    shutdown_bands,
+};
 use anyhow::Result;
 use clap::Args;
 

@@ -188,10 +188,7 @@ mod tests {
         let list = [("cpu", 1500), ("memory", 64 << 20), ("ephemeral-storage", 1000), ("example.com/gpu", 2)];
         let list: ResourceList = list.map(|(name, amount)| (name.to_owned(), amount)).into();
         let shown = serde_json::to_value(quantities(&list)).unwrap();
-        assert_eq!(
-            shown,
-            json!({"cpu": "1500m", "memory": "64Mi", "ephemeral-storage": "1k", "example.com/gpu": "2"})
-        );
+        assert_eq!(shown, json!({"cpu": "1500m", "memory": "64Mi", "ephemeral-storage": "1k", "example.com/gpu": "2"}));
         let cores: ResourceList = [("cpu".to_owned(), 2000), ("memory".to_owned(), 0)].into();
         assert_eq!(serde_json::to_value(quantities(&cores)).unwrap(), json!({"cpu": "2", "memory": "0"}));
     }

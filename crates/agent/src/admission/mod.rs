@@ -125,8 +125,13 @@ impl PodWorker {
             observed_generation: desired.generation(),
             ..core::PodStatus::default()
         };
-        self.write_status(status, true).await?;
+        // Nothing of the pod will ever be made here, but what became of it is told for as long as its object is there.
+        let directory = self.paths.directory.clone();
+        let made = tokio::task::spawn_blocking(move || crate::directories::make_path(&directory, 0o700)).await?;
+        made.map_err(|source| PassError::Files { step: "make the directory of the pod", source })?;
         self.shared.events.warning(EventSubject::pod(desired), reason, message);
+        self.note_changes(desired, &status);
+        self.write_status(status, true).await?;
         self.shared.make_room(&self.uid);
         Ok(Next::Again)
     }

@@ -120,3 +120,21 @@ async fn who_runs_stays_when_the_agent_comes_again_to_a_smaller_node() {
     node.wait_for_message("FailedScheduling", wanted).await;
     assert!(node.verbs().iter().filter(|verb| verb.starts_with("StartContainer")).count() == 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_stays_in_the_timeline_and_goes_with_the_pod() {
+    let mut node = small_node().await;
+    let mut bound = requesting("big", "3");
+    bound["spec"]["nodeName"] = "edge".into();
+    node.create(&bound).await;
+    node.wait_for_phase("big", "Failed").await;
+    node.kill_agent().await;
+    node.start_agent().await;
+    let told = node.agent().timeline(&spec::PodRef::new("default", "big")).await.unwrap();
+    let told: Vec<_> = told.iter().map(|moment| serde_json::to_value(moment).unwrap()).collect();
+    assert!(told.iter().any(|moment| moment["reason"] == "OutOfcpu"), "{told:?}");
+    assert!(told.iter().any(|moment| moment["kind"] == "pod" && moment["phase"] == "Failed"), "{told:?}");
+    node.delete("big", 0).await;
+    node.wait_until_gone("big").await;
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
+}

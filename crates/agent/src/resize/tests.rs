@@ -115,7 +115,8 @@ async fn memory_that_is_in_use_is_not_taken_away() {
 #[tokio::test(start_paused = true)]
 async fn a_pod_with_resources_of_its_own_is_resized_as_a_whole() {
     let mut node = small_node().await;
-    let own = |cpu: &str| json!({"requests": {"cpu": "1", "memory": "64Mi"}, "limits": {"cpu": cpu, "memory": "128Mi"}});
+    let own =
+        |cpu: &str| json!({"requests": {"cpu": "1", "memory": "64Mi"}, "limits": {"cpu": cpu, "memory": "128Mi"}});
     let containers = json!([
         {"name": "app", "image": "app:1", "resources": {"limits": {"memory": "32Mi"}}},
         {"name": "bare", "image": "app:1"},
@@ -126,7 +127,10 @@ async fn a_pod_with_resources_of_its_own_is_resized_as_a_whole() {
     assert_eq!(pod["status"]["allocatedResources"], json!({"cpu": "1", "memory": "64Mi"}));
     assert_eq!(pod["status"]["resources"], own("1500m"));
     let whole = node.runtime.pod_resources(&uid("u-web")).unwrap();
-    assert_eq!((whole.cpu_request_millis, whole.cpu_limit_millis, whole.memory_limit_bytes), (Some(1000), Some(1500), Some(128 << 20)));
+    assert_eq!(
+        (whole.cpu_request_millis, whole.cpu_limit_millis, whole.memory_limit_bytes),
+        (Some(1000), Some(1500), Some(128 << 20))
+    );
     let bare = node.runtime.resources("bare").unwrap();
     assert_eq!((bare.cpu_limit_millis, bare.memory_limit_bytes), (Some(1500), Some(128 << 20)));
     assert_eq!(node.runtime.resources("app").unwrap().memory_limit_bytes, Some(32 << 20));

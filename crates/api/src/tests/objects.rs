@@ -287,7 +287,8 @@ async fn resources_change_through_their_own_door_alone() {
 async fn a_pods_own_resources_change_through_the_same_door() {
     let server = TestServer::start().await;
     let mut wanted = pod("web");
-    wanted["spec"]["resources"] = json!({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "32Mi"}});
+    wanted["spec"]["resources"] =
+        json!({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "32Mi"}});
     let place = format!("{PODS}/web");
     let created = server.post(PODS, &wanted).await;
     assert_eq!(created.code, StatusCode::CREATED, "{}", created.message());

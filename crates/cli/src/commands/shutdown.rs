@@ -31,7 +31,9 @@ pub async fn shutdown(arguments: &ShutdownArgs, context: &mut Context) -> Result
     }
     let answer = context.client.create(PATH, &json!({})).await?;
     if answer.get("ended").and_then(Value::as_bool) == Some(false) {
-        note("no time to end is configured (monopod serve --shutdown-grace-period), so Pods run until the machine stops them");
+        note(
+            "no time to end is configured (monopod serve --shutdown-grace-period), so Pods run until the machine stops them",
+        );
     }
     Ok(())
 }

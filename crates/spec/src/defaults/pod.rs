@@ -183,7 +183,10 @@ mod tests {
     fn a_pod_with_limits_of_its_own_asks_for_what_its_containers_do_or_for_its_limits() {
         let asks = json!({"name": "a", "image": "a:1", "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}}});
         let table = [
-            (json!({"limits": {"cpu": "2000m"}}), json!({"limits": {"cpu": "2"}, "requests": {"cpu": "200m", "memory": "64Mi"}})),
+            (
+                json!({"limits": {"cpu": "2000m"}}),
+                json!({"limits": {"cpu": "2"}, "requests": {"cpu": "200m", "memory": "64Mi"}}),
+            ),
             (
                 json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "512Mi", "cpu": "1"}}),
                 json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "512Mi", "cpu": "1"}}),
