@@ -5,6 +5,7 @@
 
 mod allocation;
 mod plan;
+mod told;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::events::EventSubject;
 use crate::observation::PodObservation;
 use crate::worker::{Next, PassError, PodWorker};
 use plan::{Step, deferred, infeasible, steps, widest};
+use told::told;
 
 /// When a resize that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -69,6 +71,7 @@ impl PodWorker {
             allocation::set(spec, &wanted);
         }
         let (demand, node) = (Demand::of(&whole), self.shared.node_view());
+        let wanted_spec = whole.spec.unwrap_or_default();
         let refused = match infeasible(&demand, &node) {
             Some(message) => Some(("Infeasible", message)),
             None => {
@@ -80,12 +83,12 @@ impl PodWorker {
             self.shared.look_for_room();
             // To be read again, with what was granted.
             self.desired = None;
-            let message = format!("Pod resize started (generation {})", desired.generation().unwrap_or_default());
+            let message = told("started", &wanted_spec, desired.generation(), None);
             self.shared.events.normal(EventSubject::pod(desired), "ResizeStarted", message);
             return Ok(true);
         };
         if self.resize.pending.as_ref() != Some(&(reason, message.clone())) {
-            let text = format!("Pod resize {reason}: {message}");
+            let text = told(reason, &wanted_spec, desired.generation(), Some(&message));
             self.shared.events.warning(EventSubject::pod(desired), format!("Resize{reason}"), text);
             self.resize.pending = Some((reason, message));
         }
@@ -103,22 +106,23 @@ impl PodWorker {
         let steps = steps(desired, observed, self.shared.node.memory_bytes);
         // A daemon that was started with another limit of processes does not impose it on what runs.
         let whole = pod_limits(desired, sandbox.resources.pids_limit);
-        let was_in_progress = std::mem::replace(&mut self.resize.in_progress, !steps.is_empty());
-        if steps.is_empty() && sandbox.resources == whole {
+        let done = steps.is_empty() && sandbox.resources == whole;
+        let was_in_progress = std::mem::replace(&mut self.resize.in_progress, !done);
+        if done {
             self.resize.error = None;
             if was_in_progress {
-                let message = format!("Pod resize completed (generation {})", desired.generation().unwrap_or_default());
+                let message = told("completed", &desired.spec, desired.generation(), None);
                 self.shared.events.normal(EventSubject::pod(desired), "ResizeCompleted", message);
             }
             return Ok(None);
         }
         let (restarts, updates): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.restart);
         if let Some(error) = self.below_usage(&updates, sandbox, &whole).await {
-            return Ok(self.resize_failed(error, now));
+            return Ok(self.resize_failed(desired, error, now));
         }
         match self.update(sandbox, &whole, &updates, !restarts.is_empty()).await {
             Ok(()) => self.resize.error = None,
-            Err(error) => return Ok(self.resize_failed(crate::volumes::chain(&error), now)),
+            Err(error) => return Ok(self.resize_failed(desired, crate::volumes::chain(&error), now)),
         }
         let stop = restarts.into_iter().map(|step| StopContainer {
             id: step.id,
@@ -131,7 +135,11 @@ impl PodWorker {
         Ok((stopped || !updates.is_empty()).then_some(Next::Again))
     }
 
-    fn resize_failed(&mut self, error: String, now: Now) -> Option<Next> {
+    fn resize_failed(&mut self, desired: &DesiredPod, error: String, now: Now) -> Option<Next> {
+        if self.resize.error.as_ref() != Some(&error) {
+            let message = told("error", &desired.spec, desired.generation(), Some(&error));
+            self.shared.events.warning(EventSubject::pod(desired), "ResizeError", message);
+        }
         self.resize.error = Some(error);
         self.resize.retry_at = Some(now.boot.after(RETRY));
         None

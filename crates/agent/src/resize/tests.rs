@@ -47,7 +47,9 @@ async fn a_running_container_gets_more_without_a_restart() {
     assert_eq!(status_of(&pod, "app")["restartCount"], 0);
     assert_eq!(node.runtime.resources("app").unwrap().cpu_limit_millis, Some(1500));
     assert_eq!(node.runtime.pod_resources(&uid("u-web")).unwrap().cpu_limit_millis, Some(1500));
-    node.wait_for_event("ResizeStarted").await;
+    let started = node.wait_for_event("ResizeStarted").await;
+    assert!(started.starts_with("Pod resize started: {\"containers\":[{\"name\":\"app\""), "{started}");
+    node.wait_for_event("ResizeCompleted").await;
     // The room is taken now, also after a restart of the daemon.
     node.create(&self::pod("next", &cpu("1"), &json!([]))).await;
     assert!(node.wait_for_event("FailedScheduling").await.contains("Insufficient cpu"));
@@ -105,6 +107,7 @@ async fn memory_that_is_in_use_is_not_taken_away() {
     let said = condition(&pod, "PodResizeInProgress")["message"].as_str().unwrap().to_owned();
     let why = "attempting to set pod memory limit (67108864) below current usage (104857600)";
     assert_eq!(said, format!("cannot decrease memory limits: {why}"));
+    assert!(node.wait_for_event("ResizeError").await.ends_with(&format!("\"error\":\"{said}\"}}")));
     assert_eq!(node.runtime.resources("app").unwrap().memory_limit_bytes, Some(128 << 20));
     node.runtime.set_usage(&uid("u-web"), uses(10));
     node.advance(10).await;
@@ -147,6 +150,7 @@ async fn a_pod_with_resources_of_its_own_is_resized_as_a_whole() {
     assert_eq!(node.runtime.pod_resources(&uid("u-web")).unwrap().cpu_limit_millis, Some(2000));
     assert_eq!(node.runtime.resources("bare").unwrap().cpu_limit_millis, Some(2000));
     assert_eq!(status_of(&pod, "bare")["restartCount"], 0);
+    node.wait_for_event("ResizeCompleted").await;
     // What was granted outlives the daemon, and too much is never granted.
     node.kill_agent().await;
     node.start_agent().await;
