@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl clients test check unit e2e test-vm critest conformance soak bench demo deny clean
+.PHONY: help build release setup images kubectl clients test check unit e2e test-vm critest kubelet conformance soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd,
 
 critest: setup images ## Kubernetes' own tests of container runtimes against `monopod cri` (needs Go, root)
 	@tests/critest/run
+
+kubelet: setup images ## an unmodified kubelet that runs a Pod by `monopod cri` (needs Go, root)
+	@tests/kubelet/run
 
 conformance: setup images kubectl ## Kubernetes' own end-to-end tests of Pods (needs Go, root, an hour the first time)
 	@tests/conformance/run
