@@ -181,8 +181,8 @@ impl Rootfs {
                 found => found.at_path("open", path)?,
             };
             let tree = clone_mount(&tree, "", true).at_path("clone", path)?;
-            let read_only =
-                MountAttributes { read_only: true, no_suid: true, no_dev: true, no_exec: true, propagation: None };
+            // What the file system was mounted with besides stays: programs may lie below a path of the image.
+            let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
             mount_setattr(&tree, read_only, true).at_path("make read-only", path)?;
             attach(&tree, self.hidden_path(path).at_path("open", path)?).at_path("attach", path)?;
         }
