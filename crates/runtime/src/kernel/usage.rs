@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use spec::PodUid;
+use spec::{PodUid, SandboxId};
 
 use super::cgroups::{CgroupPath, Cgroups};
 use super::{Kernel, KernelRuntimeConfig};
@@ -12,7 +12,7 @@ use crate::usage::{CgroupUsage, ContainerUsage, PodUsage};
 impl Kernel {
     /// What the newest run of each of a Pod's containers, and all of them together, use.
     pub(super) fn pod_usage(&self, uid: &PodUid) -> PodUsage {
-        let (_, mut containers) = self.state.list_pod(uid);
+        let (sandboxes, mut containers) = self.state.list_pod(uid);
         containers.sort_by_key(|container| std::cmp::Reverse((container.attempt, container.created_at)));
         let mut seen = Vec::new();
         containers.retain(|container| {
@@ -20,17 +20,21 @@ impl Kernel {
             seen.push(container.name.clone());
             is_new
         });
-        let paths = self.cgroups.pods().into_iter().find(|(_, other)| other == uid).map(|(path, _)| path);
+        let path_of = |sandbox: &SandboxId| {
+            let record = self.state.sandbox_record(sandbox).ok()?;
+            Some(CgroupPath::of(&record.config))
+        };
         let read = |path: Option<CgroupPath>| path.map(|path| self.cgroups.usage(&path)).unwrap_or_default();
         let containers = containers.into_iter().map(|container| ContainerUsage {
-            cgroup: read(paths.as_ref().map(|pod| pod.container(&container.id))),
+            cgroup: read(path_of(&container.sandbox_id).map(|pod| pod.container(&container.id))),
             writable_layer: KernelRuntimeConfig::container_directory(&self.config, &container.id)
                 .join("rootfs")
                 .join("upper"),
             id: container.id,
             name: container.name,
         });
-        PodUsage { containers: containers.collect(), cgroup: read(paths) }
+        let newest = sandboxes.iter().max_by_key(|sandbox| sandbox.attempt);
+        PodUsage { containers: containers.collect(), cgroup: read(newest.and_then(|sandbox| path_of(&sandbox.id))) }
     }
 }
 

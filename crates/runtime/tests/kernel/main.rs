@@ -87,6 +87,7 @@ const TESTS: &[(&str, fn())] = &[
     ("an_infra_of_the_first_version_is_taken_over", an_older_infra),
     ("an_infra_of_a_later_version_is_left_alone", a_newer_infra),
     ("a_dead_infra_takes_its_containers_along", || block_on(loses_infra())),
+    ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
 ];
 
@@ -401,6 +402,29 @@ async fn stops() {
     let exit = node.exit(&stubborn).await;
     assert_eq!((exit.exit_code, exit.signal), (137, Some(9)));
     node.finish(&sandbox.id).await;
+}
+
+/// A kubelet makes the Pod's cgroup where it wants it, and removes it.
+async fn counted_elsewhere() {
+    let node = Node::new().await;
+    let parent = format!("{}-caller", Node::parent(node.directory.path()));
+    let config = PodSandboxConfig { cgroup: Some(format!("/{parent}/pod1").into()), ..node.sandbox_config() };
+    let sandbox = node.runtime.run_pod_sandbox(config).await.map_err(chain).unwrap();
+    let id = node.start(&sandbox.id, node.container("app", "sleep 1000")).await;
+    let usage = node.runtime.pod_usage(&sandbox.uid).await;
+    let app = usage.containers.first().unwrap();
+    assert_eq!(app.id, id);
+    for counted in [app.cgroup, usage.cgroup] {
+        assert!(counted.processes > 0 && counted.memory > 0, "{usage:?}");
+    }
+    node.finish(&sandbox.id).await;
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let pod = hierarchy.unwrap().path().join(&parent).join("pod1");
+        if pod.exists() {
+            std::fs::remove_dir(&pod).expect("no container is left in it");
+            std::fs::remove_dir(pod.parent().unwrap()).unwrap();
+        }
+    }
 }
 
 async fn attaches() {
