@@ -44,6 +44,7 @@ impl Cri {
         for (told, mount) in config.mounts.iter_mut().rev().zip(wanted.mounts.iter().rev()) {
             if let (Some(image), MountSource::Image(id)) = (&mut told.image, &mount.source) {
                 image.image = id.to_string();
+                image.image_ref.clone_from(&image.image);
             }
         }
         wanted.labels = keep(&container_config::without_secrets(&config));
