@@ -63,6 +63,7 @@ mod streams;
 mod sub_paths;
 mod sysctls;
 mod users;
+mod whole_pods;
 
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
@@ -104,4 +105,5 @@ pub const ALL: &[&[Test]] = &[
     sub_paths::TESTS,
     sysctls::TESTS,
     users::TESTS,
+    whole_pods::TESTS,
 ];
