@@ -6,13 +6,14 @@ use std::sync::Arc;
 use agent::Agent;
 use http::HeaderMap;
 use spec::Timestamp;
+use spec::service_network::ServiceNetwork;
 use store::{ObjectKey, Store, StoreError, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::accept::Form;
 use crate::http::query::Query;
 use crate::http::status::{ApiError, chain};
-use crate::kinds::Kind;
+use crate::kinds::{Kind, SERVICE};
 use crate::render::Renderer;
 
 /// What every request can reach.
@@ -23,6 +24,10 @@ pub struct Context {
     pub agent: Agent,
     /// The name of this machine's Node.
     pub node_name: String,
+    /// Where Services get their addresses from.
+    pub service_network: ServiceNetwork,
+    /// Held while a Service is written, so that no two get the same address.
+    pub service_writes: tokio::sync::Mutex<()>,
     /// Version of the engine, for `/version`.
     pub version: String,
     /// Where uploads are kept while they arrive.
@@ -61,6 +66,12 @@ impl Call {
             Some(pod_namespace) => ObjectKey::namespaced(self.kind.resource, pod_namespace.as_str(), name),
             None => ObjectKey::cluster(self.kind.resource, name),
         }
+    }
+
+    /// Waits for its turn where two writes of one kind must not judge at the same time: Services share addresses and
+    /// ports, and a new one must see what the last one got.
+    pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.kind.resource == SERVICE.resource { Some(self.context.service_writes.lock().await) } else { None }
     }
 
     /// How the answer is to be written.

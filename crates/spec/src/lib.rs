@@ -24,6 +24,7 @@ pub mod quantity;
 pub mod requests;
 pub mod resources;
 pub mod service_links;
+pub mod service_network;
 pub mod support;
 pub mod sysctls;
 pub mod validation;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use spec::decode::{DecodeError, decode_strict};
+use spec::service_network::ServiceNetwork;
 use spec::validation::FieldError;
 use store::Store;
 
@@ -18,6 +19,8 @@ pub struct Admission<'a> {
     pub part: Part,
     /// The name of this machine's Node.
     pub node_name: &'a str,
+    /// Where Services get their addresses from.
+    pub service_network: ServiceNetwork,
     /// The objects that there are.
     pub store: &'a Store,
 }

@@ -1,19 +1,26 @@
-//! Service, EndpointSlice and Endpoints: objects and their rules; nothing forwards to them yet.
+//! Service, EndpointSlice and Endpoints: objects and their rules; Services get addresses, and nothing forwards to them yet.
 
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::defaults::{default_endpoint_slice, default_endpoints, default_service};
 use spec::k8s_openapi::api::core::v1::{Endpoints, Service};
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
-use spec::validation::{validate_endpoint_slice, validate_endpoints, validate_service};
+use spec::service_network::Taken;
+use spec::validation::{
+    NameForm, validate_endpoint_slice, validate_endpoints, validate_object_meta, validate_object_meta_update,
+    validate_service,
+};
+use spec::{service_links, service_network};
+use store::Store;
 
 use crate::fields::{at, items_at, number_at, text_at};
+use crate::kinds::admission::{Admission, AdmissionError, Admitted, admit, stored};
 use crate::kinds::plain::{Rules, admit_by};
 use crate::kinds::{FieldReader, Kind, Subresource};
 use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
 
 /// What a client reads when it makes a Service.
-const NOT_FORWARDED: &str = "monopod keeps Services but does not forward to them yet: no cluster IP is assigned";
+const NOT_FORWARDED: &str = "monopod does not forward to Services yet: their addresses and variables lead nowhere";
 
 /// `v1` Service.
 pub static SERVICE: Kind = Kind {
@@ -31,16 +38,54 @@ pub static SERVICE: Kind = Kind {
         Column::wide("Selector", "The labels of its Pods."),
     ],
     row: service_row,
-    ..Kind::namespaced("", "services", "service", "Service", |value, admission| {
-        let (complete, validate) = (default_service, validate_service);
-        let mut admitted = admit_by::<Service>(&Rules { complete, validate, ..Rules::NONE }, value, admission)?;
-        let is_external = text_at(&admitted.object, "/spec/type") == "ExternalName";
-        if admission.old.is_none() && !is_external && text_at(&admitted.object, "/spec/clusterIP") != "None" {
-            admitted.warnings.push(NOT_FORWARDED.to_owned());
-        }
-        Ok(admitted)
-    })
+    ..Kind::namespaced("", "services", "service", "Service", admit_service)
 };
+
+/// Decodes, completes and validates; what is right gets the addresses and ports that it lacks.
+fn admit_service(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
+    let old = stored::<Service>(admission.old)?;
+    let complete = |service: &mut Service| {
+        default_service(service);
+        service_network::keep(service, old.as_ref());
+    };
+    let mut admitted = admit(value, complete, |service| {
+        let mut errors = match &old {
+            None => validate_object_meta(&service.metadata, true, NameForm::Subdomain),
+            Some(old) => validate_object_meta_update(&service.metadata, &old.metadata),
+        };
+        errors.extend(validate_service(service, old.as_ref()));
+        errors
+    })?;
+    let Some(mut service) = stored::<Service>(Some(&admitted.object))?.filter(|_| admitted.errors.is_empty()) else {
+        return Ok(admitted);
+    };
+    let taken = taken_by_others(&service, admission.store)?;
+    let network = admission.service_network;
+    match service_network::assign(&mut service, old.as_ref(), network, &taken, rand::random()) {
+        Ok(()) => admitted.object = serde_json::to_value(&service)?,
+        Err(fault) => admitted.errors.push(fault),
+    }
+    if old.is_none() && service_links::address(&service).is_some() {
+        admitted.warnings.push(NOT_FORWARDED.to_owned());
+    }
+    Ok(admitted)
+}
+
+/// What all other Services have. Whoever asks keeps them from changing until his own is stored ([`Call::turn`]).
+///
+/// [`Call::turn`]: crate::context::Call::turn
+fn taken_by_others(service: &Service, store: &Store) -> Result<Taken, AdmissionError> {
+    let own = (service.metadata.namespace.as_deref(), service.metadata.name.as_deref());
+    let mut taken = Taken::default();
+    for object in store.list(SERVICE.resource, None).objects {
+        if (object.key.namespace.as_deref(), Some(object.key.name.as_str())) != own
+            && let Some(spec) = stored::<Service>(Some(&object.value))?.and_then(|other| other.spec)
+        {
+            taken.add(&spec);
+        }
+    }
+    Ok(taken)
+}
 
 /// `discovery.k8s.io/v1` EndpointSlice.
 pub static ENDPOINT_SLICE: Kind = Kind {

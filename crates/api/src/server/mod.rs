@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use agent::Agent;
 use jiff::SignedDuration;
+use spec::service_network::ServiceNetwork;
 use store::Store;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,8 @@ pub struct ApiConfig {
     pub kubeconfig: PathBuf,
     /// The name of this machine's Node: where every Pod is bound to.
     pub node_name: String,
+    /// Where Services get their addresses from.
+    pub service_network: ServiceNetwork,
     /// Version of the engine, shown behind that of Kubernetes.
     pub version: String,
     /// Where uploads are kept while they arrive: `images/tmp` of the data directory.
@@ -182,9 +185,21 @@ pub async fn serve(
     let server = format!("https://{}", reachable(doors.address()));
     let authority = Arc::clone(&doors.authority);
     tracing::info!(socket = %doors.config.socket.display(), server, "serving");
-    let ApiConfig { socket, node_name, version, spool, kubeconfig: file, .. } = doors.config.clone();
+    let ApiConfig { socket, node_name, service_network, version, spool, kubeconfig: file, .. } = doors.config.clone();
     let ca = Some(authority.certificate_pem().to_owned());
-    let context = Arc::new(Context { store, agent, node_name, version, spool, ca, shutdown: stop.clone() });
+    let service_writes = tokio::sync::Mutex::new(());
+    let shutdown_of_all = stop.clone();
+    let context = Arc::new(Context {
+        store,
+        agent,
+        node_name,
+        service_network,
+        service_writes,
+        version,
+        spool,
+        ca,
+        shutdown: shutdown_of_all,
+    });
     keep_standing_objects(&context).await.map_err(ServeError::Store)?;
     resume_terminating_namespaces(&context);
     keep_owned(&context);

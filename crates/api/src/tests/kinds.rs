@@ -99,7 +99,7 @@ fn kinds() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             json!({"spec": {"ports": [port], "selector": {"a": "b"}}}),
             "/spec/clusterIP",
             json!("10.0.0.1"),
-            "spec.clusterIP: Forbidden: monopod does not support this field yet",
+            "spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: failed to allocate IP 10.0.0.1",
         ),
         (
             "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
@@ -116,6 +116,26 @@ fn kinds() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
         ),
     ]
+}
+
+#[tokio::test]
+async fn no_two_services_get_the_same_address() {
+    let server = TestServer::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let service = |name: String| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+    let made = (0..20).map(|index| {
+        let (server, service) = (&server, service(format!("s{index}")));
+        async move { server.post(path, &service).await.json()["spec"]["clusterIP"].as_str().unwrap().to_owned() }
+    });
+    let addresses: std::collections::BTreeSet<String> = futures::future::join_all(made).await.into_iter().collect();
+    assert_eq!(addresses.len(), 20, "{addresses:?}");
+    let first = server.get(&format!("{path}/s0")).await.json()["spec"]["clusterIP"].clone();
+    let mut wish = service("late".to_owned());
+    wish["spec"]["clusterIP"] = first.clone();
+    let refused = server.post(path, &wish).await;
+    assert!(refused.message().ends_with("provided IP is already allocated"), "{}", refused.message());
+    server.delete(&format!("{path}/s0")).await;
+    assert_eq!(server.post(path, &wish).await.json()["spec"]["clusterIP"], first);
 }
 
 #[tokio::test]
@@ -195,6 +215,8 @@ async fn a_namespace_is_furnished_and_stays_so() {
     let over_tls = Context {
         store: store.clone(),
         agent: agent.clone(),
+        service_network: server.context.service_network,
+        service_writes: tokio::sync::Mutex::new(()),
         node_name: node_name.clone(),
         version: version.clone(),
         spool: spool.clone(),

@@ -30,6 +30,7 @@ use hyper_util::rt::TokioIo;
 use image::ImageStore;
 use runtime::fake::FakeRuntime;
 use serde_json::{Value, json};
+use spec::service_network::ServiceNetwork;
 use store::{Change, ObjectKey, Store};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
@@ -88,6 +89,8 @@ impl TestServer {
             store,
             agent,
             node_name: "n1".to_owned(),
+            service_network: ServiceNetwork::parse("10.96.0.0/24").unwrap(),
+            service_writes: tokio::sync::Mutex::new(()),
             version: "0.1.0".to_owned(),
             spool: directory.path().join("spool"),
             ca,

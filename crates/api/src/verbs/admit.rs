@@ -3,7 +3,7 @@
 use serde_json::Value;
 use spec::decode::{strict_decoding_error, unknown_field};
 
-use crate::context::Call;
+use crate::context::{Call, Context};
 use crate::http::status::ApiError;
 use crate::kinds::{Admission, AdmissionError};
 use crate::verbs::metadata;
@@ -19,7 +19,8 @@ pub fn admit(
     unknown: UnknownFields,
 ) -> Result<(Value, Vec<String>), ApiError> {
     let name = metadata::text(&value, "name").to_owned();
-    let admission = Admission { old, part, node_name: &call.context.node_name, store: &call.context.store };
+    let Context { node_name, service_network, store, .. } = &*call.context;
+    let admission = Admission { old, part, node_name, service_network: *service_network, store };
     let admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
     if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
         return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));

@@ -35,6 +35,7 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
     metadata::check_namespace(call, &mut object)?;
     complete_metadata(call, &mut object)?;
     let generated = metadata::text(&object, "name").is_empty();
+    let _turn = call.turn().await;
     let mut draws = 0;
     loop {
         draws += 1;

@@ -67,6 +67,7 @@ pub async fn revise(
 ) -> Result<Reply, ApiError> {
     let renderer = call.renderer()?;
     let options = WriteOptions::parse(&call.query)?;
+    let _turn = call.turn().await;
     for _ in 0..ATTEMPTS {
         let present = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
         let Next { object: mut wanted, owners } = change(&call.kind.shown(&present.value))?;

@@ -15,6 +15,7 @@ use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,6 +36,9 @@ pub struct ServeArgs {
     /// Where clients reach the API over TLS; Pods reach it on the gateway's address, too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6440")]
     listen: SocketAddr,
+    /// Addresses of Services, which must not be those of Pods
+    #[arg(long, value_name = "NETWORK", default_value = spec::service_network::DEFAULT)]
+    service_cidr: String,
     /// A name or address that clients use for this machine; may be given several times
     #[arg(long, value_name = "NAME")]
     tls_name: Vec<String>,
@@ -98,19 +102,32 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
     let sysctls = AllowedSysctls::new(&arguments.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
     // It holds secrets: no core dump of it shall (prctl(2), PR_SET_DUMPABLE).
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot keep secrets out of core dumps")?;
+    let services = service_network(&arguments.service_cidr, &arguments.place.pod_cidr)?;
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments, registries, sysctls));
+    let result = runtime.block_on(run(&place, arguments, services, registries, sysctls));
     // What is under way in threads is found and finished by the next start.
     runtime.shutdown_background();
     result
 }
 
+/// Where Services get their addresses from. What is wrong with the Pods' network is told when that is opened.
+fn service_network(services: &str, pods: &str) -> Result<ServiceNetwork> {
+    let network = ServiceNetwork::parse(services);
+    let network = network.map_err(|why| Failure::new(format!("--service-cidr {services}: {why}")))?;
+    if ServiceNetwork::parse(pods).is_ok_and(|pods| pods.overlaps(network)) {
+        let why = format!("--service-cidr {services} overlaps --pod-cidr {pods}: an address must be one thing only");
+        return Err(Failure::new(why).hint("give one of them another network").into());
+    }
+    Ok(network)
+}
+
 async fn run(
     place: &Place,
     arguments: &ServeArgs,
+    service_network: ServiceNetwork,
     registries: RegistryConfig,
     allowed_sysctls: AllowedSysctls,
 ) -> Result<()> {
@@ -135,6 +152,7 @@ async fn run(
         authority: place.authority(),
         kubeconfig: place.admin_kubeconfig(),
         node_name,
+        service_network,
         version: config.version.clone(),
         spool: place.data_dir.join("images").join("tmp"),
     });

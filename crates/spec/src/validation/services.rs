@@ -45,18 +45,36 @@ pub fn validate_service(new: &Service, old: Option<&Service>) -> Vec<FieldError>
     errors.into_vec()
 }
 
-/// There is no service network, so nothing but "no address" can be kept.
+/// One IPv4 address, or `None`; from outside nobody gets in by a Service.
 fn addresses(errors: &mut Errors, path: &Path<'_>, spec: &ServiceSpec) {
-    let lists = [("clusterIPs", &spec.cluster_ips), ("externalIPs", &spec.external_ips)];
-    let singles = [("clusterIP", &spec.cluster_ip), ("loadBalancerIP", &spec.load_balancer_ip)];
-    let lists = lists.into_iter().flat_map(|(field, list)| list.iter().flatten().map(move |text| (field, text)));
-    let singles = singles.into_iter().flat_map(|(field, text)| text.iter().map(move |text| (field, text)));
-    for (field, text) in lists.chain(singles) {
-        let is_none = text == "None" && field.starts_with("clusterIP");
-        if !text.is_empty() && !is_none {
+    let from_outside = [
+        ("externalIPs", spec.external_ips.as_ref().is_some_and(|list| !list.is_empty())),
+        ("loadBalancerIP", spec.load_balancer_ip.as_ref().is_some_and(|text| !text.is_empty())),
+    ];
+    for (field, is_set) in from_outside {
+        if is_set {
             errors
-                .forbidden(&path.child(field), "monopod does not support this field yet: there is no service network");
+                .forbidden(&path.child(field), "monopod does not support this field yet: nothing forwards to Services");
         }
+    }
+    let address = spec.cluster_ip.as_deref().unwrap_or_default();
+    let list = spec.cluster_ips.as_deref().unwrap_or_default();
+    let field = path.child("clusterIPs");
+    if !matches!(address, "" | "None") && address.parse::<std::net::Ipv4Addr>().is_err() {
+        let fault = "must be a valid IP address, of IPv4 here";
+        errors.invalid(&field.index(0), address, fault);
+    }
+    match list {
+        [_] if address.is_empty() => {
+            errors.invalid(&field, list.to_vec(), "must be empty when `clusterIP` is not specified");
+        }
+        [first] if first != address => errors.invalid(&field, list.to_vec(), "first value must match `clusterIP`"),
+        [] | [_] => {}
+        [_, _, ..] => errors.forbidden(&field, "monopod does not support this field yet with more than one address"),
+    }
+    let is_external = spec.type_.as_deref() == Some("ExternalName");
+    if is_external && !address.is_empty() {
+        errors.forbidden(&path.child("clusterIPs"), "may not be set when `type` is 'ExternalName'");
     }
 }
 
