@@ -16,7 +16,7 @@ use crate::directory::{Directory, open_private};
 use crate::error::OpenStoreError;
 use crate::events::{EventAges, open_events, spawn_events_writer};
 use crate::memory::Memory;
-use crate::store::OpenStore;
+use crate::store::{Disk, Ground, OpenStore};
 use crate::writer::{Job, Writer};
 
 /// Pages of the objects file that redb keeps; the objects themselves are in memory anyway.
@@ -76,7 +76,8 @@ fn start(
     let (jobs, queue) = channel();
     let writer_thread = spawn_writer(writer, queue).map_err(failed)?;
     let threads = vec![writer_thread, events_thread];
-    Ok(OpenStore { memory, file, commits, jobs: Some(jobs), threads, directory })
+    let disk = Disk { file, commits, jobs: Some(jobs), threads, directory };
+    Ok(OpenStore { memory, ground: Ground::Disk(disk) })
 }
 
 fn spawn_writer(writer: Writer, queue: Receiver<Job>) -> io::Result<JoinHandle<()>> {

@@ -15,6 +15,7 @@ use crate::batch::{Batch, Place};
 use crate::database::DatabaseFile;
 use crate::directory::Directory;
 use crate::error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
+use crate::fake::{FakeDisk, FakeFile};
 use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
@@ -25,10 +26,25 @@ use crate::writer::{Answer, Job};
 #[derive(Debug, Clone)]
 pub struct Store(Arc<OpenStore>);
 
-/// What all clones share. The threads share the directory: it is locked until the last of them is done.
+/// What all clones share.
 #[derive(Debug)]
 pub(crate) struct OpenStore {
     pub(crate) memory: Arc<Memory>,
+    pub(crate) ground: Ground,
+}
+
+/// What makes writes durable.
+#[derive(Debug)]
+pub(crate) enum Ground {
+    /// A directory, with a thread that writes.
+    Disk(Disk),
+    /// Nothing: a test's.
+    Fake(FakeFile),
+}
+
+/// The threads share the directory: it is locked until the last of them is done.
+#[derive(Debug)]
+pub(crate) struct Disk {
     pub(crate) file: Arc<DatabaseFile>,
     pub(crate) commits: Arc<AtomicU64>,
     /// `None` once it closes.
@@ -44,6 +60,13 @@ impl Store {
         Ok(Self(Arc::new(open_store(directory)?)))
     }
 
+    /// An empty store that nothing outlives, for tests: every write is done by its caller, at once, in the order in which
+    /// they come, so that a program with one thread always does the same. `disk` may hold writes up and look at them.
+    pub fn fake(disk: Arc<dyn FakeDisk>) -> Self {
+        let (memory, ground) = (Arc::new(Memory::new(1, [])), Ground::Fake(FakeFile::new(disk)));
+        Self(Arc::new(OpenStore { memory, ground }))
+    }
+
     #[cfg(test)]
     pub(crate) fn from_open(open: OpenStore) -> Self {
         Self(Arc::new(open))
@@ -56,7 +79,10 @@ impl Store {
 
     /// How many times the objects file was committed since the store was opened.
     pub fn commits(&self) -> u64 {
-        self.0.commits.load(Ordering::Relaxed)
+        match &self.0.ground {
+            Ground::Disk(disk) => disk.commits.load(Ordering::Relaxed),
+            Ground::Fake(file) => file.commits(),
+        }
     }
 
     /// One object, as last made durable.
@@ -175,7 +201,10 @@ impl Store {
 
     /// All records of a table, sorted by key.
     pub fn records<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<(String, T)>, StoreError> {
-        let records = self.0.file.records(table).map_err(|error| self.unreadable(error))?;
+        let records = match &self.0.ground {
+            Ground::Disk(disk) => disk.file.records(table).map_err(|error| disk.unreadable(error))?,
+            Ground::Fake(file) => file.records(table),
+        };
         let decoded = records.into_iter().map(|(key, json)| {
             let value = decode(table, &key, &json)?;
             Ok((key, value))
@@ -185,7 +214,10 @@ impl Store {
 
     /// One record.
     pub fn record<T: DeserializeOwned>(&self, table: &'static str, key: &str) -> Result<Option<T>, StoreError> {
-        let json = self.0.file.record(table, key).map_err(|error| self.unreadable(error))?;
+        let json = match &self.0.ground {
+            Ground::Disk(disk) => disk.file.record(table, key).map_err(|error| disk.unreadable(error))?,
+            Ground::Fake(file) => file.record(table, key),
+        };
         json.map(|json| decode(table, key, &json)).transpose()
     }
 
@@ -203,17 +235,30 @@ impl Store {
             });
             answer
         });
-        let closed = || StoreError::Closed { directory: self.0.directory.path.clone() };
-        self.0.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(closed)?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-
-    fn unreadable(&self, error: redb::Error) -> StoreError {
-        StoreError::Read { path: self.0.file.path.clone(), cause: Arc::new(error) }
+        match &self.0.ground {
+            Ground::Disk(disk) => {
+                disk.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(|| disk.closed())?;
+                answer.await.unwrap_or_else(|_| Err(disk.closed()))
+            }
+            Ground::Fake(file) => {
+                file.write(&self.0.memory, job).await;
+                answer.await.unwrap_or_else(|_| Err(StoreError::Closed { directory: "memory".into() }))
+            }
+        }
     }
 }
 
-impl Drop for OpenStore {
+impl Disk {
+    fn closed(&self) -> StoreError {
+        StoreError::Closed { directory: self.directory.path.clone() }
+    }
+
+    fn unreadable(&self, error: redb::Error) -> StoreError {
+        StoreError::Read { path: self.file.path.clone(), cause: Arc::new(error) }
+    }
+}
+
+impl Drop for Disk {
     fn drop(&mut self) {
         self.jobs = None;
         // The last clone may have been inside a write's closure; the writer cannot wait for itself.
