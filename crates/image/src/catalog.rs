@@ -1,6 +1,6 @@
 //! All images in memory: what the records say, ready to be asked.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::image::ImageConfiguration;
 use spec::image_ref::{ImageReference, InvalidImageReference};
@@ -198,7 +198,7 @@ impl Catalog {
     }
 
     /// Holds whose holder is chosen.
-    pub(crate) fn holds(&self, choose: impl Fn(&str) -> bool) -> HashSet<(Digest, String)> {
+    pub(crate) fn holds(&self, choose: impl Fn(&str) -> bool) -> BTreeSet<(Digest, String)> {
         let all = self.images.iter().flat_map(|(id, entry)| entry.holders.iter().map(move |holder| (id, holder)));
         all.filter(|(_, holder)| choose(holder)).map(|(id, holder)| (id.clone(), holder.clone())).collect()
     }

@@ -18,7 +18,7 @@ use crate::layer::OPAQUE;
 use crate::layers::Layers;
 use crate::limits::LayerLimits;
 use crate::records::{HOLDS, HoldRecord, IMAGES, ImageRecord, LayerRecord, REFERENCES, ReferenceRecord, hold_key};
-use crate::registry::{Credentials, Pull, PullProgress, Registries, RegistryConfig};
+use crate::registry::{Credentials, FakeRegistry, Pull, PullProgress, Registries, RegistryConfig};
 use crate::verify::digest_of;
 
 /// `/layers/` and the name of a layer below the store's directory, within the 255 bytes of an fsconfig(2) string.
@@ -89,6 +89,11 @@ impl ImageStore {
     /// From now on images may be pulled. Registries that were set before stay.
     pub fn use_registries(&self, config: RegistryConfig) {
         self.0.registries.get_or_init(|| Registries::new(config));
+    }
+
+    /// The same, for tests.
+    pub fn use_fake_registry(&self, registry: FakeRegistry) {
+        self.0.registries.get_or_init(|| Registries::fake(registry));
     }
 
     /// Whether images can be pulled.

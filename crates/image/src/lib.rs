@@ -43,7 +43,7 @@ pub use image_store::{ImageStore, Removed};
 pub use layer::{EntryError, LayerError, UnpackError};
 pub use limits::SpaceError;
 pub use registry::{
-    ConnectError, Credentials, CredentialsError, HttpError, InvalidRegistryOption, Keyring, LayerProgress, LayerStage,
+    ConnectError, Credentials, CredentialsError, FakePull, FakeRegistry, HttpError, InvalidRegistryOption, Keyring, LayerProgress, LayerStage,
     Pull, PullCause, PullError, PullProgress, RegistryConfig,
 };
 pub use save::{SaveError, SavedImages};

@@ -1,6 +1,7 @@
 //! One pull, from a reference to an image that is recorded; those who want the same share it.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -14,6 +15,7 @@ use super::config::RegistryConfig;
 use super::credentials::{Credentials, Keyring};
 use super::endpoint::Endpoint;
 use super::error::{PullCause, PullError};
+use super::fake::FakeRegistry;
 use super::http::Http;
 use super::manifest::{RemoteImage, current_digest, find_image};
 use super::progress::{Board, LayerStage, PullProgress};
@@ -33,9 +35,16 @@ const LAYERS_IN_ALL: usize = 16;
 /// Where images are pulled from, and what is being pulled.
 #[derive(Debug)]
 pub(crate) struct Registries {
-    config: Arc<RegistryConfig>,
+    source: Source,
     under_way: Mutex<HashMap<Key, Weak<Task>>>,
     room: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Network(Arc<RegistryConfig>),
+    /// A test's.
+    Fake(FakeRegistry),
 }
 
 /// Pulls are shared by those who ask for the same, being the same.
@@ -80,8 +89,16 @@ fn lost() -> PullError {
 
 impl Registries {
     pub(crate) fn new(config: RegistryConfig) -> Self {
+        Self::of(Source::Network(Arc::new(config)))
+    }
+
+    pub(crate) fn fake(registry: FakeRegistry) -> Self {
+        Self::of(Source::Fake(registry))
+    }
+
+    fn of(source: Source) -> Self {
         let room = Arc::new(Semaphore::new(LAYERS_IN_ALL));
-        Self { config: Arc::new(config), under_way: Mutex::default(), room }
+        Self { source, under_way: Mutex::default(), room }
     }
 
     /// How far the pulls are that are under way; the same image may come twice, with other credentials.
@@ -105,12 +122,19 @@ impl Registries {
         let (board, stop) = (Board::default(), CancellationToken::new());
         let task = Arc::new(Task { outcome, board: board.clone(), _stop: stop.clone().drop_guard() });
         under_way.insert(key, Arc::downgrade(&task));
-        let (config, room) = (Arc::clone(&self.config), Arc::clone(&self.room));
-        let work = Work { images: images.clone(), config, room, reference: reference.clone(), given, board, stop };
+        let (source, room) = (self.source.clone(), Arc::clone(&self.room));
+        let (images, reference) = (images.clone(), reference.clone());
         tokio::spawn(async move {
-            let stop = work.stop.clone();
-            let reference = work.reference.canonical();
-            let pulled = stop.run_until_cancelled(Box::pin(work.pull())).await.unwrap_or(Err(PullCause::GivenUp));
+            let (until, name) = (stop.clone(), reference.canonical());
+            let pull: Pin<Box<dyn Future<Output = Result<Image, PullCause>> + Send>> = match source {
+                Source::Network(config) => {
+                    let work = Work { images, config, room, reference, given, board, stop };
+                    Box::pin(async move { work.pull().await })
+                }
+                Source::Fake(registry) => Box::pin(async move { registry.pull(&images, &reference).await }),
+            };
+            let pulled = until.run_until_cancelled(pull).await.unwrap_or(Err(PullCause::GivenUp));
+            let reference = name;
             sender.send_replace(Some(pulled.map_err(|cause| Arc::new(PullError { reference, cause }))));
         });
         Pull(task)
