@@ -1,26 +1,25 @@
 //! A runtime without a kernel, for tests of those that call one: it keeps state, obeys the rules of the trait, and fails
 //! on request. Nothing runs: a test says when a container exits, and what its program does on a signal.
 
+mod facts;
+mod verbs;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp, VolumeName};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, broadcast};
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
-use crate::error::RuntimeError;
 use crate::status::{
-    ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser,
-    RuntimeEvent,
+    ContainerExit, ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, RuntimeEvent,
 };
-use crate::usage::{CgroupUsage, ContainerUsage, PodUsage};
-use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd};
+use crate::usage::CgroupUsage;
+
+pub use facts::{Fact, RunFact};
 
 /// A verb that can be made to fail, and that the history tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +74,7 @@ pub struct Happened {
 }
 
 type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+type Listener = Arc<dyn Fn(&Fact<'_>) + Send + Sync>;
 
 /// The fake. A clone is the same runtime, as another daemon would find it.
 #[derive(Clone)]
@@ -102,6 +102,12 @@ struct State {
     exits: BTreeMap<(String, u32), i32>,
     halt_at: Option<usize>,
     halted: bool,
+    /// Steps that the daemon still takes before it dies.
+    steps: Option<u32>,
+    slow: BTreeMap<Verb, (u32, Duration)>,
+    lives: BTreeMap<ContainerName, (Duration, i32)>,
+    listener: Option<Listener>,
+    ids: u64,
     addresses: u8,
     usage: BTreeMap<PodUid, CgroupUsage>,
 }
@@ -189,6 +195,25 @@ impl FakeRuntime {
         self.lock().usage.insert(uid.clone(), usage);
     }
 
+    /// The next `times` calls of the verb take so long before they do anything.
+    pub fn slow_down(&self, verb: Verb, times: u32, takes: Duration) {
+        self.lock().slow.insert(verb, (times, takes));
+    }
+
+    /// From now on programs of containers with that name end by themselves after a while; `None` lets them run.
+    pub fn lives(&self, name: &str, life: Option<(Duration, i32)>) {
+        let mut state = self.lock();
+        match life {
+            Some(life) => drop(state.lives.insert(ContainerName::new(name), life)),
+            None => drop(state.lives.remove(&ContainerName::new(name))),
+        }
+    }
+
+    /// Tells of all that happens from now on, in the moment in which it does. The listener may not call the runtime.
+    pub fn listen(&self, listener: impl Fn(&Fact<'_>) + Send + Sync + 'static) {
+        self.lock().listener = Some(Arc::new(listener));
+    }
+
     /// The running container of that name ends. Returns whether there was one.
     pub fn exit(&self, name: &str, exit_code: i32) -> bool {
         self.end(name, exit_code, &ExitReason::Exited)
@@ -203,15 +228,19 @@ impl FakeRuntime {
     pub fn kill_sandboxes(&self, uid: &PodUid) {
         let now = (self.now)();
         let mut state = self.lock();
-        for sandbox in state.sandboxes.values_mut().filter(|sandbox| &sandbox.status.uid == uid) {
-            sandbox.status.state = PodSandboxState::NotReady;
-            sandbox.status.addresses.clear();
-        }
-        for container in state.containers.values_mut().filter(|container| &container.status.pod_uid == uid) {
-            container.end(137, ExitReason::Unknown, now);
-        }
+        state.kill_sandboxes(uid, now);
         drop(state);
         self.tell(uid);
+    }
+
+    /// The machine starts anew: every infra process is gone. What was recorded is there.
+    pub fn reboot(&self) {
+        let now = (self.now)();
+        let mut state = self.lock();
+        let pods: BTreeSet<PodUid> = state.sandboxes.values().map(|sandbox| sandbox.status.uid.clone()).collect();
+        for uid in &pods {
+            state.kill_sandboxes(uid, now);
+        }
     }
 
     /// The daemon dies when `verbs` more verbs have succeeded: that one and all later ones do what they should, or nothing
@@ -221,7 +250,12 @@ impl FakeRuntime {
         state.halt_at = Some(state.history.len() + verbs);
     }
 
-    /// Returns once the daemon has died of [`Self::halt_after`].
+    /// The daemon dies after so many more steps: calls and returns of verbs, and whoever else takes a [`Self::step`].
+    pub fn halt_after_steps(&self, steps: u32) {
+        self.lock().steps = Some(steps);
+    }
+
+    /// Returns once the daemon has died of [`Self::halt_after`] or [`Self::halt_after_steps`].
     pub async fn halted(&self) {
         loop {
             let changed = self.changed.notified();
@@ -238,12 +272,20 @@ impl FakeRuntime {
     pub fn resume(&self) {
         let mut state = self.lock();
         state.halt_at = None;
+        state.steps = None;
         state.halted = false;
     }
 
     /// The machine loses all sandboxes and containers, and all records of them.
     pub fn forget_everything(&self) {
+        self.reboot();
         let mut state = self.lock();
+        state.sandboxes.values().for_each(|sandbox| {
+            state.tell(&Fact::SandboxRemoved { uid: &sandbox.status.uid, id: &sandbox.status.id });
+        });
+        for container in state.containers.values() {
+            state.tell(&Fact::Removed(RunFact::of(&container.status)));
+        }
         state.sandboxes.clear();
         state.containers.clear();
     }
@@ -303,16 +345,28 @@ impl FakeRuntime {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a caller stays for ever if its daemon has died.
-    async fn gate(&self) {
+    /// A step of the daemon: where a caller stays for ever if it has died.
+    pub async fn step(&self) {
         let halted = {
             let mut state = self.lock();
             state.halted |= state.halt_at.is_some_and(|halt_at| state.history.len() >= halt_at);
+            state.halted |= state.steps == Some(0);
+            state.steps = state.steps.map(|steps| steps.saturating_sub(1));
             state.halted
         };
         if halted {
             self.changed.notify_waiters();
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Where a verb begins.
+    async fn enter(&self, verb: Verb) {
+        self.step().await;
+        let takes = self.lock().takes(verb);
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+            self.step().await;
         }
     }
 
@@ -325,15 +379,28 @@ impl FakeRuntime {
     fn end(&self, name: &str, exit_code: i32, reason: &ExitReason) -> bool {
         let now = (self.now)();
         let mut state = self.lock();
-        let running = state.containers.values_mut().find(|container| {
+        let running = state.containers.values().find(|container| {
             container.status.name.as_str() == name && matches!(container.status.state, ContainerState::Running { .. })
         });
-        let Some(container) = running else { return false };
-        container.end(exit_code, reason.clone(), now);
-        let uid = container.status.pod_uid.clone();
+        let Some((id, uid)) = running.map(|one| (one.status.id.clone(), one.status.pod_uid.clone())) else {
+            return false;
+        };
+        state.end(&id, exit_code, reason, now);
         drop(state);
         self.tell(&uid);
         true
+    }
+
+    /// That run ends, if it runs.
+    fn end_run(&self, id: &ContainerId, exit_code: i32) {
+        let now = (self.now)();
+        let mut state = self.lock();
+        let running = |container: &&FakeContainer| matches!(container.status.state, ContainerState::Running { .. });
+        let found = state.containers.get(id).filter(running);
+        let Some(uid) = found.map(|container| container.status.pod_uid.clone()) else { return };
+        state.end(id, exit_code, &ExitReason::Exited, now);
+        drop(state);
+        self.tell(&uid);
     }
 }
 
@@ -349,6 +416,62 @@ impl State {
         }
     }
 
+    /// How long the next call of the verb takes before it does anything.
+    fn takes(&mut self, verb: Verb) -> Duration {
+        match self.slow.get_mut(&verb) {
+            Some((left, takes)) if *left > 0 => {
+                *left -= 1;
+                *takes
+            }
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// The same identifiers each time, of so many bytes: as far from each other as random ones (splitmix64).
+    fn next_id(&mut self, bytes: usize) -> String {
+        let mut id = String::with_capacity(bytes * 2);
+        while id.len() < bytes * 2 {
+            self.ids = self.ids.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.ids ^ (self.ids >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            // Writing to a String cannot fail.
+            let _ok = write!(id, "{:016x}", mixed ^ (mixed >> 31));
+        }
+        id
+    }
+
+    fn tell(&self, fact: &Fact<'_>) {
+        if let Some(listener) = &self.listener {
+            listener(fact);
+        }
+    }
+
+    /// Ends a run, and tells of it if that is news.
+    fn end(&mut self, id: &ContainerId, exit_code: i32, reason: &ExitReason, now: Timestamp) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.end(exit_code, reason.clone(), now) {
+            let status = container.status.clone();
+            self.tell(&Fact::Exited(RunFact::of(&status), exit_code));
+        }
+    }
+
+    fn end_all(&mut self, which: impl Fn(&ContainerStatus) -> bool, reason: &ExitReason, now: Timestamp) {
+        let runs = self.containers.values().filter(|container| which(&container.status));
+        let ids: Vec<_> = runs.map(|container| container.status.id.clone()).collect();
+        for id in &ids {
+            self.end(id, 137, reason, now);
+        }
+    }
+
+    fn kill_sandboxes(&mut self, uid: &PodUid, now: Timestamp) {
+        for sandbox in self.sandboxes.values_mut().filter(|sandbox| &sandbox.status.uid == uid) {
+            sandbox.status.state = PodSandboxState::NotReady;
+            sandbox.status.addresses.clear();
+        }
+        self.tell(&Fact::SandboxesDied { uid });
+        self.end_all(|status| &status.pod_uid == uid, &ExitReason::Unknown, now);
+    }
+
     fn happened(&mut self, verb: Verb, subject: impl Into<String>, attempt: u32, at: Timestamp) {
         self.history.push(Happened { verb, subject: subject.into(), attempt, at });
     }
@@ -358,22 +481,22 @@ impl State {
             sandbox.status.state = PodSandboxState::NotReady;
             sandbox.status.addresses.clear();
         }
-        for container in self.containers.values_mut().filter(|container| &container.status.sandbox_id == id) {
-            container.end(137, ExitReason::Exited, now);
-        }
+        self.end_all(|status| &status.sandbox_id == id, &ExitReason::Exited, now);
     }
 }
 
 impl FakeContainer {
-    fn end(&mut self, exit_code: i32, reason: ExitReason, now: Timestamp) {
+    /// Whether that is news.
+    fn end(&mut self, exit_code: i32, reason: ExitReason, now: Timestamp) -> bool {
         let started_at = match &self.status.state {
             ContainerState::Created => None,
             ContainerState::Running { started_at } => Some(*started_at),
-            ContainerState::Exited(_) => return,
+            ContainerState::Exited(_) => return false,
         };
         let signal = (exit_code > 128).then_some(exit_code - 128);
         let exit = ContainerExit { started_at, finished_at: now, exit_code, signal, reason };
         self.status.state = ContainerState::Exited(exit);
+        true
     }
 }
 
@@ -390,459 +513,3 @@ fn injected() -> Box<dyn std::error::Error + Send + Sync> {
     "the test wants it to fail".into()
 }
 
-#[async_trait]
-impl Runtime for FakeRuntime {
-    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
-        self.gate().await;
-        let result = self.run_pod_sandbox_now(config);
-        self.gate().await;
-        result
-    }
-
-    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        self.gate().await;
-        let result = self.stop_pod_sandbox_now(id);
-        self.gate().await;
-        result
-    }
-
-    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        self.gate().await;
-        let result = self.remove_pod_sandbox_now(id);
-        self.gate().await;
-        result
-    }
-
-    async fn list_pod_sandboxes(&self) -> Vec<PodSandboxStatus> {
-        self.lock().sandboxes.values().map(|sandbox| sandbox.status.clone()).collect()
-    }
-
-    async fn create_container(
-        &self,
-        sandbox: &SandboxId,
-        config: ContainerConfig,
-    ) -> Result<ContainerId, RuntimeError> {
-        self.gate().await;
-        let result = self.create_container_now(sandbox, config);
-        self.gate().await;
-        result
-    }
-
-    async fn start_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.gate().await;
-        let result = self.start_container_now(id);
-        self.gate().await;
-        result
-    }
-
-    async fn stop_container(&self, id: &ContainerId, signal: Option<i32>, grace: Duration) -> Result<(), RuntimeError> {
-        self.gate().await;
-        self.note_signal(id, signal);
-        let asked = tokio::time::Instant::now() + grace;
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let Some(deadline) = self.try_stop(id, asked)? else {
-                self.gate().await;
-                return Ok(());
-            };
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep_until(deadline) => {}
-            }
-        }
-    }
-
-    async fn remove_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.gate().await;
-        let result = self.remove_container_now(id);
-        self.gate().await;
-        result
-    }
-
-    async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        match self.lock().containers.get(id) {
-            Some(_) => Ok(()),
-            None => Err(RuntimeError::NoSuchContainer(id.clone())),
-        }
-    }
-
-    async fn list_containers(&self) -> Vec<ContainerStatus> {
-        self.lock().containers.values().map(|container| container.status.clone()).collect()
-    }
-
-    async fn pod_usage(&self, uid: &PodUid) -> PodUsage {
-        let state = self.lock();
-        let cgroup = state.usage.get(uid).copied().unwrap_or_default();
-        let own = state.containers.values().filter(|container| container.status.pod_uid == *uid);
-        let containers = own.map(|container| ContainerUsage {
-            id: container.status.id.clone(),
-            name: container.status.name.clone(),
-            cgroup,
-            writable_layer: self.tmpfs_root.join("layers").join(container.status.id.as_str()),
-        });
-        PodUsage { containers: containers.collect(), cgroup }
-    }
-
-    async fn update_container_resources(
-        &self,
-        id: &ContainerId,
-        resources: &LinuxResources,
-    ) -> Result<(), RuntimeError> {
-        let mut state = self.lock();
-        let container = state.containers.get_mut(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
-        container.config.resources = resources.clone();
-        container.status.resources = resources.clone();
-        Ok(())
-    }
-
-    async fn update_pod_sandbox_resources(
-        &self,
-        id: &SandboxId,
-        resources: &LinuxResources,
-    ) -> Result<(), RuntimeError> {
-        let mut state = self.lock();
-        let sandbox = state.sandboxes.get_mut(id).ok_or_else(|| RuntimeError::NoSuchSandbox(id.clone()))?;
-        sandbox.status.resources = resources.clone();
-        Ok(())
-    }
-
-    /// A process that writes its command line and ends well.
-    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
-        self.check_running(id)?;
-        let output = std::io::Cursor::new(format!("{}\n", request.command.join(" ")).into_bytes());
-        Ok(Session {
-            stdin: request.stdin.then(|| Box::pin(tokio::io::sink()) as _),
-            stdout: request.stdout.then(|| Box::pin(output) as _),
-            stderr: request.stderr.then(|| Box::pin(tokio::io::empty()) as _),
-            resize: request.tty.then(|| Box::new(|_| Ok(())) as _),
-            end: Box::pin(std::future::ready(SessionEnd::Exited(0))),
-        })
-    }
-
-    async fn exec_sync(
-        &self,
-        id: &ContainerId,
-        command: Vec<String>,
-        timeout: Duration,
-        output_limit: usize,
-    ) -> Result<ExecOutput, RuntimeError> {
-        self.check_running(id)?;
-        let what = self.begin_exec(id, &command)?;
-        let mut stdout = format!("{}\n", command.join(" ")).into_bytes();
-        stdout.truncate(output_limit);
-        let exit_code = match what {
-            OnExec::Exits(code) => Some(code),
-            OnExec::Hangs | OnExec::CannotStart => {
-                tokio::select! {
-                    () = self.ended(id) => Some(137),
-                    () = tokio::time::sleep(timeout) => None,
-                }
-            }
-        };
-        Ok(ExecOutput { exit_code, stdout, stderr: Vec::new() })
-    }
-
-    /// A connection without output that lasts as long as the container runs.
-    async fn attach(&self, id: &ContainerId, stdin: bool, stdout: bool, stderr: bool) -> Result<Session, RuntimeError> {
-        self.check_running(id)?;
-        let (runtime, id) = (self.clone(), id.clone());
-        let end = async move {
-            loop {
-                let changed = runtime.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let state = runtime.lock().containers.get(&id).map(|container| container.status.state.clone());
-                match state {
-                    None => return SessionEnd::Lost,
-                    Some(ContainerState::Exited(exit)) => return SessionEnd::Exited(exit.exit_code),
-                    Some(ContainerState::Created | ContainerState::Running { .. }) => changed.await,
-                }
-            }
-        };
-        Ok(Session {
-            stdin: stdin.then(|| Box::pin(tokio::io::sink()) as _),
-            stdout: stdout.then(|| Box::pin(tokio::io::empty()) as _),
-            stderr: stderr.then(|| Box::pin(tokio::io::empty()) as _),
-            resize: None,
-            end: Box::pin(end),
-        })
-    }
-
-    /// The Pods of this runtime have the machine's own `localhost`.
-    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<TcpStream, RuntimeError> {
-        let pod = self.lock().sandboxes.get(sandbox).map(|sandbox| sandbox.config.pod.clone());
-        let pod = pod.ok_or_else(|| RuntimeError::NoSuchSandbox(sandbox.clone()))?;
-        let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-        connected.map_err(|source| RuntimeError::Connect { pod, port, source })
-    }
-
-    async fn open_pod_tmpfs(&self, sandbox: &SandboxId, volume: &VolumeName) -> Result<OwnedFd, RuntimeError> {
-        let known = self.lock().sandboxes.get(sandbox).is_some_and(|sandbox| {
-            sandbox.status.state == PodSandboxState::Ready
-                && sandbox.config.tmpfs.iter().any(|tmpfs| &tmpfs.volume == volume)
-        });
-        if !known {
-            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
-        }
-        let path = self.tmpfs_path(sandbox, volume);
-        open_made(&path).map_err(|source| RuntimeError::Remove {
-            step: format!("open {}", path.display()),
-            source: Box::new(source),
-        })
-    }
-
-    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
-        self.events.subscribe()
-    }
-}
-
-impl FakeRuntime {
-    fn run_pod_sandbox_now(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RunPodSandbox) {
-            return Err(RuntimeError::RunSandbox {
-                pod: config.pod,
-                step: "make its network".to_owned(),
-                source: injected(),
-            });
-        }
-        state.addresses = state.addresses.wrapping_add(1);
-        let address = IpAddr::V4(Ipv4Addr::new(10, 85, 0, state.addresses));
-        let status = PodSandboxStatus {
-            id: SandboxId::random(),
-            pod: config.pod.clone(),
-            uid: config.uid.clone(),
-            attempt: config.attempt,
-            state: PodSandboxState::Ready,
-            addresses: vec![address],
-            created_at: now,
-            resources: config.resources.clone(),
-            labels: config.labels.clone(),
-        };
-        state.happened(Verb::RunPodSandbox, config.pod.to_string(), config.attempt, now);
-        let sandbox = FakeSandbox { status: status.clone(), config };
-        state.sandboxes.insert(status.id.clone(), sandbox);
-        drop(state);
-        self.tell(&status.uid);
-        Ok(status)
-    }
-
-    fn stop_pod_sandbox_now(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::StopPodSandbox) {
-            return Err(RuntimeError::Remove { step: format!("stop sandbox {id}"), source: injected() });
-        }
-        let Some(sandbox) = state.sandboxes.get(id) else { return Ok(()) };
-        let (uid, pod, attempt) = (sandbox.status.uid.clone(), sandbox.status.pod.to_string(), sandbox.status.attempt);
-        state.stop_sandbox(id, now);
-        state.happened(Verb::StopPodSandbox, pod, attempt, now);
-        drop(state);
-        self.tell(&uid);
-        Ok(())
-    }
-
-    fn remove_pod_sandbox_now(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RemovePodSandbox) {
-            return Err(RuntimeError::Remove { step: format!("remove sandbox {id}"), source: injected() });
-        }
-        state.stop_sandbox(id, now);
-        let Some(sandbox) = state.sandboxes.remove(id) else { return Ok(()) };
-        let exits: Vec<_> = state.containers.values().filter_map(exit_of).collect();
-        state.exits.extend(exits);
-        state.containers.retain(|_, container| &container.status.sandbox_id != id);
-        state.happened(Verb::RemovePodSandbox, sandbox.status.pod.to_string(), sandbox.status.attempt, now);
-        drop(state);
-        self.tell(&sandbox.status.uid);
-        Ok(())
-    }
-
-    fn create_container_now(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::CreateContainer) {
-            let step = "assemble its root".to_owned();
-            return Err(RuntimeError::CreateContainer { name: config.name, step, source: injected() });
-        }
-        let Some(owner) = state.sandboxes.get(sandbox) else {
-            return Err(RuntimeError::NoSuchSandbox(sandbox.clone()));
-        };
-        if owner.status.state != PodSandboxState::Ready {
-            return Err(RuntimeError::SandboxNotReady { pod: owner.status.pod.clone() });
-        }
-        let id = ContainerId::random();
-        let log_path = owner.config.log_directory.join(config.name.as_str()).join(format!("{}.log", config.attempt));
-        let status = ContainerStatus {
-            id: id.clone(),
-            sandbox_id: sandbox.clone(),
-            pod_uid: owner.status.uid.clone(),
-            name: config.name.clone(),
-            attempt: config.attempt,
-            image_ref: config.image_ref.clone(),
-            image_id: config.image_id.clone(),
-            labels: config.labels.clone(),
-            created_at: now,
-            log_path,
-            resources: config.resources.clone(),
-            user: None,
-            stop_signal: config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
-            state: ContainerState::Created,
-        };
-        let uid = status.pod_uid.clone();
-        state.happened(Verb::CreateContainer, config.name.as_str(), config.attempt, now);
-        state.containers.insert(id.clone(), FakeContainer { status, config, deadline: None });
-        drop(state);
-        self.tell(&uid);
-        Ok(id)
-    }
-
-    fn start_container_now(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        let cannot = state.must_fail(Verb::StartContainer);
-        let Some(container) = state.containers.get(id) else {
-            return Err(RuntimeError::NoSuchContainer(id.clone()));
-        };
-        let (name, attempt, uid) =
-            (container.status.name.clone(), container.status.attempt, container.status.pod_uid.clone());
-        let cannot = cannot || state.failing_starts.contains(&name);
-        let at_once = state.exits_at_once.get(&name).copied();
-        let Some(container) = state.containers.get_mut(id) else {
-            return Err(RuntimeError::NoSuchContainer(id.clone()));
-        };
-        if cannot {
-            let error = RuntimeError::StartContainer {
-                name,
-                step: "execute".to_owned(),
-                path: Some(PathBuf::from("/no/such/program")),
-                source: std::io::Error::from_raw_os_error(2),
-            };
-            let message = format!("{error}: No such file or directory (os error 2)");
-            container.end(128, ExitReason::StartFailed { message }, now);
-            if let ContainerState::Exited(exit) = &mut container.status.state {
-                exit.signal = None;
-            }
-            drop(state);
-            self.tell(&uid);
-            return Err(error);
-        }
-        container.status.state = ContainerState::Running { started_at: now };
-        container.status.user = Some(ResolvedUser { uid: 0, gid: 0, groups: vec![0] });
-        if let Some(code) = at_once {
-            container.end(code, ExitReason::Exited, now);
-        }
-        state.happened(Verb::StartContainer, name.as_str(), attempt, now);
-        drop(state);
-        self.tell(&uid);
-        Ok(())
-    }
-
-    fn remove_container_now(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::RemoveContainer) {
-            return Err(RuntimeError::Remove { step: format!("remove container {id}"), source: injected() });
-        }
-        let Some(container) = state.containers.remove(id) else { return Ok(()) };
-        state.exits.extend(exit_of(&container));
-        state.happened(Verb::RemoveContainer, container.status.name.as_str(), container.status.attempt, now);
-        drop(state);
-        self.tell(&container.status.pod_uid);
-        Ok(())
-    }
-
-    /// Sends the signal; `None` once the container has ended, else until when it may go on.
-    fn try_stop(
-        &self,
-        id: &ContainerId,
-        asked: tokio::time::Instant,
-    ) -> Result<Option<tokio::time::Instant>, RuntimeError> {
-        let now = (self.now)();
-        let mut state = self.lock();
-        if state.must_fail(Verb::StopContainer) {
-            return Err(RuntimeError::Remove { step: format!("stop container {id}"), source: injected() });
-        }
-        let Some(container) = state.containers.get_mut(id) else { return Ok(None) };
-        if !matches!(container.status.state, ContainerState::Running { .. }) {
-            return Ok(None);
-        }
-        let shortened = container.deadline.is_none_or(|deadline| asked < deadline);
-        let deadline = container.deadline.map_or(asked, |deadline| deadline.min(asked));
-        container.deadline = Some(deadline);
-        let (name, attempt) = (container.status.name.clone(), container.status.attempt);
-        let uid = container.status.pod_uid.clone();
-        let code = match state.on_signal.get(&name).copied().unwrap_or(OnSignal::Exits(143)) {
-            OnSignal::Exits(code) => Some(code),
-            OnSignal::Ignores => (tokio::time::Instant::now() >= deadline).then_some(137),
-        };
-        if let (Some(code), Some(container)) = (code, state.containers.get_mut(id)) {
-            container.end(code, ExitReason::Exited, now);
-            state.happened(Verb::StopContainer, name.as_str(), attempt, now);
-            drop(state);
-            self.tell(&uid);
-            return Ok(None);
-        }
-        drop(state);
-        if shortened {
-            // Others that wait for this container look at its new deadline.
-            self.changed.notify_waiters();
-        }
-        Ok(Some(deadline))
-    }
-
-    fn note_signal(&self, id: &ContainerId, signal: Option<i32>) {
-        let mut state = self.lock();
-        if let Some(name) = state.containers.get(id).map(|container| container.status.name.clone()) {
-            state.signals.insert(name, signal);
-        }
-    }
-
-    fn begin_exec(&self, id: &ContainerId, command: &[String]) -> Result<OnExec, RuntimeError> {
-        let mut state = self.lock();
-        let name = state.containers.get(id).map(|container| container.status.name.clone());
-        let name = name.ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
-        state.execs.push(format!("{name} {}", command.join(" ")));
-        let what = command.first().and_then(|program| state.on_exec.get(program).copied());
-        match what.unwrap_or(OnExec::Exits(0)) {
-            OnExec::CannotStart => {
-                let source = std::io::Error::from_raw_os_error(2);
-                Err(RuntimeError::Exec { name, step: "execute".to_owned(), source })
-            }
-            what @ (OnExec::Exits(_) | OnExec::Hangs) => Ok(what),
-        }
-    }
-
-    /// Returns once the container does not run any more.
-    async fn ended(&self, id: &ContainerId) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.check_running(id).is_err() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    fn check_running(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let state = self.lock();
-        let container = state.containers.get(id).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
-        match container.status.state {
-            ContainerState::Running { .. } => Ok(()),
-            ContainerState::Created | ContainerState::Exited(_) => {
-                Err(RuntimeError::NotRunning { name: container.status.name.clone() })
-            }
-        }
-    }
-}
-
-fn open_made(path: &Path) -> std::io::Result<OwnedFd> {
-    std::fs::create_dir_all(path)?;
-    Ok(std::fs::File::open(path)?.into())
-}
