@@ -22,12 +22,17 @@ images: setup # the images of demo and tests, made from Debian's packages
 kubectl: # an unmodified kubectl from Debian, for the tests
 	@tests/kubectl >/dev/null
 
-test: setup check unit e2e ## all checks and all tests (end-to-end ones as root)
+test: setup check unit simulate e2e ## all checks and all tests (end-to-end ones as root)
 
 check: setup ## format, lints, and the project's own rules
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) xtask check
+
+.PHONY: simulate
+simulate: setup ## the agent's life in virtual time under random faults (SEEDS=20000; SEED=7: one, told as a story)
+	SIMULATE_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SIMULATE_SEED=$(SEED)) \
+	$(CARGO) test --release --package monopod-agent --lib -- --nocapture simulation::pods
 
 unit: setup ## the tests of each crate
 	$(CARGO) build --workspace

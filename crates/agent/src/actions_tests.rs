@@ -375,6 +375,18 @@ fn what_waits_is_looked_at_again_when_its_wait_is_over() {
 }
 
 #[test]
+fn a_run_that_is_made_again_is_a_restart_of_this_moment_in_the_same_crash_loop() {
+    let desired = desired_pod(&pod(&spec("Always", &[], &["a"])));
+    let mut observed = observe(vec![ready(0)], &["a/1@s0 created", "a/0@s0 exit 1"]);
+    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(100) };
+    observed.back_offs.insert(ContainerName::new("a"), crashed.clone());
+    let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+    assert_eq!(show(&actions), "start a/1 again");
+    let kept = RestartBackOff { restarted_at: now().wall, ..crashed };
+    assert_eq!(actions.start.first().and_then(|start| start.back_off.clone()), Some(kept));
+}
+
+#[test]
 fn what_only_the_status_remembers_counts_as_run() {
     let remember = |exit_code: Option<i32>| {
         let exit = exit_code.map(|exit_code| RememberedExit { exit_code, finished_at: Some(time(995)) });

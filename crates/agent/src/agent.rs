@@ -1,6 +1,6 @@
 //! The agent: starts one worker per pod and wakes it when something of the pod has changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{Credentials, ImageStore, Pull};
@@ -83,7 +83,8 @@ pub(crate) struct Shared {
     /// Held by each pass, so that a test knows when all workers wait.
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
-    workers: Mutex<HashMap<PodUid, Arc<Notify>>>,
+    /// Woken in the same order each time.
+    workers: Mutex<BTreeMap<PodUid, Arc<Notify>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// To be told when an object of a static pod is gone: its file may define the next one.

@@ -44,6 +44,7 @@ mod node_lease;
 mod node_shutdown;
 mod node_status;
 mod observation;
+mod on_disk;
 mod pod_files;
 mod pod_tokens;
 mod probes;
@@ -60,7 +61,7 @@ mod restart_tests;
 #[cfg(test)]
 mod sidecar_tests;
 #[cfg(test)]
-mod simulation_tests;
+mod simulation;
 mod start;
 mod static_pods;
 mod status;

@@ -710,3 +710,16 @@ fn event_reason(moment: &Moment) -> Option<&str> {
         Happening::Container(_) | Happening::Pod { .. } => None,
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_fails_is_asked_for_again_also_of_a_container_that_is_replaced() {
+    let node = TestNode::start().await;
+    node.load_image("app:2").await;
+    node.create(&pod(&json!({ "containers": [{ "name": "app", "image": "app:1" }] }))).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.fail(Verb::StopContainer, 2);
+    node.edit("web", |pod| pod["spec"]["containers"][0]["image"] = "app:2".into()).await;
+    node.pass(3).await;
+    assert_eq!(status_of(&node.get("web").unwrap(), "app")["image"], "app:2");
+    assert_eq!(node.starts("app"), [0, 2]);
+}

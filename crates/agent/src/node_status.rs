@@ -66,6 +66,7 @@ pub(crate) async fn report(shared: Arc<Shared>) {
     loop {
         let pause = tokio::time::sleep(shared.config.housekeeping_interval);
         tokio::select! {
+            biased;
             () = pause => {}
             () = shared.node_changed.notified() => {}
         }

@@ -124,6 +124,14 @@ impl PodObservation {
         self.runs(name).filter(move |container| &container.sandbox_id == sandbox)
     }
 
+    /// Whether an app container was made in the present sandbox: then all init containers are done, and all sidecars were
+    /// started, there.
+    pub fn is_initialized(&self, desired: &DesiredPod) -> bool {
+        let Some(sandbox) = self.ready_sandbox() else { return false };
+        let made = |name: &ContainerName| self.runs_in(&sandbox.id, name).next().is_some();
+        desired.app_containers().iter().any(|app| made(&ContainerName::new(&app.name)))
+    }
+
     /// Whether a run is as far as what waits for it demands: it runs, and its hook and startup probe are content.
     pub fn has_started(&self, run: &ContainerStatus) -> bool {
         is_running(run) && self.findings.get(&run.id).is_none_or(|findings| findings.started)

@@ -14,6 +14,7 @@ use crate::endings::{BY_THE_NODE, disrupt};
 use crate::logs::files::RunLog;
 use crate::logs::tail_text;
 use crate::observation::PodObservation;
+use crate::on_disk::on_disk;
 use crate::pod_files::read_termination_log;
 use crate::status::{StatusInputs, Waiting, pod_status};
 use crate::timeline::{self, Shown};
@@ -94,7 +95,7 @@ impl PodWorker {
             return;
         }
         let directory = self.paths.directory.clone();
-        let written = tokio::task::spawn_blocking(move || (timeline::append(&directory, &moments), moments)).await;
+        let written = on_disk(move || (timeline::append(&directory, &moments), moments)).await;
         match written {
             Ok((Ok(true), _)) => {}
             Ok((Ok(false), moments)) => moments.into_iter().for_each(|moment| timelines.note(&self.uid, moment)),
@@ -126,7 +127,7 @@ impl PodWorker {
             return Ok(());
         }
         let share = MAX_POD_MESSAGE_BYTES / desired.containers().count().max(1);
-        let messages = tokio::task::spawn_blocking(move || {
+        let messages = on_disk(move || {
             dead.into_iter().map(|source| (source.id.clone(), shortened(source.read(), share))).collect::<Vec<_>>()
         });
         self.termination_messages.extend(messages.await?);

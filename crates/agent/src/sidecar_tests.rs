@@ -1,6 +1,6 @@
 //! The life of pods with sidecars, on a fake runtime and with time that the test moves.
 
-use runtime::fake::{OnSignal, Verb};
+use runtime::fake::{OnExec, OnSignal, Verb};
 use serde_json::{Value, json};
 
 use crate::testing::{TestNode, condition, is_ready, pod, status_of};
@@ -151,4 +151,25 @@ async fn a_daemon_that_dies_while_sidecars_end_goes_on_with_that() {
     let pod = node.wait_for_phase("web", "Failed").await;
     assert_eq!(status_of(&pod, "app")["state"]["terminated"]["exitCode"], 1);
     assert_eq!(order(&node, Verb::StartContainer).len(), 4, "nothing started again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_starts_anew_takes_no_pod_back_whose_app_waits_for_its_next_run() {
+    let node = TestNode::start().await;
+    let mut spec = spec("Always");
+    spec["initContainers"][2]["startupProbe"] = json!({ "exec": { "command": ["is-up"] } });
+    node.runtime.exits_at_once("init", Some(0));
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    assert!(node.runtime.exit("app", 1));
+    node.wait_for_restart("web", "app", 1).await;
+    assert!(node.runtime.exit("app", 1));
+    node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+    node.runtime.on_exec("is-up", OnExec::Exits(1));
+    assert!(node.runtime.exit("proxy", 1));
+    let pod = node.wait_for_restart("web", "proxy", 1).await;
+    assert_eq!(
+        (status_of(&pod, "proxy")["started"].clone(), &pod["status"]["phase"]),
+        (false.into(), &"Running".into())
+    );
 }

@@ -25,6 +25,7 @@ use crate::health::has_post_start;
 use crate::images::{ImageNeed, ImageProblem, WantedImage, complain, need_of};
 use crate::machine_needs;
 use crate::observation::{PodObservation, is_running};
+use crate::on_disk::on_disk;
 use crate::pod_files::{self, file_mounts, hostname, make_termination_log, render_pod_files, write_pod_files};
 use crate::pulls::{ImageState, ImageUse, subject_of};
 use crate::records::{PodRecord, image_holder};
@@ -164,7 +165,7 @@ impl PodWorker {
         let config_maps: Vec<_> =
             planned.iter().filter(|volume| matches!(volume.kind, VolumeKind::FilesOnDisk(_))).cloned().collect();
         let (directory, wall) = (self.paths.directory.clone(), now.wall);
-        let on_disk = tokio::task::spawn_blocking(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
+        let on_disk = on_disk(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
         let written = match on_disk {
             Ok(()) => self.write_secrets(sandbox, &planned).await?,
             Err(error) => Err(error),
@@ -238,7 +239,7 @@ impl PodWorker {
             this.shared.images.hold(&image.id, &holder).await.ok().map(|image| (name, image))
         });
         let (volumes, directory, wall) = (planned.to_vec(), this.paths.directory.clone(), this.shared.clock.wall());
-        let set_up = tokio::task::spawn_blocking(move || set_up_on_disk(&volumes, &directory, wall));
+        let set_up = on_disk(move || set_up_on_disk(&volumes, &directory, wall));
         let (saved, held, set_up) = tokio::join!(save, futures::future::join_all(holds), set_up);
         saved?;
         self.held_images.extend(held.into_iter().flatten());
@@ -310,7 +311,7 @@ impl PodWorker {
         let (pod, directory) = (Arc::clone(desired), self.paths.directory.clone());
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let runs: Vec<_> = actions.start.iter().map(|start| (start.name.clone(), start.attempt)).collect();
-        let files = tokio::task::spawn_blocking(move || {
+        let files = on_disk(move || {
             let files = render_pod_files(&shared.config, &pod, &addresses);
             write_pod_files(&directory, &files)?;
             for (name, attempt) in runs {
@@ -358,8 +359,7 @@ impl PodWorker {
             };
             let (name, payload, group) = (volume.name.clone(), payload.clone(), volume.group);
             let wall = self.shared.clock.wall();
-            let written =
-                tokio::task::spawn_blocking(move || write_secret(&name, &payload, group, &root, wall)).await?;
+            let written = on_disk(move || write_secret(&name, &payload, group, &root, wall)).await?;
             if let Err(error) = written {
                 return Ok(Err(error));
             }

@@ -69,7 +69,7 @@ pub fn pod_status(
     let ending = inputs.ending.as_ref().filter(|_| inputs.ended);
     let phase = match ending {
         Some(_) => Phase::Failed,
-        None => phase::pod_phase(desired, &init, &apps, inputs.ended),
+        None => phase::pod_phase(desired, &init, &apps, observed.is_initialized(desired), inputs.ended),
     };
     let sandbox = observed.ready_sandbox().filter(|_| !inputs.ended);
     let restarting = restart_all::may_restart(desired)

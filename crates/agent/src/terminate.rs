@@ -7,14 +7,19 @@ use std::time::Duration;
 use spec::ContainerName;
 use store::{Change, WriteError};
 
-use crate::actions::{PodLifecycle, StopContainer, containers_to_end};
+#[cfg(not(test))]
+use crate::actions::containers_to_end;
+use crate::actions::{PodLifecycle, StopContainer};
 use crate::agent::pod_key;
 use crate::clock::{BootTime, Now};
 use crate::desired::DesiredPod;
 use crate::directories::remove_tree;
 use crate::events::EventSubject;
 use crate::observation::PodObservation;
+use crate::on_disk::on_disk;
 use crate::records::{PodRecord, image_holder};
+#[cfg(test)]
+use crate::simulation::mutants::containers_to_end;
 use crate::worker::{Next, PassError, PodWorker};
 
 /// No container has less time than this to end, whatever is asked for and however much of the grace period others have
@@ -95,6 +100,8 @@ impl PodWorker {
         {
             return;
         }
+        // Asked again, it is no failure until it fails again: nobody looks again before.
+        self.stop_failures.remove(&container.id);
         self.stopping.insert(container.id.clone(), deadline);
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
@@ -164,7 +171,7 @@ impl PodWorker {
     }
 
     async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {
-        tokio::task::spawn_blocking(move || remove_tree(&directory))
+        on_disk(move || remove_tree(&directory))
             .await?
             .map_err(|source| PassError::Files { step: "remove the directory of the pod", source })
     }

@@ -14,7 +14,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use crate::actions::{PodActions, PodLifecycle, compute_pod_actions};
+#[cfg(not(test))]
+use crate::actions::compute_pod_actions;
+use crate::actions::{PodActions, PodLifecycle};
 use crate::agent::{Shared, pod_key};
 use crate::backoff::{LONGEST, RetryBackOff};
 use crate::clock::{BootTime, Now, wall_between};
@@ -24,12 +26,15 @@ use crate::events::EventSubject;
 use crate::hooks::{Joined, PodHooks};
 use crate::kills::Kill;
 use crate::observation::{PodObservation, is_running, remembered_runs};
+use crate::on_disk::on_disk;
 use crate::pod_tokens::PodTokens;
 use crate::probes::PodProbes;
 use crate::pulls::{ImageUse, PullForStart};
 use crate::records::{PodPaths, PodRecord};
 use crate::resize::{ResizeState, allocation_of, apply};
 use crate::restart_all::counted;
+#[cfg(test)]
+use crate::simulation::mutants::compute_pod_actions;
 use crate::start::StartFailure;
 use crate::status::{Waiting, gated_status};
 use crate::terminate::grace_of;
@@ -216,6 +221,8 @@ impl PodWorker {
             }
         };
         tokio::select! {
+            // In this order, not in a random one: any of them brings another pass, which looks at everything.
+            biased;
             () = self.wake.notified() => {}
             () = timer => {}
             Some(stopped) = self.stops.join_next() => self.note_stopped(stopped),
@@ -346,7 +353,10 @@ impl PodWorker {
         // One that runs has no end yet, whatever the status remembers of it.
         let runs = |id: &ContainerId| observed.containers.iter().any(|run| run.id == *id && is_running(run));
         let remembered = observed.remembered.values().filter(|run| !runs(&run.id));
-        let remembered = remembered.map(|run| (run.id.clone(), run.exit.as_ref().and_then(|exit| exit.finished_at)));
+        // A status has whole seconds: without the lost fraction a back-off could end too early.
+        let whole = |finished_at| finished_at + Duration::from_secs(1);
+        let remembered =
+            remembered.map(|run| (run.id.clone(), run.exit.as_ref().and_then(|exit| exit.finished_at.map(whole))));
         let mut exits = BTreeMap::new();
         for (id, finished_at) in seen.chain(remembered) {
             let anchored = self.exits.get(&id).copied().unwrap_or_else(|| {
@@ -447,7 +457,7 @@ impl PodWorker {
             self.termination_messages.remove(&run.id);
             let directory = self.paths.logs.join(run.name.as_str());
             let attempt = run.attempt;
-            tokio::task::spawn_blocking(move || crate::logs::files::remove_older_runs(&directory, attempt))
+            on_disk(move || crate::logs::files::remove_older_runs(&directory, attempt))
                 .await?
                 .map_err(|source| PassError::Files { step: "remove old logs", source })?;
         }

@@ -43,8 +43,8 @@ pub use image_store::{ImageStore, Removed};
 pub use layer::{EntryError, LayerError, UnpackError};
 pub use limits::SpaceError;
 pub use registry::{
-    ConnectError, Credentials, CredentialsError, FakePull, FakeRegistry, HttpError, InvalidRegistryOption, Keyring, LayerProgress, LayerStage,
-    Pull, PullCause, PullError, PullProgress, RegistryConfig,
+    ConnectError, Credentials, CredentialsError, FakePull, FakeRegistry, HttpError, InvalidRegistryOption, Keyring,
+    LayerProgress, LayerStage, Pull, PullCause, PullError, PullProgress, RegistryConfig,
 };
 pub use save::{SaveError, SavedImages};
 /// Why a text names no image.

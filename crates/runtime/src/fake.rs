@@ -512,4 +512,3 @@ fn exit_of(container: &FakeContainer) -> Option<((String, u32), i32)> {
 fn injected() -> Box<dyn std::error::Error + Send + Sync> {
     "the test wants it to fail".into()
 }
-

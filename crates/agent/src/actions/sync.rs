@@ -7,7 +7,7 @@ use spec::k8s_openapi::api::core::v1::Container;
 use spec::{ContainerName, SandboxId};
 
 use super::{DiscardRun, PodActions, RunSandbox, StartContainer, StopCause, stop_container};
-use crate::backoff::{RestartDecision, restart_decision};
+use crate::backoff::{RestartBackOff, RestartDecision, restart_decision};
 use crate::clock::{BootTime, Now};
 use crate::desired::{ContainerKind, DesiredPod, RestartPolicy, image_of, kind_of_init};
 use crate::observation::{LatestRun, PodObservation};
@@ -73,9 +73,12 @@ impl Pass<'_> {
     /// sandbox count: a new one begins anew. Once an app container was made, only sidecars matter.
     fn init_containers_are_done(&mut self, sandbox: &SandboxId) -> bool {
         let ran = |container: &Container| self.observed.runs_in(sandbox, &name_of(container)).next().is_some();
-        let initialized = self.desired.app_containers().iter().any(ran);
         let inits = self.desired.init_containers();
-        let frontier = if initialized { inits.len() } else { inits.iter().rposition(ran).unwrap_or(0) };
+        let frontier = if self.observed.is_initialized(self.desired) {
+            inits.len()
+        } else {
+            inits.iter().rposition(ran).unwrap_or(0)
+        };
         for init in inits.iter().take(frontier) {
             match kind_of_init(init) {
                 ContainerKind::Sidecar => drop(self.sidecar_is_up(init, sandbox)),
@@ -201,6 +204,9 @@ impl Pass<'_> {
         // A created run is made again, but the crash before it still counts.
         if let LatestRun::Created(run) = self.observed.latest_run(&name) {
             start.unstarted = Some(run.id.clone());
+            // Its restart is only now, and a long run is counted from here.
+            let crash_loop = self.observed.back_offs.get(&name).cloned();
+            start.back_off = crash_loop.map(|crash_loop| RestartBackOff { restarted_at: self.now.wall, ..crash_loop });
         } else if let LatestRun::Exited { id, finished_at, .. } = self.observed.latest_run(&name)
             && !self.observed.replaced.contains(id)
         {

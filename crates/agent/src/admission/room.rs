@@ -2,7 +2,7 @@
 //! workers never take the same room.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use spec::PodUid;
@@ -24,7 +24,7 @@ struct Book {
     places: HashMap<PodUid, Place>,
     next: u64,
     /// Pods that were not resized for want of room.
-    want_more: HashSet<PodUid>,
+    want_more: BTreeSet<PodUid>,
 }
 
 type Place = (Reverse<i32>, u64);
@@ -120,7 +120,7 @@ impl NodeRoom {
     pub(crate) fn look_again(&self, node: &NodeView) -> Vec<PodUid> {
         let mut book = self.book();
         // Who has room already comes first, as the kubelet tries resizes before it admits.
-        let mut changed: Vec<PodUid> = book.want_more.drain().collect();
+        let mut changed: Vec<PodUid> = std::mem::take(&mut book.want_more).into_iter().collect();
         let mut placed = Vec::new();
         let Book { taken, used, waiting, .. } = &mut *book;
         for one in waiting.values_mut() {

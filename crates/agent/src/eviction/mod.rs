@@ -29,6 +29,7 @@ use crate::desired::DesiredPod;
 use crate::ending::Ending;
 use crate::endings::BY_THE_NODE;
 use crate::events::EventSubject;
+use crate::on_disk::on_disk;
 use crate::usage::{PodDisk, measure_pod};
 use observe::{Places, fingerprint, observe};
 use rank::{Candidate, Share, message, rank};
@@ -142,7 +143,7 @@ impl Evictor {
 
     async fn observe(&self) -> Result<Observations, tokio::task::JoinError> {
         let places = self.places.clone();
-        tokio::task::spawn_blocking(move || observe(&places)).await
+        on_disk(move || observe(&places)).await
     }
 
     /// Whether the room that the last eviction makes is still to come.

@@ -17,6 +17,7 @@ use spec::{Timestamp, mirror};
 use store::{Change, ObjectKey, Store, StoreError, StoredObject, WriteError};
 
 use crate::agent::{PODS, Shared};
+use crate::on_disk::on_disk;
 use crate::static_pods::files::{Changes, texts};
 use crate::static_pods::manifest::StaticPod;
 
@@ -76,7 +77,7 @@ pub(crate) async fn keep_static_pods(shared: Arc<Shared>, directory: Option<Path
 impl Known {
     async fn read(&mut self, directory: &Path, node_name: &str) {
         let path = directory.to_owned();
-        let texts = match tokio::task::spawn_blocking(move || texts(&path)).await {
+        let texts = match on_disk(move || texts(&path)).await {
             Ok(Ok(texts)) => texts,
             // As with an invalid file: nothing is ended for it.
             Ok(Err(error)) => {

@@ -42,11 +42,12 @@ struct Tally {
 }
 
 /// The phase of a pod whose containers have these statuses. A terminal one is told only once nothing of the pod runs or
-/// ever will: `ended`.
+/// ever will: `ended`. `initialized`: an app container was made in the present sandbox.
 pub fn pod_phase(
     desired: &DesiredPod,
     init: &[core::ContainerStatus],
     apps: &[core::ContainerStatus],
+    initialized: bool,
     ended: bool,
 ) -> Phase {
     if ended {
@@ -62,8 +63,8 @@ pub fn pod_phase(
     for status in apps {
         tally.add_app(status);
     }
-    // Once an app container has run, sidecars that start anew do not take the pod back.
-    let initialized = apps.iter().any(|status| has(status, |state| state.running.is_some()));
+    // Once an app container has run, sidecars that start anew do not take the pod back, also while it waits for its own
+    // next run (kubelet, `HasAnyActiveRegularContainerStarted`).
     let initializing = tally.pending_init > 0 || (tally.pending_sidecars > 0 && !initialized);
     if initializing || tally.waiting > 0 || (tally.running == 0 && tally.stopped == 0) {
         return Phase::Pending;

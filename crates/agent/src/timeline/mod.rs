@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use spec::{PodRef, PodUid, Timestamp};
 
 use crate::agent::Agent;
+use crate::on_disk::on_disk;
 
 pub(crate) use changes::Shown;
 pub(crate) use file::append;
@@ -140,7 +141,7 @@ impl Agent {
     pub async fn timeline(&self, pod: &PodRef) -> Result<Vec<Moment>, TimelineError> {
         let desired = self.pod(pod).ok_or_else(|| TimelineError::NoSuchPod { pod: pod.clone() })?;
         let directory = self.shared.paths(pod, &desired.uid).directory;
-        let read = tokio::task::spawn_blocking(move || file::read(&directory)).await;
+        let read = on_disk(move || file::read(&directory)).await;
         let read = read.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         let mut moments = read.map_err(|source| TimelineError::Read { pod: pod.clone(), source })?;
         moments.extend(self.shared.events.timelines().waiting(&desired.uid));

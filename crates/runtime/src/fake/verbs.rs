@@ -490,7 +490,8 @@ impl FakeRuntime {
             if self.check_running(id).is_err() {
                 return 137;
             }
-            if let Some(OnExec::Exits(code)) = command.first().and_then(|program| self.lock().on_exec.get(program).copied())
+            if let Some(OnExec::Exits(code)) =
+                command.first().and_then(|program| self.lock().on_exec.get(program).copied())
             {
                 return code;
             }
