@@ -145,11 +145,11 @@ async fn an_error_names_the_object_and_the_fields() {
 async fn a_field_that_is_not_honoured_is_refused_by_name() {
     let server = TestServer::start().await;
     let mut wanted = pod("x");
-    wanted["spec"]["runtimeClassName"] = json!("kata");
+    wanted["spec"]["volumes"] = json!([{"name": "share", "nfs": {"server": "s", "path": "/"}}]);
     let answer = server.post(PODS, &wanted).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
     let cause = &answer.json()["details"]["causes"][0];
-    assert_eq!((&cause["reason"], &cause["field"]), (&json!("FieldValueForbidden"), &json!("spec.runtimeClassName")));
+    assert_eq!((&cause["reason"], &cause["field"]), (&json!("FieldValueForbidden"), &json!("spec.volumes[0].nfs")));
 }
 
 #[tokio::test]
