@@ -20,6 +20,8 @@ use super::packed::{PACKED, PackedLog};
 use crate::directories::{open_below, open_directory};
 
 const BLOCK: usize = 64 << 10;
+/// How often a file may get shorter while its last lines are looked for.
+const SHRINKING_TRIES: u32 = 100;
 
 /// Where the logs of one run of a container are.
 #[derive(Debug, Clone)]
@@ -170,6 +172,21 @@ impl OpenLog {
 
     /// Moves to the start of the last `wanted` lines and returns how many there are.
     fn seek_to_last_lines(&mut self, wanted: u64, lines: &mut LineEnds) -> io::Result<u64> {
+        // On a full disk infra takes back each begun line that found no room: the file is shorter than it just was.
+        let mut tries = SHRINKING_TRIES;
+        loop {
+            let mut tried = lines.clone();
+            match self.try_to_seek(wanted, &mut tried) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && tries > 0 => tries -= 1,
+                found => {
+                    *lines = tried;
+                    return found;
+                }
+            }
+        }
+    }
+
+    fn try_to_seek(&mut self, wanted: u64, lines: &mut LineEnds) -> io::Result<u64> {
         let end = self.file()?.metadata()?.len();
         let mut found = 0;
         let mut tail: Vec<u8> = Vec::new();
@@ -213,6 +230,7 @@ impl OpenLog {
 
 /// Tells line ends from parts, reading backwards: parts of a long line count once, by their last part, and so does a
 /// line that its container has begun and not ended.
+#[derive(Clone)]
 struct LineEnds {
     stream: StreamFilter,
     /// Of which stream something later was seen: stdout, stderr.
@@ -359,6 +377,30 @@ mod tests {
             let kept = keep_last_lines(log.open_all(None).unwrap(), wanted, StreamFilter::All).unwrap();
             assert_eq!(texts(kept).concat(), records[first..].concat(), "the last {wanted} lines");
         }
+    }
+
+    #[test]
+    fn half_a_line_that_is_taken_back_disturbs_no_reader() {
+        let base = tempfile::tempdir().unwrap();
+        let log = run_log(base.path());
+        let whole = "2026-01-01T00:00:00Z stdout F one\n".repeat(3000);
+        let path = log.directory_path().join("0.log");
+        fs::write(&path, &whole).unwrap();
+        let reading = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let file = File::options().write(true).open(&path).unwrap();
+                let end = whole.len() as u64;
+                while reading.load(std::sync::atomic::Ordering::Relaxed) {
+                    file.write_all_at(b"2026-01-01T00:00:00Z stdout F half", end).unwrap();
+                    file.set_len(end).unwrap();
+                }
+            });
+            for _ in 0..500 {
+                keep_last_lines(log.open_all(None).unwrap(), 1, StreamFilter::All).unwrap();
+            }
+            reading.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]
