@@ -182,7 +182,7 @@ fn fs_group(desired: &DesiredPod) -> Option<u32> {
 pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
     let tmpfs = |volume: &PlannedVolume| {
         let (size, mode, page_size) = match &volume.kind {
-            VolumeKind::Memory { size } => (*size, open_mode(volume.group), None),
+            VolumeKind::Memory { size } => (*size, open_mode(volume.group) | STICKY, None),
             VolumeKind::HugePages { page_size, size } => (*size, open_mode(volume.group), Some(*page_size)),
             VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group), None),
             VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) | VolumeKind::Image => {
@@ -284,6 +284,9 @@ pub fn is_recursive(mount: &VolumeMount) -> bool {
 fn on_disk(pod_dir: &Path, plugin: &str, name: &VolumeName) -> MountSource {
     MountSource::HostPath(pod_dir.join("volumes").join(plugin).join(name.as_str()))
 }
+
+/// A file system in memory begins with it (tmpfs(5)), and the kubelet leaves it so.
+const STICKY: u32 = 0o1000;
 
 /// Mode of a volume that all may write; new files get its group if it has one.
 fn open_mode(group: Option<u32>) -> u32 {

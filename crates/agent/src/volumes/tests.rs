@@ -128,6 +128,18 @@ fn objects_become_files() {
 }
 
 #[test]
+fn memory_is_a_directory_as_the_kernel_makes_it() {
+    let mode = |group: Value| {
+        let spec = json!({
+            "securityContext": group, "volumes": [{ "name": "v", "emptyDir": { "medium": "Memory" } }],
+            "containers": [{ "name": "app", "image": "app:1" }],
+        });
+        pod_tmpfs(&plan_volumes(&desired_pod(&pod(&spec)), &Objects, NODE).unwrap())[0].mode
+    };
+    assert_eq!((mode(json!({})), mode(json!({ "fsGroup": 7 }))), (0o1777, 0o3777));
+}
+
+#[test]
 fn huge_pages_are_of_the_size_that_the_pod_asks_for() {
     let kind = |empty_dir: Value| {
         let limits = json!({ "memory": "32Mi", "hugepages-2Mi": "8Mi" });
@@ -291,7 +303,7 @@ fn a_group_gets_the_volumes_but_not_the_machines_paths() {
     let base = tempfile::tempdir().unwrap();
     let mut planned = plan_volumes(&desired_pod(&pod(&spec)), &Objects, NODE).unwrap();
     let memory: Vec<_> = pod_tmpfs(&planned).into_iter().map(|tmpfs| (tmpfs.mode, tmpfs.group)).collect();
-    assert_eq!(memory, [(0o2777, Some(4242)), (0o2755, Some(4242))]);
+    assert_eq!(memory, [(0o3777, Some(4242)), (0o2755, Some(4242))]);
     planned.last_mut().unwrap().kind =
         VolumeKind::HostPath { path: base.path().join("made"), type_: "DirectoryOrCreate".into() };
     set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();

@@ -38,7 +38,7 @@ fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
         node.try_exec("empty-dir", "writer", &["dd", "if=/dev/zero", "of=/memory/big", "bs=1M", "count=8"]).fails();
     assert!(error.contains("No space left"), "{error}");
     // Others may write too: the directory's mode is 0777, whatever the umask of the daemon.
-    assert_eq!(node.exec("empty-dir", "writer", &["stat", "-c", "%a", "/disk", "/memory"]), "777\n777\n");
+    assert_eq!(node.exec("empty-dir", "writer", &["stat", "-c", "%a", "/disk", "/memory"]), "777\n1777\n");
 }
 
 fn a_restart_keeps_volumes_and_drops_the_writable_layer(node: &mut TestNode) {
