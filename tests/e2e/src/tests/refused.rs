@@ -41,10 +41,8 @@ fn unknown_fields_are_refused_by_name(node: &mut TestNode) {
 
 fn unsupported_fields_are_refused_by_name(node: &mut TestNode) {
     let table = [
-        ("    securityContext: {seLinuxOptions: {level: s0}}\n", "spec.containers[0].securityContext.seLinuxOptions"),
-        ("    resources: {limits: {hugepages-2Mi: 1Gi}}\n", "spec.containers[0].resources.limits"),
         ("  volumes: [{name: v, nfs: {server: s, path: /p}}]\n", "spec.volumes[0].nfs"),
-        ("  runtimeClassName: other\n", "spec.runtimeClassName"),
+        ("  resourceClaims: [{name: gpu, resourceClaimName: gpu}]\n", "spec.resourceClaims"),
     ];
     for (field, path) in table {
         refused(node, &pod(field), &[path, "does not support"]);
