@@ -175,11 +175,11 @@ impl OpenLog {
         // On a full disk infra takes back each begun line that found no room: the file is shorter than it just was.
         let mut tries = SHRINKING_TRIES;
         loop {
-            let mut tried = lines.clone();
-            match self.try_to_seek(wanted, &mut tried) {
+            let mut ends = lines.clone();
+            match self.try_to_seek(wanted, &mut ends) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && tries > 0 => tries -= 1,
                 found => {
-                    *lines = tried;
+                    *lines = ends;
                     return found;
                 }
             }
