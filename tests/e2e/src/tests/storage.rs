@@ -37,7 +37,7 @@ fn an_empty_dir_is_shared_on_disk_and_in_memory(node: &mut TestNode) {
     let error =
         node.try_exec("empty-dir", "writer", &["dd", "if=/dev/zero", "of=/memory/big", "bs=1M", "count=8"]).fails();
     assert!(error.contains("No space left"), "{error}");
-    // Others may write too: the directory's mode is 0777, whatever the umask of the daemon.
+    // Others may write too: the mode is 0777 whatever the umask of the daemon, and in memory tmpfs' own sticky bit is kept.
     assert_eq!(node.exec("empty-dir", "writer", &["stat", "-c", "%a", "/disk", "/memory"]), "777\n1777\n");
 }
 
@@ -110,7 +110,7 @@ fn a_group_owns_the_volumes_of_its_pod(node: &mut TestNode) {
     assert_eq!(exec(&["id"]), "uid=1234 gid=3000 groups=3000,4242\n");
     assert_eq!(
         exec(&["stat", "-c", "%a %u %g", "/disk", "/memory", "/machine"]),
-        "2777 0 4242\n2777 0 4242\n755 0 0\n",
+        "2777 0 4242\n3777 0 4242\n755 0 0\n",
         "the machine's own directories stay as they are"
     );
     // 0400 alone would be root's: the group may read, and nobody else.

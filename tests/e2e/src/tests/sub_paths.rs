@@ -26,7 +26,7 @@ fn a_container_sees_its_part_of_a_volume(node: &mut TestNode) {
     assert_eq!(exec(&["cat", "/etc/a.conf", "/etc/token"]), "alphaword");
     assert_eq!(
         exec(&["stat", "-c", "%F %a", "/disk", "/memory", "/etc/a.conf"]),
-        "directory 777\ndirectory 777\nregular file 644\n",
+        "directory 777\ndirectory 1777\nregular file 644\n",
         "a missing directory is made like the root of its volume"
     );
     for path in ["/etc/a.conf", "/etc/token"] {
