@@ -49,11 +49,14 @@ impl Cri {
         }
         wanted.labels = keep(&container_config::without_secrets(&config));
         self.refuse_a_second(&sandbox.id, &wanted).await?;
-        let directories: Vec<PathBuf> = wanted.mounts.iter().filter_map(missing_directory).collect();
         let this = self.clone();
+        let mounts = wanted.mounts.clone();
         finish(async move {
+            // A path on dead storage blocks this thread alone.
+            let looked = tokio::task::spawn_blocking(move || mounts.iter().filter_map(missing_directory).collect());
+            let directories: Vec<PathBuf> = looked.await.map_err(|error| Status::internal(chain(&error)))?;
             for path in directories {
-                let made = fs::create_dir_all(&path);
+                let made = tokio::fs::create_dir_all(&path).await;
                 made.map_err(|error| {
                     Status::unknown(format!("cannot make the directory {}: {error}", path.display()))
                 })?;
@@ -93,7 +96,11 @@ impl Cri {
             }
             let id = self.0.runtime.create_container(sandbox, wanted).await.map_err(|error| errors::runtime(&error))?;
             for image in &images {
-                self.0.images.hold(image, id.as_str()).await.map_err(|error| Status::not_found(chain(&error)))?;
+                if let Err(error) = self.0.images.hold(image, id.as_str()).await {
+                    // Without its images it must not stay; a removal that fails is found again with its sandbox.
+                    self.remove_now(&id).await?;
+                    return Err(Status::unknown(chain(&error)));
+                }
             }
             Ok(id.to_string())
         }

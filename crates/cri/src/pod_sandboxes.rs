@@ -1,7 +1,7 @@
 //! Pod sandboxes: run, stop, remove, status, list.
 
 use runtime::{NetworkMode, PodSandboxState, PodSandboxStatus};
-use spec::{SandboxId, Timestamp};
+use spec::{PodUid, SandboxId, Timestamp};
 use tonic::Status;
 
 use crate::errors::{self, invalid};
@@ -63,11 +63,30 @@ impl Cri {
         for container in containers.iter().filter(|container| container.sandbox_id == *id) {
             self.remove_now(&container.id).await?;
         }
+        let uid = self.find_sandbox(id.as_str()).await.ok().map(|sandbox| sandbox.uid);
         self.0.runtime.remove_pod_sandbox(id).await.map_err(|error| errors::runtime(&error))?;
         self.0
             .files
             .remove(id)
-            .map_err(|error| Status::unknown(format!("cannot remove the files of sandbox {id}: {error}")))
+            .map_err(|error| Status::unknown(format!("cannot remove the files of sandbox {id}: {error}")))?;
+        match uid {
+            Some(uid) => self.remove_unread_logs(&uid).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Logs that the caller had no directory for go with the Pod's last sandbox.
+    async fn remove_unread_logs(&self, uid: &PodUid) -> Result<(), Status> {
+        if !self.0.runtime.list_pod(uid).await.0.is_empty() {
+            return Ok(());
+        }
+        let directory = self.0.config.logs().join(uid.as_str());
+        match tokio::fs::remove_dir_all(&directory).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Status::unknown(format!("cannot remove {}: {error}", directory.display())))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// By its identifier, or the beginning of one that no other has.

@@ -152,12 +152,14 @@ async fn a_container_lives_and_ends_as_the_kubelet_asks() {
     assert_eq!(sandboxes.iter().map(proto::PodSandbox::state).collect::<Vec<_>>(), [PodSandboxState::SandboxNotready]);
     assert_eq!(sandboxes.first().unwrap().annotations["note"], "kept");
 
+    let unread = node.directory.path().join("cri/logs/u1");
+    std::fs::create_dir_all(unread.join("main")).unwrap();
     // Removing what is gone succeeds.
     for _ in 0..2 {
         node.cri.remove_sandbox(&sandbox).await.unwrap();
         node.cri.stop_sandbox(&sandbox).await.unwrap();
     }
-    assert!(node.cri.list(None).await.is_empty() && !resolver.exists());
+    assert!(node.cri.list(None).await.is_empty() && !resolver.exists() && !unread.exists());
     node.remove_image("tools:1").await.unwrap();
     node.remove_image("tools:1").await.unwrap();
     assert!(node.images.list().is_empty());
