@@ -1,5 +1,8 @@
 //! The life of pods, rule by rule, on a fake runtime and with time that the test moves.
 
+use std::time::Duration;
+
+use image::{FakePull, FakeRegistry};
 use runtime::MountSource;
 use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
@@ -722,4 +725,41 @@ async fn a_stop_that_fails_is_asked_for_again_also_of_a_container_that_is_replac
     node.pass(3).await;
     assert_eq!(status_of(&node.get("web").unwrap(), "app")["image"], "app:2");
     assert_eq!(node.starts("app"), [0, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_run_that_cannot_be_removed_holds_up_neither_the_next_nor_the_status() {
+    let node = TestNode::start().await;
+    node.create(&pod(&json!({ "containers": [{ "name": "app", "image": "app:1" }] }))).await;
+    node.wait_for("web", is_ready).await;
+    node.runtime.exit("app", 1);
+    node.wait_for_restart("web", "app", 1).await;
+    node.runtime.fail(Verb::RemoveContainer, 2);
+    node.runtime.exit("app", 2);
+    let pod = node.wait_for_reason("web", "app", "CrashLoopBackOff").await;
+    assert_eq!(status_of(&pod, "app")["lastState"]["terminated"]["exitCode"], 2);
+    node.pass(3).await;
+    assert_eq!(node.runtime.failures_left(Verb::RemoveContainer), 0, "it is tried again");
+    let removed = |verb: &String| verb == "RemoveContainer app 0";
+    assert!(node.verbs().iter().any(removed), "{:?}", node.verbs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_gives_back_images_also_of_containers_that_only_an_earlier_daemon_knew() {
+    let mut node = TestNode::start().await;
+    let registry = FakeRegistry::default();
+    node.images.use_fake_registry(registry.clone());
+    let app = json!({ "name": "app", "image": "app:1", "imagePullPolicy": "Always" });
+    node.create(&pod(&json!({ "containers": [app] }))).await;
+    node.wait_for("web", is_ready).await;
+    node.kill_agent().await;
+    node.runtime.forget_everything();
+    // So the next daemon never gets as far as to hold it again.
+    registry.answer("app:1", FakePull::Fails(Duration::ZERO));
+    node.start_agent().await;
+    node.wait_for_reason("web", "app", "ErrImagePull").await;
+    node.remove("pods", "web").await;
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
+    let images = node.images.list();
+    assert!(images.iter().all(|image| !node.images.is_held(&image.id)));
 }

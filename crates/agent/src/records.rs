@@ -110,5 +110,10 @@ pub fn log_directory(pod: &PodRef, uid: &PodUid) -> String {
 
 /// Who holds the image of a container, as image removal names it.
 pub fn image_holder(pod: &PodRef, uid: &PodUid, container: &ContainerName) -> String {
-    format!("pod {pod} ({uid}), container {container}")
+    format!("{}{container}", image_holders(pod, uid))
+}
+
+/// With what the holders of a pod's images begin.
+pub fn image_holders(pod: &PodRef, uid: &PodUid) -> String {
+    format!("pod {pod} ({uid}), container ")
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use spec::ContainerName;
 use store::{Change, WriteError};
 
 #[cfg(not(test))]
@@ -17,7 +16,7 @@ use crate::directories::remove_tree;
 use crate::events::EventSubject;
 use crate::observation::PodObservation;
 use crate::on_disk::on_disk;
-use crate::records::{PodRecord, image_holder};
+use crate::records::{PodRecord, image_holders};
 #[cfg(test)]
 use crate::simulation::mutants::containers_to_end;
 use crate::worker::{Next, PassError, PodWorker};
@@ -157,14 +156,8 @@ impl PodWorker {
             }
             return Err(error.into());
         }
-        let in_spec = desired.iter().flat_map(|desired| desired.containers());
-        let in_spec = in_spec.map(|(_, container)| ContainerName::new(&container.name));
-        let in_runtime = observed.containers.iter().map(|run| run.name.clone());
-        let names: std::collections::BTreeSet<_> =
-            in_spec.chain(in_runtime).chain(self.held_images.keys().cloned()).collect();
-        for name in names {
-            self.shared.images.release(&image_holder(&self.pod, &self.uid, &name)).await?;
-        }
+        // All of them: a container of which neither spec nor runtime knows any more may have held one, too.
+        self.shared.images.release_all(&image_holders(&self.pod, &self.uid)).await?;
         self.held_images.clear();
         self.held_volumes.clear();
         Ok(())

@@ -188,10 +188,15 @@ impl PodWorker {
     async fn passes(mut self) {
         loop {
             // Boxed, so that a worker that waits does not hold the room of a pass.
-            let next = Box::pin(self.pass()).await.unwrap_or_else(|error| {
-                tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
-                Next::Wait(Some(self.shared.clock.boot().after(FAILED_PASS)))
-            });
+            let next = match Box::pin(self.pass()).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
+                    // Whatever happens meanwhile: what the pass did before it failed would wake the worker at once.
+                    tokio::time::sleep(FAILED_PASS).await;
+                    Next::Again
+                }
+            };
             match next {
                 Next::Again => tokio::task::yield_now().await,
                 Next::Wait(until) => {
@@ -399,7 +404,7 @@ impl PodWorker {
         }
         self.announce_back_offs(desired, &observed, &actions);
         let stopped = self.stop_replaced(desired, &observed, &actions, now).await?;
-        let discarded = self.discard(&actions).await?;
+        let (discarded, discard_at) = self.discard(&actions).await?;
         let (started, retry_at) = if observed.in_post_start.is_empty() {
             self.start(desired, &observed, &actions, now).await?
         } else {
@@ -422,7 +427,7 @@ impl PodWorker {
         let end = self.active_deadline(desired, now);
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
         let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
-        let times = times.chain(self.stop_again_at()).chain(self.tokens.renewal(now));
+        let times = times.chain(discard_at).chain(self.stop_again_at()).chain(self.tokens.renewal(now));
         Ok(Next::Wait(times.min()))
     }
 
@@ -450,10 +455,16 @@ impl PodWorker {
         }
     }
 
-    /// Removes what newer runs and sandboxes replaced.
-    pub(crate) async fn discard(&mut self, actions: &PodActions) -> Result<bool, PassError> {
+    /// Removes what newer runs and sandboxes replaced; whether it did. Nobody waits for it: what fails is tried again then.
+    pub(crate) async fn discard(&mut self, actions: &PodActions) -> Result<(bool, Option<BootTime>), PassError> {
+        let (mut discarded, mut retry_at) = (false, None);
         for run in &actions.discard {
-            self.shared.runtime.remove_container(&run.id).await?;
+            if let Err(error) = self.shared.runtime.remove_container(&run.id).await {
+                tracing::warn!(container_id = %run.id, error = %chain(&error), "an old run is not removed");
+                retry_at = Some(self.shared.clock.boot().after(FAILED_PASS));
+                continue;
+            }
+            discarded = true;
             self.termination_messages.remove(&run.id);
             let directory = self.paths.logs.join(run.name.as_str());
             let attempt = run.attempt;
@@ -462,9 +473,15 @@ impl PodWorker {
                 .map_err(|source| PassError::Files { step: "remove old logs", source })?;
         }
         for sandbox in &actions.discard_sandboxes {
-            self.shared.runtime.remove_pod_sandbox(sandbox).await?;
+            match self.shared.runtime.remove_pod_sandbox(sandbox).await {
+                Ok(()) => discarded = true,
+                Err(error) => {
+                    tracing::warn!(sandbox_id = %sandbox, error = %chain(&error), "an old sandbox is not removed");
+                    retry_at = Some(self.shared.clock.boot().after(FAILED_PASS));
+                }
+            }
         }
-        Ok(!actions.discard.is_empty() || !actions.discard_sandboxes.is_empty())
+        Ok((discarded, retry_at))
     }
 
     /// Makes the record durable before anything of the pod exists on this machine, and after each change of it.

@@ -257,6 +257,11 @@ impl ImageStore {
         self.release_where(|other| other == holder).await
     }
 
+    /// Gives up all that is held by holders that begin like this.
+    pub async fn release_all(&self, beginning: &str) -> Result<(), StoreError> {
+        self.release_where(|holder| holder.starts_with(beginning)).await
+    }
+
     /// Gives up what everybody else holds. At start, `live` are those that still exist.
     pub async fn retain_holders(&self, live: &HashSet<String>) -> Result<(), StoreError> {
         self.release_where(|holder| !live.contains(holder)).await
