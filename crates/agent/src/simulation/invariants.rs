@@ -58,7 +58,7 @@ pub fn may_start(pod: &mut PodModel, fact: &RunFact<'_>, now: Moment) -> Promise
     }
     let Some(container) = pod.plan.container(name).cloned() else {
         // An ephemeral container: it starts once.
-        return if pod.latest(name).is_some() { Err(format!("{name} starts again")) } else { Ok(()) };
+        return if pod.latest(name).is_some() && !pod.forgotten { Err(format!("{name} starts again")) } else { Ok(()) };
     };
     it_is_its_turn(pod, &container, fact.sandbox.as_str())?;
     its_policy_allows(pod, &container, fact.sandbox.as_str())?;
@@ -91,7 +91,8 @@ fn its_policy_allows(pod: &PodModel, container: &ContainerPlan, sandbox: &str) -
         return Err(format!("{} starts again though it is done", container.name));
     }
     let policy = pod.plan.policy;
-    let replaced = last.outdated && last.stop_asked || pod.resized;
+    // That it is to be replaced may have been decided before it ended by itself.
+    let replaced = last.outdated || pod.resized;
     let failed = last.condemned && container.starts_again(policy, code.max(1));
     if replaced || failed || container.starts_again(policy, code) {
         return Ok(());
@@ -109,13 +110,13 @@ fn its_back_off_is_over(pod: &mut PodModel, container: &ContainerPlan, image: &s
     let present = pod
         .loops
         .get(&container.name)
-        .filter(|present| present.image == image && ended.since(present.restarted) <= FORGIVEN_AFTER);
+        .filter(|present| present.image == image && ended.since(present.since) <= FORGIVEN_AFTER);
     let (wait, next) = present.map_or((Duration::ZERO, FIRST_DELAY), |present| (present.delay, present.delay * 2));
     if excused {
         return Ok(());
     }
     let waited = now.since(ended);
-    let crash_loop = CrashLoop { image: image.to_owned(), delay: next.min(LONGEST_DELAY), restarted: now };
+    let crash_loop = CrashLoop { image: image.to_owned(), delay: next.min(LONGEST_DELAY), since: ended };
     pod.loops.insert(container.name.clone(), crash_loop);
     if waited < wait {
         return Err(format!("{} starts {waited:?} after its end, and should have waited {wait:?}", container.name));
@@ -327,7 +328,11 @@ pub fn has_converged(pod: &PodModel) -> Promise {
             (_, exit) => return Err(format!("{} is not as it should be: {exit:?}, {status:?}", container.name)),
         }
     }
-    if pod.plan.apps().all(|app| pod.latest(&app.name).is_some_and(|run| !run.is_running())) {
+    let for_good = |app: &ContainerPlan, code: i32| !app.starts_again(pod.plan.policy, code);
+    let ended = |app: &ContainerPlan| {
+        pod.latest(&app.name).and_then(|run| run.exit).is_some_and(|(code, _)| for_good(app, code))
+    };
+    if pod.plan.apps().all(ended) {
         return Err("all its containers are done, and it has not ended".to_owned());
     }
     Ok(())

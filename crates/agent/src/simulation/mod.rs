@@ -67,7 +67,8 @@ async fn life(world: &mut World<'_>, schedule: &Schedule) -> Result<(), String> 
     let rested = world.pod();
     world.delete(None);
     end(world).await?;
-    match rested.filter(|pod| schedule.compares && is_up(pod)) {
+    let has_jobs = schedule.plan.apps().any(|app| app.life.is_some());
+    match rested.filter(|pod| schedule.compares && !has_jobs && is_up(pod)) {
         Some(pod) => as_if_nothing_had_been(world, schedule, &pod).await,
         None => Ok(()),
     }
@@ -151,7 +152,8 @@ async fn end(world: &mut World<'_>) -> Result<(), String> {
 }
 
 /// What is promised at every moment, and what is once everybody rests.
-fn check(world: &World<'_>) -> Result<(), String> {
+fn check(world: &mut World<'_>) -> Result<(), String> {
+    world.note_failures();
     let quiet = world.is_quiet();
     let mut state = world.watcher.lock();
     if let Some(broken) = state.broken() {

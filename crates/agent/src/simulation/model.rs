@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use runtime::fake::RunFact;
 use serde_json::Value;
 use spec::Timestamp;
 
@@ -45,6 +46,23 @@ pub struct Run {
 }
 
 impl Run {
+    pub fn of(fact: &RunFact<'_>) -> Self {
+        Self {
+            id: fact.id.to_string(),
+            attempt: fact.attempt,
+            sandbox: fact.sandbox.to_string(),
+            image: fact.image.to_owned(),
+            exit: None,
+            startup_passed: false,
+            post_start_passed: false,
+            pre_stop_ended: false,
+            stop_asked: false,
+            outdated: false,
+            failures: BTreeMap::new(),
+            condemned: false,
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.exit.is_none()
     }
@@ -55,7 +73,8 @@ impl Run {
 pub struct CrashLoop {
     pub image: String,
     pub delay: Duration,
-    pub restarted: Moment,
+    /// The end of the run before the last restart: nobody can have decided on it earlier, whatever the clock said then.
+    pub since: Moment,
 }
 
 /// The newest sandbox.
@@ -120,6 +139,9 @@ impl PodModel {
         self.forgotten = true;
         self.loops.clear();
         let published = self.published.to_string();
+        for runs in self.runs.values_mut() {
+            runs.retain(|run| published.contains(&run.id));
+        }
         for run in self.runs.values_mut().flatten() {
             let told = published.contains(&format!(r#""containerID":"monopod://{}","exitCode":"#, run.id));
             run.exit = run.exit.map(|(code, at)| (if told { code } else { 137 }, at));
@@ -155,9 +177,7 @@ impl PodModel {
 
     /// Whether the Pod has reason to end: somebody deleted it, its time is over, or its containers are done.
     pub fn may_end(&self, now: Moment) -> bool {
-        // `startTime` has whole seconds.
-        let second = Duration::from_secs(1);
-        let active = self.started.map(|started| now.since(started) + second);
+        let active = self.started.map(|started| now.since(started));
         let past = |seconds| active.is_some_and(|active| active >= Duration::from_secs(seconds));
         self.deleted || self.gone || self.terminal || self.deadline.is_some_and(past) || self.is_done()
     }

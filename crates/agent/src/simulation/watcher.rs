@@ -118,20 +118,7 @@ impl State {
             Fact::Started(run) => self.of(run, |pod| {
                 let allowed = invariants::may_start(pod, run, now);
                 let outdated = pod.images.get(run.name.as_str()).is_some_and(|image| image != run.image);
-                pod.runs.entry(run.name.to_string()).or_default().push(Run {
-                    id: run.id.to_string(),
-                    attempt: run.attempt,
-                    sandbox: run.sandbox.to_string(),
-                    image: run.image.to_owned(),
-                    exit: None,
-                    startup_passed: false,
-                    post_start_passed: false,
-                    pre_stop_ended: false,
-                    stop_asked: false,
-                    outdated,
-                    failures: BTreeMap::new(),
-                    condemned: false,
-                });
+                pod.runs.entry(run.name.to_string()).or_default().push(Run { outdated, ..Run::of(run) });
                 allowed
             }),
             Fact::StopAsked(run, grace) => self.of(run, |pod| {
@@ -142,6 +129,10 @@ impl State {
                 allowed
             }),
             Fact::Exited(run, code) => self.of(run, |pod| {
+                if pod.run_mut(run.name.as_str(), run.id.as_str()).is_none() {
+                    // Its sandbox died before it was started: for all that is known it may have run.
+                    pod.runs.entry(run.name.to_string()).or_default().push(Run::of(run));
+                }
                 if let Some(run) = pod.run_mut(run.name.as_str(), run.id.as_str()) {
                     run.exit = Some((*code, now));
                 }
@@ -181,8 +172,11 @@ impl State {
         if *status == pod.published {
             return Ok(());
         }
-        if pod.started.is_none() && status["startTime"].is_string() {
-            pod.started = Some(now);
+        if let (None, Some(start)) = (pod.started, status["startTime"].as_str()) {
+            // It may be written a while after it was said.
+            let wall = start.parse().unwrap();
+            let ago = Duration::try_from(now.wall.duration_since(wall)).unwrap_or_default();
+            pod.started = Some(Moment { wall, true_time: now.true_time.saturating_sub(ago) });
         }
         let sound = invariants::status_is_sound(pod, object);
         pod.published = status.clone();

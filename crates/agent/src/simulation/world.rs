@@ -142,6 +142,8 @@ pub struct World<'a> {
     away: Duration,
     /// Until when the status may be behind.
     troubled_until: Instant,
+    /// Failures of verbs that are still to come.
+    failures: u32,
 }
 
 impl<'a> World<'a> {
@@ -180,6 +182,7 @@ impl<'a> World<'a> {
             pods: 0,
             away: Duration::ZERO,
             troubled_until,
+            failures: 0,
         };
         world.heal();
         world.start_agent().await;
@@ -257,6 +260,15 @@ impl<'a> World<'a> {
     /// Everybody comes to rest.
     pub async fn settle(&mut self) {
         self.pass(MOMENT).await;
+    }
+
+    /// To be called often: a pass in which a verb failed is tried again after a while.
+    pub fn note_failures(&mut self) {
+        let left = VERBS.iter().map(|verb| self.runtime.failures_left(*verb)).sum();
+        if left < self.failures {
+            self.troubled_until = self.troubled_until.max(Instant::now() + Duration::from_secs(3));
+        }
+        self.failures = left;
     }
 
     /// Whether no worker is in a pass, and nothing keeps the status from being written.

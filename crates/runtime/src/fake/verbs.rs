@@ -349,6 +349,10 @@ impl FakeRuntime {
         let Some(container) = state.containers.get(id) else {
             return Err(RuntimeError::NoSuchContainer(id.clone()));
         };
+        let owner = state.sandboxes.get(&container.status.sandbox_id).map(|sandbox| &sandbox.status);
+        if let Some(owner) = owner.filter(|owner| owner.state != PodSandboxState::Ready) {
+            return Err(RuntimeError::SandboxNotReady { pod: owner.pod.clone() });
+        }
         let (name, attempt, uid) =
             (container.status.name.clone(), container.status.attempt, container.status.pod_uid.clone());
         let cannot = cannot || state.failing_starts.contains(&name);
