@@ -22,7 +22,6 @@ images: setup # the images of demo and tests, made from Debian's packages
 kubectl: # an unmodified kubectl from Debian, for the tests
 	@tests/kubectl >/dev/null
 
-# Behind these waits a promise that is known to be broken: docs/testing.md.
 test: setup check unit simulate e2e ## all checks and all tests (end-to-end ones as root)
 
 check: setup ## format, lints, and the project's own rules
