@@ -15,8 +15,20 @@ struct Rule {
     never: &'static [&'static str],
 }
 
-const ALL: &[&str] =
-    &["agent", "api", "cri", "image", "infra", "network", "runtime", "spec", "store", "streaming", "sys"];
+const ALL: &[&str] = &[
+    "agent",
+    "api",
+    "controllers",
+    "cri",
+    "image",
+    "infra",
+    "network",
+    "runtime",
+    "spec",
+    "store",
+    "streaming",
+    "sys",
+];
 
 const RULES: &[Rule] = &[
     Rule { name: "monopod", may_use: ALL, never: &[] },
@@ -27,6 +39,7 @@ const RULES: &[Rule] = &[
         never: &["anyhow", "k8s-openapi"],
     },
     Rule { name: "monopod-streaming", may_use: &["runtime"], never: &["anyhow", "k8s-openapi"] },
+    Rule { name: "monopod-controllers", may_use: &["spec", "store"], never: &["anyhow", "rustix", "axum"] },
     Rule {
         name: "monopod-agent",
         may_use: &["spec", "store", "image", "runtime"],

@@ -11,7 +11,7 @@ use spec::Timestamp;
 use store::{Change, ObjectKey, Store, StoreError, WriteError};
 
 use crate::agent::Shared;
-use crate::events::random_uuid;
+use spec::ids::random_uuid;
 
 /// Resource name of Services in the store.
 pub const SERVICES: &str = "services";

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use spec::ids::random_uuid;
 use spec::{ContainerName, PodRef, PodUid};
 use store::{Change, EVENTS, ObjectKey, Store};
 use tokio::sync::mpsc;
@@ -241,19 +242,4 @@ fn time(wall: spec::Timestamp) -> String {
 fn random_suffix() -> String {
     let hex = spec::SandboxId::random();
     hex.as_str().get(..16).unwrap_or_default().to_owned()
-}
-
-/// A version 4 UUID (RFC 9562), as `metadata.uid` has it.
-pub fn random_uuid() -> String {
-    let id = spec::SandboxId::random();
-    let hex = id.as_str();
-    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    // The variant bits are `10`: one of 8, 9, a, b.
-    let variant = match part(16, 17).as_bytes().first().map_or(0, |digit| digit % 4) {
-        0 => '8',
-        1 => '9',
-        2 => 'a',
-        _ => 'b',
-    };
-    format!("{}-{}-4{}-{variant}{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }

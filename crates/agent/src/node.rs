@@ -8,10 +8,10 @@ use store::{Change, ObjectKey, Store, StoreError, WriteError};
 
 use crate::capacity::{Capacity, machine_capacity, shown};
 use crate::config::{AgentConfig, StartAgentError};
-use crate::events::random_uuid;
 use crate::eviction::thresholds::Pressure;
 use crate::node_shutdown::SHUTTING_DOWN;
 use crate::node_status::{pressure_conditions, taints};
+use spec::ids::random_uuid;
 
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];

@@ -10,7 +10,7 @@ use spec::Timestamp;
 use store::{Change, ObjectKey, StoreError, WriteError};
 
 use crate::agent::Shared;
-use crate::events::random_uuid;
+use spec::ids::random_uuid;
 
 const NAMESPACE: &str = "kube-node-lease";
 /// The kubelet's `nodeLeaseDurationSeconds`: who has not renewed it for so long counts as gone.

@@ -9,8 +9,8 @@ use store::{ObjectKey, Store};
 
 use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
-use crate::events::random_uuid;
 use crate::tokens::{Named, ServiceAccountTokens, TokenRequest};
+use spec::ids::random_uuid;
 
 /// Resource name of ServiceAccounts in the store.
 pub const SERVICE_ACCOUNTS: &str = "serviceaccounts";

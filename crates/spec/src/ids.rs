@@ -99,6 +99,20 @@ fn random_hex(bytes: usize) -> String {
     })
 }
 
+/// A version 4 UUID (RFC 9562), as `metadata.uid` has it.
+pub fn random_uuid() -> String {
+    let hex = random_hex(16);
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    // The variant bits are `10`: one of 8, 9, a, b.
+    let variant = match part(16, 17).as_bytes().first().map_or(0, |digit| digit % 4) {
+        0 => '8',
+        1 => '9',
+        2 => 'a',
+        _ => 'b',
+    };
+    format!("{}-{}-4{}-{variant}{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}
+
 /// Name and namespace of a Pod; prints as `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PodRef {

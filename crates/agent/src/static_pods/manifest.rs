@@ -8,7 +8,7 @@ use spec::{FieldError, Timestamp, mirror};
 use store::ObjectKey;
 
 use crate::agent::PODS;
-use crate::events::random_uuid;
+use spec::ids::random_uuid;
 
 /// A Pod that a file defines.
 #[derive(Debug, Clone)]

@@ -7,10 +7,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::{Agent, AgentConfig, SystemClock};
+use agent::{Agent, AgentConfig, Clock as _, SystemClock};
 use anyhow::{Context as _, Result};
 use api::{ApiConfig, Doors};
 use clap::Args;
+use controllers::Controllers;
 use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
@@ -160,7 +161,9 @@ async fn run(
     config.api = Some(doors.for_pods());
     let clock = Arc::new(SystemClock);
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
+    let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    controllers.shutdown().await;
     agent.shutdown().await;
     tracing::info!("ended; pods run on");
     Ok(served?)

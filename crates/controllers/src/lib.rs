@@ -1,0 +1,54 @@
+//! Controllers: each makes some objects follow from others, and speaks to nothing but the store that the API serves.
+//!
+//! They start no container and know no kernel. Each is level-triggered: a change only says which object to look at, and
+//! what to do about it follows from what is in the store then, by a function without IO. So a restart, or a change that
+//! nobody heard of, costs time and never truth.
+//!
+//! Start reading at [`Controllers::start`], then at `endpoint_slices`.
+#![forbid(unsafe_code)]
+
+mod endpoint_slices;
+mod metadata;
+mod pod;
+mod work;
+
+use std::sync::Arc;
+
+use spec::Timestamp;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Reads the wall clock.
+pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What all controllers use.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Store,
+    pub(crate) now: WallClock,
+}
+
+/// The controllers at work.
+#[derive(Debug)]
+pub struct Controllers {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Controllers {
+    /// Starts all of them.
+    pub fn start(store: Store, now: WallClock) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let context = Context { store, now };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(endpoint_slices::run(context)));
+        Self { tasks, stop }
+    }
+
+    /// Ends them, wherever they are: what was begun is seen and finished by the next start.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
