@@ -92,6 +92,8 @@ fn a_crashing_container_backs_off(node: &mut TestNode) {
 
 fn a_container_has_its_grace_period(node: &mut TestNode) {
     node.run_ready("graceful");
+    // Before it has set its trap a signal would end it at once.
+    node.background(&["logs", "-f", "graceful"]).expect("listens");
     node.monopod(&["delete", "pod", "graceful"]).ok();
     assert_eq!(fs::read_to_string(node.path("farewell")).unwrap(), "bye\n", "delete waits until it has ended well");
 }
