@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,6 +17,7 @@ use hyper::body::{Body, Frame};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -106,8 +109,9 @@ async fn send<B>(stream: UnixStream, path: &str, body: B) -> Result<Value>
 where
     B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
 {
+    let stream = TokioIo::new(KeepsListening { stream, is_heard: true });
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("cannot talk to the daemon")?;
+        hyper::client::conn::http1::handshake(stream).await.context("cannot talk to the daemon")?;
     tokio::spawn(connection);
     let request = Request::post(path)
         .header(http::header::HOST, "monopod")
@@ -121,6 +125,74 @@ where
         return Err(Refusal { status: status_of(&body, code.as_u16()) }.into());
     }
     serde_json::from_slice(&body).context("the server's answer is not JSON")
+}
+
+/// A connection that goes on reading when the other side reads no further: a server that wants no more of a body has said
+/// why, or is about to. What is written meanwhile goes nowhere.
+#[derive(Debug)]
+struct KeepsListening {
+    stream: UnixStream,
+    is_heard: bool,
+}
+
+impl KeepsListening {
+    /// What a write of `length` bytes came to.
+    fn after(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.is_heard = false;
+                Poll::Ready(Ok(length))
+            }
+            other => other,
+        }
+    }
+}
+
+impl AsyncRead for KeepsListening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for KeepsListening {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.is_heard {
+            return Poll::Ready(Ok(data.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(context, data);
+        self.after(written, data.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = data.iter().map(|piece| piece.len()).sum();
+        if !self.is_heard {
+            return Poll::Ready(Ok(length));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, data);
+        self.after(written, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_heard { Pin::new(&mut self.stream).poll_flush(context) } else { Poll::Ready(Ok(())) }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_heard { Pin::new(&mut self.stream).poll_shutdown(context) } else { Poll::Ready(Ok(())) }
+    }
 }
 
 fn read_into(source: &Source, writer: &mut ChunkWriter) -> io::Result<()> {
@@ -181,4 +253,35 @@ fn progress_bar(source: &Source) -> ProgressBar {
     bar.set_message(format!("sending {}", crate::escape::one_line(&source.to_string())));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn the_answer_is_heard_though_the_server_reads_no_further() {
+        let (client, server) = UnixStream::pair().unwrap();
+        // Larger than what the kernel and hyper keep, so that the second is taken when the first was written.
+        let (chunks, mut receiver) = mpsc::channel::<io::Result<Bytes>>(1);
+        let body = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let body = StreamBody::new(body.map(|chunk| chunk.map(Frame::data)));
+        let sending = tokio::spawn(send(client, "/load", body));
+        let mut server = server.into_std().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut listening = UnixStream::from_std(server.try_clone().unwrap()).unwrap();
+        assert!(listening.read(&mut [0; 64]).await.unwrap() > 0);
+        server.shutdown(std::net::Shutdown::Read).unwrap();
+        for _ in 0..3 {
+            // Who gives up takes no more.
+            drop(chunks.send(Ok(vec![0; 4 << 20].into())).await);
+        }
+        let status = r#"{"kind":"Status","status":"Failure","message":"the disk is full","code":507}"#;
+        let head = format!("HTTP/1.1 507 Full\r\ncontent-length: {}\r\n\r\n", status.len());
+        listening.write_all(format!("{head}{status}").as_bytes()).await.unwrap();
+        let error = sending.await.unwrap().unwrap_err();
+        assert!(error.downcast_ref::<Refusal>().is_some(), "{error:?}");
+        server.flush().unwrap();
+    }
 }
