@@ -44,7 +44,7 @@ clients: # client libraries of other languages, for the tests
 e2e: setup images kubectl clients ## a real daemon on a real kernel, each test in namespaces of its own
 	$(CARGO) xtask e2e
 
-test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut (VM_RUN: see tests/vm/run)
+test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut, AppArmor (VM_RUN: see tests/vm/run)
 	$(CARGO) xtask vm
 
 critest: setup images ## Kubernetes' own tests of container runtimes against `monopod cri` (needs Go, root)

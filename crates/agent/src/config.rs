@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub api: Option<SocketAddr>,
     /// Whether the kernel enforces or reports by SELinux' labels.
     pub has_selinux: bool,
+    /// Whether the machine enforces AppArmor.
+    pub has_apparmor: bool,
     /// Root of what is kept over reboots; the agent uses `pods/` in it.
     pub data_dir: PathBuf,
     /// Root of the Pods' logs.
@@ -93,6 +95,7 @@ impl AgentConfig {
             node_addresses: Vec::new(),
             api: None,
             has_selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            has_apparmor: runtime::apparmor_is_enabled(),
             data_dir: data_dir.into(),
             log_dir: log_dir.into(),
             version: concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),

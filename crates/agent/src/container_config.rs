@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use image::Image;
 use runtime::{
-    ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig, PodTmpfs,
-    PortMapping, PortProtocol, QosClass, SeccompProfile, SecurityConfig,
+    AppArmorProfile, ContainerConfig, LinuxResources, Mount, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig,
+    PodTmpfs, PortMapping, PortProtocol, QosClass, SeccompProfile, SecurityConfig,
 };
 use spec::k8s_openapi::api::core::v1::{Container, ContainerPort};
 use spec::{ContainerId, ContainerName};
@@ -228,7 +228,18 @@ fn security(desired: &DesiredPod, container: &Container) -> Result<SecurityConfi
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         read_only_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         seccomp: seccomp(own.seccomp_profile.or(pod.seccomp_profile)),
+        apparmor: apparmor(desired, container),
     })
+}
+
+/// Validation lets no other type through.
+fn apparmor(desired: &DesiredPod, container: &Container) -> AppArmorProfile {
+    let Some(profile) = spec::apparmor::profile_of(&desired.object, container) else { return AppArmorProfile::Unset };
+    match (profile.type_.as_str(), profile.localhost_profile) {
+        ("RuntimeDefault", _) => AppArmorProfile::RuntimeDefault,
+        ("Localhost", name) => AppArmorProfile::Localhost(name.unwrap_or_default()),
+        _ => AppArmorProfile::Unconfined,
+    }
 }
 
 /// The container's profile, or else the Pod's; validation lets no other type through.

@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime::{PidMode, SeccompProfile, SecurityConfig};
+use runtime::{AppArmorProfile, PidMode, SeccompProfile, SecurityConfig};
 use spec::ContainerId;
 use tonic::Status;
 
 use crate::errors::{invalid, unsupported};
 use crate::proto::security_profile::ProfileType;
-use crate::proto::{
-    Int64Value, LinuxContainerSecurityContext, NamespaceMode, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
-};
+use crate::proto::{Int64Value, LinuxContainerSecurityContext, NamespaceMode, SeLinuxOption, SupplementalGroupsPolicy};
 use crate::sandbox_config::namespace_mode;
 
 const FIELD: &str = "config.linux.security_context";
+/// Stands before names of the machine's profiles, by old and careless callers.
+const LOCALHOST: &str = "localhost/";
 
 /// Translates.
 pub fn translate(context: &LinuxContainerSecurityContext) -> Result<SecurityConfig, Status> {
@@ -43,6 +43,7 @@ pub fn translate(context: &LinuxContainerSecurityContext) -> Result<SecurityConf
         no_new_privileges: context.no_new_privs,
         read_only_rootfs: context.readonly_rootfs,
         seccomp: seccomp(context)?,
+        apparmor: apparmor(context)?,
     })
 }
 
@@ -64,12 +65,6 @@ fn refuse_unknown(context: &LinuxContainerSecurityContext) -> Result<(), Status>
     }
     if context.capabilities.as_ref().is_some_and(|it| !it.add_ambient_capabilities.is_empty()) {
         return refuse("capabilities.add_ambient_capabilities", "ambient capabilities are not given");
-    }
-    let wants_profile = |profile: &SecurityProfile| profile.profile_type() == ProfileType::Localhost;
-    #[expect(deprecated, reason = "callers of old may still say it")]
-    let old = context.apparmor_profile.starts_with("localhost/");
-    if old || context.apparmor.as_ref().is_some_and(wants_profile) {
-        return refuse("apparmor", "AppArmor profiles are not applied here");
     }
     Ok(())
 }
@@ -111,7 +106,7 @@ fn seccomp(context: &LinuxContainerSecurityContext) -> Result<SeccompProfile, St
     match path {
         "" | "unconfined" => Ok(SeccompProfile::Unconfined),
         "runtime/default" | "docker/default" => Ok(SeccompProfile::RuntimeDefault),
-        path => seccomp_file(path.strip_prefix("localhost/").unwrap_or(path)),
+        path => seccomp_file(path.strip_prefix(LOCALHOST).unwrap_or(path)),
     }
 }
 
@@ -122,9 +117,66 @@ fn seccomp_file(path: &str) -> Result<SeccompProfile, Status> {
     }
 }
 
+/// What containerd makes of it; who says nothing leaves it to the runtime.
+fn apparmor(context: &LinuxContainerSecurityContext) -> Result<AppArmorProfile, Status> {
+    if let Some(profile) = &context.apparmor {
+        return match profile.profile_type() {
+            ProfileType::RuntimeDefault => Ok(AppArmorProfile::RuntimeDefault),
+            ProfileType::Unconfined => Ok(AppArmorProfile::Unconfined),
+            ProfileType::Localhost => localhost_apparmor("apparmor.localhost_ref", &profile.localhost_ref),
+        };
+    }
+    #[expect(deprecated, reason = "callers of old may still say it")]
+    let old = context.apparmor_profile.as_str();
+    match old {
+        "" => Ok(AppArmorProfile::Unset),
+        "unconfined" => Ok(AppArmorProfile::Unconfined),
+        "runtime/default" => Ok(AppArmorProfile::RuntimeDefault),
+        name if name.starts_with(LOCALHOST) => localhost_apparmor("apparmor_profile", name),
+        other => Err(invalid(&format!("{FIELD}.apparmor_profile"), format!("{other:?} is no kind of profile"))),
+    }
+}
+
+fn localhost_apparmor(field: &str, name: &str) -> Result<AppArmorProfile, Status> {
+    match name.strip_prefix(LOCALHOST).unwrap_or(name) {
+        "" => Err(invalid(&format!("{FIELD}.{field}"), "the profile has no name")),
+        name => Ok(AppArmorProfile::Localhost(name.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::SecurityProfile;
+
+    #[test]
+    fn apparmor_profiles_are_told_in_both_ways() {
+        let new = |profile_type: ProfileType, name: &str| LinuxContainerSecurityContext {
+            apparmor: Some(SecurityProfile { profile_type: profile_type as i32, localhost_ref: name.into() }),
+            // The kubelet says it twice; the new way counts.
+            #[expect(deprecated, reason = "what is tested")]
+            apparmor_profile: "localhost/old".into(),
+            ..Default::default()
+        };
+        #[expect(deprecated, reason = "what is tested")]
+        let old = |text: &str| LinuxContainerSecurityContext { apparmor_profile: text.into(), ..Default::default() };
+        let own = AppArmorProfile::Localhost("own".into());
+        for (context, want) in [
+            (old(""), Some(AppArmorProfile::Unset)),
+            (old("runtime/default"), Some(AppArmorProfile::RuntimeDefault)),
+            (old("unconfined"), Some(AppArmorProfile::Unconfined)),
+            (old("localhost/own"), Some(own.clone())),
+            (old("localhost/"), None),
+            (old("own"), None),
+            (new(ProfileType::RuntimeDefault, ""), Some(AppArmorProfile::RuntimeDefault)),
+            (new(ProfileType::Unconfined, ""), Some(AppArmorProfile::Unconfined)),
+            (new(ProfileType::Localhost, "own"), Some(own.clone())),
+            (new(ProfileType::Localhost, "localhost/own"), Some(own)),
+            (new(ProfileType::Localhost, ""), None),
+        ] {
+            assert_eq!(translate(&context).ok().map(|security| security.apparmor), want, "{context:?}");
+        }
+    }
 
     #[test]
     fn a_group_alone_is_refused_and_a_number_wins_over_a_name() {

@@ -12,6 +12,7 @@ use rustix::process::{ioctl_tiocsctty, setsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 
+use crate::apparmor::Confinement;
 use crate::failure::At;
 use crate::process::{ChildMessage, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
 use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
@@ -155,6 +156,7 @@ fn run_container(
     if !in_user_namespace {
         enter_cgroups(plan, descriptors)?;
     }
+    let confinement = Confinement::open(&plan.process)?;
     // The namespace's root is where the process is when it is made, so it comes after joining.
     sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
     setsid().at("make a session")?;
@@ -177,7 +179,7 @@ fn run_container(
         Some(terminal) => terminal.become_stdio()?,
         None => become_stdio(streams, null)?,
     }
-    become_program(&plan.process, channel)
+    become_program(&plan.process, confinement.as_ref(), channel)
 }
 
 /// The descriptors that come with an [`ExecPlan`].
@@ -274,6 +276,7 @@ fn run_exec(
     use rustix::thread::{ThreadNameSpaceType as Kind, move_into_thread_name_spaces};
     join_cgroups(&descriptors.tasks)?;
     set_oom_score(plan.oom_score_adj)?;
+    let confinement = Confinement::open(&plan.process)?;
     setsid().at("make a session")?;
     let users = if container.user_namespace.is_some() { Kind::USER } else { Kind::empty() };
     move_into_thread_name_spaces(container.pidfd.as_fd(), users | Kind::MOUNT | Kind::CONTROL_GROUP)
@@ -283,7 +286,7 @@ fn run_exec(
         Some(terminal) => terminal.become_stdio()?,
         None => become_stdio(&descriptors.streams, null)?,
     }
-    become_program(&plan.process, channel)
+    become_program(&plan.process, confinement.as_ref(), channel)
 }
 
 fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {

@@ -6,6 +6,7 @@
 //! loop, `container` for the birth of a container.
 #![forbid(unsafe_code)]
 
+mod apparmor;
 mod container;
 mod failure;
 mod limits;

@@ -12,6 +12,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
 };
 
+use crate::apparmor::Confinement;
 use crate::failure::{At, failure};
 use crate::protocol::{Failure, ProcessPlan};
 use crate::wire;
@@ -83,9 +84,14 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 /// 3. The working directory is entered as the user, and must lie inside the root (CVE-2024-21626).
 /// 4. The death signal after the user: setuid clears it. It is a hint; the cgroup is the truth.
 /// 5. All descriptors but the standard ones close on exec.
-/// 6. The filter of system calls comes last: a strict one need not allow any of the above, only execve. Without
+/// 6. The AppArmor profile is named just before the filter, which need not allow to write, and holds from execve on.
+/// 7. The filter of system calls comes last: a strict one need not allow any of the above, only execve. Without
 ///    no_new_privs it needs CAP_SYS_ADMIN, which is kept until then; execve takes it away (see `become_user`).
-pub(crate) fn become_program(plan: &ProcessPlan, channel: &OwnedFd) -> Result<Infallible, Failure> {
+pub(crate) fn become_program(
+    plan: &ProcessPlan,
+    confinement: Option<&Confinement<'_>>,
+    channel: &OwnedFd,
+) -> Result<Infallible, Failure> {
     umask(Mode::from_raw_mode(0o022));
     sys::signal::reset_all().at("reset signals")?;
     // Kernels without keyrings, and sandboxes that forbid them, have nothing to leak.
@@ -100,6 +106,9 @@ pub(crate) fn become_program(plan: &ProcessPlan, channel: &OwnedFd) -> Result<In
     let argv = c_strings(&plan.command)?;
     let envp = c_strings(&plan.env)?;
     let candidates = program_candidates(plan)?;
+    if let Some(confinement) = confinement {
+        confinement.begin_at_exec()?;
+    }
     close_on_exec();
     tell(channel, &ChildMessage::Executing)?;
     if let Some(program) = &plan.seccomp {

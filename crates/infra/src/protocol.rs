@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -308,6 +308,9 @@ pub struct ProcessPlan {
     /// Filter of system calls, as instructions of classic BPF in the machine's byte order (seccomp(2)).
     #[n(9)]
     pub seccomp: Option<minicbor::bytes::ByteVec>,
+    /// AppArmor profile that confines its program; the kernel must have it loaded.
+    #[n(10)]
+    pub apparmor: Option<String>,
 }
 
 /// One mount of a container.

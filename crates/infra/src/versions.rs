@@ -18,6 +18,8 @@ const SHARED_PID: Need = Need { since: 2, what: "processes shared between contai
 const IMAGE: Need = Need { since: 3, what: "image volumes" };
 const UNMASKED: Need = Need { since: 3, what: "procMount: Unmasked" };
 const HIDDEN_PATHS: Need = Need { since: 4, what: "paths to hide that are not the usual ones" };
+/// AppArmor profiles of processes.
+pub const APPARMOR: Need = Need { since: 6, what: "AppArmor profiles" };
 
 /// What a container needs that an infra process of `version` does not know. Every field is named, so that a new one
 /// does not compile until it was thought of here.
@@ -64,8 +66,9 @@ fn process_needs(plan: &ProcessPlan) -> impl Iterator<Item = Need> {
         no_new_privileges: _,
         tty: _,
         seccomp,
+        apparmor,
     } = plan;
-    seccomp.as_ref().map(|_| SECCOMP).into_iter()
+    seccomp.as_ref().map(|_| SECCOMP).into_iter().chain(apparmor.as_ref().map(|_| APPARMOR))
 }
 
 fn mount_needs(plan: &MountPlan) -> impl Iterator<Item = Need> {

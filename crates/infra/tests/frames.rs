@@ -48,6 +48,7 @@ fn process() -> ProcessPlan {
         no_new_privileges: true,
         tty: true,
         seccomp: Some(vec![6, 0, 0, 0, 0, 0, 255, 127].into()),
+        apparmor: Some("app-profile".into()),
     }
 }
 

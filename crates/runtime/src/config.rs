@@ -259,6 +259,23 @@ pub struct SecurityConfig {
     /// Which system calls it may make; a privileged container may make all.
     #[serde(default)]
     pub seccomp: SeccompProfile,
+    /// Which AppArmor profile confines its programs.
+    #[serde(default)]
+    pub apparmor: AppArmorProfile,
+}
+
+/// `appArmorProfile`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppArmorProfile {
+    /// Nobody has said: `RuntimeDefault` where the machine has AppArmor, else none.
+    #[default]
+    Unset,
+    /// None.
+    Unconfined,
+    /// The engine's own, for containers that are not privileged; refused on a machine without AppArmor.
+    RuntimeDefault,
+    /// One that is loaded in the machine's kernel, by its name there.
+    Localhost(String),
 }
 
 /// `seccompProfile`.

@@ -15,14 +15,15 @@ mod usage;
 pub mod verbs;
 
 pub use config::{
-    ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PidMode, PodNamespaces, PodSandboxConfig,
-    PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
+    AppArmorProfile, ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PidMode, PodNamespaces,
+    PodSandboxConfig, PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
 };
 pub use disk::{DiskUsage, measure_tree};
 pub use error::RuntimeError;
 pub use fake::OnSignal;
 pub use kernel::{
-    KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, SubordinateIdsError, subordinate_ids, try_device_program,
+    KernelRuntime, KernelRuntimeConfig, OpenRuntimeError, SubordinateIdsError, apparmor_is_enabled, subordinate_ids,
+    try_device_program,
 };
 pub use network::{PortMapping, PortProtocol};
 pub use status::{

@@ -5,6 +5,7 @@
 //! refused by name), [`defaults`] and [`validation`], in that order. Kubernetes' own types come from `k8s_openapi`, re-exported here so that its version stands once.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 pub mod decode;
 pub mod defaults;
 pub mod dns;

@@ -13,7 +13,7 @@ mod table;
 pub use nearest::nearest_pod_field;
 use serde_json::Value;
 
-use crate::field::{Errors, FieldError, FieldReason, Path};
+use crate::field::{Errors, FieldError, Path};
 
 /// One field, and what becomes of it.
 #[derive(Debug)]
@@ -34,8 +34,6 @@ enum Support {
     Items(&'static [Row]),
     /// A map of which only these keys are honoured.
     Keys(&'static [Row]),
-    /// Accepted only with one of these values: what happens here anyway.
-    Only(&'static [Word]),
     /// Honoured, unless this says why not, of the value and the object it stands in.
     Unless(fn(&Value, &Value) -> Option<&'static str>),
     /// Set by the server: read and dropped.
@@ -45,9 +43,6 @@ enum Support {
     /// Refused also when empty, since naming it already chooses something.
     NotEvenEmpty,
 }
-
-/// A value that [`Support::Only`] accepts.
-type Word = &'static str;
 
 /// The fields of a Pod's document that this engine does not honour; empty if it honours all.
 ///
@@ -77,11 +72,6 @@ fn check(errors: &mut Errors, path: &Path<'_>, row: &Row, value: &Value, parent:
             }
         }
         Support::Keys(rows) => check_keys(errors, path, rows, value),
-        Support::Only(words) => {
-            if !value.as_str().is_some_and(|text| words.contains(&text)) && !is_empty_text(value) {
-                refuse_value(errors, path, row.note, value, words);
-            }
-        }
         Support::Unless(objection) => {
             if let Some(why) = objection(value, parent) {
                 errors.forbidden(path, format!("monopod does not support this yet: {why}"));
@@ -116,16 +106,6 @@ fn refuse(errors: &mut Errors, path: &Path<'_>, note: &str) {
     errors.forbidden(path, format!("monopod does not support this field yet{comma}{note}"));
 }
 
-fn refuse_value(errors: &mut Errors, path: &Path<'_>, note: &str, value: &Value, words: &[Word]) {
-    let texts: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-    if texts.is_empty() {
-        refuse(errors, path, note);
-    } else {
-        let detail = format!("monopod supports only {} yet", texts.join(", "));
-        errors.add(path, FieldReason::NotSupported, value.clone(), detail);
-    }
-}
-
 fn row_named<'a>(rows: &'a [Row], name: &str) -> Option<&'a Row> {
     rows.iter().find(|row| row.field == name)
 }
@@ -138,10 +118,6 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(fields) => fields.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,
     }
-}
-
-fn is_empty_text(value: &Value) -> bool {
-    value.as_str().is_some_and(str::is_empty)
 }
 
 #[cfg(test)]
@@ -187,7 +163,6 @@ mod tests {
             in_spec("tolerations", json!([{"operator": "Exists"}])),
             in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}])),
             in_spec("volumes", json!([{"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}])),
-            json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c": "unconfined", "a": "b"}}}),
             in_container("resources", json!({"limits": {"hugepages-2Mi": "2Mi"}})),
             in_container("ports", json!([{"containerPort": 1, "hostPort": 0, "hostIP": ""}])),
             in_container("resources", json!({"limits": {"cpu": "1", "memory": "1"}, "claims": []})),
@@ -205,15 +180,6 @@ mod tests {
             (
                 in_spec("affinity", json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}})),
                 format!("spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution: {not_yet}"),
-            ),
-            (
-                json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"}}}),
-                "metadata.annotations: Forbidden: monopod does not support this yet: no container is confined by AppArmor, which an annotation asks for".to_owned(),
-            ),
-            (
-                in_container("securityContext", json!({"appArmorProfile": {"type": "RuntimeDefault"}})),
-                "spec.containers[1].securityContext.appArmorProfile.type: Unsupported value: \"RuntimeDefault\": monopod \
-                 supports only \"Unconfined\" yet".to_owned(),
             ),
             (in_spec("volumes", json!([{"name": "v", "csi": {}}])), format!("spec.volumes[0].csi: {not_yet}")),
             (

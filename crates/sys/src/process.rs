@@ -220,7 +220,7 @@ pub(crate) fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 /// Runs a program of the machine to its end with `stdin`, an empty environment but `PATH`, and its output captured.
-/// The one place that starts programs that are not containers; never on the way of a Pod's start.
+/// The one place that starts programs that are not containers; none is started for a Pod's start.
 pub fn run(program: &OsStr, args: &[&OsStr], stdin: &[u8]) -> io::Result<Output> {
     #[expect(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
     let mut child = Command::new(program)

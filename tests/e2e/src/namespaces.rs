@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
@@ -114,6 +114,9 @@ impl Drop for Namespaces {
     }
 }
 
+/// magic.h, as statfs(2) says it.
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
+
 /// What init waits for; it ends with the test's end of the pipe.
 const KEEPER: &str = "cat -";
 
@@ -192,14 +195,18 @@ pub(crate) fn node_init(boot_id: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A sysfs that shows the new network namespace, with the machine's cgroup mounts where they were (sysfs(5)).
+/// A sysfs that shows the new network namespace, with what the machine has mounted on the old one where it was (sysfs(5)).
 fn own_sysfs() -> anyhow::Result<()> {
-    let cgroups = PathBuf::from("/sys/fs/cgroup");
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(rustix::fs::CWD, &cgroups, flags)?;
+    let is_mounted = |place: &&str| rustix::fs::statfs(*place).is_ok_and(|found| found.f_type != SYSFS_MAGIC);
+    let places = ["/sys/fs/cgroup", "/sys/kernel/security"].into_iter().filter(is_mounted);
+    let trees = places.map(|place| Ok((place, rustix::mount::open_tree(rustix::fs::CWD, place, flags)?)));
+    let trees = trees.collect::<anyhow::Result<Vec<_>>>()?;
     // Hidden mounts would still stand in the mount table, and each cgroup hierarchy twice.
     rustix::mount::unmount("/sys", UnmountFlags::DETACH)?;
     rustix::mount::mount("sysfs", "/sys", "sysfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
-    rustix::mount::move_mount(tree, "", rustix::fs::CWD, &cgroups, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    for (place, tree) in trees {
+        rustix::mount::move_mount(tree, "", rustix::fs::CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    }
     Ok(())
 }

@@ -58,7 +58,10 @@ impl PodWorker {
             }
             None
         };
-        let rejection = rejection.or_else(|| self.forbidden_sysctl(desired)).or_else(|| self.too_late());
+        let rejection = rejection
+            .or_else(|| self.forbidden_sysctl(desired))
+            .or_else(|| self.no_apparmor(desired))
+            .or_else(|| self.too_late());
         if let Some(rejection) = rejection {
             return self.reject(desired, rejection).await.map(Some);
         }
@@ -104,6 +107,11 @@ impl PodWorker {
     fn forbidden_sysctl(&self, desired: &DesiredPod) -> Option<Rejection> {
         let message = self.shared.config.allowed_sysctls.admit(&desired.spec).err()?;
         Some(Rejection { reason: spec::sysctls::FORBIDDEN.to_owned(), message })
+    }
+
+    fn no_apparmor(&self, desired: &DesiredPod) -> Option<Rejection> {
+        let message = spec::apparmor::admit(&desired.object, self.shared.config.has_apparmor).err()?;
+        Some(Rejection { reason: spec::apparmor::NOT_ADMITTED.to_owned(), message })
     }
 
     /// Nothing new comes to a machine that shuts down.

@@ -138,3 +138,24 @@ async fn a_refusal_stays_in_the_timeline_and_goes_with_the_pod() {
     node.wait_until_gone("big").await;
     node.wait_until_clean(|| node.leftovers().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asks_for_apparmor_fails_on_a_machine_without() {
+    let asking = |name: &str, profile: &str| {
+        let context = json!({"appArmorProfile": {"type": profile}});
+        let containers = json!([{"name": "app", "image": "app:1", "securityContext": context}]);
+        named_pod(name, &format!("u-{name}"), &json!({"containers": containers}))
+    };
+    let node = TestNode::start_with(|config| config.has_apparmor = false).await;
+    node.create(&asking("web", "RuntimeDefault")).await;
+    let failed = node.wait_for_phase("web", "Failed").await;
+    let why = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    assert_eq!(failed["status"]["reason"], "AppArmor");
+    assert_eq!(failed["status"]["message"], format!("Pod was rejected: {why}"));
+    assert_eq!(node.wait_for_event("AppArmor").await, why);
+    node.create(&asking("open", "Unconfined")).await;
+    node.wait_for_phase("open", "Running").await;
+    let node = TestNode::start_with(|config| config.has_apparmor = true).await;
+    node.create(&asking("web", "RuntimeDefault")).await;
+    node.wait_for_phase("web", "Running").await;
+}

@@ -76,8 +76,10 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     spec::defaults::default_pod(&mut pod);
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
     errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
+    let mut warnings = Vec::new();
     match &old {
         None => {
+            warnings = spec::apparmor::sync_annotations(&mut pod);
             take_service_account(&mut pod, admission)?;
             take_runtime_class(&mut pod, admission)?;
             errors.extend(validate_pod(&pod));
@@ -89,7 +91,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
         Some(old) if admission.part == Part::Resize => errors.extend(validate_pod_resize(&pod, old)),
         Some(old) => errors.extend(validate_pod_update(&pod, old)),
     }
-    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings: Vec::new() })
+    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings })
 }
 
 /// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the

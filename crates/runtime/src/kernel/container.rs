@@ -26,7 +26,7 @@ use super::state::Container;
 use super::user::{self, Account, UserError};
 use super::user_ids::{IdBlock, PodIds};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, log_file, make_private_directory, remove_error};
-use crate::config::{ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
+use crate::config::{AppArmorProfile, ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
 use crate::error::RuntimeError;
 use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState, ResolvedUser};
 
@@ -104,6 +104,7 @@ impl Kernel {
                 .and_then(sys::signal::number),
             exit: None,
             seccomp: self.read_seccomp_profile(config)?,
+            apparmor: self.apparmor_profile(sandbox, config).await?,
         };
         self.store.put_record(CONTAINERS, id.as_str(), &record).await?;
         Ok((record, rootfs))
@@ -514,6 +515,26 @@ impl Kernel {
             no_new_privileges: security.no_new_privileges,
             tty,
             seccomp: self.seccomp_program(record, capabilities)?.map(Into::into),
+            apparmor: record.apparmor.clone(),
+        })
+    }
+
+    async fn apparmor_profile(
+        &self,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+    ) -> Result<Option<String>, RuntimeError> {
+        let ContainerConfig { security, .. } = config;
+        let knows_profiles = self.state.infra_version(sandbox) >= versions::APPARMOR.since;
+        let profile = self.apparmor.profile_of(&security.apparmor, security.privileged, knows_profiles).await;
+        profile.map_err(|error| {
+            let step = match &security.apparmor {
+                AppArmorProfile::Localhost(name) => format!("apply AppArmor profile {name:?}"),
+                AppArmorProfile::Unset | AppArmorProfile::Unconfined | AppArmorProfile::RuntimeDefault => {
+                    "apply the default AppArmor profile".to_owned()
+                }
+            };
+            create_error(config, &step, error)
         })
     }
 

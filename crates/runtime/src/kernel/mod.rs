@@ -3,6 +3,7 @@
 //! Start at `sandbox` for how a Pod's sandbox comes and goes, `container` for its containers, `recovery` for what a
 //! daemon that starts anew does with what it finds.
 
+mod apparmor;
 mod capabilities;
 mod cgroup_base;
 mod cgroups;
@@ -46,6 +47,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
+pub use apparmor::apparmor_is_enabled;
 pub use cgroups::CgroupError;
 pub use devices::try_device_program;
 pub use id_range::{SubordinateIdsError, subordinate_ids};
@@ -55,6 +57,7 @@ use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
+use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
 use seccomp::Filters;
@@ -139,6 +142,7 @@ struct Kernel {
     cgroups: Cgroups,
     binary: OwnedFd,
     filters: Filters,
+    apparmor: AppArmor,
     /// The machine's ids that Pods may have.
     ids: IdRange,
     state: State,
@@ -160,7 +164,11 @@ impl KernelRuntime {
         let filters = Filters::new(config.data_dir.join("seccomp"));
         let ids = IdRange::of_machine().map_err(OpenRuntimeError::SubordinateIds)?;
         let state = State::new();
-        let kernel = Arc::new(Kernel { config, store, images, network, cgroups, binary, filters, ids, state });
+        let apparmor = AppArmor::of_machine();
+        let kernel = Kernel { config, store, images, network, cgroups, binary, filters, apparmor, ids, state };
+        let kernel = Arc::new(kernel);
+        let preparing = Arc::clone(&kernel);
+        tokio::spawn(async move { preparing.apparmor.prepare().await });
         kernel.recover().await?;
         Ok(Self(kernel))
     }

@@ -43,6 +43,9 @@ pub(super) struct ContainerRecord {
     /// The seccomp program of a `Localhost` profile as it was at creation, in base64.
     #[serde(default)]
     pub(super) seccomp: Option<String>,
+    /// The AppArmor profile that confines it, as chosen at creation: an exec gets the same.
+    #[serde(default)]
+    pub(super) apparmor: Option<String>,
 }
 
 impl ContainerRecord {

@@ -73,12 +73,7 @@ impl Rows {
                 Support::Fields(below) => self.collect(&path, below),
                 Support::Items(below) => self.collect(&format!("{path}[]"), below),
                 Support::Yes => self.leaves.push(path),
-                Support::Keys(_)
-                | Support::Only(_)
-                | Support::Unless(_)
-                | Support::Dropped
-                | Support::No
-                | Support::NotEvenEmpty => {}
+                Support::Keys(_) | Support::Unless(_) | Support::Dropped | Support::No | Support::NotEvenEmpty => {}
             }
         }
     }
@@ -125,10 +120,6 @@ fn word(row: &Row) -> String {
     match &row.support {
         Support::Yes | Support::Unless(_) | Support::Fields(_) | Support::Items(_) | Support::Keys(_) => {
             "yes".to_owned()
-        }
-        Support::Only(words) => {
-            let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-            format!("only {}", words.join(", "))
         }
         Support::Dropped => "dropped".to_owned(),
         Support::No | Support::NotEvenEmpty => "**no**".to_owned(),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Row, Support, Word};
+use super::{Row, Support};
 
 const fn yes(field: &'static str, note: &'static str) -> Row {
     Row { field, support: Support::Yes, note }
@@ -18,10 +18,6 @@ const fn no_because(field: &'static str, note: &'static str) -> Row {
 
 const fn not_even_empty(field: &'static str) -> Row {
     Row { field, support: Support::NotEvenEmpty, note: "" }
-}
-
-const fn only(field: &'static str, words: &'static [Word], note: &'static str) -> Row {
-    Row { field, support: Support::Only(words), note }
 }
 
 const fn fields(field: &'static str, rows: &'static [Row]) -> Row {
@@ -57,11 +53,7 @@ const METADATA: &[Row] = &[
     yes("generateName", ""),
     yes("namespace", ""),
     yes("labels", ""),
-    unless(
-        "annotations",
-        wants_app_armor,
-        "kept and shown; none changes what the engine does, and one that asks for AppArmor is refused",
-    ),
+    yes("annotations", "kept and shown; the deprecated ones of AppArmor become fields, as in Kubernetes"),
     yes("finalizers", "containers stop; the object stays until the list is empty"),
     items("ownerReferences", OWNER),
     dropped("uid", "set by the server"),
@@ -73,17 +65,6 @@ const METADATA: &[Row] = &[
     dropped("managedFields", "set by the server"),
     dropped("selfLink", "no longer used by Kubernetes"),
 ];
-
-/// The form of `appArmorProfile` before Kubernetes 1.30, which its API server still takes for the field.
-fn wants_app_armor(annotations: &Value, _: &Value) -> Option<&'static str> {
-    let prefix = "container.apparmor.security.beta.kubernetes.io/";
-    let asks = |(key, value): (&String, &Value)| key.starts_with(prefix) && value != "unconfined";
-    annotations
-        .as_object()?
-        .iter()
-        .any(asks)
-        .then_some("no container is confined by AppArmor, which an annotation asks for")
-}
 
 const OWNER: &[Row] = &[
     yes("apiVersion", ""),
@@ -339,7 +320,7 @@ const SECURITY_CONTEXT: &[Row] = &[
     yes("readOnlyRootFilesystem", ""),
     yes("procMount", "`Unmasked` needs `hostUsers: false`, as in Kubernetes"),
     fields("seccompProfile", SECCOMP),
-    fields("appArmorProfile", UNCONFINED),
+    fields("appArmorProfile", APPARMOR),
     fields("seLinuxOptions", SELINUX),
     no("windowsOptions"),
 ];
@@ -357,7 +338,7 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
         &[yes("name", "safe ones; others where `serve --allowed-unsafe-sysctls` names them"), yes("value", "")],
     ),
     fields("seccompProfile", SECCOMP),
-    fields("appArmorProfile", UNCONFINED),
+    fields("appArmorProfile", APPARMOR),
     fields("seLinuxOptions", SELINUX),
     no("seLinuxChangePolicy"),
     no("windowsOptions"),
@@ -370,8 +351,13 @@ const SELINUX: &[Row] = &[
     yes("user", ""),
 ];
 
-const UNCONFINED: &[Row] =
-    &[only("type", &["Unconfined"], "no container is confined by AppArmor"), no("localhostProfile")];
+const APPARMOR: &[Row] = &[
+    yes(
+        "type",
+        "absent: as `RuntimeDefault` where the machine has AppArmor; asked for where it has none: the Pod fails, as in Kubernetes",
+    ),
+    yes("localhostProfile", "loaded by whoever runs the machine; the container waits until it is"),
+];
 
 const SECCOMP: &[Row] = &[
     yes("type", "`Unconfined` also where the field is absent"),

@@ -7,7 +7,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::Value;
 
 use super::pod::one_of;
-use super::{meta, names, pod, resources};
+use super::{apparmor, meta, names, pod, resources};
 use crate::field::{Errors, FieldError, Path};
 use crate::placement::SYSTEM_CLASSES;
 
@@ -85,7 +85,13 @@ pub fn validate_pod_template(new: &PodTemplate, _old: Option<&PodTemplate>) -> V
         meta::labels(&mut errors, &path.child("labels"), labels);
     }
     match template.and_then(|template| template.spec.as_ref()) {
-        Some(spec) => pod::pod_spec(&mut errors, &path.child("spec"), spec),
+        Some(spec) => {
+            pod::pod_spec(&mut errors, &path.child("spec"), spec);
+            if let Some(metadata) = template.and_then(|template| template.metadata.as_ref()) {
+                apparmor::annotations(&mut errors, &path.child("annotations"), metadata, spec);
+                apparmor::annotations_match_fields(&mut errors, &path.child("spec"), metadata, spec);
+            }
+        }
         None => errors.add(
             &path.child("spec").child("containers"),
             crate::field::FieldReason::Required,

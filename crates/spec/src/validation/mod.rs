@@ -3,6 +3,7 @@
 //! Source: `pkg/apis/core/validation` of Kubernetes, for what each field may hold and for the sentences. Fields that
 //! this engine does not support are refused by [`crate::support`]; they are not checked here.
 
+mod apparmor;
 mod classes;
 mod container;
 mod env;
@@ -30,6 +31,7 @@ mod update;
 mod volume;
 
 pub use crate::field::{FieldError, FieldReason};
+pub(crate) use apparmor::is_valid_app_armor_profile;
 pub use classes::{validate_lease, validate_pod_template, validate_priority_class, validate_runtime_class};
 pub use ephemeral::validate_ephemeral_containers_update;
 pub use meta::{NameForm, validate_object_meta, validate_object_meta_update};

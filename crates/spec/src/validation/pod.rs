@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
 
 use super::meta::{self, NameForm};
-use super::{container, ephemeral, mirror, names, placement, ports, security, volume};
+use super::{apparmor, container, ephemeral, mirror, names, placement, ports, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
 /// Checks a new Pod, with its defaults filled in.
@@ -17,6 +17,8 @@ pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
     match &pod.spec {
         Some(spec) => {
             pod_spec(&mut errors, &path, spec);
+            apparmor::annotations(&mut errors, &Path::root("metadata").child("annotations"), &pod.metadata, spec);
+            apparmor::annotations_match_fields(&mut errors, &path, &pod.metadata, spec);
             if spec.ephemeral_containers.as_ref().is_some_and(|list| !list.is_empty()) {
                 errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
             }

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PodSecurityContext, SeccompProfile, SecurityContext};
 
+use super::apparmor::app_armor_profile;
 use super::names;
 use crate::field::{Errors, Path};
 
@@ -21,12 +22,14 @@ pub(super) fn pod_security_context(errors: &mut Errors, path: &Path<'_>, context
         id(errors, &path.child("supplementalGroups").index(index), Some(*group));
     }
     seccomp_profile(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
+    app_armor_profile(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
 }
 
 pub(super) fn security_context(errors: &mut Errors, path: &Path<'_>, context: &SecurityContext) {
     id(errors, &path.child("runAsUser"), context.run_as_user);
     id(errors, &path.child("runAsGroup"), context.run_as_group);
     seccomp_profile(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
+    app_armor_profile(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
     if let Some(kind) = context.proc_mount.as_deref()
         && !["Default", "Unmasked"].contains(&kind)
     {

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use serde_json::Value;
 
-use super::{container, meta, mirror, pod};
+use super::{apparmor, container, meta, mirror, pod};
 use crate::field::{Errors, FieldError, Path};
 
 /// The fields that may change, as the API server lists them.
@@ -20,6 +20,8 @@ pub fn validate_pod_update(new: &Pod, old: &Pod) -> Vec<FieldError> {
     mirror::changed_pod(&mut errors, new, old);
     let empty = PodSpec::default();
     let (new_spec, old_spec) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
+    let metadata = Path::root("metadata");
+    apparmor::changed_annotations(&mut errors, &metadata.child("annotations"), &new.metadata, &old.metadata);
     let path = Path::root("spec");
     let has_same_containers = same_containers(&mut errors, &path, new_spec, old_spec);
     if !has_same_containers {

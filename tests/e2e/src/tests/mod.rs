@@ -25,6 +25,7 @@ macro_rules! tests {
     ($($name:ident),* $(,)?) => { tests! { $($name),*; long: } };
 }
 
+mod apparmor;
 mod attacks;
 mod bad_input;
 mod clients;
@@ -67,6 +68,7 @@ mod whole_pods;
 
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
+    apparmor::TESTS,
     attacks::TESTS,
     bad_input::TESTS,
     clients::TESTS,

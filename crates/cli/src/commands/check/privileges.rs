@@ -35,6 +35,14 @@ const USEFUL: [(u32, &str, &str); 6] = [
 /// The last one that Linux 6.1 has.
 const LAST: u32 = 40;
 
+/// Where the runtime looks for it.
+const PARSERS: [&str; 4] = [
+    "/usr/sbin/apparmor_parser",
+    "/sbin/apparmor_parser",
+    "/usr/bin/apparmor_parser",
+    "/usr/local/sbin/apparmor_parser",
+];
+
 /// Looks at our own privileges.
 pub fn look(machine: &Machine) -> Vec<Finding> {
     let mut findings = capabilities(&machine.text("/proc/self/status"));
@@ -73,11 +81,28 @@ fn capabilities(status: &str) -> Vec<Finding> {
     findings
 }
 
+/// Asked as the runtime asks when it chooses a container's profile.
 fn app_armor(machine: &Machine) -> Finding {
-    match machine.text("/sys/module/apparmor/parameters/enabled").as_str() {
-        "Y" => Finding::ok("AppArmor is on"),
-        _ => Finding::ok("AppArmor is off: seccomp, capabilities and namespaces confine containers"),
+    if machine.text("/sys/module/apparmor/parameters/enabled") != "Y" {
+        return Finding::ok(
+            "AppArmor is off: seccomp, capabilities and namespaces confine containers; a Pod that asks for a profile fails",
+        );
     }
+    if !machine.has("/sys/kernel/security/apparmor") {
+        return Finding::warn(
+            "AppArmor is on, but its policies can't be seen here: containers run without a profile, and a Pod that asks \
+             for one fails",
+            "mount -t securityfs securityfs /sys/kernel/security",
+        );
+    }
+    if !PARSERS.iter().any(|path| machine.has(path)) {
+        return Finding::warn(
+            "AppArmor is on, but apparmor_parser is missing: containers run without a profile unless their Pod names one \
+             that is loaded",
+            "apt-get install apparmor",
+        );
+    }
+    Finding::ok("AppArmor is on, and apparmor_parser loads the containers' default profile")
 }
 
 fn selinux(machine: &Machine) -> Option<Finding> {
@@ -122,7 +147,13 @@ mod tests {
             std::iter::once(app_armor(&machine)).chain(selinux(&machine)).map(|finding| finding.what).collect()
         };
         assert_eq!(levels(&[]).len(), 1);
-        assert_eq!(levels(&[("/sys/module/apparmor/parameters/enabled", "Y\n")]), ["AppArmor is on"]);
+        assert!(levels(&[])[0].starts_with("AppArmor is off"));
+        let on = ("/sys/module/apparmor/parameters/enabled", "Y\n");
+        let seen = ("/sys/kernel/security/apparmor/profiles", "");
+        assert!(levels(&[on])[0].contains("policies can't be seen"));
+        assert!(levels(&[on, seen])[0].contains("apparmor_parser is missing"));
+        let parser = ("/sbin/apparmor_parser", "");
+        assert!(levels(&[on, seen, parser])[0].contains("loads the containers' default profile"));
         assert!(levels(&[("/sys/fs/selinux/enforce", "1")])[1].starts_with("SELinux enforces"));
         assert!(levels(&[("/sys/fs/selinux/enforce", "0")])[1].starts_with("SELinux is permissive"));
     }
