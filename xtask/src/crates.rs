@@ -52,6 +52,7 @@ const RULES: &[Rule] = &[
         never: &["anyhow", "k8s-openapi"],
     },
     Rule { name: "monopod-image", may_use: &["spec", "store", "sys"], never: &["anyhow"] },
+    Rule { name: "monopod-services", may_use: &["spec", "store", "network"], never: &["anyhow", "rustix", "axum"] },
     Rule { name: "monopod-network", may_use: &["spec", "store", "sys"], never: &["anyhow"] },
     Rule { name: "monopod-infra", may_use: &["sys"], never: &["anyhow", "tokio", "k8s-openapi"] },
     // It reserves space and locks its file; nothing else of Linux is its business.

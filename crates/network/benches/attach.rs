@@ -46,6 +46,7 @@ async fn measure(cycles: usize) -> Outcome<()> {
         bridge: "mono0".to_owned(),
         nft_table: "monopod".to_owned(),
         pod_cidr: "10.85.0.0/16".to_owned(),
+        service_cidr: None,
     };
     let mut network = open("open, first", &config, &store).await?;
     network = reopen("open, taking over", network, &config, &store).await?;

@@ -21,11 +21,15 @@ const UDP: u8 = 17;
 /// Deletions in one send: their refusals must fit into the socket's buffer.
 const DELETIONS_PER_SEND: usize = 64;
 
-/// What is needed of a flow: where it was sent to, and how to name it again.
+/// What is needed of a flow: where it was sent to, who answers, and how to name it again.
 #[derive(Debug)]
-struct Flow {
+pub struct UdpFlow {
     /// The address that its client sends to.
-    destination: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    /// The port that its client sends to.
+    pub port: u16,
+    /// The address that answers come from.
+    pub answers_from: Ipv4Addr,
     /// `CTA_TUPLE_ORIG`, `CTA_ID` and `CTA_ZONE` as the kernel told them.
     name: Vec<(u16, Vec<u8>)>,
 }
@@ -57,6 +61,26 @@ pub fn forget_flows_led_to(pod: Ipv4Addr) -> Result<(), NetlinkError> {
     forget(&socket, &flows)
 }
 
+/// Forgets the flows of which this is true.
+pub fn forget_udp_flows(is_stale: impl Fn(&UdpFlow) -> bool) -> Result<(), NetlinkError> {
+    let socket = NetlinkSocket::open_netfilter()?;
+    let mut flows = flows(&socket, of_udp)?;
+    flows.retain(is_stale);
+    forget(&socket, &flows)
+}
+
+fn of_udp(request: &mut Request<'_>) {
+    request.nested(CTA_TUPLE_ORIG, |tuple| {
+        tuple.nested(CTA_TUPLE_PROTO, |protocol| {
+            protocol.bytes(CTA_PROTO_NUM, &[UDP]);
+        });
+    });
+    request.nested(NLA_F_NESTED | CTA_FILTER, |filter| {
+        filter.word(CTA_FILTER_ORIG_FLAGS, CTA_FILTER_F_CTA_PROTO_NUM);
+        filter.word(CTA_FILTER_REPLY_FLAGS, 0);
+    });
+}
+
 fn sent_to(request: &mut Request<'_>, port: u16) {
     request.nested(CTA_TUPLE_ORIG, |tuple| {
         tuple.nested(CTA_TUPLE_PROTO, |protocol| {
@@ -85,7 +109,7 @@ fn answered_by(request: &mut Request<'_>, pod: Ipv4Addr) {
 }
 
 /// The flows that the filter lets through; the kernel looks at all, but tells only those.
-fn flows(socket: &NetlinkSocket, filter: impl Fn(&mut Request<'_>)) -> Result<Vec<Flow>, NetlinkError> {
+fn flows(socket: &NetlinkSocket, filter: impl Fn(&mut Request<'_>)) -> Result<Vec<UdpFlow>, NetlinkError> {
     let (what, kind) = ("list the UDP connections", NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET);
     let mut batch = Batch::new();
     filter(&mut batch.request(what, kind, NLM_F_DUMP, &netfilter_header(AF_INET, 0)));
@@ -98,22 +122,35 @@ fn flows(socket: &NetlinkSocket, filter: impl Fn(&mut Request<'_>)) -> Result<Ve
     }
 }
 
-fn read(payload: &[u8]) -> Option<Flow> {
-    let (mut destination, mut name) = (None, Vec::new());
+fn read(payload: &[u8]) -> Option<UdpFlow> {
+    let (mut sent, mut answered, mut name) = (None, None, Vec::new());
     for (kind, value) in attributes(payload.get(4..)?) {
         if kind == CTA_TUPLE_ORIG {
-            let ip = attributes(value).find(|&(kind, _)| kind == CTA_TUPLE_IP).map(|(_, ip)| ip)?;
-            let address = attributes(ip).find(|&(kind, _)| kind == CTA_IP_V4_DST).map(|(_, address)| address)?;
-            destination = address.first_chunk::<4>().copied().map(Ipv4Addr::from);
+            let (address, port) =
+                (inside(value, CTA_TUPLE_IP, CTA_IP_V4_DST), inside(value, CTA_TUPLE_PROTO, CTA_PROTO_DST_PORT));
+            sent = Some((ipv4(address?)?, u16::from_be_bytes(*port?.first_chunk()?)));
+        }
+        if kind == CTA_TUPLE_REPLY {
+            answered = ipv4(inside(value, CTA_TUPLE_IP, CTA_IP_V4_SRC)?);
         }
         if matches!(kind, CTA_TUPLE_ORIG | CTA_ID | CTA_ZONE) {
             name.push((kind, value.to_vec()));
         }
     }
-    Some(Flow { destination: destination?, name })
+    let (destination, port) = sent?;
+    Some(UdpFlow { destination, port, answers_from: answered?, name })
 }
 
-fn forget(socket: &NetlinkSocket, flows: &[Flow]) -> Result<(), NetlinkError> {
+fn inside(tuple: &[u8], part: u16, wanted: u16) -> Option<&[u8]> {
+    let (_, part) = attributes(tuple).find(|&(kind, _)| kind == part)?;
+    attributes(part).find(|&(kind, _)| kind == wanted).map(|(_, value)| value)
+}
+
+fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    bytes.first_chunk::<4>().copied().map(Ipv4Addr::from)
+}
+
+fn forget(socket: &NetlinkSocket, flows: &[UdpFlow]) -> Result<(), NetlinkError> {
     for flows in flows.chunks(DELETIONS_PER_SEND) {
         let mut batch = Batch::new();
         for flow in flows {

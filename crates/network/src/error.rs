@@ -16,6 +16,10 @@ use crate::published::PublishError;
 pub enum OpenNetworkError {
     #[error("invalid pod network {pod_cidr:?}: {why}")]
     InvalidPodCidr { pod_cidr: String, why: String },
+    #[error("invalid network for services {service_cidr:?}: {why}")]
+    InvalidServiceCidr { service_cidr: String, why: String },
+    #[error("the network for services {service_cidr} overlaps {other}; choose another with --service-cidr")]
+    ServiceOverlap { service_cidr: String, other: String },
     #[error("invalid name {name:?} for {what}: {why}")]
     InvalidName { what: &'static str, name: String, why: &'static str },
     #[error(

@@ -11,8 +11,8 @@ use crate::error::OpenNetworkError;
 use crate::link::{self, hardware_address};
 use crate::netlink::uapi::{
     IFA_ADDRESS, IFA_LOCAL, IFLA_ADDRESS, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, NLM_F_CREATE, NLM_F_EXCL,
-    NLM_F_REPLACE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_PRIORITY, RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR,
-    RTM_NEWLINK, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTN_UNREACHABLE,
+    NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY,
+    RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_SETLINK, RTN_UNICAST, RTN_UNREACHABLE,
 };
 use crate::netlink::{
     self, Batch, InterfaceAddress, Link, NetlinkError, NetlinkSocket, Route, address_header, link_header, route_header,
@@ -23,6 +23,8 @@ const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 const ETHERNET_MTU: u32 = 1500;
 /// VPNs split the default route into a few routes shorter than any network that one has (0.0.0.0/1, 128.0.0.0/1).
 const SHORTEST_REAL_ROUTE: u8 = 8;
+/// Interface groups of our daemons, which are the metrics of their routes, are no smaller.
+pub const SMALLEST_GROUP: u32 = 0x4000_0000;
 
 /// What the host has now.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ impl HostNetwork {
 pub struct Gateway {
     pub interface: String,
     pub cidr: PodCidr,
+    /// Addresses of Services: no interface has one, but the host must find a way to ask one.
+    pub services: Option<PodCidr>,
     /// The interface group of the host ends; as a metric it marks our route.
     pub group: u32,
 }
@@ -73,6 +77,7 @@ impl Gateway {
                 return Err(OpenNetworkError::AddressOverlap { pod_cidr, interface: name.to_owned(), address });
             }
         }
+        self.refuse_overlap_of_services(host)?;
         for route in &host.routes {
             let link = route.interface.and_then(|index| host.link(index));
             let ours = link.is_some_and(|link| link.name == self.interface || link.group == self.group);
@@ -81,6 +86,29 @@ impl Gateway {
                 && route.prefix_length >= SHORTEST_REAL_ROUTE;
             if real && !ours && self.cidr.overlaps(route.destination, route.prefix_length) {
                 return Err(OpenNetworkError::RouteOverlap { pod_cidr, route: describe(route, link) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever is asked at an address of a Service that there is not is refused, so these must be nobody's. Other daemons
+    /// of ours may have them too: each looks after its own Pods.
+    fn refuse_overlap_of_services(&self, host: &HostNetwork) -> Result<(), OpenNetworkError> {
+        let Some(services) = self.services else { return Ok(()) };
+        let refused =
+            |other: String| Err(OpenNetworkError::ServiceOverlap { service_cidr: services.to_string(), other });
+        if let Some(address) = host.addresses.iter().find(|address| services.overlaps(address.address, 32)) {
+            let name = host.link(address.index).map_or("", |link| link.name.as_str());
+            return refused(format!("the address {} of the interface {name:?}", address.address));
+        }
+        for route in &host.routes {
+            let link = route.interface.and_then(|index| host.link(index));
+            let real = route.kind == RTN_UNICAST
+                && route.table == u32::from(RT_TABLE_MAIN)
+                && route.prefix_length >= SHORTEST_REAL_ROUTE
+                && route.metric < SMALLEST_GROUP;
+            if real && services.overlaps(route.destination, route.prefix_length) {
+                return refused(format!("the route {:?}", describe(route, link)));
             }
         }
         Ok(())
@@ -136,6 +164,17 @@ impl Gateway {
             .address(IFA_ADDRESS, gateway);
         // What no Pod has must fail at once, and must not leave by the default route.
         self.unreachable(&mut batch, "add the route of the pod network", RTM_NEWROUTE, NLM_F_CREATE, self.cidr);
+        // The host's own packets need a route before the firewall leads them elsewhere. It goes with the interface.
+        if let Some(services) = self.services {
+            let header = route_header(services.prefix_length(), RTN_UNICAST, RT_SCOPE_LINK, 0);
+            let flags = NLM_F_CREATE | NLM_F_REPLACE;
+            batch
+                .request("add the route of services", RTM_NEWROUTE, flags, &header)
+                .address(RTA_DST, services.network())
+                .word(RTA_OIF, index)
+                .address(RTA_PREFSRC, gateway)
+                .word(RTA_PRIORITY, self.group);
+        }
         batch
     }
 
@@ -155,6 +194,19 @@ impl Gateway {
                 batch
                     .request_tolerating(&[Errno::SRCH], "remove a former route", RTM_DELROUTE, 0, &header)
                     .address(RTA_DST, route.destination)
+                    .word(RTA_PRIORITY, self.group);
+            }
+        }
+        let is_of_services =
+            |route: &&Route| route.kind == RTN_UNICAST && route.metric == self.group && route.interface == Some(index);
+        for route in now.routes.iter().filter(is_of_services) {
+            let present = self.services.map(|services| (services.network(), services.prefix_length()));
+            if present != Some((route.destination, route.prefix_length)) {
+                let header = route_header(route.prefix_length, RTN_UNICAST, RT_SCOPE_LINK, 0);
+                batch
+                    .request_tolerating(&[Errno::SRCH], "remove a former route", RTM_DELROUTE, 0, &header)
+                    .address(RTA_DST, route.destination)
+                    .word(RTA_OIF, index)
                     .word(RTA_PRIORITY, self.group);
             }
         }
@@ -224,7 +276,12 @@ mod tests {
 
     #[test]
     fn an_overlap_is_refused_by_its_name() {
-        let gateway = Gateway { interface: "mono0".into(), cidr: PodCidr::parse("10.85.0.0/16").unwrap(), group: 77 };
+        let gateway = Gateway {
+            interface: "mono0".into(),
+            cidr: PodCidr::parse("10.85.0.0/16").unwrap(),
+            services: PodCidr::parse("10.96.0.0/16").ok(),
+            group: 77,
+        };
         let via = Route { gateway: Some(Ipv4Addr::new(192, 168, 1, 1)), ..route([10, 0, 0, 0], 8, 2) };
         let other_table = Route { table: 100, ..via.clone() };
         let unreachable = Route { kind: RTN_UNREACHABLE, interface: None, ..route([10, 85, 0, 0], 16, 0) };
@@ -236,6 +293,12 @@ mod tests {
             (host(vec![], vec![route([10, 85, 7, 0], 24, 2)]), Some("\"10.85.7.0/24 dev wan0\"")),
             (host(vec![], vec![via]), Some("\"10.0.0.0/8 via 192.168.1.1 dev wan0\"")),
             (host(vec![], vec![other_table]), None),
+            (
+                host(vec![address(2, [10, 96, 3, 4], 24)], vec![]),
+                Some("the address 10.96.3.4 of the interface \"wan0\""),
+            ),
+            (host(vec![], vec![route([10, 96, 7, 0], 24, 2)]), Some("the route \"10.96.7.0/24 dev wan0\"")),
+            (host(vec![], vec![Route { metric: SMALLEST_GROUP, ..route([10, 96, 0, 0], 16, 3) }]), None),
             (host(vec![], vec![route([0, 0, 0, 0], 0, 2), route([0, 0, 0, 0], 1, 2)]), None),
             (host(vec![], vec![route([10, 85, 0, 2], 32, 9), unreachable]), None),
         ];

@@ -10,6 +10,7 @@
 mod attach;
 mod cidr;
 mod conntrack;
+mod elements;
 mod error;
 mod firewall;
 mod gateway;
@@ -21,6 +22,7 @@ mod port_mapping;
 mod published;
 mod reaper;
 mod remove;
+mod services;
 mod watch;
 
 pub use error::{AttachError, DetachError, NetlinkError, OpenNetworkError, RemoveNetworkError};
@@ -28,3 +30,4 @@ pub use firewall::FirewallError;
 pub use network::{Network, NetworkConfig};
 pub use port_mapping::{HoldPortError, PortMapping, PortProtocol, hold_ports};
 pub use published::PublishError;
+pub use services::{Entrance, ForwardServicesError, ServiceForward, ServiceProtocol, WithoutServers};

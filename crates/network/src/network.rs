@@ -1,6 +1,6 @@
 //! The network of this node's Pods: opened once at start, and shared by all that use it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,7 @@ use crate::pool::AddressPool;
 use crate::port_mapping::PortMapping;
 use crate::published::{PublishError, PublishedPod, PublishedPorts};
 use crate::reaper::LinkReaper;
+use crate::services::{self, ForwardedServices, ServiceChain};
 use crate::watch::TableWatch;
 
 /// Records: which pod sandbox has which address; the key is the sandbox.
@@ -49,6 +50,8 @@ pub struct NetworkConfig {
     pub nft_table: String,
     /// The addresses for Pods, such as `10.85.0.0/16`; the first is the gateway's.
     pub pod_cidr: String,
+    /// The addresses of Services, such as `10.96.0.0/16`; without any there are none.
+    pub service_cidr: Option<String>,
 }
 
 /// The network of this node's Pods.
@@ -63,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) firewall: Firewall,
     /// Locked by threads that may wait for the kernel only.
     pub(crate) ports: Arc<Mutex<PublishedPorts>>,
+    /// The same.
+    pub(crate) services: Arc<Mutex<ForwardedServices>>,
     pub(crate) reaper: LinkReaper,
     pub(crate) store: Store,
     pub(crate) watch: AbortHandle,
@@ -86,25 +91,31 @@ impl Network {
     pub async fn open(config: NetworkConfig, store: Store) -> Result<Self, OpenNetworkError> {
         let cidr = PodCidr::parse(&config.pod_cidr)
             .map_err(|why| OpenNetworkError::InvalidPodCidr { pod_cidr: config.pod_cidr.clone(), why })?;
+        let services = config.service_cidr.map(|text| {
+            PodCidr::parse(&text).map_err(|why| OpenNetworkError::InvalidServiceCidr { service_cidr: text, why })
+        });
+        let services = services.transpose()?;
         validate_name("the bridge", &config.bridge)?;
         validate_name("the nftables table", &config.nft_table)?;
         let group = interface_group(&config.bridge);
-        let gateway = Gateway { interface: config.bridge, cidr, group };
-        let firewall = Firewall { table: config.nft_table, group, gateway: cidr.gateway() };
+        let gateway = Gateway { interface: config.bridge, cidr, services, group };
+        let firewall = Firewall { table: config.nft_table, group, gateway: cidr.gateway(), services };
         let (pool, published) = recorded_addresses(cidr, &store)?;
         let known = pool.sandboxes().map(link::host_interface).collect();
         let ports = Arc::new(Mutex::new(PublishedPorts::new(firewall.clone(), published)));
         let watch = TableWatch::open(&firewall.table).map_err(OpenNetworkError::Watch)?;
         let (setup, rules) = (gateway.clone(), Arc::clone(&ports));
-        let mtu = spawn_blocking(move || set_up(&setup, &rules, &known))
+        let SetUp { mtu, chains } = spawn_blocking(move || set_up(&setup, &rules, &known))
             .await
             .map_err(|_stopped| OpenNetworkError::Interrupted)??;
+        let services = Arc::new(Mutex::new(ForwardedServices::new(firewall.clone(), chains)));
         if Self::recorded_cidr(&store)? != Some(cidr.to_string()) {
             store.put_record(CIDR, CIDR_KEY, &cidr.to_string()).await.map_err(OpenNetworkError::Store)?;
         }
-        let watch = tokio::spawn(keep_table(watch, firewall.table.clone(), Arc::clone(&ports))).abort_handle();
+        let watch = keep_table(watch, firewall.table.clone(), Arc::clone(&ports), Arc::clone(&services));
+        let watch = tokio::spawn(watch).abort_handle();
         let (reaper, pool) = (LinkReaper::new(group ^ 1), Mutex::new(pool));
-        Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, ports, reaper, store, watch, pool }) })
+        Ok(Self { shared: Arc::new(Shared { gateway, mtu, firewall, ports, services, reaper, store, watch, pool }) })
     }
 
     /// The addresses that a daemon with this store has had for Pods last, whatever it was started with.
@@ -144,17 +155,27 @@ fn orphans(host: &HostNetwork, group: u32, known: &HashSet<String>) -> Vec<Strin
     ours.map(|link| link.name.clone()).filter(|name| !known.contains(name)).collect()
 }
 
-fn set_up(gateway: &Gateway, ports: &Mutex<PublishedPorts>, known: &HashSet<String>) -> Result<u32, OpenNetworkError> {
+/// What was found when the network was set up.
+struct SetUp {
+    mtu: u32,
+    chains: BTreeSet<ServiceChain>,
+}
+
+fn set_up(
+    gateway: &Gateway,
+    ports: &Mutex<PublishedPorts>,
+    known: &HashSet<String>,
+) -> Result<SetUp, OpenNetworkError> {
     let host = NetlinkSocket::open_route().map_err(OpenNetworkError::Inspect)?;
     let now = HostNetwork::read(&host).map_err(OpenNetworkError::Inspect)?;
     gateway.refuse_overlap(&now)?;
     gateway.establish(&host, &now)?;
-    restore(ports).map_err(OpenNetworkError::Firewall)?;
+    let chains = restore(ports).map_err(OpenNetworkError::Firewall)?;
     enable_forwarding()?;
     for interface in orphans(&now, gateway.group, known) {
         link::delete(&host, &interface).map_err(|cause| OpenNetworkError::Orphan { interface, cause })?;
     }
-    Ok(now.outside_mtu())
+    Ok(SetUp { mtu: now.outside_mtu(), chains })
 }
 
 type Recorded = (AddressPool, HashMap<SandboxId, PublishedPod>);
@@ -173,24 +194,33 @@ fn recorded_addresses(cidr: PodCidr, store: &Store) -> Result<Recorded, OpenNetw
     Ok((AddressPool::new(cidr, recorded, ring.map(|record| record.address)), published))
 }
 
-fn restore(ports: &Mutex<PublishedPorts>) -> Result<(), PublishError> {
+fn restore(ports: &Mutex<PublishedPorts>) -> Result<BTreeSet<ServiceChain>, PublishError> {
     ports.lock().unwrap_or_else(PoisonError::into_inner).restore()
 }
 
-/// Sets our table anew whenever somebody has deleted it, with all host ports.
-async fn keep_table(watch: TableWatch, table: String, ports: Arc<Mutex<PublishedPorts>>) {
+/// Sets our table anew whenever somebody has deleted it, with all host ports and Services.
+async fn keep_table(
+    watch: TableWatch,
+    table: String,
+    ports: Arc<Mutex<PublishedPorts>>,
+    services: Arc<Mutex<ForwardedServices>>,
+) {
     loop {
         if let Err(error) = watch.deleted().await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(table, error, "the firewall is no longer watched");
             return;
         }
-        let ports = Arc::clone(&ports);
-        match spawn_blocking(move || restore(&ports)).await {
-            Ok(Ok(())) => tracing::warn!(table, "the firewall's table was deleted and is set anew"),
-            Ok(Err(error)) => {
+        let (ports, services) = (Arc::clone(&ports), Arc::clone(&services));
+        match spawn_blocking(move || (restore(&ports), services::restore(&services))).await {
+            Ok((Ok(_), Ok(()))) => tracing::warn!(table, "the firewall's table was deleted and is set anew"),
+            Ok((Err(error), _)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(table, error, "the firewall's table was deleted: pods are cut off");
+            }
+            Ok((Ok(_), Err(error))) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(table, error, "the firewall's table was deleted: services are cut off");
             }
             Err(_stopped) => return,
         }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 mod host_ports;
+mod services;
 mod support;
 
 use std::collections::HashSet;

@@ -59,6 +59,12 @@ pub fn check(node: &mut TestNode, before: &Snapshot) {
 }
 
 fn delete_all(node: &TestNode) {
+    for service in node.api().names("/api/v1/services") {
+        let (namespace, name) = service.split_once('/').unwrap();
+        if service != "default/kubernetes" {
+            node.api().request("DELETE", &format!("/api/v1/namespaces/{namespace}/services/{name}"), None);
+        }
+    }
     for resource in ["pods", "configmaps", "secrets"] {
         let api = node.api();
         for name in api.names(&format!("/api/v1/{resource}")) {

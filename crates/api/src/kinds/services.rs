@@ -1,16 +1,16 @@
-//! Service, EndpointSlice and Endpoints: objects and their rules; Services get addresses, and nothing forwards to them yet.
+//! Service, EndpointSlice and Endpoints: objects and their rules; Services get addresses.
 
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::defaults::{default_endpoint_slice, default_endpoints, default_service};
 use spec::k8s_openapi::api::core::v1::{Endpoints, Service};
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
+use spec::service_network;
 use spec::service_network::Taken;
 use spec::validation::{
     NameForm, validate_endpoint_slice, validate_endpoints, validate_object_meta, validate_object_meta_update,
     validate_service,
 };
-use spec::{service_links, service_network};
 use store::Store;
 
 use crate::fields::{at, items_at, number_at, text_at};
@@ -18,9 +18,6 @@ use crate::kinds::admission::{Admission, AdmissionError, Admitted, admit, stored
 use crate::kinds::plain::{Rules, admit_by};
 use crate::kinds::{FieldReader, Kind, Subresource};
 use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
-
-/// What a client reads when it makes a Service.
-const NOT_FORWARDED: &str = "monopod does not forward to Services yet: their addresses and variables lead nowhere";
 
 /// `v1` Service.
 pub static SERVICE: Kind = Kind {
@@ -64,9 +61,6 @@ fn admit_service(value: Value, admission: &Admission<'_>) -> Result<Admitted, Ad
     match service_network::assign(&mut service, old.as_ref(), network, &taken, rand::random()) {
         Ok(()) => admitted.object = serde_json::to_value(&service)?,
         Err(fault) => admitted.errors.push(fault),
-    }
-    if old.is_none() && service_links::address(&service).is_some() {
-        admitted.warnings.push(NOT_FORWARDED.to_owned());
     }
     Ok(admitted)
 }

@@ -81,7 +81,7 @@ async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, soc
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let engine = Engine::open(place).await?;
+    let engine = Engine::open(place, None).await?;
     engine.images.use_registries(registries);
     if let Some(above) = socket.parent() {
         make_directory(above, 0o700)

@@ -16,6 +16,7 @@ use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use services::Services;
 use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
 use store::Store;
@@ -69,21 +70,22 @@ pub struct Engine {
 
 impl Engine {
     /// Opens everything in the order of dependence; what an earlier daemon left is taken over.
-    pub async fn open(place: &Place) -> Result<Self> {
-        Self::over(Store::open(&place.data_dir.join("store"))?, place, place.pod_cidr.clone()).await
+    pub async fn open(place: &Place, services: Option<ServiceNetwork>) -> Result<Self> {
+        Self::over(Store::open(&place.data_dir.join("store"))?, place, place.pod_cidr.clone(), services).await
     }
 
     /// The same with the Pods' network that the last daemon had, for `reset`.
     pub async fn open_as_last(place: &Place) -> Result<Self> {
         let store = Store::open(&place.data_dir.join("store"))?;
         let pod_cidr = Network::recorded_cidr(&store)?.unwrap_or_else(|| place.pod_cidr.clone());
-        Self::over(store, place, pod_cidr).await
+        Self::over(store, place, pod_cidr, None).await
     }
 
-    async fn over(store: Store, place: &Place, pod_cidr: String) -> Result<Self> {
+    async fn over(store: Store, place: &Place, pod_cidr: String, services: Option<ServiceNetwork>) -> Result<Self> {
         let names = place.names();
         let images = ImageStore::open(&place.data_dir.join("images"), store.clone())?;
-        let config = NetworkConfig { bridge: names.bridge, nft_table: names.nft_table, pod_cidr };
+        let service_cidr = services.map(|services| services.to_string());
+        let config = NetworkConfig { bridge: names.bridge, nft_table: names.nft_table, pod_cidr, service_cidr };
         let network = Network::open(config, store.clone()).await?;
         let config = KernelRuntimeConfig {
             data_dir: place.data_dir.clone(),
@@ -135,9 +137,10 @@ async fn run(
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let engine = Engine::open(place).await?;
+    let engine = Engine::open(place, Some(service_network)).await?;
     engine.images.use_registries(registries);
     let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
+    let network = engine.network.clone();
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
         allowed_sysctls,
@@ -152,7 +155,7 @@ async fn run(
         names: arguments.tls_name.clone(),
         authority: place.authority(),
         kubeconfig: place.admin_kubeconfig(),
-        node_name,
+        node_name: node_name.clone(),
         service_network,
         version: config.version.clone(),
         spool: place.data_dir.join("images").join("tmp"),
@@ -162,7 +165,9 @@ async fn run(
     let clock = Arc::new(SystemClock);
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
+    let services = Services::start(engine.store.clone(), network, node_name).await;
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    services.shutdown().await;
     controllers.shutdown().await;
     agent.shutdown().await;
     tracing::info!("ended; pods run on");

@@ -99,6 +99,12 @@ pub const NFTA_LIST_ELEM: u16 = 1;
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_DATA_VALUE: u16 = 1;
+pub const NFTA_DATA_VERDICT: u16 = 2;
+pub const NFTA_VERDICT_CODE: u16 = 1;
+pub const NFTA_VERDICT_CHAIN: u16 = 2;
+pub const NFT_MSG_GETSETELEM: u16 = 13;
+pub const NFT_GOTO: i32 = -4;
+pub const NF_DROP: i32 = 0;
 
 // netfilter/nfnetlink_conntrack.h
 pub const IPCTNL_MSG_CT_GET: u16 = 1;

@@ -75,7 +75,12 @@ impl Machine {
 
 /// The names that tests use.
 pub fn config(pod_cidr: &str) -> NetworkConfig {
-    NetworkConfig { bridge: "mono0".into(), nft_table: "monopod".into(), pod_cidr: pod_cidr.into() }
+    NetworkConfig {
+        bridge: "mono0".into(),
+        nft_table: "monopod".into(),
+        pod_cidr: pod_cidr.into(),
+        service_cidr: Some("10.96.0.0/16".into()),
+    }
 }
 
 /// A network namespace, as infra makes it for a pod sandbox.

@@ -238,7 +238,12 @@ async fn try_open(directory: &Path) -> (Result<KernelRuntime, OpenRuntimeError>,
     std::fs::create_dir_all(&data).unwrap();
     let store = Store::open(&data.join("store")).unwrap();
     let images = ImageStore::open(&data.join("images"), store.clone()).unwrap();
-    let config = NetworkConfig { bridge: "mono0".into(), nft_table: "monopod".into(), pod_cidr: "10.85.0.0/16".into() };
+    let config = NetworkConfig {
+        bridge: "mono0".into(),
+        nft_table: "monopod".into(),
+        pod_cidr: "10.85.0.0/16".into(),
+        service_cidr: None,
+    };
     let network = Network::open(config, store.clone()).await.unwrap();
     let config =
         KernelRuntimeConfig { data_dir: data, run_dir: directory.join("run"), cgroup_parent: Node::parent(directory) };

@@ -57,6 +57,7 @@ mod resources;
 mod sandbox;
 mod scheduling;
 mod secrets;
+mod services;
 mod sidecars;
 mod soak;
 mod storage;
@@ -100,6 +101,7 @@ pub const ALL: &[&[Test]] = &[
     sandbox::TESTS,
     scheduling::TESTS,
     secrets::TESTS,
+    services::TESTS,
     sidecars::TESTS,
     soak::TESTS,
     storage::TESTS,

@@ -53,7 +53,12 @@ fn try_network(names: &Names, pod_cidr: String) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::open(directory.path())?;
-        let config = NetworkConfig { bridge: names.bridge.clone(), nft_table: names.nft_table.clone(), pod_cidr };
+        let config = NetworkConfig {
+            bridge: names.bridge.clone(),
+            nft_table: names.nft_table.clone(),
+            pod_cidr,
+            service_cidr: None,
+        };
         Network::open(config, store).await?.remove().await?;
         Ok(())
     })

@@ -1,0 +1,118 @@
+//! Keeps the catalogue and the kernel true to the store.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::select_all;
+use network::{ForwardServicesError, Network};
+use store::{ObjectWatch, Store, WatchEvent, WatchKind};
+
+use crate::catalog::Catalog;
+use crate::forwards::forwards;
+
+const SERVICES: &str = "services";
+const SLICES: &str = "endpointslices";
+
+/// Wait after a change that the kernel did not take.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Follows the store.
+pub struct Follower {
+    store: Store,
+    network: Network,
+    node_name: String,
+    catalog: Catalog,
+    watches: Vec<ObjectWatch>,
+    /// Whether the kernel has all of it.
+    is_done: bool,
+}
+
+impl Follower {
+    /// Tells the kernel what there is now.
+    pub async fn start(store: Store, network: Network, node_name: String) -> Self {
+        let (catalog, watches) = begin(&store);
+        let mut this = Self { store, network, node_name, catalog, watches, is_done: true };
+        this.forward().await;
+        this
+    }
+
+    /// Follows until the store is closed.
+    pub async fn run(mut self) {
+        loop {
+            let changes = self.watches.iter_mut().map(|watch| Box::pin(watch.next()));
+            let news = select_all(changes);
+            let event = if self.is_done {
+                news.await.0
+            } else if let Ok((event, _, _)) = tokio::time::timeout(RETRY, news).await {
+                event
+            } else {
+                self.forward().await;
+                continue;
+            };
+            match event {
+                Some(event) => self.take_all(&event),
+                None if self.watches.iter().all(|watch| watch.expired().is_none()) => return,
+                None => (self.catalog, self.watches) = begin(&self.store),
+            }
+            self.forward().await;
+        }
+    }
+
+    /// What has come by now is one change for the kernel.
+    fn take_all(&mut self, event: &WatchEvent) {
+        take(&mut self.catalog, event);
+        for watch in &mut self.watches {
+            while let Some(Some(event)) = watch.next().now_or_never() {
+                take(&mut self.catalog, &event);
+            }
+        }
+    }
+
+    async fn forward(&mut self) {
+        self.is_done = match self.network.forward_services(forwards(&self.catalog, &self.node_name)).await {
+            Ok(()) => true,
+            Err(ForwardServicesError::Interrupted) => false,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "services are not forwarded to as they should be");
+                false
+            }
+        }
+    }
+}
+
+/// The watches are there before the lists, so that nothing falls between.
+fn begin(store: &Store) -> (Catalog, Vec<ObjectWatch>) {
+    loop {
+        let watches = [SERVICES, SLICES].map(|resource| store.watch(resource, None));
+        if let Ok(watches) = watches.into_iter().collect() {
+            return (list(store), watches);
+        }
+    }
+}
+
+fn list(store: &Store) -> Catalog {
+    let mut catalog = Catalog::default();
+    store.list(SERVICES, None).objects.iter().for_each(|object| catalog.put_service(object));
+    store.list(SLICES, None).objects.iter().for_each(|object| catalog.put_slice(object));
+    catalog
+}
+
+fn take(catalog: &mut Catalog, event: &WatchEvent) {
+    let (object, is_gone) = (&event.object, event.kind == WatchKind::Deleted);
+    match object.key.resource.as_str() {
+        SERVICES if is_gone => catalog.remove_service(object),
+        SERVICES => catalog.put_service(object),
+        _ => {
+            // Its label may have named another Service.
+            if let Some(previous) = &event.previous {
+                catalog.remove_slice(previous);
+            }
+            if is_gone {
+                catalog.remove_slice(object);
+            } else {
+                catalog.put_slice(object);
+            }
+        }
+    }
+}
