@@ -24,6 +24,7 @@ const ALL: &[&str] = &[
     "infra",
     "network",
     "runtime",
+    "services",
     "spec",
     "store",
     "streaming",
