@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::http::accept::Form;
 use crate::http::query::Query;
 use crate::http::status::{ApiError, chain};
-use crate::kinds::{Kind, SERVICE};
+use crate::kinds::{Kind, RESOURCE_QUOTA, SERVICE};
+use crate::quotas::has_quotas;
 use crate::render::Renderer;
 
 /// What every request can reach.
@@ -26,8 +27,9 @@ pub struct Context {
     pub node_name: String,
     /// Where Services get their addresses from.
     pub service_network: ServiceNetwork,
-    /// Held while a Service is written, so that no two get the same address.
-    pub service_writes: tokio::sync::Mutex<()>,
+    /// Held while something is written that the next such write must see: a Service, which has an address and ports of
+    /// its own, and anything in a namespace with a quota.
+    pub shared_writes: tokio::sync::Mutex<()>,
     /// Version of the engine, for `/version`.
     pub version: String,
     /// Where uploads are kept while they arrive.
@@ -68,10 +70,13 @@ impl Call {
         }
     }
 
-    /// Waits for its turn where two writes of one kind must not judge at the same time: Services share addresses and
-    /// ports, and a new one must see what the last one got.
+    /// Waits for its turn where two writes must not judge at the same time: Services share addresses and ports, the
+    /// objects of a namespace its quotas, and a new one must see what the last one got.
     pub async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        if self.kind.resource == SERVICE.resource { Some(self.context.service_writes.lock().await) } else { None }
+        let Context { store, shared_writes, .. } = &*self.context;
+        let is_shared = [SERVICE.resource, RESOURCE_QUOTA.resource].contains(&self.kind.resource);
+        let waits = is_shared || has_quotas(store, self.pod_namespace.as_deref());
+        if waits { Some(shared_writes.lock().await) } else { None }
     }
 
     /// How the answer is to be written.

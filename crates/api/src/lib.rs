@@ -23,6 +23,7 @@ mod ownership;
 mod patch;
 mod protobuf;
 mod proxy;
+mod quotas;
 mod render;
 mod route;
 mod schema;

@@ -15,7 +15,7 @@ use crate::context::{Call, Context};
 use crate::fields::{flag_at, items_at, text_at};
 use crate::http::query::Query;
 use crate::http::status::ApiError;
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::{KINDS, stored_kinds};
 use crate::verbs::delete::{DeleteOptions, delete_one};
 use crate::verbs::metadata::{self, text};
 
@@ -207,10 +207,6 @@ fn find_owner(context: &Context, owner: &Value, pod_namespace: Option<&str>) -> 
     };
     let found = context.store.get(&key).filter(|found| text(&found.value, "uid") == text_at(owner, "/uid"));
     found.map_or(Owner::Gone, Owner::Present)
-}
-
-fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.into_iter().filter(|kind| kind.renames.is_empty())
 }
 
 fn owners(object: &Value) -> impl Iterator<Item = &Value> {

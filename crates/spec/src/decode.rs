@@ -80,7 +80,17 @@ fn quote_quantities(value: &mut Value) {
                         quote_members(field, "requests");
                         quote_members(field, "limits");
                     }
-                    "overhead" | "capacity" | "allocatable" | "allocatedResources" => quote_all(field),
+                    "overhead"
+                    | "capacity"
+                    | "allocatable"
+                    | "allocatedResources"
+                    | "hard"
+                    | "used"
+                    | "min"
+                    | "max"
+                    | "default"
+                    | "defaultRequest"
+                    | "maxLimitRequestRatio" => quote_all(field),
                     "emptyDir" => quote_member(field, "sizeLimit"),
                     "resourceFieldRef" => quote_member(field, "divisor"),
                     _ => quote_quantities(field),

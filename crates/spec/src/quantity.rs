@@ -45,6 +45,39 @@ pub enum QuantityError {
 }
 
 impl Quantity {
+    /// Nothing.
+    pub const ZERO: Self = Self::count(0);
+
+    /// A number of pieces.
+    pub const fn count(pieces: i64) -> Self {
+        Self { nanos: pieces as i128 * NANOS, notation: Notation::Decimal }
+    }
+
+    /// The sum, in the notation of the first number that is not zero.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Self {
+        let notation = if self.is_zero() { more.notation } else { self.notation };
+        Self { nanos: self.nanos.saturating_add(more.nanos).min(MAX_NANOS), notation }
+    }
+
+    /// What is left; nothing where `less` is more than there is.
+    #[must_use]
+    pub fn minus(self, less: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(less.nanos).max(0), ..self }
+    }
+
+    /// The same number without a fraction, rounded up.
+    #[must_use]
+    pub fn rounded_up(self) -> Self {
+        Self { nanos: round_away_from_zero(self.nanos, NANOS) * NANOS, ..self }
+    }
+
+    /// How many times as much as `other` it is.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    pub fn ratio_to(self, other: Self) -> f64 {
+        self.nanos as f64 / other.nanos as f64
+    }
+
     /// Reads a quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         parse(text).ok_or_else(|| QuantityError::Malformed { text: text.to_owned() })

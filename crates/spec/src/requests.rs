@@ -14,6 +14,36 @@ use crate::quantity::Quantity;
 /// Amounts by resource name: `cpu` in thousandths of a core, everything else in whole units (bytes, pieces).
 pub type ResourceList = BTreeMap<String, i64>;
 
+/// Quantities by resource name, each in the notation it was written in: what is shown to people as they wrote it.
+pub type QuantityList = BTreeMap<String, Quantity>;
+
+/// What can be summed: an amount in whole units, or a quantity.
+trait Summand: Copy {
+    const ZERO: Self;
+    fn plus(self, more: Self) -> Self;
+    fn larger(self, other: Self) -> Self;
+}
+
+impl Summand for i64 {
+    const ZERO: Self = 0;
+    fn plus(self, more: Self) -> Self {
+        self.saturating_add(more)
+    }
+    fn larger(self, other: Self) -> Self {
+        self.max(other)
+    }
+}
+
+impl Summand for Quantity {
+    const ZERO: Self = Quantity::ZERO;
+    fn plus(self, more: Self) -> Self {
+        Quantity::plus(self, more)
+    }
+    fn larger(self, other: Self) -> Self {
+        if other.compare(self).is_gt() { other } else { self }
+    }
+}
+
 /// The larger of what a Pod's containers need together and of what its init containers need one after another, with
 /// what the Pod itself asks for in place of the sum, and its overhead on top.
 pub fn pod_requests(pod: &Pod) -> ResourceList {
@@ -32,6 +62,27 @@ pub fn pod_limit(pod: &Pod, resource: &str) -> Option<i64> {
 /// What a Pod may use: the sums of the limits that there are, where it has none of its own.
 pub fn pod_limits(pod: &Pod) -> ResourceList {
     worst_moment(pod, limits)
+}
+
+/// The same as [`pod_requests`] in quantities, without the overhead, and of requests alone: what a `LimitRange` measures.
+pub fn requested_quantities(pod: &Pod) -> QuantityList {
+    worst_moment(pod, |resources| parsed(resources.requests.as_ref()))
+}
+
+/// The same as [`pod_limits`] in quantities.
+pub fn limiting_quantities(pod: &Pod) -> QuantityList {
+    worst_moment(pod, |resources| parsed(resources.limits.as_ref()))
+}
+
+/// A map of quantities, read. What cannot be read is left out: validation refuses it.
+pub fn parsed(list: Option<&BTreeMap<String, RawQuantity>>) -> QuantityList {
+    let read = |(name, raw): (&String, &RawQuantity)| Some((name.clone(), Quantity::parse(&raw.0).ok()?));
+    list.into_iter().flatten().filter_map(read).collect()
+}
+
+/// Adds each quantity to the one of that name.
+pub fn add_quantities(total: &mut QuantityList, more: &QuantityList) {
+    add(total, more);
 }
 
 /// What the containers of a Pod set aside together, whatever the Pod itself asks for.
@@ -96,8 +147,11 @@ fn limits(resources: &ResourceRequirements) -> ResourceList {
 }
 
 /// Sidecars stay for all that follows them; other init containers run one after another.
-fn worst_moment(pod: &Pod, of: impl Fn(&ResourceRequirements) -> ResourceList) -> ResourceList {
-    let Some(spec) = &pod.spec else { return ResourceList::new() };
+fn worst_moment<T: Summand>(
+    pod: &Pod,
+    of: impl Fn(&ResourceRequirements) -> BTreeMap<String, T>,
+) -> BTreeMap<String, T> {
+    let Some(spec) = &pod.spec else { return BTreeMap::new() };
     let mut total = worst_moment_of_containers(spec, &of);
     if let Some(resources) = &spec.resources {
         total.extend(of(resources).into_iter().filter(|(name, _)| is_pod_level(name)));
@@ -105,9 +159,12 @@ fn worst_moment(pod: &Pod, of: impl Fn(&ResourceRequirements) -> ResourceList) -
     total
 }
 
-fn worst_moment_of_containers(spec: &PodSpec, of: &dyn Fn(&ResourceRequirements) -> ResourceList) -> ResourceList {
+fn worst_moment_of_containers<T: Summand>(
+    spec: &PodSpec,
+    of: &dyn Fn(&ResourceRequirements) -> BTreeMap<String, T>,
+) -> BTreeMap<String, T> {
     let of_container = |container: &Container| container.resources.as_ref().map(of).unwrap_or_default();
-    let (mut sidecars, mut highest) = (ResourceList::new(), ResourceList::new());
+    let (mut sidecars, mut highest) = (BTreeMap::new(), BTreeMap::new());
     for container in spec.init_containers.iter().flatten() {
         let mut now = sidecars.clone();
         add(&mut now, &of_container(container));
@@ -124,17 +181,17 @@ fn worst_moment_of_containers(spec: &PodSpec, of: &dyn Fn(&ResourceRequirements)
     total
 }
 
-fn add(total: &mut ResourceList, more: &ResourceList) {
+fn add<T: Summand>(total: &mut BTreeMap<String, T>, more: &BTreeMap<String, T>) {
     for (name, amount) in more {
-        let sum = total.entry(name.clone()).or_default();
-        *sum = sum.saturating_add(*amount);
+        let sum = total.entry(name.clone()).or_insert(T::ZERO);
+        *sum = sum.plus(*amount);
     }
 }
 
-fn raise(total: &mut ResourceList, least: &ResourceList) {
+fn raise<T: Summand>(total: &mut BTreeMap<String, T>, least: &BTreeMap<String, T>) {
     for (name, amount) in least {
-        let present = total.entry(name.clone()).or_default();
-        *present = (*present).max(*amount);
+        let present = total.entry(name.clone()).or_insert(T::ZERO);
+        *present = present.larger(*amount);
     }
 }
 

@@ -9,7 +9,7 @@ const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "upda
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// Objects of the core group that everybody who works in a namespace sees; secrets are not among them.
-const VISIBLE: [&str; 12] = [
+const VISIBLE: [&str; 14] = [
     "bindings",
     "configmaps",
     "endpoints",
@@ -20,6 +20,8 @@ const VISIBLE: [&str; 12] = [
     "pods",
     "pods/log",
     "pods/status",
+    "resourcequotas",
+    "resourcequotas/status",
     "serviceaccounts",
     "services",
 ];

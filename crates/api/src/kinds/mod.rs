@@ -6,6 +6,7 @@ mod event;
 mod face;
 mod field;
 mod lease;
+mod limit_ranges;
 mod namespace;
 mod node;
 mod plain;
@@ -15,6 +16,7 @@ mod pod_row;
 mod pod_runtime_class;
 mod pod_template;
 mod priority;
+mod quotas;
 mod rbac;
 mod scheduling;
 mod secret;
@@ -34,6 +36,7 @@ pub use namespace::NAMESPACE;
 pub use node::NODE;
 pub use pod::POD;
 pub use pod_template::POD_TEMPLATE;
+pub use quotas::{LIMIT_RANGE, RESOURCE_QUOTA};
 pub use rbac::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING};
 pub use scheduling::{PRIORITY_CLASS, RUNTIME_CLASS};
 pub use secret::SECRET;
@@ -44,16 +47,18 @@ pub use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 use crate::table::{Column, Row};
 
 /// Every kind, in the order of discovery.
-pub static KINDS: [&Kind; 22] = [
+pub static KINDS: [&Kind; 24] = [
     &CONFIG_MAP,
     &ENDPOINTS,
     &EVENT,
+    &LIMIT_RANGE,
     &NAMESPACE,
     &NODE,
     &PERSISTENT_VOLUME_CLAIM,
     &PERSISTENT_VOLUME,
     &POD,
     &POD_TEMPLATE,
+    &RESOURCE_QUOTA,
     &SECRET,
     &SERVICE,
     &SERVICE_ACCOUNT,
@@ -68,6 +73,11 @@ pub static KINDS: [&Kind; 22] = [
     &PRIORITY_CLASS,
     &STORAGE_CLASS,
 ];
+
+/// The kinds that have objects of their own.
+pub fn stored_kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.into_iter().filter(|kind| kind.renames.is_empty())
+}
 
 /// What the verbs must know of a kind.
 #[derive(Debug)]

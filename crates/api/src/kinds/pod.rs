@@ -9,6 +9,7 @@ use spec::validation::{
 };
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
+use crate::kinds::limit_ranges::{check_limits, fill_in_limits};
 use crate::kinds::pod_account::take_service_account;
 use crate::kinds::pod_runtime_class::take_runtime_class;
 use crate::kinds::priority::resolve_priority;
@@ -82,6 +83,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
             warnings = spec::apparmor::sync_annotations(&mut pod);
             take_service_account(&mut pod, admission)?;
             take_runtime_class(&mut pod, admission)?;
+            fill_in_limits(&mut pod, admission)?;
             errors.extend(validate_pod(&pod));
             pod.status = Some(first_status(&pod));
         }
@@ -90,6 +92,9 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
         }
         Some(old) if admission.part == Part::Resize => errors.extend(validate_pod_resize(&pod, old)),
         Some(old) => errors.extend(validate_pod_update(&pod, old)),
+    }
+    if errors.is_empty() && (old.is_none() || admission.part == Part::Resize) {
+        check_limits(&pod, admission)?;
     }
     Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings })
 }

@@ -11,11 +11,11 @@ use spec::validation::{
 use crate::fields::{items_at, text_at};
 use crate::kinds::Kind;
 use crate::kinds::plain::{Rules, admit_by};
-use crate::table::{AGE, Column, NAME, Row, age, name, text};
+use crate::table::{AGE, CREATED_AT, Column, NAME, Row, age, name, text};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-const ROLE_COLUMNS: &[Column] = &[NAME, Column::text("Created At", "When it was created.")];
+const ROLE_COLUMNS: &[Column] = &[NAME, CREATED_AT];
 
 const BINDING_COLUMNS: &[Column] = &[
     NAME,

@@ -8,6 +8,7 @@ use spec::k8s_openapi::api::storage::v1::StorageClass;
 use spec::validation::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
 
 use crate::fields::{flag_at, items_at, text_at};
+use crate::kinds::limit_ranges::check_claim_limits;
 use crate::kinds::plain::{Rules, admit_by};
 use crate::kinds::{Kind, Subresource};
 use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
@@ -37,7 +38,10 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
         "PersistentVolumeClaim",
         |value, admission| {
             let (complete, validate) = (default_persistent_volume_claim, validate_persistent_volume_claim);
-            admit_by::<PersistentVolumeClaim>(&Rules { complete, validate, ..Rules::NONE }, value, admission)
+            let rules = Rules { complete, validate, ..Rules::NONE };
+            let admitted = admit_by::<PersistentVolumeClaim>(&rules, value, admission)?;
+            check_claim_limits(&admitted, admission)?;
+            Ok(admitted)
         },
     )
 };

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::http::status::chain;
 use crate::kubeconfig::{ADMIN, kubeconfig, write_kubeconfig};
 use crate::owned::keep_owned;
+use crate::quotas;
 use crate::standing::keep_standing_objects;
 use crate::tls::{Authority, AuthorityError, ServingCertificate, ServingError};
 use crate::verbs::resume_terminating_namespaces;
@@ -187,14 +188,14 @@ pub async fn serve(
     tracing::info!(socket = %doors.config.socket.display(), server, "serving");
     let ApiConfig { socket, node_name, service_network, version, spool, kubeconfig: file, .. } = doors.config.clone();
     let ca = Some(authority.certificate_pem().to_owned());
-    let service_writes = tokio::sync::Mutex::new(());
+    let shared_writes = tokio::sync::Mutex::new(());
     let shutdown_of_all = stop.clone();
     let context = Arc::new(Context {
         store,
         agent,
         node_name,
         service_network,
-        service_writes,
+        shared_writes,
         version,
         spool,
         ca,
@@ -203,6 +204,7 @@ pub async fn serve(
     keep_standing_objects(&context).await.map_err(ServeError::Store)?;
     resume_terminating_namespaces(&context);
     keep_owned(&context);
+    quotas::keep(&context);
     write_admin_kubeconfig(&authority, &server, &file)?;
     let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));
     tokio::spawn(renewing);

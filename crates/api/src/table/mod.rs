@@ -28,6 +28,9 @@ pub const NAME: Column = Column { format: "name", ..Column::text("Name", "Unique
 /// Time since creation.
 pub const AGE: Column = Column::text("Age", "Time since its creation.");
 
+/// The date of creation, for kinds that Kubernetes shows so.
+pub const CREATED_AT: Column = Column { value_type: "date", ..Column::text("Created At", "When it was created.") };
+
 impl Column {
     /// A text that is always shown.
     pub const fn text(name: &'static str, description: &'static str) -> Self {

@@ -13,6 +13,7 @@ mod objects;
 mod over_tls;
 mod owning;
 mod patching;
+mod quotas;
 mod serving;
 mod tables;
 mod watching;
@@ -90,7 +91,7 @@ impl TestServer {
             agent,
             node_name: "n1".to_owned(),
             service_network: ServiceNetwork::parse("10.96.0.0/24").unwrap(),
-            service_writes: tokio::sync::Mutex::new(()),
+            shared_writes: tokio::sync::Mutex::new(()),
             version: "0.1.0".to_owned(),
             spool: directory.path().join("spool"),
             ca,

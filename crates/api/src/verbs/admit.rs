@@ -6,6 +6,7 @@ use spec::decode::{strict_decoding_error, unknown_field};
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
 use crate::kinds::{Admission, AdmissionError};
+use crate::quotas;
 use crate::verbs::metadata;
 use crate::verbs::options::UnknownFields;
 use crate::verbs::update::Part;
@@ -21,7 +22,7 @@ pub fn admit(
     let name = metadata::text(&value, "name").to_owned();
     let Context { node_name, service_network, store, .. } = &*call.context;
     let admission = Admission { old, part, node_name, service_network: *service_network, store };
-    let admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
+    let mut admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
     if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
         return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));
     }
@@ -32,6 +33,7 @@ pub fn admit(
     if unknown == UnknownFields::Warn {
         warnings.extend(admitted.unknown.iter().map(|field| unknown_field(field)));
     }
+    quotas::judge(call, part, old, &mut admitted.object)?;
     Ok((admitted.object, warnings))
 }
 

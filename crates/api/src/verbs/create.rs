@@ -12,6 +12,7 @@ use crate::context::{Call, Context, refuse};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
 use crate::kinds::{NAMESPACE, Removal};
+use crate::quotas;
 use crate::render::encode;
 use crate::verbs::admit::admit;
 use crate::verbs::metadata::{self, seconds};
@@ -139,6 +140,7 @@ async fn store(call: &Call, name: &str, object: Value) -> Result<(Arc<Value>, By
         call.context.store.write(call.key(name), undo).await.map_err(refuse)?;
         return Err(gone);
     }
+    quotas::note(call, Part::Main, None, &stored.value).await?;
     Ok((stored.value, stored.json))
 }
 

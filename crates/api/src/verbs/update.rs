@@ -8,6 +8,7 @@ use crate::context::{Call, Context, refuse};
 use crate::fields::{items_at, number_at};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
+use crate::quotas;
 use crate::render::encode;
 use crate::verbs::admit::admit;
 use crate::verbs::metadata;
@@ -81,7 +82,10 @@ pub async fn revise(
             (std::sync::Arc::new(next.clone()), encode(&next))
         } else {
             match store(call, &present, next).await? {
-                Ok(stored) => (stored.value, stored.json),
+                Ok(stored) => {
+                    quotas::note(call, part, Some(&present.value), &stored.value).await?;
+                    (stored.value, stored.json)
+                }
                 Err(Race::Gone) => return Err(ApiError::not_found(call.kind, name)),
                 Err(Race::Changed) => continue,
             }

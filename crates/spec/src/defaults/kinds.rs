@@ -1,7 +1,7 @@
 //! Defaults of the kinds around Pods.
 
 use k8s_openapi::api::core::v1::{
-    Endpoints, PersistentVolume, PersistentVolumeClaim, PodTemplate, Service, ServiceSpec,
+    Endpoints, LimitRange, PersistentVolume, PersistentVolumeClaim, PodTemplate, Service, ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
@@ -117,5 +117,21 @@ pub fn default_endpoint_slice(slice: &mut EndpointSlice) {
 pub fn default_endpoints(endpoints: &mut Endpoints) {
     for port in endpoints.subsets.iter_mut().flatten().flat_map(|subset| subset.ports.iter_mut().flatten()) {
         set_text(&mut port.protocol, "TCP");
+    }
+}
+
+/// Fills in what containers get that say nothing: without a default the most is the limit, and a limit or the least is
+/// the request.
+pub fn default_limit_range(range: &mut LimitRange) {
+    let items = range.spec.iter_mut().flat_map(|spec| &mut spec.limits);
+    for item in items.filter(|item| item.type_ == "Container") {
+        let limits = item.default.get_or_insert_default();
+        for (name, most) in item.max.iter().flatten() {
+            limits.entry(name.clone()).or_insert_with(|| most.clone());
+        }
+        let requests = item.default_request.get_or_insert_default();
+        for (name, quantity) in limits.iter().chain(item.min.iter().flatten()) {
+            requests.entry(name.clone()).or_insert_with(|| quantity.clone());
+        }
     }
 }

@@ -8,9 +8,9 @@ mod objects;
 mod pod;
 
 pub use kinds::{
-    default_cluster_role_binding, default_endpoint_slice, default_endpoints, default_persistent_volume,
-    default_persistent_volume_claim, default_pod_template, default_priority_class, default_role_binding,
-    default_service, default_storage_class,
+    default_cluster_role_binding, default_endpoint_slice, default_endpoints, default_limit_range,
+    default_persistent_volume, default_persistent_volume_claim, default_pod_template, default_priority_class,
+    default_role_binding, default_service, default_storage_class,
 };
 pub use objects::{default_config_map, default_namespace, default_secret, fold_string_data};
 pub use pod::default_pod;

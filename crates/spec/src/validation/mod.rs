@@ -18,6 +18,7 @@ mod pod;
 mod pod_resources;
 mod ports;
 mod probe;
+mod quotas;
 mod rbac;
 mod resize;
 mod resources;
@@ -41,6 +42,7 @@ pub use objects::{
     validate_secret, validate_secret_update,
 };
 pub use pod::validate_pod;
+pub use quotas::{validate_limit_range, validate_resource_quota};
 pub use rbac::{validate_cluster_role, validate_cluster_role_binding, validate_role, validate_role_binding};
 pub use resize::validate_pod_resize;
 pub use services::{validate_endpoint_slice, validate_endpoints, validate_service};
