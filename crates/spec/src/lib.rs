@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apparmor;
+mod chain;
 pub mod decode;
 pub mod defaults;
 pub mod dns;
@@ -33,6 +34,7 @@ pub mod sysctls;
 pub mod validation;
 pub mod yaml;
 
+pub use chain::chain;
 pub use field::{FieldError, FieldReason};
 pub use ids::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId, VolumeName};
 pub use k8s_openapi;

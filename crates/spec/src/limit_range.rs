@@ -179,13 +179,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn range(item: Value) -> LimitRange {
+    fn range(item: &Value) -> LimitRange {
         let mut range: LimitRange = serde_json::from_value(json!({"spec": {"limits": [item]}})).unwrap();
         crate::defaults::default_limit_range(&mut range);
         range
     }
 
-    fn pod(resources: Value) -> Pod {
+    fn pod(resources: &Value) -> Pod {
         let container = json!({"name": "a", "image": "i", "resources": resources});
         let init = json!({"name": "b", "image": "i"});
         serde_json::from_value(json!({"spec": {"containers": [container], "initContainers": [init]}})).unwrap()
@@ -194,11 +194,11 @@ mod tests {
     #[test]
     fn containers_that_say_nothing_get_what_the_range_has_for_them() {
         // Without a default, the most is the limit, and the least the request.
-        let range = range(json!({
+        let range = range(&json!({
             "type": "Container", "max": {"cpu": "2", "memory": "1Gi"}, "min": {"cpu": "100m"},
             "defaultRequest": {"memory": "64Mi"}, "default": {"memory": "128Mi"},
         }));
-        let mut pod = pod(json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}));
+        let mut pod = pod(&json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}}));
         fill_in(&mut pod, &range);
         let resources = |pod: &Pod| serde_json::to_value(pod.spec.as_ref().unwrap()).unwrap();
         let spec = resources(&pod);
@@ -261,7 +261,7 @@ mod tests {
             (whole(json!({"max": {"memory": "200Mi"}})), "maximum memory usage per Pod is 200Mi, but limit is 300Mi"),
         ];
         for (range, fault) in table {
-            let mut pod = pod(asks.clone());
+            let mut pod = pod(&asks);
             pod.spec.as_mut().unwrap().init_containers = None;
             assert_eq!(pod_faults(&pod, &range).join("; "), fault, "{range:?}");
         }
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn of_claims_the_request_is_measured() {
         let range =
-            range(json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}}));
+            range(&json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}}));
         let faults = |size: &str| {
             let spec = json!({"resources": {"requests": {"storage": size}}});
             claim_faults(&serde_json::from_value(json!({ "spec": spec })).unwrap(), &range).join("; ")

@@ -70,14 +70,17 @@ pub fn charge(
             *quantity = quantity.minus(before.get(name).copied().unwrap_or(Quantity::ZERO));
         }
     }
-    let requested = masked(&more, |name| hard.contains_key(name) && !more[name].is_zero());
+    let requested = masked(&more, |name| hard.contains_key(name));
+    let requested: QuantityList = requested.into_iter().filter(|(_, quantity)| !quantity.is_zero()).collect();
     if requested.is_empty() {
         return Ok(None);
     }
     let mut next = used.clone();
     add_quantities(&mut next, &requested);
-    let too_much = |name: &String| requested.contains_key(name) && next[name].compare(hard[name]).is_gt();
-    let exceeded: BTreeSet<&String> = hard.keys().filter(|name| too_much(name)).collect();
+    let too_much = |(name, most): &(&String, &Quantity)| {
+        requested.contains_key(*name) && next.get(*name).is_some_and(|next| next.compare(**most).is_gt())
+    };
+    let exceeded: BTreeSet<&String> = hard.iter().filter(too_much).map(|(name, _)| name).collect();
     if !exceeded.is_empty() {
         let of = |list: &QuantityList| {
             let shown = exceeded.iter().filter_map(|name| Some(format!("{name}={}", list.get(*name)?)));

@@ -8,12 +8,12 @@ fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
-fn quota(spec: Value, used: Value) -> ResourceQuota {
+fn quota(spec: &Value, used: &Value) -> ResourceQuota {
     let status = json!({"hard": spec["hard"], "used": used});
     serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": spec, "status": status})).unwrap()
 }
 
-fn pod(spec: Value) -> Item {
+fn pod(spec: &Value) -> Item {
     let mut object = json!({"spec": {"containers": [{"name": "a", "image": "i"}]}});
     for (name, value) in spec.as_object().unwrap() {
         object["spec"][name] = value.clone();
@@ -21,8 +21,8 @@ fn pod(spec: Value) -> Item {
     Item::read("pods", &object).unwrap()
 }
 
-fn asking(resources: Value) -> Item {
-    pod(json!({"containers": [{"name": "a", "image": "i", "resources": resources}]}))
+fn asking(resources: &Value) -> Item {
+    pod(&json!({"containers": [{"name": "a", "image": "i", "resources": resources}]}))
 }
 
 #[test]
@@ -37,13 +37,13 @@ fn usage_has_kubernetes_names() {
     let claim = |spec: Value| Item::read("persistentvolumeclaims", &json!({ "spec": spec })).unwrap();
     let storage = json!({"requests": {"storage": "1.5"}});
     let table = [
-        (pod(json!({})), "count/pods=1 pods=1"),
+        (pod(&json!({})), "count/pods=1 pods=1"),
         (
-            asking(json!({"requests": {"cpu": "500m", "memory": "100M"}, "limits": {"cpu": "1"}})),
+            asking(&json!({"requests": {"cpu": "500m", "memory": "100M"}, "limits": {"cpu": "1"}})),
             "count/pods=1 cpu=500m limits.cpu=1 memory=100M pods=1 requests.cpu=500m requests.memory=100M",
         ),
         (
-            asking(json!({"requests": {"hugepages-2Mi": "4Mi", "example.com/gpu": "1"}})),
+            asking(&json!({"requests": {"hugepages-2Mi": "4Mi", "example.com/gpu": "1"}})),
             "count/pods=1 hugepages-2Mi=4Mi pods=1 requests.example.com/gpu=1 requests.hugepages-2Mi=4Mi",
         ),
         (ended("Succeeded"), "count/pods=1"),
@@ -82,26 +82,28 @@ fn a_pod_that_should_be_gone_counts_no_longer() {
 
 #[test]
 fn what_does_not_fit_is_refused_with_numbers() {
-    let full = quota(json!({"hard": {"pods": "1", "services": "9"}}), json!({"pods": "1", "services": "0"}));
+    let full = quota(&json!({"hard": {"pods": "1", "services": "9"}}), &json!({"pods": "1", "services": "0"}));
     assert_eq!(
-        charge(&full, &pod(json!({})), None, now()).unwrap_err(),
+        charge(&full, &pod(&json!({})), None, now()).unwrap_err(),
         "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
     );
-    let small =
-        quota(json!({"hard": {"limits.memory": "1Gi", "pods": "9"}}), json!({"limits.memory": "1000Mi", "pods": "1"}));
+    let small = quota(
+        &json!({"hard": {"limits.memory": "1Gi", "pods": "9"}}),
+        &json!({"limits.memory": "1000Mi", "pods": "1"}),
+    );
     assert_eq!(
-        charge(&small, &asking(json!({"limits": {"memory": "30Mi"}})), None, now()).unwrap_err(),
+        charge(&small, &asking(&json!({"limits": {"memory": "30Mi"}})), None, now()).unwrap_err(),
         "exceeded quota: q, requested: limits.memory=30Mi, used: limits.memory=1000Mi, limited: limits.memory=1Gi"
     );
     assert_eq!(
-        charge(&small, &pod(json!({})), None, now()).unwrap_err(),
+        charge(&small, &pod(&json!({})), None, now()).unwrap_err(),
         "failed quota: q: must specify limits.memory for: a"
     );
-    let fits = charge(&small, &asking(json!({"limits": {"memory": "24Mi"}})), None, now()).unwrap().unwrap();
+    let fits = charge(&small, &asking(&json!({"limits": {"memory": "24Mi"}})), None, now()).unwrap().unwrap();
     assert_eq!(serde_json::to_value(raw(&fits)).unwrap(), json!({"limits.memory": "1Gi", "pods": "2"}));
-    let unknown = quota(json!({"hard": {"pods": "1"}}), json!({}));
+    let unknown = quota(&json!({"hard": {"pods": "1"}}), &json!({}));
     assert_eq!(
-        charge(&unknown, &pod(json!({})), None, now()).unwrap_err(),
+        charge(&unknown, &pod(&json!({})), None, now()).unwrap_err(),
         "status unknown for quota: q, resources: pods"
     );
     let secret = Item::read("secrets", &json!({})).unwrap();
@@ -110,8 +112,8 @@ fn what_does_not_fit_is_refused_with_numbers() {
 
 #[test]
 fn a_change_is_charged_for_what_it_adds() {
-    let quota = quota(json!({"hard": {"requests.cpu": "1"}}), json!({"requests.cpu": "900m"}));
-    let of = |cpu: &str| asking(json!({"requests": {"cpu": cpu}}));
+    let quota = quota(&json!({"hard": {"requests.cpu": "1"}}), &json!({"requests.cpu": "900m"}));
+    let of = |cpu: &str| asking(&json!({"requests": {"cpu": cpu}}));
     assert_eq!(charge(&quota, &of("200m"), Some(&of("200m")), now()), Ok(None));
     assert_eq!(charge(&quota, &of("100m"), Some(&of("200m")), now()), Ok(None), "less is counted by the task");
     let grown = charge(&quota, &of("300m"), Some(&of("200m")), now()).unwrap().unwrap();
@@ -121,13 +123,13 @@ fn a_change_is_charged_for_what_it_adds() {
 
 #[test]
 fn scopes_choose_what_counts() {
-    let best_effort = || pod(json!({}));
-    let other = || asking(json!({"requests": {"cpu": "1"}}));
-    let ending = || pod(json!({"activeDeadlineSeconds": 5}));
-    let important = || pod(json!({"priorityClassName": "high"}));
+    let best_effort = || pod(&json!({}));
+    let other = || asking(&json!({"requests": {"cpu": "1"}}));
+    let ending = || pod(&json!({"activeDeadlineSeconds": 5}));
+    let important = || pod(&json!({"priorityClassName": "high"}));
     let crossing = || {
         let term = json!({"topologyKey": "k", "namespaces": ["other"]});
-        pod(json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}))
+        pod(&json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}))
     };
     let class = |operator: &str, values: Value| {
         let one = json!({"scopeName": "PriorityClass", "operator": operator, "values": values});
@@ -146,7 +148,7 @@ fn scopes_choose_what_counts() {
         (class("DoesNotExist", json!([])), [true, true, true, false, true]),
     ];
     for (spec, wanted) in table {
-        let quota = quota(spec.clone(), json!({}));
+        let quota = quota(&spec, &json!({}));
         let items = [best_effort(), other(), ending(), important(), crossing()];
         assert_eq!(items.each_ref().map(|item| scope::matches(&quota, item)), wanted, "{spec}");
         let counted = count(&quota, ["pods"].into_iter(), items.iter(), now()).used.unwrap();

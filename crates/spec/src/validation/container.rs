@@ -20,6 +20,7 @@ pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSp
         if !names.insert(container.name.as_str()) {
             errors.duplicate(&path.child("name"), container.name.as_str());
         }
+        resize_of_pod(errors, &path.child("resizePolicy"), container, spec);
         probe::lifecycle_and_probes(errors, &path, container, spec);
     }
     let list_path = spec_path.child("initContainers");
@@ -29,10 +30,12 @@ pub(super) fn containers(errors: &mut Errors, spec_path: &Path<'_>, spec: &PodSp
         if !names.insert(container.name.as_str()) {
             errors.duplicate(&path.child("name"), container.name.as_str());
         }
+        resize_of_pod(errors, &path.child("resizePolicy"), container, spec);
         if container.restart_policy.as_deref() == Some("Always") {
             probe::lifecycle_and_probes(errors, &path, container, spec);
         } else {
             forbid_lifecycle_and_probes(errors, &path, container);
+            forbid_restart_on_resize(errors, &path.child("resizePolicy"), container);
         }
     }
 }
@@ -151,20 +154,35 @@ fn propagation(errors: &mut Errors, path: &Path<'_>, container: &Container, moun
     }
 }
 
+/// A Pod that never restarts a container cannot do so for a resize.
+fn resize_of_pod(errors: &mut Errors, path: &Path<'_>, container: &Container, spec: &PodSpec) {
+    if spec.restart_policy.as_deref() != Some("Never") {
+        return;
+    }
+    let policies = container.resize_policy.iter().flatten().map(|policy| policy.restart_policy.as_str());
+    for policy in policies.filter(|policy| *policy != "NotRequired") {
+        errors.invalid(path, policy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
+    }
+}
+
+fn forbid_restart_on_resize(errors: &mut Errors, path: &Path<'_>, container: &Container) {
+    for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
+        if policy.restart_policy == "RestartContainer" {
+            let fault = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.invalid(&path.index(index).child("restartPolicy"), policy.restart_policy.as_str(), fault);
+        }
+    }
+}
+
 fn resize_policy(errors: &mut Errors, path: &Path<'_>, container: &Container) {
     let mut seen = Vec::new();
     for (index, policy) in container.resize_policy.iter().flatten().enumerate() {
-        let path = path.index(index);
-        pod::one_of(errors, &path.child("resourceName"), Some(&policy.resource_name), &["cpu", "memory"]);
-        pod::one_of(
-            errors,
-            &path.child("restartPolicy"),
-            Some(&policy.restart_policy),
-            &["NotRequired", "RestartContainer"],
-        );
         if seen.contains(&&policy.resource_name) {
-            errors.duplicate(&path, policy.resource_name.as_str());
+            errors.duplicate(&path.index(index), policy.resource_name.as_str());
         }
         seen.push(&policy.resource_name);
+        // The place that is named is the API server's: the list.
+        pod::one_of(errors, path, Some(&policy.resource_name), &["cpu", "memory"]);
+        pod::one_of(errors, path, Some(&policy.restart_policy), &["NotRequired", "RestartContainer"]);
     }
 }

@@ -23,9 +23,9 @@ pub(super) fn env(errors: &mut Errors, path: &Path<'_>, variables: &[EnvVar]) {
     }
 }
 
-pub(super) fn env_from(errors: &mut Errors, path: &Path<'_>, sources: &[EnvFromSource]) {
+pub(super) fn env_from(errors: &mut Errors, whole: &Path<'_>, sources: &[EnvFromSource]) {
     for (index, source) in sources.iter().enumerate() {
-        let path = path.index(index);
+        let path = whole.index(index);
         if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
             for fault in names::environment_name(prefix) {
                 errors.invalid(&path.child("prefix"), prefix, fault);
@@ -43,9 +43,10 @@ pub(super) fn env_from(errors: &mut Errors, path: &Path<'_>, sources: &[EnvFromS
             }
         }
         match named.iter().filter(|(_, name)| name.is_some()).count() {
-            0 => errors.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
+            // The place that is named is the API server's: the list.
+            0 => errors.invalid(whole, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => errors.invalid(&path, "", "may not have more than one field specified at a time"),
+            _ => errors.invalid(whole, "", "may not have more than one field specified at a time"),
         }
     }
 }
@@ -106,11 +107,19 @@ pub(super) fn field_ref(
         }
         Ok(_) if supported.contains(&text) => {}
         Ok(_) => errors.not_supported(&path.child("fieldPath"), text, supported),
+        Err(_) if is_subscripted(text, supported) => {
+            errors.invalid(path, text.split('[').next().unwrap_or_default(), "does not support subscript");
+        }
         Err(_) => {
             let fault = format!("error converting fieldPath: field label not supported: {text}");
             errors.invalid(&path.child("fieldPath"), text, fault);
         }
     }
+}
+
+/// A key is taken from a field that has none.
+fn is_subscripted(text: &str, supported: &[&str]) -> bool {
+    text.strip_suffix("']").and_then(|text| text.split_once("['")).is_some_and(|(field, _)| supported.contains(&field))
 }
 
 pub(super) fn resource_field_ref(errors: &mut Errors, path: &Path<'_>, selector: &ResourceFieldSelector) {

@@ -4,7 +4,11 @@
 //! this engine does not support are refused by [`crate::support`]; they are not checked here.
 
 mod apparmor;
+mod affinity;
+mod annotations;
 mod classes;
+#[cfg(test)]
+mod conformance;
 mod container;
 mod env;
 mod ephemeral;

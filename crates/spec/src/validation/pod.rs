@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
 
 use super::meta::{self, NameForm};
-use super::{apparmor, container, ephemeral, mirror, names, placement, ports, security, volume};
+use super::{annotations, apparmor, container, ephemeral, mirror, names, placement, ports, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
 /// Checks a new Pod, with its defaults filled in.
@@ -16,6 +16,7 @@ pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
     let path = Path::root("spec");
     match &pod.spec {
         Some(spec) => {
+            annotations::annotations(&mut errors, pod, spec);
             pod_spec(&mut errors, &path, spec);
             apparmor::annotations(&mut errors, &Path::root("metadata").child("annotations"), &pod.metadata, spec);
             apparmor::annotations_match_fields(&mut errors, &path, &pod.metadata, spec);

@@ -7,34 +7,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 use serde_json::Value;
 
 use super::names;
+use super::resources::{self, COUNTED, is_extended, is_standard};
 use crate::field::{Errors, FieldError, Path};
 use crate::huge_pages::is_huge_pages;
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, parsed};
 
-const COUNTED: [&str; 9] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
-const MEASURED: [&str; 9] = [
-    "cpu",
-    "ephemeral-storage",
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "memory",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-];
-const OF_CONTAINERS: [&str; 3] = ["cpu", "ephemeral-storage", "memory"];
 const SCOPES: [&str; 7] = [
     "BestEffort",
     "CrossNamespacePodAffinity",
@@ -95,16 +73,9 @@ fn amounts(errors: &mut Errors, path: &Path<'_>, list: Option<&BTreeMap<String, 
     }
 }
 
+/// All that is standard but what a claim alone asks for.
 fn is_quota_name(name: &str) -> bool {
-    COUNTED.contains(&name)
-        || MEASURED.contains(&name)
-        || name == "requests.storage"
-        || is_huge_pages(name.strip_prefix("requests.").unwrap_or(name))
-}
-
-/// `example.com/gpu`: counted in pieces.
-fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+    name != "storage" && is_standard(name)
 }
 
 fn is_valid_for(scope: &str, name: &str) -> bool {
@@ -314,22 +285,19 @@ fn ratios(errors: &mut Errors, path: &Path<'_>, name: &str, bounds: &Bounds) {
 }
 
 fn resource_name(errors: &mut Errors, path: &Path<'_>, kind: &str, name: &str) {
-    let faults = names::qualified_name(name);
-    if !faults.is_empty() {
-        for fault in faults {
-            errors.invalid(path, name, fault);
+    let faults = if ["Container", "Pod"].contains(&kind) {
+        resources::resource_name(name)
+    } else if name.contains('/') || is_standard(name) {
+        names::qualified_name(name)
+    } else {
+        let mut faults = names::qualified_name(name);
+        if faults.is_empty() {
+            faults.push(NOT_A_RESOURCE.to_owned());
         }
-        return;
-    }
-    let is_of_containers = OF_CONTAINERS.contains(&name) || is_huge_pages(name);
-    if name.contains('/') {
-        return;
-    }
-    if !is_quota_name(name) && name != "storage" {
-        errors.invalid(path, name, NOT_A_RESOURCE);
-    }
-    if ["Container", "Pod"].contains(&kind) && !is_of_containers {
-        errors.invalid(path, name, "must be a standard resource for containers");
+        faults
+    };
+    for fault in faults {
+        errors.invalid(path, name, fault);
     }
 }
 

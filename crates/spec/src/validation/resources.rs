@@ -43,7 +43,7 @@ pub(super) fn container_resources(errors: &mut Errors, path: &Path<'_>, requirem
 
 /// Whether a Pod may use more of it than it has set aside.
 fn may_be_overcommitted(name: &str) -> bool {
-    !is_huge_pages(name) && (!name.contains('/') || name.contains("kubernetes.io/"))
+    !is_huge_pages(name) && is_native(name)
 }
 
 /// A size that must not be negative; `None` where it has been reported.
@@ -61,6 +61,10 @@ pub(super) fn amount(errors: &mut Errors, list: &Path<'_>, name: &str, raw: &Raw
     };
     if quantity.is_negative() {
         errors.invalid(&path, quantity.to_string(), "must be greater than or equal to 0");
+        return None;
+    }
+    if is_extended(name) && !quantity.rounded_up_to_milli().is_integer() {
+        errors.invalid(&path, quantity.to_string(), "must be an integer");
         return None;
     }
     // Sums are kept in 64 bits.
@@ -81,13 +85,61 @@ fn is_whole_pages(name: &str, quantity: Quantity) -> bool {
     page_size(name).zip(bytes).is_some_and(|(size, bytes)| bytes % size == 0)
 }
 
-fn resource_name(name: &str) -> Vec<String> {
-    let faults = names::qualified_name(name);
-    if !faults.is_empty() || name.contains('/') {
+/// A resource that a container may ask for. One that nobody knows breaks two rules, as on the API server.
+pub(super) fn resource_name(name: &str) -> Vec<String> {
+    let mut faults = names::qualified_name(name);
+    if !faults.is_empty() {
         return faults;
     }
-    if ["cpu", "memory", "ephemeral-storage"].contains(&name) || is_huge_pages(name) {
-        return Vec::new();
+    if name.contains('/') {
+        if is_extended(name) && !names::qualified_name(&format!("requests.{name}")).is_empty() {
+            faults.push("doesn't follow extended resource name standard".to_owned());
+        }
+        if !is_native(name) && name.starts_with("requests.") {
+            faults.push("doesn't follow extended resource name standard".to_owned());
+        }
+        return faults;
     }
-    vec!["must be a standard resource for containers".to_owned()]
+    if !is_standard(name) {
+        faults.push("must be a standard resource type or fully qualified".to_owned());
+    }
+    if !["cpu", "memory", "ephemeral-storage"].contains(&name) && !is_huge_pages(name) {
+        faults.push("must be a standard resource for containers".to_owned());
+    }
+    faults
+}
+
+/// A resource that some object of Kubernetes may name without a domain.
+pub(super) fn is_standard(name: &str) -> bool {
+    let plain = ["cpu", "memory", "ephemeral-storage"];
+    let of_list = |list: &str| name.strip_prefix(list).is_some_and(|rest| plain.contains(&rest));
+    plain.contains(&name)
+        || of_list("requests.")
+        || of_list("limits.")
+        || ["storage", "requests.storage"].contains(&name)
+        || COUNTED.contains(&name)
+        || is_huge_pages(name.strip_prefix("requests.").unwrap_or(name))
+}
+
+/// What is counted in pieces.
+pub(super) const COUNTED: [&str; 9] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
+/// Without a domain, or of Kubernetes' own.
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// `example.com/gpu`: counted in pieces.
+pub(super) fn is_extended(name: &str) -> bool {
+    !is_native(name) && !name.starts_with("requests.")
 }

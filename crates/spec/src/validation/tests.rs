@@ -214,7 +214,7 @@ fn each_broken_rule_has_its_sentence() {
         (
             "/spec/containers/0/envFrom/0",
             json!({}),
-            "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+            "spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
         ),
         (
             "/spec/containers/0/envFrom/0/secretRef/name",
