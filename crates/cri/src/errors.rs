@@ -2,19 +2,8 @@
 
 use image::RemoveImageError;
 use runtime::RuntimeError;
+pub use spec::chain;
 use tonic::Status;
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// Of the runtime. The kubelet looks for `NotFound`.
 pub fn runtime(error: &RuntimeError) -> Status {

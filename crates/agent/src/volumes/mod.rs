@@ -18,6 +18,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
+pub use spec::chain;
 use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 use spec::resources::Amounts;
 use spec::{Digest, Timestamp, VolumeName};
@@ -108,17 +109,6 @@ pub enum VolumeCause {
     /// A volume source that is not built.
     #[error("this volume source is not supported")]
     Unsupported,
-}
-
-/// An error and its causes in one line, as events and statuses need it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// What each volume of the pod is, or why that is not known yet.

@@ -1,13 +1,12 @@
 //! What a token stands for, and how it is carried out.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use http::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use runtime::{ExecRequest, Runtime, Session, SessionEnd};
-use spec::{ContainerId, SandboxId};
+use spec::{ContainerId, SandboxId, chain};
 use streaming::{Refusal, Target, Wanted};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -102,16 +101,4 @@ impl Target for Ports {
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
         self.runtime.connect(&self.sandbox, port).await.map_err(|error| chain(&error))
     }
-}
-
-/// An error and its causes as one line: `what: why: why`.
-fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
