@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, cri, delete, describe, events, exec, get, image, kubeconfig, logs, reset, run, serve, shutdown,
-    timeline, top, version, wait,
+    apply, check, cp, cri, debug, delete, describe, events, exec, get, image, kubeconfig, logs, port_forward, reset,
+    run, serve, shutdown, timeline, top, version, wait,
 };
 
 /// The whole command line.
@@ -73,14 +73,17 @@ pub enum Command {
             monopod run job --image debian --restart Never -- date"
     )]
     Run(run::RunArgs),
-    /// Show objects: Pods, ConfigMaps, Secrets, nodes, namespaces, events
+    /// Show objects of any kind
     #[command(after_help = "Examples:\n  \
         monopod get pods                           the Pods of the namespace\n  \
         monopod get pods -A -o wide                all Pods, with their addresses\n  \
         monopod get pod web -o yaml                one Pod, whole\n  \
         monopod get pods -w                        changes as they come\n  \
-        monopod get po,cm -l app=web               several kinds, chosen by label\n\n\
-        Kinds: pods (po), configmaps (cm), secrets, namespaces (ns), nodes (no), events (ev)")]
+        monopod get po,cm -l app=web               several kinds, chosen by label\n  \
+        monopod get all                            all that runs or is reached\n  \
+        monopod get pods --sort-by .metadata.creationTimestamp\n  \
+        monopod get pods -o 'jsonpath={.items[*].status.podIP}'\n\n\
+        Any kind that the daemon serves can be named: pods (po), services (svc), roles, leases, …")]
     Get(get::GetArgs),
     /// Show an object in detail, with its events
     #[command(after_help = "Examples:\n  monopod describe pod web\n  monopod describe node")]
@@ -109,6 +112,26 @@ pub enum Command {
         monopod attach web                         see its output from now on\n  \
         monopod attach -it web -c shell            with the keyboard (`stdin: true`, `tty: true` in the spec)")]
     Attach(exec::AttachArgs),
+    /// Copy files and directories into and out of containers, by tar
+    #[command(after_help = "Examples:\n  \
+        monopod cp site web:/usr/share/nginx/html  a directory into the Pod `web`\n  \
+        monopod cp web:/var/log/nginx logs -c nginx\n  \
+        monopod cp shop/web:/etc/hostname name.txt of a Pod in another namespace\n\n\
+        The container needs `tar`. Symbolic links are not copied out.")]
+    Cp(cp::CpArgs),
+    /// Listen on local ports and forward connections to a Pod
+    #[command(after_help = "Examples:\n  \
+        monopod port-forward web 8080:80           local port 8080 leads to the Pod's port 80\n  \
+        monopod port-forward web 80 :9090          the same port, and one that is free\n  \
+        monopod port-forward svc/web 8080:http     to a Pod of a Service, by its port's name\n  \
+        monopod port-forward web 8080:80 --address 0.0.0.0")]
+    PortForward(port_forward::PortForwardArgs),
+    /// Look into a running Pod, or at the node, with a container of tools
+    #[command(after_help = "Examples:\n  \
+        monopod debug -it web --image busybox                   a shell beside the Pod's containers\n  \
+        monopod debug -it web --image busybox --target nginx    that sees the processes of one of them\n  \
+        monopod debug -it node/n1 --image busybox               on the machine; its files are in /host")]
+    Debug(debug::DebugArgs),
     /// Create objects, or bring those that exist to what their manifests say
     #[command(after_help = "Examples:\n  \
         monopod apply -f pod.yaml                  one file, with one or more documents\n  \

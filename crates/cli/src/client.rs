@@ -17,6 +17,7 @@ use crate::connector::UnixConnector;
 use crate::errors::{Failure, Refusal};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// A client of one daemon.
 #[derive(Clone)]
@@ -66,6 +67,11 @@ impl Client {
         self.read(request(Method::GET, path, Some(TABLE), None)?).await
     }
 
+    /// The kinds below `/api` or `/apis`.
+    pub async fn discover(&self, door: &str) -> Result<Value> {
+        self.read(request(Method::GET, door, Some(DISCOVERY), None)?).await
+    }
+
     /// Creates an object.
     pub async fn create(&self, path: &str, object: &Value) -> Result<Value> {
         self.json(Method::POST, path, Some(object)).await
@@ -74,6 +80,15 @@ impl Client {
     /// Replaces an object.
     pub async fn replace(&self, path: &str, object: &Value) -> Result<Value> {
         self.json(Method::PUT, path, Some(object)).await
+    }
+
+    /// Merges a patch into an object, lists by their keys (strategic merge).
+    pub async fn patch(&self, path: &str, patch: &Value) -> Result<Value> {
+        let body = serde_json::to_vec(patch).context("cannot encode the request")?;
+        let mut request = request(Method::PATCH, path, Some("application/json"), Some(body))?;
+        let kind = http::HeaderValue::from_static("application/strategic-merge-patch+json");
+        request.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        self.read(request).await
     }
 
     /// Deletes an object; the body are `DeleteOptions`.

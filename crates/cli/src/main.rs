@@ -4,6 +4,7 @@
 mod age;
 mod archive;
 mod args;
+mod catalog;
 mod client;
 mod commands;
 mod config_file;
@@ -13,6 +14,7 @@ mod daemon;
 mod errors;
 mod escape;
 mod fields;
+mod json_path;
 mod manifests;
 mod merge;
 mod node_args;
@@ -97,6 +99,9 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Logs(arguments) => commands::logs::logs(&arguments, context).await,
         Command::Exec(arguments) => commands::exec::exec(&arguments, context).await,
         Command::Attach(arguments) => commands::exec::attach(&arguments, context).await,
+        Command::Cp(arguments) => commands::cp::cp(&arguments, context).await,
+        Command::PortForward(arguments) => commands::port_forward::port_forward(&arguments, context).await,
+        Command::Debug(arguments) => commands::debug::debug(&arguments, context).await,
         Command::Apply(arguments) => commands::apply::apply(&arguments, context).await,
         Command::Create(arguments) => commands::apply::create(&arguments, context).await,
         Command::Delete(arguments) => commands::delete::delete(&arguments, context).await,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::catalog::Catalog;
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::resources::Resource;
@@ -57,31 +58,55 @@ impl Manifest {
 
     /// `pod/web`, as kubectl prints it.
     pub fn label(&self) -> String {
-        format!("{}/{}", self.resource.singular, self.name())
+        format!("{}/{}", self.resource.named(), self.name())
     }
+}
+
+/// One object as it was read, before anybody knows whether its kind is served.
+#[derive(Debug)]
+pub struct Document {
+    object: Value,
+    origin: String,
 }
 
 impl Files {
     /// All objects of all files, in order. Reads everything before it returns, so that nothing is half applied.
-    ///
-    /// `namespace` is the one asked for by `--namespace`, if any.
-    pub fn read(&self, namespace: Option<&str>) -> Result<Vec<Manifest>, Failure> {
-        let mut manifests = Vec::new();
+    pub fn documents(&self) -> Result<Vec<Document>, Failure> {
+        let mut documents = Vec::new();
         for given in &self.filename {
             for (origin, text) in texts(given, self.recursive)? {
                 for document in parse(&text, &origin)? {
-                    collect(document, &origin, namespace, &mut manifests)?;
+                    collect(document, &origin, &mut documents)?;
                 }
             }
         }
-        if manifests.is_empty() {
+        if documents.is_empty() {
             return Err(if self.filename.is_empty() {
                 Failure::new("no manifest is named").hint("name one with `-f FILE`, or `-f -` for standard input")
             } else {
                 Failure::new("there is no object in what -f names")
             });
         }
-        Ok(manifests)
+        Ok(documents)
+    }
+}
+
+impl Document {
+    /// Whether its kind is in the catalog.
+    pub fn is_of(&self, catalog: &Catalog) -> bool {
+        catalog.by_kind(self.object.text("/apiVersion"), self.object.text("/kind")).is_ok()
+    }
+
+    /// The object with its kind. `namespace` is the one asked for by `--namespace`, if any.
+    pub fn resolve(mut self, catalog: &Catalog, namespace: Option<&str>) -> Result<Manifest, Failure> {
+        let resource =
+            catalog.by_kind(self.object.text("/apiVersion"), self.object.text("/kind")).map_err(|failure| {
+                Failure::new(format!("{}: object {:?}", self.origin, self.object.name())).because(failure)
+            })?;
+        if resource.namespaced {
+            set_namespace(&mut self.object, &self.origin, namespace)?;
+        }
+        Ok(Manifest { resource, object: self.object, origin: self.origin })
     }
 }
 
@@ -112,27 +137,22 @@ fn yaml_failure(error: &serde_saphyr::Error, text: &str, origin: &str) -> Failur
     }
 }
 
-fn collect(
-    document: Value,
-    origin: &str,
-    namespace: Option<&str>,
-    manifests: &mut Vec<Manifest>,
-) -> Result<(), Failure> {
+fn collect(document: Value, origin: &str, documents: &mut Vec<Document>) -> Result<(), Failure> {
     if document.is_null() {
         return Ok(());
     }
     let kind = document.text("/kind");
     if kind == "List" || (kind.ends_with("List") && document.at("/items").is_array()) {
         for (index, item) in document.items("/items").iter().enumerate() {
-            collect(item.clone(), &format!("{origin}: items[{index}]"), namespace, manifests)?;
+            collect(item.clone(), &format!("{origin}: items[{index}]"), documents)?;
         }
         return Ok(());
     }
-    manifests.push(manifest(document, origin, namespace)?);
+    documents.push(checked(document, origin)?);
     Ok(())
 }
 
-fn manifest(mut object: Value, origin: &str, namespace: Option<&str>) -> Result<Manifest, Failure> {
+fn checked(object: Value, origin: &str) -> Result<Document, Failure> {
     if !object.is_object() {
         return Err(Failure::new(format!(
             "{origin}: a manifest is a mapping with `apiVersion`, `kind` and `metadata`"
@@ -145,12 +165,7 @@ fn manifest(mut object: Value, origin: &str, namespace: Option<&str>) -> Result<
                 .hint("every manifest starts with `apiVersion: v1`, `kind: Pod` and `metadata: {name: …}`"));
         }
     }
-    let resource = Resource::by_kind(object.text("/apiVersion"), object.text("/kind"))
-        .map_err(|failure| Failure::new(format!("{origin}: object {:?}", object.name())).because(failure))?;
-    if resource.namespaced {
-        set_namespace(&mut object, origin, namespace)?;
-    }
-    Ok(Manifest { resource, object, origin: origin.to_owned() })
+    Ok(Document { object, origin: origin.to_owned() })
 }
 
 fn set_namespace(object: &mut Value, origin: &str, namespace: Option<&str>) -> Result<(), Failure> {
@@ -208,10 +223,12 @@ mod tests {
     use super::*;
 
     fn read(text: &str, namespace: Option<&str>) -> Result<Vec<String>, String> {
-        let mut manifests = Vec::new();
+        let mut documents = Vec::new();
         for document in parse(text, "pod.yaml").map_err(rendered)? {
-            collect(document, "pod.yaml", namespace, &mut manifests).map_err(rendered)?;
+            collect(document, "pod.yaml", &mut documents).map_err(rendered)?;
         }
+        let resolve = |document: Document| document.resolve(&Catalog::built_in(), namespace).map_err(rendered);
+        let manifests = documents.into_iter().map(resolve).collect::<Result<Vec<Manifest>, _>>()?;
         Ok(manifests.iter().map(|m| format!("{} in {:?}", m.label(), m.namespace())).collect())
     }
 
@@ -260,7 +277,7 @@ mod tests {
         }
         let names = |recursive| {
             let files = Files { filename: vec![directory.path().to_owned()], recursive };
-            files.read(None).unwrap().iter().map(|m| m.name().to_owned()).collect::<Vec<_>>()
+            files.documents().unwrap().iter().map(|d| d.object.name().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(false), ["a", "b"]);
         assert_eq!(names(true), ["a", "b", "c"]);

@@ -1,57 +1,72 @@
-//! The kinds of objects by all their names, and what a command line such as `pod/web cm` points at.
+//! One kind of object: its names, and where the API keeps it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::catalog::Catalog;
 use crate::errors::Failure;
 
 /// One kind of object and where the API keeps it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
     /// The plural, as paths have it.
-    pub plural: &'static str,
-    /// The singular, as `-o name` prints it.
-    pub singular: &'static str,
+    pub plural: Cow<'static, str>,
+    /// The singular.
+    pub singular: Cow<'static, str>,
     /// The abbreviations that kubectl knows.
-    pub short: &'static [&'static str],
+    pub short: Cow<'static, [Cow<'static, str>]>,
+    /// What it belongs to, as in `get all`.
+    pub categories: Cow<'static, [Cow<'static, str>]>,
     /// `kind` in a manifest.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// `apiVersion` in a manifest.
-    pub api_version: &'static str,
+    pub api_version: Cow<'static, str>,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
 }
 
-/// What the daemon serves. All are of the core group, below `/api/v1`.
-pub const RESOURCES: &[Resource] = &[
-    resource("pods", "pod", &["po"], "Pod", true),
-    resource("configmaps", "configmap", &["cm"], "ConfigMap", true),
+/// The kinds that are asked for most: of these no question to the daemon is needed. All are of the core group.
+pub static RESOURCES: [Resource; 6] = [
+    resource("pods", "pod", &[Cow::Borrowed("po")], "Pod", true),
+    resource("configmaps", "configmap", &[Cow::Borrowed("cm")], "ConfigMap", true),
     resource("secrets", "secret", &[], "Secret", true),
-    resource("namespaces", "namespace", &["ns"], "Namespace", false),
-    resource("nodes", "node", &["no"], "Node", false),
-    resource("events", "event", &["ev"], "Event", true),
+    resource("namespaces", "namespace", &[Cow::Borrowed("ns")], "Namespace", false),
+    resource("nodes", "node", &[Cow::Borrowed("no")], "Node", false),
+    resource("events", "event", &[Cow::Borrowed("ev")], "Event", true),
 ];
 
 /// Pods.
-pub const PODS: &Resource = &resource("pods", "pod", &["po"], "Pod", true);
+pub static PODS: &Resource = &resource("pods", "pod", &[Cow::Borrowed("po")], "Pod", true);
 /// Events.
-pub const EVENTS: &Resource = &resource("events", "event", &["ev"], "Event", true);
+pub static EVENTS: &Resource = &resource("events", "event", &[Cow::Borrowed("ev")], "Event", true);
 
 const fn resource(
     plural: &'static str,
     singular: &'static str,
-    short: &'static [&'static str],
+    short: &'static [Cow<'static, str>],
     kind: &'static str,
     namespaced: bool,
 ) -> Resource {
-    Resource { plural, singular, short, kind, api_version: "v1", namespaced }
+    Resource {
+        plural: Cow::Borrowed(plural),
+        singular: Cow::Borrowed(singular),
+        short: Cow::Borrowed(short),
+        categories: Cow::Borrowed(&[]),
+        kind: Cow::Borrowed(kind),
+        api_version: Cow::Borrowed("v1"),
+        namespaced,
+    }
 }
 
 impl Resource {
     /// The path of the collection: of one namespace, or of all.
     pub fn collection(&self, namespace: Option<&str>) -> String {
+        let root = if self.group().is_empty() { "api" } else { "apis" };
         match namespace.filter(|_| self.namespaced) {
-            Some(namespace) => format!("/api/{}/namespaces/{}/{}", self.api_version, encoded(namespace), self.plural),
-            None => format!("/api/{}/{}", self.api_version, self.plural),
+            Some(namespace) => {
+                format!("/{root}/{}/namespaces/{}/{}", self.api_version, encoded(namespace), self.plural)
+            }
+            None => format!("/{root}/{}/{}", self.api_version, self.plural),
         }
     }
 
@@ -60,26 +75,22 @@ impl Resource {
         format!("{}/{}", self.collection(Some(namespace)), encoded(name))
     }
 
-    /// The resource of a name that a person types: plural, singular, abbreviation or kind, in any case.
-    pub fn by_name(name: &str) -> Result<&'static Self, Failure> {
-        let lower = name.to_lowercase();
-        let core = lower.trim_end_matches(".v1").trim_end_matches('.');
-        let matches =
-            |resource: &&Self| core == resource.plural || core == resource.singular || resource.short.contains(&core);
-        RESOURCES.iter().find(matches).ok_or_else(|| {
-            Failure::new(format!("the server doesn't have a resource type {name:?}"))
-                .hint(format!("it has {}", all_names()))
-        })
+    /// The API group; empty for the core group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
     }
 
-    /// The resource of a manifest.
-    pub fn by_kind(api_version: &str, kind: &str) -> Result<&'static Self, Failure> {
-        let matches = |resource: &&Self| resource.api_version == api_version && resource.kind == kind;
-        RESOURCES.iter().find(matches).ok_or_else(|| {
-            let kinds = RESOURCES.iter().map(|resource| resource.kind).collect::<Vec<_>>().join(", ");
-            Failure::new(format!("no matches for kind {kind:?} in version {api_version:?}"))
-                .hint(format!("monopod serves these kinds of version \"v1\": {kinds}"))
-        })
+    /// The API version without its group.
+    pub fn version(&self) -> &str {
+        self.api_version.split_once('/').map_or(&self.api_version, |(_, version)| version)
+    }
+
+    /// The singular with its group, as kubectl puts it before names: `pod`, `role.rbac.authorization.k8s.io`.
+    pub fn named(&self) -> Cow<'_, str> {
+        match self.group() {
+            "" => Cow::Borrowed(&self.singular),
+            group => Cow::Owned(format!("{}.{group}", self.singular)),
+        }
     }
 }
 
@@ -92,27 +103,13 @@ pub struct Target {
     pub name: Option<String>,
 }
 
-/// Reads `pods`, `pods,cm`, `pod web1 web2` and `pod/web cm/config`.
-pub fn parse_targets(arguments: &[String]) -> Result<Vec<Target>, Failure> {
-    let Some((first, rest)) = arguments.split_first() else {
-        return Err(Failure::new("no resource is named").hint(format!("name one of {}", all_names())));
-    };
-    if arguments.iter().any(|argument| argument.contains('/')) {
-        return arguments.iter().map(|argument| parse_pair(argument)).collect();
-    }
-    let resources = parse_resources(first)?;
-    if rest.is_empty() {
-        return Ok(resources.into_iter().map(|resource| Target { resource, name: None }).collect());
-    }
-    let of_one = |resource| rest.iter().map(move |name| Target { resource, name: Some(name.clone()) });
-    Ok(resources.into_iter().flat_map(of_one).collect())
-}
-
 /// Reads the Pod that a command acts on: `web`, `pod/web` or `pods/web`.
 pub fn parse_pod(argument: &str) -> Result<String, Failure> {
     match argument.split_once('/') {
         None => Ok(argument.to_owned()),
-        Some((kind, name)) if Resource::by_name(kind)?.kind == "Pod" => Ok(name.to_owned()),
+        Some((kind, name)) if Catalog::built_in().by_name(kind).is_ok_and(|resource| resource.kind == "Pod") => {
+            Ok(name.to_owned())
+        }
         Some((kind, _)) => Err(Failure::new(format!("a Pod is needed here, not a {kind}"))),
     }
 }
@@ -140,79 +137,16 @@ pub fn with_query(path: &str, parameters: &[(&str, &str)]) -> String {
     output
 }
 
-fn parse_pair(argument: &str) -> Result<Target, Failure> {
-    match argument.split_once('/') {
-        Some((kind, name)) if !name.is_empty() && !name.contains('/') => {
-            Ok(Target { resource: Resource::by_name(kind)?, name: Some(name.to_owned()) })
-        }
-        _ => Err(Failure::new(format!("{argument:?} is not of the form KIND/NAME"))
-            .hint("either name the kind once (`pod web db`) or before each name (`pod/web cm/config`)")),
-    }
-}
-
-fn parse_resources(names: &str) -> Result<Vec<&'static Resource>, Failure> {
-    let mut resources = Vec::new();
-    for name in names.split(',').filter(|name| !name.is_empty()) {
-        // What `kubectl get all` means by "all" is the kinds that run something.
-        let resource = if name == "all" { PODS } else { Resource::by_name(name)? };
-        if !resources.contains(&resource) {
-            resources.push(resource);
-        }
-    }
-    Ok(resources)
-}
-
-fn all_names() -> String {
-    let with_short = |resource: &Resource| match resource.short.first() {
-        Some(short) => format!("{} ({short})", resource.plural),
-        None => resource.plural.to_owned(),
-    };
-    RESOURCES.iter().map(with_short).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn shown(arguments: &[&str]) -> String {
-        let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        match parse_targets(&arguments) {
-            Ok(targets) => {
-                let one = |target: &Target| match &target.name {
-                    Some(name) => format!("{}/{name}", target.resource.plural),
-                    None => target.resource.plural.to_owned(),
-                };
-                targets.iter().map(one).collect::<Vec<_>>().join(" ")
-            }
-            Err(error) => format!("error: {error}"),
-        }
-    }
-
-    #[test]
-    fn targets_are_read_as_kubectl_reads_them() {
-        for (arguments, targets) in [
-            (&["po"][..], "pods"),
-            (&["Pods"], "pods"),
-            (&["pods,cm,po"], "pods configmaps"),
-            (&["all"], "pods"),
-            (&["pod", "a", "b"], "pods/a pods/b"),
-            (&["pod,ns", "a"], "pods/a namespaces/a"),
-            (&["pod/a", "cm/b"], "pods/a configmaps/b"),
-            (&["pod/a", "b"], "error: \"b\" is not of the form KIND/NAME"),
-            (&["pod/"], "error: \"pod/\" is not of the form KIND/NAME"),
-            (&["deploy"], "error: the server doesn't have a resource type \"deploy\""),
-            (&[], "error: no resource is named"),
-        ] {
-            assert_eq!(shown(arguments), targets, "{arguments:?}");
-        }
-    }
 
     #[test]
     fn paths_hold_names_of_any_kind() {
         assert_eq!(PODS.object("default", "web"), "/api/v1/namespaces/default/pods/web");
         assert_eq!(PODS.object("a/../b", "x?y"), "/api/v1/namespaces/a%2F..%2Fb/pods/x%3Fy");
         assert_eq!(PODS.collection(None), "/api/v1/pods");
-        let node = Resource::by_name("no").unwrap();
+        let node = Catalog::built_in().by_name("no").unwrap();
         assert_eq!(node.object("default", "n1"), "/api/v1/nodes/n1");
         assert_eq!(with_query("/p", &[("a", "x=y,z"), ("b", "1")]), "/p?a=x%3Dy%2Cz&b=1");
         assert_eq!(parse_pod("po/web").unwrap(), "web");

@@ -47,6 +47,42 @@ const STATUS: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 
+/// Where the program's output goes.
+enum Outlet {
+    Stdout(Stdout),
+    /// To somebody who may stop reading before the end.
+    Pipe(mpsc::Sender<Vec<u8>>),
+}
+
+impl Outlet {
+    /// Whether there will be a reader for more.
+    async fn write(&mut self, data: &[u8]) -> Result<bool> {
+        match self {
+            Self::Stdout(stdout) => {
+                stdout.write_all(data).await.map_err(output_error)?;
+                stdout.flush().await.map_err(output_error)?;
+                Ok(true)
+            }
+            Self::Pipe(sender) => Ok(sender.send(data.to_vec()).await.is_ok()),
+        }
+    }
+}
+
+/// Runs a session whose streams lead to other parts of this program; what it says on standard error goes to ours.
+pub async fn pipe(
+    connection: Connection,
+    input: Option<mpsc::Receiver<Vec<u8>>>,
+    output: mpsc::Sender<Vec<u8>>,
+) -> Result<()> {
+    let half_close = connection.supports_stream_close();
+    let (sink, stream) = connection.into_stream().split();
+    let ends = Ends { stdin: input.is_some(), tty: false, redraw: false };
+    tokio::select! {
+        result = receive(stream, Outlet::Pipe(output)) => result,
+        error = send(sink, ends, input, half_close) => Err(error),
+    }
+}
+
 /// Runs the session to its end. A program's own failure is an [`ExitStatus`].
 pub async fn run(connection: Connection, ends: Ends) -> Result<()> {
     let half_close = connection.supports_stream_close();
@@ -54,8 +90,8 @@ pub async fn run(connection: Connection, ends: Ends) -> Result<()> {
     let raw = ends.tty.then(RawMode::enter).transpose().context("cannot put the terminal into raw mode")?;
     let mut ending = EndingSignals::listen(ends.tty)?;
     let result = tokio::select! {
-        result = receive(stream) => result,
-        error = send(sink, ends, half_close) => Err(error),
+        result = receive(stream, Outlet::Stdout(tokio::io::stdout())) => result,
+        error = send(sink, ends, ends.stdin.then(read_stdin), half_close) => Err(error),
         status = ending.next() => Err(ExitStatus(status).into()),
     };
     drop(raw);
@@ -63,16 +99,20 @@ pub async fn run(connection: Connection, ends: Ends) -> Result<()> {
 }
 
 /// Writes what the program prints, until its status comes and the server closes.
-async fn receive(mut stream: SplitStream<Socket>) -> Result<()> {
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+async fn receive(mut stream: SplitStream<Socket>, mut outlet: Outlet) -> Result<()> {
+    let mut stderr = tokio::io::stderr();
     let mut status = None;
     let mut closed = false;
     while let Some(message) = stream.next().await {
         match message {
-            Ok(Message::Binary(data)) => receive_data(&data, &mut stdout, &mut stderr, &mut status).await?,
-            Ok(Message::Text(text)) => receive_data(text.as_bytes(), &mut stdout, &mut stderr, &mut status).await?,
+            Ok(Message::Binary(data)) if !receive_data(&data, &mut outlet, &mut stderr, &mut status).await? => {
+                return Ok(());
+            }
+            Ok(Message::Text(text)) => {
+                receive_data(text.as_bytes(), &mut outlet, &mut stderr, &mut status).await?;
+            }
             Ok(Message::Close(_)) => closed = true,
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
             // After the status nothing is missing, however the socket ends.
             Err(_) if status.is_some() => break,
             Err(error) => return Err(Failure::new("the connection to the container broke off").because(error).into()),
@@ -88,21 +128,19 @@ async fn receive(mut stream: SplitStream<Socket>) -> Result<()> {
     }
 }
 
+/// Whether there will be a reader for more.
 async fn receive_data(
     message: &[u8],
-    stdout: &mut Stdout,
+    outlet: &mut Outlet,
     stderr: &mut Stderr,
     status: &mut Option<Value>,
-) -> Result<()> {
-    let Some((channel, data)) = message.split_first() else { return Ok(()) };
+) -> Result<bool> {
+    let Some((channel, data)) = message.split_first() else { return Ok(true) };
     if data.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     match *channel {
-        STDOUT => {
-            stdout.write_all(data).await.map_err(output_error)?;
-            stdout.flush().await.map_err(output_error)?;
-        }
+        STDOUT => return outlet.write(data).await,
         STDERR => {
             // Without anybody to read standard error, the session goes on.
             drop(stderr.write_all(data).await);
@@ -111,7 +149,7 @@ async fn receive_data(
         STATUS => *status = Some(serde_json::from_slice(data).context("the session's status is not JSON")?),
         _ => {}
     }
-    Ok(())
+    Ok(true)
 }
 
 /// How the program ended, by the Status on channel 3.
@@ -128,8 +166,13 @@ pub fn outcome(status: &Value) -> Result<()> {
 }
 
 /// Sends input, sizes and pings; returns only when that fails for good.
-async fn send(mut sink: SplitSink<Socket, Message>, ends: Ends, half_close: bool) -> anyhow::Error {
-    match send_all(&mut sink, ends, half_close).await {
+async fn send(
+    mut sink: SplitSink<Socket, Message>,
+    ends: Ends,
+    input: Option<mpsc::Receiver<Vec<u8>>>,
+    half_close: bool,
+) -> anyhow::Error {
+    match send_all(&mut sink, ends, input, half_close).await {
         // Once the server closes, sending fails; what it has said until then is still to be read by `receive`.
         Err(error) if error.downcast_ref::<tokio_tungstenite::tungstenite::Error>().is_some() => {
             std::future::pending().await
@@ -142,9 +185,9 @@ async fn send(mut sink: SplitSink<Socket, Message>, ends: Ends, half_close: bool
 async fn send_all(
     sink: &mut SplitSink<Socket, Message>,
     ends: Ends,
+    mut input: Option<mpsc::Receiver<Vec<u8>>>,
     half_close: bool,
 ) -> Result<std::convert::Infallible> {
-    let mut input = ends.stdin.then(read_stdin);
     let mut resized = ends
         .tty
         .then(|| signal(SignalKind::window_change()))

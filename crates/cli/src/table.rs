@@ -1,5 +1,7 @@
 //! Columns of text: the tables that the server makes, and our own, laid out as kubectl does it.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::escape::one_line;
@@ -15,8 +17,8 @@ pub struct Table {
 }
 
 /// Which columns of a server's table are shown.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Columns {
+#[derive(Debug, Default, Clone)]
+pub struct Columns<'a> {
     /// Also those that the server marks as less important.
     pub wide: bool,
     /// The namespace, first.
@@ -24,7 +26,7 @@ pub struct Columns {
     /// All labels, last.
     pub labels: bool,
     /// The kind that is put before each name, as in `pod/web`.
-    pub prefix: &'static str,
+    pub prefix: Cow<'a, str>,
 }
 
 /// Widths that only grow, so that the rows of a watch stay below their headings.
@@ -42,7 +44,7 @@ impl Table {
     }
 
     /// Takes over a `meta.k8s.io/v1` Table. A watch's later tables may lack definitions: then give the first one's.
-    pub fn from_server(table: &Value, definitions: &[Value], columns: Columns) -> Self {
+    pub fn from_server(table: &Value, definitions: &[Value], columns: &Columns<'_>) -> Self {
         let shown: Vec<(usize, &Value)> = definitions
             .iter()
             .enumerate()
@@ -110,7 +112,7 @@ impl Layout {
     }
 }
 
-fn server_row(row: &Value, shown: &[(usize, &Value)], columns: Columns) -> Vec<String> {
+fn server_row(row: &Value, shown: &[(usize, &Value)], columns: &Columns<'_>) -> Vec<String> {
     let cells = row.items("/cells");
     let object = row.at("/object");
     let mut output = Vec::with_capacity(shown.len() + 2);
@@ -152,13 +154,13 @@ mod tests {
     fn columns_are_chosen_and_aligned() {
         let pods = pods();
         let definitions = pods.items("/columnDefinitions");
-        insta::assert_snapshot!(Table::from_server(&pods, definitions, Columns::default()).render(), @r"
+        insta::assert_snapshot!(Table::from_server(&pods, definitions, &Columns::default()).render(), @r"
         NAME            READY
         web             1/1
         a-longer-name   2
         ");
-        let all = Columns { wide: true, namespace: true, labels: true, prefix: "pod" };
-        insta::assert_snapshot!(Table::from_server(&pods, definitions, all).render(), @r"
+        let all = Columns { wide: true, namespace: true, labels: true, prefix: Cow::Borrowed("pod") };
+        insta::assert_snapshot!(Table::from_server(&pods, definitions, &all).render(), @r"
         NAMESPACE     NAME                READY   IP          LABELS
         default       pod/web             1/1     10.85.0.2   app=web
         kube-system   pod/a-longer-name   2                   <none>
@@ -169,14 +171,14 @@ mod tests {
     fn odd_tables_do_no_harm() {
         let odd = json!({"columnDefinitions": [{"name": 7}, {"name": "A"}], "rows": [
             {"cells": ["x\u{1b}[2J\ny"]}, {"cells": {"no": "list"}}, 3, {"cells": ["a", {"b": [1]}, "extra"]}]});
-        insta::assert_snapshot!(Table::from_server(&odd, odd.items("/columnDefinitions"), Columns::default()).render(), @r#"
+        insta::assert_snapshot!(Table::from_server(&odd, odd.items("/columnDefinitions"), &Columns::default()).render(), @r#"
                       A
         x\x1b[2J\ny
 
 
         a             {"b":[1]}
         "#);
-        assert_eq!(Table::from_server(&json!(null), &[], Columns::default()).render(), "\n");
+        assert_eq!(Table::from_server(&json!(null), &[], &Columns::default()).render(), "\n");
     }
 
     #[test]

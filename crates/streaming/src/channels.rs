@@ -1,5 +1,6 @@
 //! portforward by the channels of a WebSocket, as kube-rs and the Python client do it: channel 2i carries the data of
-//! port i, channel 2i+1 its error; one TCP connection for each port, and no half-close.
+//! port i, channel 2i+1 its error; one TCP connection for each port. The protocol has no half-close; a message `[255, 2i]`,
+//! which our own command line sends, ends the client's half of port i.
 
 use std::io;
 
@@ -17,6 +18,9 @@ use crate::websocket::Socket;
 
 /// Channels are numbered by a byte.
 pub const PORTS: usize = 127;
+
+/// The channel that no port has.
+const CLOSE: u8 = 255;
 
 /// Connects all ports, and ends when the client does, or when the Pod has closed every connection.
 pub async fn forward(socket: Socket, ports: &[u16], target: &impl Target) -> io::Result<()> {
@@ -57,6 +61,13 @@ pub async fn forward(socket: Socket, ports: &[u16], target: &impl Target) -> io:
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
             let Some((channel, data)) = data.split_first() else { continue };
+            if *channel == CLOSE {
+                if let Some(writer) = data.first().and_then(|port| writers.get_mut(usize::from(port / 2))) {
+                    // Dropped, it tells the program that nothing more comes.
+                    writer.take();
+                }
+                continue;
+            }
             // A port whose program has gone takes nothing more.
             if channel % 2 == 0
                 && let Some(slot) = writers.get_mut(usize::from(channel / 2))

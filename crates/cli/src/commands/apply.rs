@@ -33,13 +33,13 @@ pub struct Applied {
 
 /// Creates what is missing, updates what differs.
 pub async fn apply(arguments: &ApplyArgs, context: &mut Context) -> Result<()> {
-    let manifests = arguments.files.read(context.asked_namespace.as_deref())?;
+    let manifests = context.manifests(&arguments.files).await?;
     each(context, &manifests, async |client, manifest| Ok(apply_one(client, manifest).await?.verb)).await
 }
 
 /// Creates all objects; one that exists already is an error.
 pub async fn create(arguments: &ApplyArgs, context: &mut Context) -> Result<()> {
-    let manifests = arguments.files.read(context.asked_namespace.as_deref())?;
+    let manifests = context.manifests(&arguments.files).await?;
     each(context, &manifests, async |client, manifest| {
         client.create(&with_query(&manifest.collection(), &WRITE), &manifest.object).await?;
         Ok("created")

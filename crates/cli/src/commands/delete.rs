@@ -15,7 +15,7 @@ use crate::fields::Fields as _;
 use crate::manifests::Files;
 use crate::output::note;
 use crate::progress::Progress;
-use crate::resources::{Resource, parse_targets, with_query};
+use crate::resources::{Resource, with_query};
 use crate::watch::{Watched, until};
 
 /// Arguments of `delete`.
@@ -91,7 +91,7 @@ pub async fn delete_all(
         }
     }
     for (one, uid) in leaving {
-        let label = format!("{} {:?}", one.resource.singular, one.name);
+        let label = format!("{} {:?}", one.resource.named(), one.name);
         if let Some(limit) = wait
             && let Err(error) = wait_until_gone(&context.client, one, &uid, limit, &mut progress).await
         {
@@ -131,7 +131,7 @@ fn uid_of(answer: &Value) -> String {
 async fn doomed(arguments: &DeleteArgs, context: &Context) -> Result<Vec<Doomed>> {
     let mut doomed = Vec::new();
     if !arguments.files.filename.is_empty() {
-        for manifest in arguments.files.read(context.asked_namespace.as_deref())? {
+        for manifest in context.manifests(&arguments.files).await? {
             let (namespace, name) = (manifest.namespace().to_owned(), manifest.name().to_owned());
             doomed.push(Doomed { resource: manifest.resource, namespace, name });
         }
@@ -139,7 +139,7 @@ async fn doomed(arguments: &DeleteArgs, context: &Context) -> Result<Vec<Doomed>
         doomed.reverse();
         return Ok(doomed);
     }
-    for target in parse_targets(&arguments.resources)? {
+    for target in context.targets(&arguments.resources).await? {
         let namespace = context.namespace().to_owned();
         match target.name {
             Some(_) if arguments.all || arguments.selector.is_some() => {
@@ -179,7 +179,7 @@ async fn wait_until_gone(
     progress: &mut Progress,
 ) -> Result<()> {
     let watched = Watched { resource: one.resource, namespace: one.namespace.clone(), name: one.name.clone() };
-    let key = format!("{}/{}", one.resource.singular, one.name);
+    let key = format!("{}/{}", one.resource.named(), one.name);
     let gone = until(client, &watched, |object| {
         // Another object may have taken the name in the meantime.
         let Some(object) = object.filter(|object| uid.is_empty() || object.text("/metadata/uid") == uid) else {
@@ -195,7 +195,8 @@ async fn wait_until_gone(
         Err(Failure::new(format!("{key} is still there after {}s", limit.as_secs()))
             .hint(format!(
                 "it goes on ending; `monopod describe {} {}` shows how far it is",
-                one.resource.singular, one.name
+                one.resource.named(),
+                one.name
             ))
             .into())
     })

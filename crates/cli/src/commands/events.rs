@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::output::{Output, note};
-use crate::resources::{EVENTS, parse_targets, with_query};
+use crate::resources::{EVENTS, with_query};
 use crate::table::{Layout, Table};
 use crate::watch::follow;
 
@@ -40,7 +40,7 @@ const HEADINGS: [&str; 6] = ["NAMESPACE", "LAST SEEN", "TYPE", "REASON", "OBJECT
 pub async fn events(arguments: &EventsArgs, context: &mut Context) -> Result<()> {
     let namespace = (!arguments.all_namespaces).then(|| context.namespace().to_owned());
     let path = EVENTS.collection(namespace.as_deref());
-    let selector = selector(arguments)?;
+    let selector = selector(arguments, context).await?;
     let query: Vec<_> = selector.as_deref().map(|fields| ("fieldSelector", fields)).into_iter().collect();
     let list = context.client.get(&with_query(&path, &query)).await?;
     let mut found: Vec<&Value> = list.items("/items").iter().collect();
@@ -74,9 +74,9 @@ pub fn order_of(event: &Value) -> (String, u64) {
     (time_of(event).to_owned(), event.text("/metadata/resourceVersion").parse().unwrap_or_default())
 }
 
-fn selector(arguments: &EventsArgs) -> Result<Option<String>> {
+async fn selector(arguments: &EventsArgs, context: &Context) -> Result<Option<String>> {
     let Some(object) = &arguments.object else { return Ok(None) };
-    let targets = parse_targets(std::slice::from_ref(object))?;
+    let targets = context.targets(std::slice::from_ref(object)).await?;
     match targets.as_slice() {
         [target] if target.name.is_some() => {
             let name = target.name.as_deref().unwrap_or_default();

@@ -13,9 +13,9 @@ use crate::output::note;
 use crate::resources::{PODS, parse_pod, with_query};
 use crate::session::{self, Ends};
 
-/// Arguments of `exec`.
+/// Which container, and which streams: what `exec` and `attach` have in common.
 #[derive(Debug, Args)]
-pub struct ExecArgs {
+pub struct Door {
     /// The Pod
     pod: String,
     /// The container; without it the Pod's first one
@@ -24,12 +24,19 @@ pub struct ExecArgs {
     /// Pass standard input to the program
     #[arg(short = 'i', long)]
     stdin: bool,
-    /// Give the program a terminal
+    /// Give the program a terminal, or take part in the one that it has
     #[arg(short, long)]
     tty: bool,
     /// Leave out the note on which container was chosen
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    #[command(flatten)]
+    door: Door,
     /// The program and its arguments; from the first word on, all belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -38,54 +45,56 @@ pub struct ExecArgs {
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// The Pod
-    pod: String,
-    /// The container; without it the Pod's first one
-    #[arg(short, long)]
-    container: Option<String>,
-    /// Pass standard input to the program
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// Standard input is a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Leave out the note on which container was chosen
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    door: Door,
 }
 
 /// Runs a program in a container; its exit status is ours.
 pub async fn exec(arguments: &ExecArgs, context: &mut Context) -> Result<()> {
-    let pod = parse_pod(&arguments.pod)?;
-    let container = if let Some(container) = &arguments.container {
+    let ExecArgs { door, command } = arguments;
+    let pod = parse_pod(&door.pod)?;
+    let container = if let Some(container) = &door.container {
         container.clone()
     } else {
         let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
-        choose_container(&object, arguments.quiet)?
+        choose_container(&object, door.quiet)?
     };
-    let tty = usable_terminal(arguments.tty, arguments.stdin);
-    let mut query: Vec<(&str, &str)> = arguments.command.iter().map(|word| ("command", word.as_str())).collect();
-    query.push(("container", &container));
-    query.extend(stream_query(arguments.stdin, tty));
-    let path = with_query(&format!("{}/exec", PODS.object(context.namespace(), &pod)), &query);
+    let tty = usable_terminal(door.tty, door.stdin);
+    let path = exec_path(context.namespace(), &pod, &container, command, &stream_query(door.stdin, tty));
     let connection = context.client.connect(&path).await?;
-    session::run(connection, Ends { stdin: arguments.stdin, tty, redraw: false }).await
+    session::run(connection, Ends { stdin: door.stdin, tty, redraw: false }).await
+}
+
+/// Where a program in a container is started.
+pub fn exec_path(
+    pod_namespace: &str,
+    pod: &str,
+    container: &str,
+    command: &[String],
+    streams: &[(&str, &str)],
+) -> String {
+    let mut query: Vec<(&str, &str)> = command.iter().map(|word| ("command", word.as_str())).collect();
+    query.push(("container", container));
+    query.extend(streams);
+    with_query(&format!("{}/exec", PODS.object(pod_namespace, pod)), &query)
 }
 
 /// Connects to the program that a container runs.
 pub async fn attach(arguments: &AttachArgs, context: &mut Context) -> Result<()> {
-    let pod = parse_pod(&arguments.pod)?;
+    let door = &arguments.door;
+    let pod = parse_pod(&door.pod)?;
     let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
-    let container = match &arguments.container {
+    let container = match &door.container {
         Some(container) => container.clone(),
-        None => choose_container(&object, arguments.quiet)?,
+        None => choose_container(&object, door.quiet)?,
     };
-    attach_to(context, &object, &container, arguments.stdin, arguments.tty).await
+    attach_to(context, &object, &container, door.stdin, door.tty).await
 }
 
 /// Connects to a container of a Pod that was read.
 pub async fn attach_to(context: &Context, pod: &Value, container: &str, stdin: bool, tty: bool) -> Result<()> {
-    let spec = pod.items("/spec/containers").iter().find(|spec| spec.text("/name") == container);
+    let lists = ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"];
+    let spec = lists.iter().flat_map(|list| pod.items(list)).find(|spec| spec.text("/name") == container);
     let spec = spec.unwrap_or(&Value::Null);
     let has_tty = spec.flag("/tty");
     if tty && !has_tty {
@@ -133,7 +142,7 @@ fn usable_terminal(tty: bool, stdin: bool) -> bool {
 }
 
 /// Which streams are wanted. A terminal has one output stream only.
-fn stream_query(stdin: bool, tty: bool) -> Vec<(&'static str, &'static str)> {
+pub fn stream_query(stdin: bool, tty: bool) -> Vec<(&'static str, &'static str)> {
     let mut query = vec![("stdout", "true")];
     if stdin {
         query.push(("stdin", "true"));

@@ -1,18 +1,20 @@
 //! `get`: objects as the server's tables, as documents, or by name; once or followed.
 
+use std::borrow::Cow;
 use std::pin::pin;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::errors::{Failure, is_not_found, joined};
 use crate::fields::Fields as _;
+use crate::json_path::{Path, Template, compare};
 use crate::manifests::Files;
 use crate::output::{Document, note};
-use crate::resources::{Resource, Target, parse_targets, with_query};
+use crate::resources::{Resource, Target, with_query};
 use crate::table::{Columns, Layout, Table};
 use crate::watch::is_expired;
 
@@ -24,9 +26,12 @@ pub struct GetArgs {
     resources: Vec<String>,
     #[command(flatten)]
     files: Files,
-    /// The form: a wider table, whole objects, or names alone
-    #[arg(short, long, value_name = "FORM")]
+    /// The form: `wide`, `yaml`, `json`, `name`, or `jsonpath=TEMPLATE`, such as `jsonpath={.items[*].metadata.name}`
+    #[arg(short, long, value_name = "FORM", value_parser = parse_form)]
     output: Option<Form>,
+    /// Sort by a field, such as `.metadata.creationTimestamp`
+    #[arg(long, value_name = "PATH", value_parser = Path::parse)]
+    sort_by: Option<Path>,
     /// Show changes as they come, until Ctrl-C
     #[arg(short, long)]
     watch: bool,
@@ -53,7 +58,7 @@ pub struct GetArgs {
     show_managed_fields: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq)]
 enum Form {
     /// A table with more columns
     Wide,
@@ -63,6 +68,19 @@ enum Form {
     Json,
     /// `kind/name`, one per line
     Name,
+    /// What a template makes of them
+    Template(Template),
+}
+
+fn parse_form(text: &str) -> Result<Form, String> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("wide", "") => Ok(Form::Wide),
+        ("yaml", "") => Ok(Form::Yaml),
+        ("json", "") => Ok(Form::Json),
+        ("name", "") => Ok(Form::Name),
+        ("jsonpath", template) if !template.is_empty() => Template::parse(template).map(Form::Template),
+        _ => Err("it must be wide, yaml, json, name or jsonpath=TEMPLATE".to_owned()),
+    }
 }
 
 /// One request: where a target's objects are.
@@ -76,7 +94,7 @@ struct Request {
 
 /// Shows objects.
 pub async fn get(arguments: &GetArgs, context: &mut Context) -> Result<()> {
-    let requests = requests(arguments, context)?;
+    let requests = requests(arguments, context).await?;
     if arguments.watch {
         return match requests.as_slice() {
             [request] => watch(arguments, context, request).await,
@@ -95,19 +113,27 @@ pub async fn get(arguments: &GetArgs, context: &mut Context) -> Result<()> {
             Err(error) => errors.push(error),
         }
     }
-    match arguments.output {
+    if let Some(path) = &arguments.sort_by {
+        for (_, answer) in &mut answers {
+            sort(answer, path);
+        }
+    }
+    match &arguments.output {
         None | Some(Form::Wide) => show_tables(arguments, context, &answers, errors.is_empty())?,
         Some(Form::Name) => show_names(context, &answers)?,
-        Some(Form::Yaml) => show_documents(arguments, context, answers, Document::Yaml)?,
-        Some(Form::Json) => show_documents(arguments, context, answers, Document::Json)?,
+        Some(form) => {
+            if let Some(document) = document_of(arguments, answers) {
+                show_document(context, &document, form)?;
+            }
+        }
     }
     context.out.flush()?;
     joined(errors)
 }
 
-fn requests(arguments: &GetArgs, context: &Context) -> Result<Vec<Request>> {
+async fn requests(arguments: &GetArgs, context: &Context) -> Result<Vec<Request>> {
     if !arguments.files.filename.is_empty() {
-        let manifests = arguments.files.read(context.asked_namespace.as_deref())?;
+        let manifests = context.manifests(&arguments.files).await?;
         let of_manifest = |manifest: &crate::manifests::Manifest| Request {
             resource: manifest.resource,
             path: manifest.path(),
@@ -116,14 +142,18 @@ fn requests(arguments: &GetArgs, context: &Context) -> Result<Vec<Request>> {
         };
         return Ok(manifests.iter().map(of_manifest).collect());
     }
-    let targets = parse_targets(&arguments.resources)?;
+    let targets = context.targets(&arguments.resources).await?;
     targets.into_iter().map(|target| request(arguments, context, target)).collect()
 }
 
 fn request(arguments: &GetArgs, context: &Context, target: Target) -> Result<Request> {
     let namespace = (!arguments.all_namespaces).then(|| context.namespace().to_owned());
     let Some(name) = target.name else {
-        let path = with_query(&target.resource.collection(namespace.as_deref()), &selectors(arguments, None));
+        let mut query = selectors(arguments, None);
+        if arguments.sort_by.is_some() && matches!(arguments.output, None | Some(Form::Wide)) {
+            query.push(("includeObject", "Object"));
+        }
+        let path = with_query(&target.resource.collection(namespace.as_deref()), &query);
         return Ok(Request { resource: target.resource, path, name: None, namespace });
     };
     if arguments.selector.is_some() || (arguments.all_namespaces && target.resource.namespaced) {
@@ -138,12 +168,12 @@ fn selectors<'a>(arguments: &'a GetArgs, name: Option<&'a str>) -> Vec<(&'static
     arguments.selector.as_deref().map(|labels| ("labelSelector", labels)).into_iter().chain(fields).collect()
 }
 
-fn columns(arguments: &GetArgs, resource: &Resource, several_kinds: bool) -> Columns {
+fn columns<'a>(arguments: &GetArgs, resource: &'a Resource, several_kinds: bool) -> Columns<'a> {
     Columns {
         wide: arguments.output == Some(Form::Wide),
         namespace: arguments.all_namespaces && resource.namespaced,
         labels: arguments.show_labels,
-        prefix: if several_kinds { resource.singular } else { "" },
+        prefix: if several_kinds { resource.named() } else { Cow::Borrowed("") },
     }
 }
 
@@ -160,9 +190,9 @@ fn show_tables(
         let Some((request, first)) = group.first() else { continue };
         let definitions = first.items("/columnDefinitions");
         let columns = columns(arguments, request.resource, several_kinds);
-        let mut table = Table::from_server(first, definitions, columns);
+        let mut table = Table::from_server(first, definitions, &columns);
         for (_, more) in group.iter().skip(1) {
-            table.rows.extend(Table::from_server(more, definitions, columns).rows);
+            table.rows.extend(Table::from_server(more, definitions, &columns).rows);
         }
         if table.rows.is_empty() {
             continue;
@@ -199,21 +229,17 @@ fn show_names(context: &mut Context, answers: &[(&Request, Value)]) -> Result<()
     for (request, answer) in answers {
         let objects = if request.name.is_some() { std::slice::from_ref(answer) } else { answer.items("/items") };
         for object in objects {
-            context.out.line(&format!("{}/{}", request.resource.singular, object.name()))?;
+            context.out.line(&format!("{}/{}", request.resource.named(), object.name()))?;
         }
     }
     Ok(())
 }
 
-fn show_documents(
-    arguments: &GetArgs,
-    context: &mut Context,
-    answers: Vec<(&Request, Value)>,
-    form: Document,
-) -> Result<()> {
+/// One object, or a list of all.
+fn document_of(arguments: &GetArgs, answers: Vec<(&Request, Value)>) -> Option<Value> {
     let single = matches!(answers.as_slice(), [(request, _)] if request.name.is_some());
     if answers.is_empty() {
-        return Ok(());
+        return None;
     }
     let mut objects = Vec::new();
     for (request, mut answer) in answers {
@@ -223,14 +249,30 @@ fn show_documents(
             objects.extend(items.drain(..).map(|item| complete(arguments, request.resource, item)));
         }
     }
-    match (single, objects.pop()) {
-        (true, Some(object)) => context.out.document(&object, form),
-        (_, popped) => {
-            objects.extend(popped);
-            let list =
-                json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": objects});
-            context.out.document(&list, form)
-        }
+    if single {
+        return objects.pop();
+    }
+    Some(json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": objects}))
+}
+
+fn show_document(context: &mut Context, document: &Value, form: &Form) -> Result<()> {
+    match form {
+        Form::Template(template) => context.out.text(&template.render(document)),
+        Form::Json => context.out.document(document, Document::Json),
+        Form::Wide | Form::Yaml | Form::Name => context.out.document(document, Document::Yaml),
+    }
+}
+
+/// Sorts the rows of a table by their objects, or the items of a list.
+fn sort(answer: &mut Value, path: &Path) {
+    let is_table = answer.at("/rows").is_array();
+    let list = if is_table { "rows" } else { "items" };
+    let key = |item: &Value| {
+        let object = if is_table { item.at("/object") } else { item };
+        path.find(object, object).first().copied().cloned().unwrap_or_default()
+    };
+    if let Some(items) = answer.get_mut(list).and_then(Value::as_array_mut) {
+        items.sort_by(|one, other| compare(&key(one), &key(other)));
     }
 }
 
@@ -310,7 +352,7 @@ struct View<'a> {
 
 impl View<'_> {
     fn show_list(&mut self, context: &mut Context, mut list: Value) -> Result<()> {
-        match self.arguments.output {
+        match &self.arguments.output {
             None | Some(Form::Wide) => self.show(context, list),
             Some(_) => {
                 let items = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
@@ -320,17 +362,14 @@ impl View<'_> {
     }
 
     fn show(&mut self, context: &mut Context, object: Value) -> Result<()> {
-        match self.arguments.output {
+        match &self.arguments.output {
             None | Some(Form::Wide) => self.show_rows(context, &object)?,
-            Some(Form::Name) => context.out.line(&format!("{}/{}", self.resource.singular, object.name()))?,
-            Some(Form::Yaml) => {
-                if self.shown > 0 {
+            Some(Form::Name) => context.out.line(&format!("{}/{}", self.resource.named(), object.name()))?,
+            Some(form) => {
+                if *form == Form::Yaml && self.shown > 0 {
                     context.out.line("---")?;
                 }
-                context.out.document(&complete(self.arguments, self.resource, object), Document::Yaml)?;
-            }
-            Some(Form::Json) => {
-                context.out.document(&complete(self.arguments, self.resource, object), Document::Json)?;
+                show_document(context, &complete(self.arguments, self.resource, object), form)?;
             }
         }
         self.shown += 1;
@@ -342,7 +381,7 @@ impl View<'_> {
             self.definitions = table.items("/columnDefinitions").to_vec();
         }
         let columns = columns(self.arguments, self.resource, false);
-        let rows = Table::from_server(table, &self.definitions, columns);
+        let rows = Table::from_server(table, &self.definitions, &columns);
         if rows.rows.is_empty() {
             return Ok(());
         }

@@ -2,7 +2,9 @@
 
 pub mod apply;
 pub mod check;
+pub mod cp;
 pub mod cri;
+pub mod debug;
 pub mod delete;
 pub mod describe;
 pub mod events;
@@ -11,6 +13,7 @@ pub mod get;
 pub mod image;
 pub mod kubeconfig;
 pub mod logs;
+pub mod port_forward;
 pub mod reset;
 pub mod run;
 pub mod serve;

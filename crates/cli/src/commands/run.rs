@@ -94,7 +94,7 @@ pub async fn run(arguments: &RunArgs, context: &mut Context) -> Result<()> {
             object: pod_of(arguments, name, context.namespace()),
             origin: format!("pod {name:?}"),
         }],
-        None => arguments.files.read(context.asked_namespace.as_deref())?,
+        None => context.manifests(&arguments.files).await?,
     };
     let stays = arguments.attach || arguments.stdin || arguments.rm;
     let mut pods = Vec::new();

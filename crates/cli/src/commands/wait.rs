@@ -13,7 +13,7 @@ use crate::errors::{Failure, Refusal};
 use crate::fields::Fields as _;
 use crate::manifests::Files;
 use crate::pod_progress::condition;
-use crate::resources::{Resource, parse_targets, with_query};
+use crate::resources::{Resource, with_query};
 use crate::watch::{Watched, until};
 
 /// Arguments of `wait`.
@@ -51,7 +51,7 @@ pub async fn wait(arguments: &WaitArgs, context: &mut Context) -> Result<()> {
     let watched = watched(arguments, context).await?;
     let deadline = tokio::time::Instant::now() + arguments.timeout;
     for one in &watched {
-        let label = format!("{}/{}", one.resource.singular, one.name);
+        let label = format!("{}/{}", one.resource.named(), one.name);
         let reached = until(&context.client, one, |object| {
             match (reached(&arguments.goal, one, object)?, arguments.timeout.is_zero()) {
                 (true, _) => Ok(ControlFlow::Break(true)),
@@ -66,7 +66,7 @@ pub async fn wait(arguments: &WaitArgs, context: &mut Context) -> Result<()> {
             tokio::time::timeout_at(deadline, reached).await.unwrap_or(Ok(false))
         };
         if !in_time? {
-            let (singular, name) = (one.resource.singular, &one.name);
+            let (singular, name) = (one.resource.named(), &one.name);
             return Err(Failure::new(format!("timed out waiting for {} of {label}", arguments.goal.words()))
                 .hint(format!("`monopod describe {singular} {name}` shows what it is doing; --timeout waits longer"))
                 .into());
@@ -116,19 +116,19 @@ fn reached(goal: &Goal, one: &Watched, object: Option<&Value>) -> Result<bool> {
 
 async fn watched(arguments: &WaitArgs, context: &Context) -> Result<Vec<Watched>> {
     if !arguments.files.filename.is_empty() {
-        let manifests = arguments.files.read(context.asked_namespace.as_deref())?;
+        let manifests = context.manifests(&arguments.files).await?;
         let one =
             |manifest: &crate::manifests::Manifest| watch_of(manifest.resource, manifest.namespace(), manifest.name());
         return Ok(manifests.iter().map(one).collect());
     }
     let mut watched = Vec::new();
-    for target in parse_targets(&arguments.resources)? {
+    for target in context.targets(&arguments.resources).await? {
         if let Some(name) = target.name {
             watched.push(watch_of(target.resource, context.namespace(), &name));
             continue;
         }
         if !arguments.all && arguments.selector.is_none() {
-            return Err(Failure::new(format!("no {} is named", target.resource.singular))
+            return Err(Failure::new(format!("no {} is named", target.resource.named()))
                 .hint("name it, choose with -l LABELS, or take --all")
                 .into());
         }

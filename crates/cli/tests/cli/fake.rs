@@ -83,6 +83,11 @@ impl FakeDaemon {
         self.directory.path().join(name)
     }
 
+    /// Puts an object at a path.
+    pub fn put_at(&self, path: &str, object: Value) {
+        self.state.write(path, Some(object));
+    }
+
     /// Puts an object of the namespace `default` there.
     pub fn put(&self, plural: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -171,7 +176,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
     if path == "/version" {
         return reply(200, &json!({"gitVersion": "v1.37.0+monopod"}));
     }
-    let is_object = path.split('/').count() == 7;
+    if path == "/api" || path == "/apis" {
+        return reply(200, &discovery(&path));
+    }
+    let is_object = path.split('/').count() == if path.starts_with("/apis/") { 8 } else { 7 };
     let table = request.headers().get("accept").is_some_and(|accept| accept.to_str().unwrap().contains("as=Table"));
     match method {
         Method::GET if is_object => match state.inner.lock().unwrap().objects.get(&path) {
@@ -305,11 +313,26 @@ impl<B: hyper::body::Body<Data = Bytes, Error = Infallible>> hyper::body::Body f
 fn as_table(objects: &[Value], revision: u64) -> Value {
     let row = |object: &Value| {
         json!({"cells": [object["metadata"]["name"], object["status"]["phase"], object["status"]["podIP"]],
-            "object": {"metadata": object["metadata"]}})
+            "object": object})
     };
     json!({"kind": "Table", "metadata": {"resourceVersion": revision.to_string()},
         "columnDefinitions": [{"name": "Name", "format": "name"}, {"name": "Status"}, {"name": "IP", "priority": 1}],
         "rows": objects.iter().map(row).collect::<Vec<_>>()})
+}
+
+/// Some kinds, so that others than those known by heart can be asked for.
+fn discovery(door: &str) -> Value {
+    let resource = |plural: &str, kind: &str, short: &str, category: &str| {
+        json!({"resource": plural, "singularResource": kind.to_lowercase(), "scope": "Namespaced", "verbs": ["get", "list"],
+            "responseKind": {"kind": kind}, "shortNames": [short], "categories": [category]})
+    };
+    let (group, resources) = match door {
+        "/api" => {
+            (json!({}), json!([resource("pods", "Pod", "po", "all"), resource("services", "Service", "svc", "all")]))
+        }
+        _ => (json!({"name": "rbac.authorization.k8s.io"}), json!([resource("roles", "Role", "ro", "")])),
+    };
+    json!({"items": [{"metadata": group, "versions": [{"version": "v1", "resources": resources}]}]})
 }
 
 async fn images(state: &State, method: &Method, door: &str, request: Request<Incoming>) -> Response<Body> {

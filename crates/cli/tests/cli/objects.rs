@@ -71,6 +71,53 @@ fn objects_are_shown_in_each_form() {
 }
 
 #[test]
+fn any_kind_that_the_daemon_serves_is_shown_applied_and_deleted() {
+    let daemon = daemon_with_pods();
+    daemon.put("services", json!({"metadata": {"name": "web", "namespace": "default"}}));
+    let shown = |line: &str| {
+        let finished = monopod(&daemon.socket(), &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((finished.code, finished.stderr.as_str()), (0, ""), "{line}");
+        finished.stdout
+    };
+    let text = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reader}\nrules: []\n";
+    let apply = || monopod_with_input(&daemon.socket(), &["apply", "-f", "-"], text.as_bytes()).stdout;
+    assert_eq!(apply(), "role.rbac.authorization.k8s.io/reader created\n");
+    assert_eq!(apply(), "role.rbac.authorization.k8s.io/reader unchanged\n");
+    insta::assert_snapshot!(shown("get all"), @r"
+    NAME      STATUS
+    pod/db    Pending
+    pod/web   Running
+
+    NAME          STATUS
+    service/web
+    ");
+    assert_eq!(shown("get roles,svc -o name"), "role.rbac.authorization.k8s.io/reader\nservice/web\n");
+    assert_eq!(shown("get role/reader -o jsonpath={.kind}/{.metadata.name}"), "Role/reader");
+    assert!(shown("describe role reader").contains("rules"));
+    assert_eq!(shown("delete ro reader"), "role.rbac.authorization.k8s.io \"reader\" deleted\n");
+    // Kinds that are known by heart cost no question.
+    shown("get pods");
+    let asked = daemon.requests().iter().rev().take(1).cloned().collect::<Vec<_>>();
+    assert_eq!(asked, ["GET /api/v1/namespaces/default/pods"]);
+}
+
+#[test]
+fn rows_and_items_are_sorted_by_a_field() {
+    let daemon = daemon_with_pods();
+    let shown = |line: &str| monopod(&daemon.socket(), &line.split(' ').collect::<Vec<_>>()).stdout;
+    insta::assert_snapshot!(shown("get pods --sort-by .status.phase"), @r"
+    NAME   STATUS
+    db     Pending
+    web    Running
+    ");
+    assert_eq!(shown("get pods --sort-by={.metadata.labels.app} -o name"), "pod/db\npod/web\n");
+    daemon.put("pods", pod("a", "Zombie"));
+    assert_eq!(shown("get pods --sort-by .status.phase -o name"), "pod/db\npod/web\npod/a\n");
+    let finished = monopod(&daemon.socket(), &["get", "pods", "-o", "jsonpath={.items[*"]);
+    assert_eq!(finished.code, 2, "{finished:?}");
+}
+
+#[test]
 fn what_is_missing_is_said_on_standard_error() {
     let daemon = daemon_with_pods();
     let finished = monopod(&daemon.socket(), &["get", "pod", "web", "ghost"]);
@@ -81,7 +128,7 @@ fn what_is_missing_is_said_on_standard_error() {
     let finished = monopod(&daemon.socket(), &["get", "deployments"]);
     insta::assert_snapshot!(finished.stderr, @r#"
     error: the server doesn't have a resource type "deployments"
-      hint: it has pods (po), configmaps (cm), secrets, namespaces (ns), nodes (no), events (ev)
+      hint: it has pods (po), services (svc), roles (ro)
     "#);
 }
 

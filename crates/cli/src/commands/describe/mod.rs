@@ -20,7 +20,7 @@ use crate::fields::{Fields as _, plain};
 use crate::manifests::Files;
 use crate::merge::LAST_APPLIED;
 use crate::output::note;
-use crate::resources::{EVENTS, PODS, Resource, parse_targets, with_query};
+use crate::resources::{EVENTS, PODS, Resource, with_query};
 use crate::table::Table;
 use crate::terminal;
 use crate::timeline::life::Life;
@@ -57,7 +57,7 @@ pub async fn describe(arguments: &DescribeArgs, context: &mut Context) -> Result
             context.out.line("\n")?;
         }
         let events = if arguments.no_events { None } else { Some(events_of(&context.client, object).await?) };
-        let pods = match resource.kind {
+        let pods = match resource.kind.as_ref() {
             "Node" => pods_of_node(&context.client, object.name()).await?,
             _ => Vec::new(),
         };
@@ -90,13 +90,13 @@ async fn objects(arguments: &DescribeArgs, context: &Context) -> Result<(Vec<Fou
         Err(error) => errors.push(error),
     };
     if !arguments.files.filename.is_empty() {
-        for manifest in arguments.files.read(context.asked_namespace.as_deref())? {
+        for manifest in context.manifests(&arguments.files).await? {
             one(manifest.resource, &manifest.path()).await;
         }
         return Ok((objects, errors));
     }
     let mut kinds = Vec::new();
-    for target in parse_targets(&arguments.resources)? {
+    for target in context.targets(&arguments.resources).await? {
         match target.name {
             Some(name) => one(target.resource, &target.resource.object(context.namespace(), &name)).await,
             None => kinds.push(target.resource),
@@ -129,7 +129,7 @@ async fn pods_of_node(client: &Client, node: &str) -> Result<Vec<Value>> {
 /// The whole page. Pure: what is read and when it is are given.
 fn page(resource: &Resource, object: &Value, pods: &[Value], events: Option<&[Value]>, now: Timestamp) -> String {
     let mut sheet = Sheet::default();
-    match resource.kind {
+    match resource.kind.as_ref() {
         "Pod" => pod::describe(&mut sheet, object, now),
         "Node" => node::describe(&mut sheet, object, pods, now),
         "ConfigMap" => config::describe_config_map(&mut sheet, object),

@@ -6,7 +6,7 @@ use super::*;
 
 fn shown(kind: &str, object: &Value, events: &[Value]) -> String {
     let now = "2026-01-01T00:10:00Z".parse().unwrap();
-    page(Resource::by_name(kind).unwrap(), object, &[], Some(events), now)
+    page(crate::catalog::Catalog::built_in().by_name(kind).unwrap(), object, &[], Some(events), now)
 }
 
 #[test]
@@ -62,7 +62,10 @@ fn a_node_is_described_with_its_pods() {
     let pod = json!({"metadata": {"name": "web", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"cpu": "500m"}}}]}});
     let now = "2026-01-01T00:10:00Z".parse().unwrap();
-    insta::assert_snapshot!("node", page(Resource::by_name("node").unwrap(), &node, &[pod], Some(&[]), now));
+    insta::assert_snapshot!(
+        "node",
+        page(crate::catalog::Catalog::built_in().by_name("node").unwrap(), &node, &[pod], Some(&[]), now)
+    );
 }
 
 #[test]
@@ -78,8 +81,8 @@ fn odd_objects_do_no_harm() {
             "data": {"a": 1}}),
     ];
     for object in &odd {
-        for resource in crate::resources::RESOURCES {
-            let page = shown(resource.plural, object, &[json!({"message": "\u{1b}"}), json!(7)]);
+        for resource in &crate::resources::RESOURCES {
+            let page = shown(&resource.plural, object, &[json!({"message": "\u{1b}"}), json!(7)]);
             assert!(!page.contains(|c: char| c.is_control() && c != '\n'), "{page:?}");
         }
     }
