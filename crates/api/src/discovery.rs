@@ -76,6 +76,33 @@ pub fn resources(group: &str, version: &str) -> Result<Reply, ApiError> {
     Ok(json_reply(encode(&list)))
 }
 
+/// All paths that lead somewhere, for a person who looks around.
+pub fn paths() -> Reply {
+    let mut paths: Vec<String> = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/metrics/resource",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for check in ["ping", "store"] {
+        paths.extend(["healthz", "livez", "readyz"].map(|door| format!("/{door}/{check}")));
+    }
+    for (group, versions) in group_versions().into_iter().filter(|(group, _)| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.into_iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.sort();
+    json_reply(encode(&json!({ "paths": paths })))
+}
+
 fn resource(kind: &Kind) -> Value {
     let mut resource = json!({
         "name": kind.resource, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,

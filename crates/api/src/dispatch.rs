@@ -8,17 +8,17 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::access::reviews;
-use crate::access::{Identity, Peer, authenticate, authorize};
+use crate::access::{Identity, Peer, authenticate, authorize, impersonate};
 use crate::context::{Call, Context};
 use crate::http::body;
 use crate::http::query::Query;
 use crate::http::reply::{self, Reply, whole};
 use crate::http::status::ApiError;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, NODE};
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, images, metrics, openapi, proxy, shutdown, streams, timeline};
+use crate::{discovery, health, images, metrics, openapi, proxy, shutdown, streams, timeline};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -42,6 +42,7 @@ pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incomin
 /// Finds out who asks, and whether they may.
 fn admit(context: &Context, peer: &Peer, request: &Request<Incoming>) -> Result<Identity, ApiError> {
     let identity = authenticate(context, peer, request.headers())?;
+    let identity = impersonate(&context.store, identity, request.headers())?;
     authorize(&context.store, &identity, request)?;
     Ok(identity)
 }
@@ -52,7 +53,11 @@ async fn dispatch(context: Arc<Context>, identity: &Identity, request: Request<I
     };
     match Route::parse(request.uri().path()) {
         Route::Version => read_only(Ok(version(&context))),
-        Route::Health => read_only(Ok(whole(StatusCode::OK, "text/plain; charset=utf-8", "ok"))),
+        Route::Paths => read_only(Ok(discovery::paths())),
+        Route::Health(door, check) => {
+            let query = Query::parse(request.uri().query());
+            read_only(health::answer(&context, door, check.as_deref(), &query).await)
+        }
         Route::CoreVersions => read_only(Ok(discovery::core_versions(request.headers()))),
         Route::Groups => read_only(Ok(discovery::groups(request.headers()))),
         Route::Group(group) => read_only(discovery::group(&group)),
@@ -103,6 +108,11 @@ async fn objects(
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
             "eviction" | "binding" | "token" => action(&call, &name, &part, request).await,
+            "proxy" if kind.resource == NODE.resource => {
+                let path = request.uri().path();
+                let below = path.split_once("/proxy").map_or("", |(_, below)| below);
+                proxy::node::answer(&call.context, &name, below, request.method()).await
+            }
             "proxy" => proxy::proxy(&call, &name, request).await,
             _ => streams::answer(&call, &name, &part, &mut request),
         },

@@ -12,6 +12,7 @@ mod context;
 mod discovery;
 mod dispatch;
 mod fields;
+mod health;
 mod http;
 mod images;
 mod kinds;

@@ -11,8 +11,10 @@ use crate::metrics::{self, MetricsDoor};
 pub enum Route {
     /// `/version`
     Version,
-    /// `/healthz`, `/livez`, `/readyz`
-    Health,
+    /// `/`: what there is.
+    Paths,
+    /// `/healthz`, `/livez`, `/readyz`, and one of the checks that these make
+    Health(&'static str, Option<String>),
     /// `/api`
     CoreVersions,
     /// `/apis`
@@ -104,7 +106,10 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.as_slice() {
             ["version"] => Self::Version,
-            ["healthz" | "livez" | "readyz", ..] => Self::Health,
+            [] => Self::Paths,
+            [door] | [door, _] if health_door(door).is_some() => {
+                Self::Health(health_door(door).unwrap_or_default(), segments.get(1).map(ToString::to_string))
+            }
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,
             ["apis", group] => Self::Group((*group).to_owned()),
@@ -134,6 +139,10 @@ impl Route {
     }
 }
 
+fn health_door(name: &str) -> Option<&'static str> {
+    ["healthz", "livez", "readyz"].into_iter().find(|door| *door == name)
+}
+
 fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
     if let [resource] = rest
         && let Some(review) = Review::find(group, version, resource)
@@ -156,6 +165,7 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
         [resource] => (None, *resource, Target::Collection),
         [resource, name] => (None, *resource, Target::Object((*name).to_owned())),
         [resource, name, part] => (None, *resource, subresource(name, part)),
+        [resource, name, "proxy", ..] => (None, *resource, subresource(name, "proxy")),
         _ => return Route::NoSuchResource,
     };
     match Kind::find(group, version, resource) {
@@ -182,8 +192,9 @@ mod tests {
         let table = [
             ("/version", "Version"),
             ("/version/", "Version"),
-            ("/healthz", "Health"),
-            ("/readyz/ping", "Health"),
+            ("/healthz", "Health(\"healthz\", None)"),
+            ("/readyz/ping", "Health(\"readyz\", Some(\"ping\"))"),
+            ("/api/v1/nodes/n/proxy/stats/summary", "nodes None Subresource(\"n\", \"proxy\")"),
             ("/api", "CoreVersions"),
             ("/api/v1", "Resources { group: \"\", version: \"v1\" }"),
             ("/apis/apps", "Group(\"apps\")"),
@@ -207,7 +218,8 @@ mod tests {
             ("/openapi/v2", "Unknown"),
             ("/apis/authorization.k8s.io/v1/subjectaccessreviews", "Review(SubjectAccess)"),
             ("/apis/authorization.k8s.io/v1/subjectaccessreviews/x", "NoSuchResource"),
-            ("/", "Unknown"),
+            ("/", "Paths"),
+            ("/healthz/a/b", "Unknown"),
             ("/%ff", "Unknown"),
         ];
         for (path, want) in table {

@@ -83,8 +83,8 @@ impl Client {
     }
 
     /// Merges a patch into an object, lists by their keys (strategic merge).
-    pub async fn patch(&self, path: &str, patch: &Value) -> Result<Value> {
-        let body = serde_json::to_vec(patch).context("cannot encode the request")?;
+    pub async fn patch(&self, path: &str, change: &Value) -> Result<Value> {
+        let body = serde_json::to_vec(change).context("cannot encode the request")?;
         let mut request = request(Method::PATCH, path, Some("application/json"), Some(body))?;
         let kind = http::HeaderValue::from_static("application/strategic-merge-patch+json");
         request.headers_mut().insert(http::header::CONTENT_TYPE, kind);

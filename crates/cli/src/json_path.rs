@@ -110,10 +110,9 @@ fn closing_brace(text: &str) -> Option<usize> {
             _ if escaped => escaped = false,
             (_, '\\') => escaped = true,
             (Some(open), _) if letter == open => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(letter),
             (None, '}') => return Some(index),
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     None
@@ -215,7 +214,7 @@ fn read_bracket(letters: &mut Peekable<Chars<'_>>, text: &str) -> Result<Step, S
         inside.push(letter);
     }
     let inside = inside.trim();
-    let number = |text: &str| text.trim().parse::<i64>().map_err(|_| format!("{text:?} is not a number"));
+    let number = |text: &str| text.trim().parse::<i64>().map_err(|error| format!("{text:?} is not a number: {error}"));
     let bound = |text: &str| if text.trim().is_empty() { Ok(None) } else { number(text).map(Some) };
     if inside == "*" {
         Ok(Step::All)
@@ -235,7 +234,8 @@ fn read_filter(text: &str) -> Result<Step, String> {
         let value = if right.starts_with(['"', '\'']) {
             Value::from(quoted(right)?)
         } else {
-            serde_json::from_str(right).map_err(|_| format!("{right:?} is neither a quoted text nor a number"))?
+            serde_json::from_str(right)
+                .map_err(|error| format!("{right:?} is no quoted text and no number: {error}"))?
         };
         return Ok(Step::Filter(parse_path(left.trim())?, Some((operator.to_owned(), value))));
     }

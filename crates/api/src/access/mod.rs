@@ -3,6 +3,7 @@
 mod authenticate;
 mod authorize;
 mod identity;
+pub mod impersonate;
 mod rbac;
 pub mod reviews;
 pub mod roles;
@@ -12,3 +13,4 @@ pub mod tokens;
 pub use authenticate::{Peer, authenticate};
 pub use authorize::authorize;
 pub use identity::{Identity, MASTERS};
+pub use impersonate::impersonate;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+pub use spec::chain;
 use spec::validation::{FieldError, FieldReason};
 
 use crate::http::reply::{Reply, whole};
@@ -305,18 +306,6 @@ pub fn created() -> Reply {
         code: Some(StatusCode::CREATED.as_u16()),
     });
     whole(StatusCode::CREATED, "application/json", body)
-}
-
-/// An error and its causes as one line: `what: why: why`.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }
 
 fn encode(status: &WireStatus<'_>) -> Bytes {

@@ -30,6 +30,8 @@ pub struct Admission<'a> {
 pub struct Admitted {
     /// The object in canonical form.
     pub object: Value,
+    /// A new object before other objects have completed it, where it is another then: its client owns no more than this.
+    pub submitted: Option<Value>,
     /// Paths of fields that Kubernetes does not know; they are not in `object`.
     pub unknown: Vec<String>,
     /// What is wrong with it.
@@ -61,7 +63,7 @@ pub fn admit<T: Serialize + DeserializeOwned>(
     let (mut object, unknown) = decode_strict::<T>(value)?;
     complete(&mut object);
     let errors = validate(&object);
-    Ok(Admitted { object: serde_json::to_value(&object)?, unknown, errors, warnings: Vec::new() })
+    Ok(Admitted { object: serde_json::to_value(&object)?, submitted: None, unknown, errors, warnings: Vec::new() })
 }
 
 /// The stored object in its type, for checks of what may change.

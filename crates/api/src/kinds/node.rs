@@ -20,7 +20,10 @@ pub static NODE: Kind = Kind {
     namespaced: false,
     short_names: &["no"],
     categories: &[],
-    subresources: &[Subresource { name: "status", kind: "Node", verbs: &["get", "patch", "update"] }],
+    subresources: &[
+        Subresource { name: "proxy", kind: "NodeProxyOptions", verbs: &["get"] },
+        Subresource::status("Node"),
+    ],
     fields: &[("spec.unschedulable", FieldReader::Flag("/spec/unschedulable"))],
     columns: &[
         NAME,

@@ -75,6 +75,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
     let mut errors = unsupported_pod_fields(&serde_json::to_value(&pod)?);
     spec::defaults::default_pod(&mut pod);
+    let submitted = old.is_none().then(|| serde_json::to_value(&pod)).transpose()?;
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
     errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
     let mut warnings = Vec::new();
@@ -96,7 +97,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     if errors.is_empty() && (old.is_none() || admission.part == Part::Resize) {
         check_limits(&pod, admission)?;
     }
-    Ok(Admitted { object: serde_json::to_value(&pod)?, unknown, errors, warnings })
+    Ok(Admitted { object: serde_json::to_value(&pod)?, submitted, unknown, errors, warnings })
 }
 
 /// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the

@@ -23,7 +23,14 @@ use crate::table::{AGE, Column, NAME, Row, age, name, text, text_or};
 pub static SERVICE: Kind = Kind {
     short_names: &["svc"],
     categories: &["all"],
-    subresources: &[Subresource::status("Service")],
+    subresources: &[
+        Subresource {
+            name: "proxy",
+            kind: "ServiceProxyOptions",
+            verbs: &["create", "delete", "get", "patch", "update"],
+        },
+        Subresource::status("Service"),
+    ],
     fields: &[("spec.clusterIP", FieldReader::Text("/spec/clusterIP")), ("spec.type", FieldReader::Text("/spec/type"))],
     columns: &[
         NAME,

@@ -6,6 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::access::impersonate;
 use crate::access::tokens::IN_SUBPROTOCOL;
 
 /// Headers of one connection, not of the message (RFC 9110 §7.6.1; Go's `httputil.ReverseProxy`).
@@ -33,6 +34,11 @@ pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 pub fn clean_request(headers: &mut HeaderMap, uri: &str) {
     drop_hops(headers);
     headers.remove(AUTHORIZATION);
+    let of_impersonation = |name: &&HeaderName| name.as_str().starts_with(impersonate::PREFIX);
+    let names: Vec<HeaderName> = headers.keys().filter(of_impersonation).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
     let protocols: Vec<String> = list(headers, &SEC_WEBSOCKET_PROTOCOL)
         .filter(|protocol| !protocol.starts_with(IN_SUBPROTOCOL))
         .map(str::to_owned)

@@ -1,4 +1,4 @@
-//! proxy: requests and upgraded connections, carried to a server in a Pod and back, as the API server of Kubernetes does
+//! proxy: requests and upgraded connections, carried to a server in a Pod, or behind a Service, and back, as the API server of Kubernetes does
 //! it (`apimachinery/pkg/util/proxy`).
 //!
 //! What the client sent to be known by this server goes no further; what the Pod's server says of places of its own is
@@ -6,6 +6,7 @@
 
 mod headers;
 mod links;
+pub mod node;
 mod page;
 mod target;
 
@@ -31,7 +32,7 @@ use crate::proxy::target::Target;
 /// A Pod that takes no connection for so long is not there (Go's default dialer of the API server).
 const DIAL: Duration = Duration::from_secs(30);
 
-/// Carries a request for `.../pods/ID/proxy/PATH`.
+/// Carries a request for `.../pods/ID/proxy/PATH`, or for one of `.../services/ID/proxy/PATH`.
 pub async fn proxy(call: &Call, id: &str, mut request: Request<Incoming>) -> Result<Reply, ApiError> {
     let target = Target::find(call, id)?;
     let (prefix, path) = target::split(request.uri().path()).ok_or_else(ApiError::no_such_resource)?;

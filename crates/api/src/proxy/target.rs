@@ -1,4 +1,4 @@
-//! Which server is meant: `[http:|https:]POD[:PORT]`.
+//! Which server is meant: `[http:|https:]POD[:PORT]`, or the same with a Service.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::context::Call;
 use crate::fields::{items_at, text_at};
 use crate::http::status::ApiError;
+use crate::kinds::{ENDPOINT_SLICE, SERVICE};
 
 /// A server in a Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +23,53 @@ pub struct Target {
 impl Target {
     /// Finds the Pod, and the port: the one that is named, or else the first that the Pod declares.
     pub fn find(call: &Call, id: &str) -> Result<Self, ApiError> {
-        let (scheme, name, port) =
-            split_id(id).ok_or_else(|| ApiError::bad_request(format!("invalid pod request {id:?}")))?;
-        let pod = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
-        Self::of(&pod.value, scheme == "https", port)
+        let (scheme, name, port) = split_id(id)
+            .ok_or_else(|| ApiError::bad_request(format!("invalid {} request {id:?}", call.kind.singular)))?;
+        let found = call.context.store.get(&call.key(name)).ok_or_else(|| ApiError::not_found(call.kind, name))?;
+        if call.kind.resource != SERVICE.resource {
+            return Self::of(&found.value, scheme == "https", port);
+        }
+        let slices = call.context.store.list(ENDPOINT_SLICE.resource, call.pod_namespace.as_deref()).objects;
+        let slices: Vec<&Value> = slices.iter().map(|slice| slice.value.as_ref()).collect();
+        Self::behind(&found.value, &slices, scheme == "https", port)
+    }
+
+    /// One of the endpoints of a Service that take connections, drawn anew each time. A port is named by its name or number
+    /// in the Service; the only one needs no name.
+    fn behind(service: &Value, slices: &[&Value], tls: bool, port: &str) -> Result<Self, ApiError> {
+        let name = text_at(service, "/metadata/name");
+        let unavailable =
+            |message: String| ApiError::plain(http::StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
+        let port_name = match port.parse::<u64>() {
+            Ok(number) => {
+                let mut ports = items_at(service, "/spec/ports");
+                let found = ports.find(|port| port.get("port").and_then(Value::as_u64) == Some(number));
+                let missing = || unavailable(format!("no service port {number} found for service {name:?}"));
+                text_at(found.ok_or_else(missing)?, "/name")
+            }
+            Err(_name) => port,
+        };
+        let of = |slice: &Value| slice.pointer("/metadata/labels/kubernetes.io~1service-name").cloned();
+        let own = slices.iter().filter(|slice| of(slice) == Some(Value::from(name)));
+        let candidates: Vec<SocketAddr> = own
+            .flat_map(|slice| {
+                let mut ports = items_at(slice, "/ports");
+                let port = ports.find(|port| text_at(port, "/name") == port_name);
+                let number = port.and_then(|port| port.get("port")?.as_u64()).and_then(|port| u16::try_from(port).ok());
+                let ready = items_at(slice, "/endpoints")
+                    .filter(|endpoint| endpoint.pointer("/conditions/ready") != Some(&Value::Bool(false)));
+                let first =
+                    ready.filter_map(|endpoint| endpoint.pointer("/addresses/0")?.as_str()?.parse::<IpAddr>().ok());
+                first.filter_map(move |address| Some(SocketAddr::new(address, number?)))
+            })
+            .collect();
+        let Some(address) = candidates.get(rand::random_range(0..candidates.len().max(1))) else {
+            return Err(unavailable(format!("no endpoints available for service {name:?}")));
+        };
+        if !is_global_unicast(address.ip()) {
+            return Err(ApiError::bad_request("address not allowed"));
+        }
+        Ok(Self { address: *address, tls, has_port: true })
     }
 
     fn of(pod: &Value, tls: bool, port: &str) -> Result<Self, ApiError> {
@@ -132,6 +176,31 @@ mod tests {
         let bare = json!({"spec": {"containers": [{}]}, "status": {"podIP": "10.85.0.2"}});
         let target = Target::of(&bare, true, "").unwrap();
         assert_eq!((target.address.port(), target.host().as_str()), (443, "10.85.0.2"));
+    }
+
+    #[test]
+    fn a_service_leads_to_an_endpoint_that_is_ready() {
+        let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"name": "web", "port": 80}, {"name": "x", "port": 81}]}});
+        let slice = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": "s"}}, "ports": [{"name": "web", "port": 8080}],
+            "endpoints": [
+                {"addresses": ["10.85.0.2"], "conditions": {"ready": false}}, {"addresses": ["10.85.0.3"], "conditions": {}},
+            ],
+        });
+        let other = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": "t"}}, "ports": [{"name": "x", "port": 1}],
+            "endpoints": [{"addresses": ["10.85.0.9"]}],
+        });
+        let found = |port: &str| {
+            Target::behind(&service, &[&slice, &other], false, port)
+                .map(|target| target.host())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(found("80").unwrap(), "10.85.0.3:8080");
+        assert_eq!(found("web").unwrap(), "10.85.0.3:8080");
+        assert_eq!(found("81").unwrap_err(), "no endpoints available for service \"s\"");
+        assert_eq!(found("").unwrap_err(), "no endpoints available for service \"s\"");
+        assert_eq!(found("82").unwrap_err(), "no service port 82 found for service \"s\"");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::kinds::{Kind, RESOURCE_QUOTA, stored_kinds};
 use crate::quotas::{quotas_of, recount, set_status};
 
 /// How often all is counted anew: a Pod that should be gone stops to count without any event.
-const RECOUNT: Duration = Duration::from_secs(300);
+const RECOUNT: Duration = Duration::from_mins(5);
 
 /// Between two attempts after a failure.
 const PAUSE: Duration = Duration::from_secs(5);

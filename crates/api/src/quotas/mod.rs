@@ -78,10 +78,10 @@ impl Priced {
         let is_counted = match (kind.resource, part, old) {
             // Nobody pays for what the owner of another name wrote already.
             _ if !kind.renames.is_empty() => false,
-            (_, Part::Main, None) => true,
-            ("services" | "persistentvolumeclaims", Part::Main, Some(_)) => true,
+            (_, Part::Main, None)
+            | ("services" | "persistentvolumeclaims", Part::Main, Some(_))
+            | ("pods", Part::Resize, Some(_)) => true,
             ("pods", Part::Main, Some(old)) => has_deadline(old) != has_deadline(object),
-            ("pods", Part::Resize, Some(_)) => true,
             _ => false,
         };
         if !is_counted {

@@ -146,3 +146,14 @@ async fn what_cannot_be_applied_is_told() {
     stale["metadata"]["resourceVersion"] = json!("1");
     assert_eq!(server.apply(&path, "a", "&force=true", &stale).await.code, StatusCode::CONFLICT);
 }
+
+#[tokio::test]
+async fn nobody_owns_what_only_the_server_has_added() {
+    let server = TestServer::start().await;
+    let made = server.post(&format!("{PODS}?fieldManager=kubectl-client-side-apply"), &pod("p")).await.json();
+    assert!(made["spec"]["volumes"][0]["name"].as_str().unwrap().starts_with("kube-api-access-"), "{made}");
+    let owned = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].clone();
+    assert_eq!(owned.get("f:volumes"), None, "{owned}");
+    assert_eq!(owned["f:containers"][r#"k:{"name":"main"}"#].get("f:volumeMounts"), None, "{owned}");
+    assert!(owned.get("f:restartPolicy").is_some(), "defaults are: {owned}");
+}

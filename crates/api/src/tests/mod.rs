@@ -9,6 +9,7 @@ mod errors;
 mod images;
 mod kinds;
 mod listing;
+mod looking;
 mod objects;
 mod over_tls;
 mod owning;

@@ -131,9 +131,45 @@ async fn a_token_that_nobody_issued_is_refused() {
 #[tokio::test]
 async fn nobody_becomes_another_by_a_header() {
     let door = Door::open().await;
-    let mut wanted = request(Method::GET, "/api/v1/namespaces", "", Bytes::new());
-    wanted.headers_mut().insert("impersonate-user", "jane".parse().unwrap());
-    assert_eq!(door.ask(ADMIN, "localhost", wanted).await.unwrap().code, StatusCode::FORBIDDEN);
+    let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let ask = async |user: User, method: Method, path: &str, headers: &[(&'static str, &str)]| {
+        let mut wanted = request(method, path, "application/json", "{}");
+        for (name, value) in headers {
+            wanted.headers_mut().append(*name, value.parse().unwrap());
+        }
+        door.ask(user, "localhost", wanted).await.unwrap()
+    };
+    let who = async |user: User, headers: &[(&'static str, &str)]| {
+        let answer = ask(user, Method::POST, reviews, headers).await;
+        (answer.code.as_u16(), answer.json()["status"]["userInfo"].clone(), answer.message())
+    };
+    // Who may be anybody is judged as the one that they name.
+    let (code, info, _) = who(ADMIN, &[("impersonate-user", "ann"), ("impersonate-group", "dev")]).await;
+    assert_eq!((code, info), (201, json!({"username": "ann", "groups": ["dev", "system:authenticated"]})));
+    let account = "system:serviceaccount:default:robot";
+    let (_, info, _) = who(ADMIN, &[("impersonate-user", account), ("impersonate-extra-a%2fb", "1")]).await;
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"];
+    assert_eq!(info, json!({"username": account, "groups": groups, "extra": {"a/b": ["1"]}}));
+    let refused = ask(ADMIN, Method::GET, "/api/v1/namespaces", &[("impersonate-user", "ann")]).await;
+    assert!(refused.message().contains("User \"ann\" cannot list resource \"namespaces\""), "{}", refused.message());
+    assert_eq!(who(ADMIN, &[("impersonate-group", "dev")]).await.0, 400);
+    // Others need a right for each part of it.
+    let (code, _, message) = who(JANE, &[("impersonate-user", "ann")]).await;
+    assert_eq!(code, 403);
+    assert!(message.contains("User \"jane\" cannot impersonate resource \"users\""), "{message}");
+    let rules =
+        json!([{"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"], "resourceNames": ["ann"]}]);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    make(&door, &format!("{rbac}/clusterroles"), &json!({"metadata": {"name": "ann"}, "rules": rules})).await;
+    let subjects = json!([{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}]);
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "ann"});
+    let binding = json!({"metadata": {"name": "ann"}, "subjects": subjects, "roleRef": role});
+    make(&door, &format!("{rbac}/clusterrolebindings"), &binding).await;
+    assert_eq!(who(JANE, &[("impersonate-user", "ann")]).await.0, 201);
+    assert_eq!(who(JANE, &[("impersonate-user", "bob")]).await.0, 403);
+    let masters = [("impersonate-user", "ann"), ("impersonate-group", "system:masters")];
+    assert_eq!(who(JANE, &masters).await.0, 403);
+    assert_eq!(who(NOBODY, &[("impersonate-user", "ann")]).await.0, 401);
 }
 
 #[tokio::test]

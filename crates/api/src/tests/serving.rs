@@ -90,3 +90,46 @@ async fn a_refused_upgrade_ends_the_connection() {
     assert_eq!(answer.code, StatusCode::NOT_FOUND);
     assert_eq!(answer.headers["connection"], "close");
 }
+
+/// What the server says to these bytes until it closes, with a clock that runs while everybody waits.
+async fn said_to(server: &TestServer, bytes: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = UnixStream::connect(&server.socket).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    // The server has taken the connection: it answers the first request.
+    tokio::time::pause();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    tokio::time::resume();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_head_slowly_is_given_up() {
+    let server = TestServer::start().await;
+    let answer = said_to(&server, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTTP/1.1\r\nhost:").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_its_body_slowly_is_given_up() {
+    let server = TestServer::start().await;
+    let head = format!("POST {MAPS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n{{");
+    let answer = said_to(&server, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains(r#""reason":"Timeout""#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_is_bounded() {
+    let server = TestServer::start().await;
+    let mut large = request(Method::GET, "/version", "", Bytes::new());
+    large.headers_mut().insert("x-large", "a".repeat(1024 * 1024).parse().unwrap());
+    assert_eq!(server.ask(large).await.code, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let mut many = request(Method::GET, "/version", "", Bytes::new());
+    for number in 0..200 {
+        many.headers_mut().append("x-many", number.to_string().parse().unwrap());
+    }
+    assert_eq!(server.ask(many).await.code, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}

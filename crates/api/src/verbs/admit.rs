@@ -11,14 +11,24 @@ use crate::verbs::metadata;
 use crate::verbs::options::UnknownFields;
 use crate::verbs::update::Part;
 
-/// Decodes, completes and judges `value`; answers with the object and the warnings for the client.
+/// An object that may be stored.
+pub struct Accepted {
+    /// It.
+    pub object: Value,
+    /// What its client owns of it, where that is less.
+    pub submitted: Option<Value>,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+/// Decodes, completes and judges `value`.
 pub fn admit(
     call: &Call,
     value: Value,
     old: Option<&Value>,
     part: Part,
     unknown: UnknownFields,
-) -> Result<(Value, Vec<String>), ApiError> {
+) -> Result<Accepted, ApiError> {
     let name = metadata::text(&value, "name").to_owned();
     let Context { node_name, service_network, store, .. } = &*call.context;
     let admission = Admission { old, part, node_name, service_network: *service_network, store };
@@ -34,7 +44,7 @@ pub fn admit(
         warnings.extend(admitted.unknown.iter().map(|field| unknown_field(field)));
     }
     quotas::judge(call, part, old, &mut admitted.object)?;
-    Ok((admitted.object, warnings))
+    Ok(Accepted { object: admitted.object, submitted: admitted.submitted, warnings })
 }
 
 fn inadmissible(call: &Call, name: &str, error: &AdmissionError) -> ApiError {

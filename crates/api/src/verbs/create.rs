@@ -14,7 +14,7 @@ use crate::http::status::ApiError;
 use crate::kinds::{NAMESPACE, Removal};
 use crate::quotas;
 use crate::render::encode;
-use crate::verbs::admit::admit;
+use crate::verbs::admit::{Accepted, admit};
 use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::owners::{Owners, write_owners};
@@ -43,8 +43,9 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let mut candidate = object.clone();
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
-        let (mut admitted, warnings) = admit(call, candidate, None, Part::Main, options.unknown)?;
-        write_owners(call, Part::Main, None, &mut admitted, None, owners.clone())?;
+        let Accepted { object: mut admitted, submitted, warnings } =
+            admit(call, candidate, None, Part::Main, options.unknown)?;
+        note_owners(call, &mut admitted, submitted, owners.clone())?;
         let stored = if options.dry_run { imagine(call, &name, admitted) } else { store(call, &name, admitted).await };
         let (value, json) = match stored {
             Ok(stored) => stored,
@@ -56,6 +57,17 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         warn(&mut reply, &warnings);
         return Ok(reply);
     }
+}
+
+/// Nobody owns what only this server has added, such as the volume with a Pod's token.
+fn note_owners(call: &Call, object: &mut Value, submitted: Option<Value>, owners: Owners) -> Result<(), ApiError> {
+    let Some(mut submitted) = submitted.filter(|_| matches!(owners, Owners::ByChange)) else {
+        return write_owners(call, Part::Main, None, object, None, owners);
+    };
+    write_owners(call, Part::Main, None, &mut submitted, None, owners)?;
+    let fields = submitted.pointer_mut("/metadata/managedFields").map(Value::take);
+    metadata::of(object)?.extend(fields.map(|fields| ("managedFields".to_owned(), fields)));
+    Ok(())
 }
 
 fn complete_metadata(call: &Call, object: &mut Value) -> Result<(), ApiError> {

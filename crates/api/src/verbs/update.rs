@@ -10,7 +10,7 @@ use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
 use crate::quotas;
 use crate::render::encode;
-use crate::verbs::admit::admit;
+use crate::verbs::admit::{Accepted, admit};
 use crate::verbs::metadata;
 use crate::verbs::options::WriteOptions;
 use crate::verbs::owners::{Owners, take_owners, write_owners};
@@ -75,7 +75,8 @@ pub async fn revise(
         let given = take_owners(&mut wanted);
         check_identity(call, name, &present.value, &mut wanted)?;
         let inherited = inherit(&present.value, wanted, part)?;
-        let (mut next, warnings) = admit(call, inherited, Some(&present.value), part, options.unknown)?;
+        let Accepted { object: mut next, warnings, .. } =
+            admit(call, inherited, Some(&present.value), part, options.unknown)?;
         count_generation(call, &present.value, &mut next)?;
         write_owners(call, part, Some(&present.value), &mut next, given.as_ref(), owners)?;
         let (value, json) = if options.dry_run {

@@ -64,9 +64,10 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
 
 /// Starts the tools and connects to them.
 pub async fn debug(arguments: &DebugArgs, context: &mut Context) -> Result<()> {
-    let words = match arguments.target.contains('/') {
-        true => vec![arguments.target.clone()],
-        false => vec!["pod".to_owned(), arguments.target.clone()],
+    let words = if arguments.target.contains('/') {
+        vec![arguments.target.clone()]
+    } else {
+        vec!["pod".to_owned(), arguments.target.clone()]
     };
     let targets = context.targets(&words).await?;
     let name = targets.first().and_then(|target| target.name.clone()).unwrap_or_default();
@@ -92,8 +93,8 @@ async fn debug_pod(arguments: &DebugArgs, context: &mut Context, pod: &str) -> R
             fields.insert("targetContainerName".to_owned(), json!(target));
         }
     }
-    let patch = json!({"spec": {"ephemeralContainers": [spec]}});
-    context.client.patch(&format!("{path}/ephemeralcontainers"), &patch).await?;
+    let change = json!({"spec": {"ephemeralContainers": [spec]}});
+    context.client.patch(&format!("{path}/ephemeralcontainers"), &change).await?;
     follow(arguments, context, pod, &container, EPHEMERAL).await
 }
 

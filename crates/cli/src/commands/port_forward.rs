@@ -85,9 +85,10 @@ pub async fn port_forward(arguments: &PortForwardArgs, context: &mut Context) ->
 
 /// The Pod that is meant, and the Service that it was found by.
 async fn find_pod(arguments: &PortForwardArgs, context: &Context) -> Result<(Value, Option<Value>)> {
-    let words = match arguments.target.contains('/') {
-        true => vec![arguments.target.clone()],
-        false => vec!["pod".to_owned(), arguments.target.clone()],
+    let words = if arguments.target.contains('/') {
+        vec![arguments.target.clone()]
+    } else {
+        vec!["pod".to_owned(), arguments.target.clone()]
     };
     let targets = context.targets(&words).await?;
     let target = targets.first().context("nothing is named")?;

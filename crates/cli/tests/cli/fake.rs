@@ -83,11 +83,6 @@ impl FakeDaemon {
         self.directory.path().join(name)
     }
 
-    /// Puts an object at a path.
-    pub fn put_at(&self, path: &str, object: Value) {
-        self.state.write(path, Some(object));
-    }
-
     /// Puts an object of the namespace `default` there.
     pub fn put(&self, plural: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();

@@ -3,9 +3,9 @@
 //! Source: `pkg/apis/core/validation` of Kubernetes, for what each field may hold and for the sentences. Fields that
 //! this engine does not support are refused by [`crate::support`]; they are not checked here.
 
-mod apparmor;
 mod affinity;
 mod annotations;
+mod apparmor;
 mod classes;
 #[cfg(test)]
 mod conformance;
