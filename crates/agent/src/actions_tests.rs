@@ -187,12 +187,97 @@ fn a_pod_that_syncs_does_the_next_thing() {
         ("Never", &[], &["a"], vec![dead(0)], &["a/0@s0 exit 137"], "ended"),
         ("Never", &["i"], &["a"], vec![dead(0)], &["i/0@s0 exit 0"], "ended"),
         ("Never", &[], &["a"], vec![dead(0)], &[], "sandbox 1 dead 1, start a/0"),
+        ("Never", &["i"], &["a"], vec![dead(0)], &[], "sandbox 1 dead 1, start i/0"),
+        ("OnFailure", &["i"], &["a"], vec![dead(0)], &["i/0@s0 exit 137"], "sandbox 1 dead 1, start i/1"),
+        ("OnFailure", &["i", "j"], &["a"], vec![ready(0)], &["j/0@s0 exit 137"], "start j/1"),
+        // Of init containers only the last that ran says how far the pod is.
+        ("Always", &["i", "j", "k"], &["a"], vec![ready(0)], &["k/0@s0 running"], ""),
+        ("Always", &["i", "j", "k"], &["a"], vec![ready(0)], &["k/0@s0 created"], "start k/0 again"),
+        ("OnFailure", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 0", "b/0@s0 created"], "start b/0 again"),
+        ("OnFailure", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 0", "b/0@s0 exit 111"], "start b/1"),
+        ("Always", &[], &["a", "b"], vec![ready(0)], &["a/0@s0 exit 0", "b/0@s0 exit 111"], "start a/1, start b/1"),
+        ("OnFailure", &[], &["a", "b"], vec![dead(1)], &["a/0@s1 exit 0", "b/0@s1 exit 0"], "ended"),
+        ("Never", &[], &["a", "b"], vec![dead(1)], &["a/0@s1 exit 0", "b/0@s1 exit 0"], "ended"),
     ];
     for (policy, init, apps, sandboxes, runs, wanted) in cases {
         let desired = desired_pod(&pod(&spec(policy, init, apps)));
         let observed = observe(sandboxes.clone(), runs);
         let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
         assert_eq!(show(&actions), *wanted, "{policy} {init:?} {apps:?} with {runs:?}");
+    }
+}
+
+/// Policies of containers before that of their pod (kubelet, `TestComputePodActionsWithContainerRestartRules`).
+#[test]
+fn a_policy_of_the_container_comes_before_that_of_its_pod() {
+    let decide = |of_pod: &str, own: [Option<&str>; 2], sandbox: PodSandboxStatus, runs: &[&str]| {
+        let mut spec = spec(of_pod, &[], &["a", "b", "c"]);
+        for (place, policy) in own.into_iter().enumerate() {
+            spec["containers"][place]["restartPolicy"] = json!(policy);
+        }
+        let observed = observe(vec![sandbox], runs);
+        show(&compute_pod_actions(&desired_pod(&pod(&spec)), PodLifecycle::Syncing, &observed, now()))
+    };
+    let both = |policy| [Some(policy); 2];
+    let ended: &[&str] = &["a/0@s0 exit 0", "b/0@s0 exit 111", "c/0@s0 running"];
+    assert_eq!(decide("Never", both("Always"), ready(0), ended), "start a/1, start b/1");
+    assert_eq!(decide("Never", both("OnFailure"), ready(0), ended), "start b/1");
+    assert_eq!(decide("Always", both("Never"), ready(0), ended), "");
+    let made: &[&str] = &["a/0@s0 exit 0", "b/0@s0 created", "c/0@s0 running"];
+    assert_eq!(decide("Never", both("OnFailure"), ready(0), made), "start b/0 again");
+    // A new sandbox runs all but those that were to succeed once and have.
+    let dead_runs: &[&str] = &["a/0@s0 exit 137", "b/0@s0 exit 0", "c/0@s0 exit 137"];
+    let once = decide("Always", [None, Some("OnFailure")], dead(0), dead_runs);
+    assert_eq!(once, "sandbox 1 dead 1, start a/1, start c/1");
+    let never = decide("Always", [None, Some("Never")], dead(0), dead_runs);
+    assert_eq!(never, "sandbox 1 dead 1, start a/1, start b/1, start c/1");
+    // Unless the pod has come to its end, which is asked first.
+    let all = ["a/0@s0 exit 0", "b/0@s0 exit 0", "c/0@s0 exit 0"];
+    assert_eq!(decide("OnFailure", both("Never"), dead(0), &all), "ended");
+}
+
+/// Of a failed init container a policy of its own decides, in the old sandbox and before a new one.
+#[test]
+fn an_init_container_that_failed_for_good_ends_the_pod() {
+    for (of_pod, own, sandbox, wanted) in [
+        ("Always", "Never", ready(0), "ended"),
+        ("Always", "Never", dead(0), "ended"),
+        ("Never", "OnFailure", ready(0), "start i/1"),
+        ("Always", "OnFailure", dead(0), "sandbox 1 dead 1, start i/1"),
+    ] {
+        let mut spec = spec(of_pod, &["i"], &["a"]);
+        spec["initContainers"][0]["restartPolicy"] = own.into();
+        let desired = desired_pod(&pod(&spec));
+        let observed = observe(vec![sandbox], &["i/0@s0 exit 1"]);
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), wanted, "{of_pod} {own}");
+    }
+}
+
+/// What probes bring about (kubelet, `computePodActions`, `keepCount`).
+#[test]
+fn a_pod_none_of_whose_containers_is_kept_ends_as_a_whole() {
+    let table: &[(&str, Option<&str>, StopCause, &[&str], &str)] = &[
+        ("Always", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),
+        ("Always", None, StopCause::StartupFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),
+        ("Never", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),
+        ("Never", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 exit 0"], "ended"),
+        ("Never", None, StopCause::StartupFailed, &["a/0@s0 running", "b/0@s0 exit 1"], "ended"),
+        ("OnFailure", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 exit 0"], "stop a/0@s0"),
+        ("Never", Some("OnFailure"), StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 exit 0"], "stop a/0@s0"),
+        ("OnFailure", Some("Never"), StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 exit 0"], "ended"),
+        // A hook that failed is an end of the container, not of the pod.
+        ("Never", None, StopCause::PostStartFailed, &["a/0@s0 running", "b/0@s0 exit 0"], "stop a/0@s0"),
+    ];
+    for (of_pod, own, cause, runs, wanted) in table {
+        let mut spec = spec(of_pod, &[], &["a", "b"]);
+        spec["containers"][0]["restartPolicy"] = json!(own);
+        let mut observed = observe(vec![ready(0)], runs);
+        let findings = RunFindings { started: true, ready: true, condemned: Some(*cause) };
+        observed.findings.insert(ContainerId::new("a/0@s0"), findings);
+        let desired = desired_pod(&pod(&spec));
+        let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
+        assert_eq!(show(&actions), *wanted, "{of_pod} {own:?} {cause:?} {runs:?}");
     }
 }
 
@@ -217,12 +302,37 @@ fn sidecars_gate_what_follows_them_and_are_kept_alive() {
         ("Always", &["i", "s"], &["a"], ready(), &["i/0@s0 exit 0", "s/0@s0 running"], "start a/0"),
         ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 running"], "start s2/0"),
         ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 exit 0", "s2/0@s0 running"], "start s/1, start a/0"),
+        ("Never", &["s", "s2", "s3"], &["a"], ready(), &["s3/0@s0 exit 137"], "start s/0, start s2/0, start s3/1"),
+        (
+            "Always",
+            &["s", "s2", "s3"],
+            &["a", "b"],
+            ready(),
+            &["s3/0@s0 running"],
+            "start s/0, start s2/0, start a/0, start b/0",
+        ),
+        (
+            "Always",
+            &["s", "s2", "s3"],
+            &["a"],
+            ready(),
+            &["s/0@s0 exit 0", "s2/0@s0 running", "s3/0@s0 exit 0"],
+            "start s/1, start s3/1",
+        ),
         // Beside the app, whatever the policy.
         ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 0", "a/0@s0 running"], "start s/1"),
+        ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 0", "a/0@s0 created"], "start s/1, start a/0 again"),
+        // No app container is there any more: what was started last has to be there again before one is.
+        ("Always", &["s"], &["a"], ready(), &["s/0@s0 exit 0", "a/0@s0 exit 1"], "start s/1"),
+        ("Always", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 1"], "start a/1"),
+        ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 exit 0", "s2/0@s0 running", "a/0@s0 exit 1"], "start s/1, start a/1"),
+        ("Always", &["s", "i"], &["a"], ready(), &["s/0@s0 exit 0", "i/0@s0 exit 0", "a/0@s0 exit 1"], "start s/1, start a/1"),
+        ("Always", &["s"], &["a", "b"], ready(), &["s/0@s0 exit 0", "a/0@s0 exit 1", "b/0@s0 running"], "start s/1, start a/1"),
         ("OnFailure", &["s", "s2"], &["a"], ready(), &["s2/0@s0 running", "a/0@s0 running"], "start s/0"),
         // The app decides about the end, and an init container that failed for good.
         ("Never", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 0"], "ended"),
         ("Never", &["s"], &["a"], ready(), &["s/0@s0 exit 1", "a/0@s0 exit 0"], "ended"),
+        ("Never", &["s", "s2"], &["a"], ready(), &["s2/0@s0 exit 1", "a/0@s0 exit 0"], "ended"),
         ("Never", &["s"], &["a", "b"], ready(), &["s/0@s0 running", "a/0@s0 exit 0", "b/0@s0 running"], ""),
         ("OnFailure", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 1"], "start a/1"),
         ("Never", &["s", "i"], &["a"], ready(), &["s/0@s0 running", "i/0@s0 exit 1"], "ended"),
@@ -236,6 +346,9 @@ fn sidecars_gate_what_follows_them_and_are_kept_alive() {
             "sandbox 1 dead 1, start s/1",
         ),
         ("Never", &["s"], &["a"], vec![dead(0)], &["s/0@s0 exit 137", "a/0@s0 exit 137"], "ended"),
+        ("Never", &["s"], &["a"], vec![dead(0)], &["s/0@s0 exit 137"], "ended"),
+        ("Never", &["s"], &["a"], vec![dead(0)], &[], "sandbox 1 dead 1, start s/0"),
+        ("OnFailure", &["s"], &["a"], vec![dead(0)], &["s/0@s0 exit 137"], "sandbox 1 dead 1, start s/1"),
     ];
     for (policy, init, apps, sandboxes, runs, wanted) in cases {
         let desired = desired_pod(&pod(&spec(policy, init, apps)));
@@ -255,12 +368,31 @@ fn a_sidecar_that_has_not_started_holds_up_only_what_never_ran() {
     };
     let starting = RunFindings { started: false, ready: false, condemned: None };
     let unready = RunFindings { started: true, ..starting };
-    let condemned = RunFindings { condemned: Some(StopCause::DefinitionChanged), ..starting };
+    let condemned = RunFindings { condemned: Some(StopCause::StartupFailed), ..starting };
+    let ill = RunFindings { condemned: Some(StopCause::LivenessFailed), ..unready };
     assert_eq!(decide(&["s"], &["s/0@s0 running"], starting), "");
     assert_eq!(decide(&["s"], &["s/0@s0 running"], unready), "start a/0", "started is enough");
     assert_eq!(decide(&["s", "i"], &["s/0@s0 running", "i/0@s0 exit 0"], starting), "start a/0", "it had started");
     assert_eq!(decide(&["s"], &["s/0@s0 running"], condemned), "stop s/0@s0");
     assert_eq!(decide(&["s"], &["s/0@s0 running", "a/0@s0 running"], condemned), "stop s/0@s0");
+    assert_eq!(decide(&["s"], &["s/0@s0 running"], ill), "stop s/0@s0, start a/0", "what follows does not wait");
+}
+
+#[test]
+fn a_changed_sidecar_is_replaced_once_its_startup_probe_has_decided() {
+    let decide = |probe: Value, started| {
+        let mut spec = spec("Never", &["s"], &["a"]);
+        spec["initContainers"][0]["image"] = "app:2".into();
+        spec["initContainers"][0]["startupProbe"] = probe;
+        let mut observed = observe(vec![ready(0)], &["s/0@s0 running", "a/0@s0 running"]);
+        let findings = RunFindings { started, ready: started, condemned: None };
+        observed.findings.insert(ContainerId::new("s/0@s0"), findings);
+        show(&compute_pod_actions(&desired_pod(&pod(&spec)), PodLifecycle::Syncing, &observed, now()))
+    };
+    let probe = json!({ "exec": { "command": ["is-up"] } });
+    assert_eq!(decide(Value::Null, true), "stop s/0@s0");
+    assert_eq!(decide(probe.clone(), true), "stop s/0@s0");
+    assert_eq!(decide(probe, false), "");
 }
 
 #[test]
@@ -298,11 +430,22 @@ fn ephemeral_containers_start_once_whatever_the_pod_is_doing() {
         (&["i/0@s0 exit 0", "a/0@s0 running", "e/0@s0 running"], ""),
         (&["i/0@s0 exit 0", "a/0@s0 running", "e/0@s0 exit 1"], ""),
         (&["i/0@s0 exit 0", "e/0@s0 running"], "start a/0"),
+        (&[], "start e/0, start i/0"),
     ];
     for (runs, wanted) in cases {
         let observed = observe(vec![ready(0)], runs);
         assert_eq!(show(&compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now())), *wanted, "{runs:?}");
     }
+    let in_dead = |runs: &[&str]| {
+        show(&compute_pod_actions(&desired, PodLifecycle::Syncing, &observe(vec![dead(0)], runs), now()))
+    };
+    let again = "sandbox 1 dead 1, start i/1";
+    assert_eq!(in_dead(&["i/0@s0 exit 0", "a/0@s0 exit 137", "e/0@s0 exit 137"]), again, "it is not started anew");
+    let mut spec = spec.clone();
+    spec["restartPolicy"] = "Never".into();
+    let observed = observe(vec![ready(0)], &["i/0@s0 exit 0", "a/0@s0 exit 0", "e/0@s0 running"]);
+    let ends = compute_pod_actions(&desired_pod(&pod(&spec)), PodLifecycle::Syncing, &observed, now());
+    assert_eq!(show(&ends), "ended", "nobody waits for it");
     assert_eq!(field_path(&desired, &ContainerName::new("e")), "spec.ephemeralContainers{e}");
     let ending = PodLifecycle::Terminating { deadline: now().boot };
     let observed = observe(vec![ready(0)], &["a/0@s0 exit 0", "e/0@s0 running"]);

@@ -12,12 +12,9 @@ use crate::clock::{BootTime, Now};
 use crate::desired::{ContainerKind, DesiredPod, image_of};
 use crate::events::EventSubject;
 use crate::observation::PodObservation;
-use crate::restart_rules::starts_again;
+use crate::restart_rules::restarts_when_condemned;
 use crate::terminate::grace_of;
 use crate::worker::{PassError, PodWorker};
-
-/// Exit code that stands for the one that is still to come.
-const KILLED: i32 = 137;
 
 /// A container on its way out.
 #[derive(Debug, Clone)]
@@ -145,10 +142,10 @@ fn grace_of_kill(desired: &DesiredPod, stop: &StopContainer) -> Duration {
     own.map_or_else(|| grace_of(desired), Duration::from_secs)
 }
 
-/// Whether a failed container starts again.
+/// Whether a container that a probe condemned starts again.
 fn restarts(desired: &DesiredPod, name: &ContainerName) -> bool {
     let Some(container) = desired.container(name) else { return false };
-    desired.kind_of(name).is_some_and(|kind| starts_again(desired, kind, container, KILLED))
+    desired.kind_of(name).is_some_and(|kind| restarts_when_condemned(desired, kind, container))
 }
 
 /// What the kubelet does: it kills and starts in one go, and looks for a back-off at the run *before* the one that it

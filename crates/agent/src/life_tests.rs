@@ -218,6 +218,45 @@ async fn a_crash_loop_backs_off_and_a_restart_of_the_daemon_does_not_forgive_it(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_back_off_is_told_of_once_a_minute() {
+    let node = TestNode::start().await;
+    node.runtime.exits_at_once("app", Some(1));
+    node.create(&pod(&one_container())).await;
+    let count =
+        || node.event_count("BackOff", "Back-off restarting failed container app in pod web_default(u-web)");
+    for (wait, told) in [(10, 1), (20, 2), (40, 3), (80, 5), (160, 8)] {
+        let message = format!("back-off {} ", crate::backoff::go_duration(std::time::Duration::from_secs(wait)));
+        node.wait_for("web", |pod| {
+            let said = &status_of(pod, "app")["state"]["waiting"]["message"];
+            said.as_str().is_some_and(|said| said.starts_with(&message))
+        })
+        .await;
+        node.pass(wait - 1).await;
+        assert_eq!(count(), told, "in the wait of {wait} s");
+        node.pass(1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_does_not_come_is_told_of_every_ten_seconds() {
+    let node = TestNode::start().await;
+    let missing = |policy: &str| json!({ "containers": [{ "name": "app", "image": "late:1", "imagePullPolicy": policy }] });
+    node.create(&pod(&missing("Never"))).await;
+    node.wait_for_reason("web", "app", "ErrImageNeverPull").await;
+    node.pass(35).await;
+    let said = "Container image \"late:1\" is not present with pull policy of Never";
+    assert_eq!(node.event_count("ErrImageNeverPull", said), 4);
+    assert_eq!(node.event_count("Failed", "Error: ErrImageNeverPull"), 4);
+    let node = TestNode::start().await;
+    node.create(&pod(&missing("IfNotPresent"))).await;
+    node.wait_for_reason("web", "app", "ErrImagePull").await;
+    node.pass(29).await;
+    // Tries at 0 and 10 s; back-offs seen at 5, 15, 25 s.
+    assert_eq!(node.event_count("BackOff", "Back-off pulling image \"late:1\""), 3);
+    assert_eq!(node.event_count("Failed", "Error: ErrImagePull"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_back_off_counts_from_the_end_of_the_run() {
     let node = TestNode::start().await;
     node.create(&pod(&one_container())).await;

@@ -20,6 +20,26 @@ pub fn starts_again(desired: &DesiredPod, kind: ContainerKind, container: &Conta
     }
 }
 
+/// Whether a container that a probe condemned is started anew. It still runs, so there is no exit code for its rules
+/// (kubelet, `computePodActions`).
+pub fn restarts_when_condemned(desired: &DesiredPod, kind: ContainerKind, container: &Container) -> bool {
+    match kind {
+        ContainerKind::Sidecar => true,
+        ContainerKind::Ephemeral => false,
+        ContainerKind::Init | ContainerKind::App => own_or_pods(desired, container) != RestartPolicy::Never,
+    }
+}
+
+/// Whether a new sandbox runs an app container that ended well in an old one: only where it was to succeed once does it
+/// not (kubelet, `computePodActions`).
+pub fn runs_again_elsewhere(desired: &DesiredPod, container: &Container) -> bool {
+    own_or_pods(desired, container) != RestartPolicy::OnFailure
+}
+
+fn own_or_pods(desired: &DesiredPod, container: &Container) -> RestartPolicy {
+    policy_of(container).unwrap_or_else(|| desired.restart_policy())
+}
+
 /// The first rule that matches (podutil, `FindMatchingContainerRestartRule`).
 pub fn rule_for(container: &Container, exit_code: i32) -> Option<&ContainerRestartRule> {
     container.restart_policy_rules.iter().flatten().find(|rule| matches(rule, exit_code))

@@ -40,6 +40,8 @@ use crate::worker::{PassError, PodWorker};
 /// Waits after a sandbox that could not be made.
 const SANDBOX_INITIAL: Duration = Duration::from_secs(1);
 const SANDBOX_LONGEST: Duration = Duration::from_mins(1);
+/// Each time that this has passed an event tells once more of an image that does not come (kubelet, `backOffPeriod`).
+const IMAGE_TOLD_EVERY: Duration = RETRY;
 /// After this the status of a missing image changes from `ErrImagePull` to `ImagePullBackOff`, as the kubelet's next
 /// look at the pod does it.
 const IMAGE_LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -553,10 +555,12 @@ impl PodWorker {
         }
         let previous = self.failures.get(&name).and_then(|failure| failure.back_off.clone());
         let (back_off, not_before, pull_error) = match problem {
-            ImageProblem::InvalidName { .. } | ImageProblem::NeverPull => (None, now.boot.after(LONGEST), None),
+            ImageProblem::InvalidName { .. } | ImageProblem::NeverPull => {
+                (None, now.boot.after(IMAGE_TOLD_EVERY), None)
+            }
             ImageProblem::BackingOff { message } => {
                 let until = previous.as_ref().map_or(now.boot, |running| running.until);
-                (previous, until, Some(message))
+                (previous, until.min(now.boot.after(IMAGE_TOLD_EVERY)), Some(message))
             }
             ImageProblem::PullFailed { message } => {
                 let back_off = RetryBackOff::after_failure(previous.as_ref(), INITIAL, LONGEST, now.boot);

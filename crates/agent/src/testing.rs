@@ -288,6 +288,13 @@ impl TestNode {
         }
     }
 
+    /// How often an event with that reason and message has come, as `kubectl describe` counts it.
+    pub fn event_count(&self, reason: &str, message: &str) -> u64 {
+        let events = self.store.list("events", None).objects;
+        let found = events.iter().filter(|event| event.value["reason"] == reason && event.value["message"] == message);
+        found.filter_map(|event| event.value["count"].as_u64()).sum()
+    }
+
     /// `<volume-plugin>/<volume>` of a pod on the disk.
     pub fn volume(&self, uid: &str, plugin: &str, name: &str) -> std::path::PathBuf {
         self.directory.path().join("data/pods").join(uid).join("volumes").join(plugin).join(name)

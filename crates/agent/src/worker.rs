@@ -42,6 +42,9 @@ use crate::volumes::{PlannedVolume, chain};
 
 /// No sleep is longer than this: tokio's clock stands still in suspend, ours does not.
 const LONGEST_SLEEP: Duration = Duration::from_mins(1);
+/// An event tells of a back-off that lasts longer once more each time that this has passed (kubelet, `SyncFrequency`: each
+/// of its passes tells of it).
+const BACK_OFF_TOLD_EVERY: Duration = Duration::from_mins(1);
 /// Wait after a pass that failed as a whole, such as for a full disk.
 const FAILED_PASS: Duration = Duration::from_secs(1);
 
@@ -110,8 +113,8 @@ pub(crate) struct PodWorker {
     /// Images of volumes, held for the containers that mount them.
     pub(crate) held_volumes: BTreeSet<(ContainerName, Digest)>,
     pub(crate) termination_messages: BTreeMap<ContainerId, String>,
-    /// Crash loops that an event told of.
-    announced_back_offs: BTreeMap<ContainerName, u32>,
+    /// Crash loops that an event told of: of which crash, and when.
+    announced_back_offs: BTreeMap<ContainerName, (u32, BootTime)>,
     /// Stops under way, with the deadline that each was given.
     pub(crate) stopping: HashMap<ContainerId, BootTime>,
     /// Runs that an event told of that they are being ended.
@@ -402,7 +405,7 @@ impl PodWorker {
             self.lifecycle = PodLifecycle::Terminating { deadline: now.boot.after(grace_of(desired)) };
             return Ok(Next::Again);
         }
-        self.announce_back_offs(desired, &observed, &actions);
+        let tell_back_off_at = self.announce_back_offs(desired, &observed, &actions, now.boot);
         let stopped = self.stop_replaced(desired, &observed, &actions, now).await?;
         let (discarded, discard_at) = self.discard(&actions).await?;
         let (started, retry_at) = if observed.in_post_start.is_empty() {
@@ -427,6 +430,7 @@ impl PodWorker {
         let end = self.active_deadline(desired, now);
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
         let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
+        let times = times.chain(tell_back_off_at);
         let times = times.chain(discard_at).chain(self.stop_again_at()).chain(self.tokens.renewal(now));
         Ok(Next::Wait(times.min()))
     }
@@ -442,17 +446,29 @@ impl PodWorker {
         failed.chain(backing_off).collect()
     }
 
-    fn announce_back_offs(&mut self, desired: &DesiredPod, observed: &PodObservation, actions: &PodActions) {
+    /// Tells of each crash loop; and when to tell of it again.
+    fn announce_back_offs(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+        actions: &PodActions,
+        now: BootTime,
+    ) -> Option<BootTime> {
+        self.announced_back_offs.retain(|name, _| actions.backing_off.contains_key(name));
         for name in actions.backing_off.keys() {
             let crash = observed.next_attempt(name);
-            if self.announced_back_offs.insert(name.clone(), crash) != Some(crash) {
-                self.shared.events.warning(
-                    EventSubject::container(desired, name),
-                    "BackOff",
-                    format!("Back-off restarting failed container {name} in pod {}", desired.kubelet_name()),
-                );
+            let told = self.announced_back_offs.get(name).filter(|(told, _)| *told == crash);
+            if told.is_some_and(|(_, at)| now < at.after(BACK_OFF_TOLD_EVERY)) {
+                continue;
             }
+            self.announced_back_offs.insert(name.clone(), (crash, now));
+            self.shared.events.warning(
+                EventSubject::container(desired, name),
+                "BackOff",
+                format!("Back-off restarting failed container {name} in pod {}", desired.kubelet_name()),
+            );
         }
+        self.announced_back_offs.values().map(|(_, at)| at.after(BACK_OFF_TOLD_EVERY)).min()
     }
 
     /// Removes what newer runs and sandboxes replaced; whether it did. Nobody waits for it: what fails is tried again then.

@@ -11,12 +11,14 @@ use crate::backoff::{RestartBackOff, RestartDecision, restart_decision};
 use crate::clock::{BootTime, Now};
 use crate::desired::{ContainerKind, DesiredPod, RestartPolicy, image_of, kind_of_init};
 use crate::observation::{LatestRun, PodObservation};
-use crate::restart_rules::starts_again;
+use crate::restart_rules::{restarts_when_condemned, runs_again_elsewhere, starts_again};
 
 pub(super) fn sync(desired: &DesiredPod, observed: &PodObservation, now: Now) -> PodActions {
     let mut pass = Pass { desired, observed, now, actions: PodActions::default() };
     pass.discard_older_runs();
     match observed.ready_sandbox() {
+        // What the pod has come to is asked before what it needs (kubelet, `SyncPod`).
+        _ if pass.is_done() => pass.actions.ended = true,
         None => pass.without_sandbox(),
         Some(sandbox) => {
             let older = observed.sandboxes.iter().filter(|other| other.id != sandbox.id);
@@ -49,9 +51,7 @@ impl Pass<'_> {
         let attempt = self.observed.sandboxes.first().map_or(0, |sandbox| sandbox.attempt.saturating_add(1));
         let never = self.desired.restart_policy() == RestartPolicy::Never;
         let ran = !self.observed.remembered.is_empty() || !self.observed.containers.is_empty();
-        let apps = self.desired.app_containers();
-        let all_done = apps.iter().all(|app| !self.may_run(app, self.observed.latest_run(&name_of(app))));
-        if (never && ran) || all_done {
+        if never && ran {
             self.actions.ended = true;
             return;
         }
@@ -60,8 +60,8 @@ impl Pass<'_> {
         match self.desired.init_containers().first() {
             Some(init) => self.start_unless_it_waits(init),
             None => {
-                for app in apps {
-                    if self.may_run(app, self.observed.latest_run(&name_of(app))) {
+                for app in self.desired.app_containers() {
+                    if self.runs_in_a_new_sandbox(app) {
                         self.start_unless_it_waits(app);
                     }
                 }
@@ -69,12 +69,37 @@ impl Pass<'_> {
         }
     }
 
+    /// Whether all app containers have ended for good, or an init container has failed for good.
+    fn is_done(&self) -> bool {
+        let ended = |container: &Container| match self.observed.latest_run(&name_of(container)) {
+            run @ LatestRun::Exited { exit_code, .. } => Some((run, exit_code)),
+            LatestRun::Never | LatestRun::Created(_) | LatestRun::Running(_) => None,
+        };
+        let failed = |init: &Container| {
+            let again = |code| code == 0 || starts_again(self.desired, kind_of_init(init), init, code);
+            ended(init).is_some_and(|(_, exit_code)| !again(exit_code))
+        };
+        let done = |app: &Container| ended(app).is_some_and(|(run, _)| !self.may_run(app, run));
+        self.desired.init_containers().iter().any(failed) || self.desired.app_containers().iter().all(done)
+    }
+
+    fn runs_in_a_new_sandbox(&self, app: &Container) -> bool {
+        match self.observed.latest_run(&name_of(app)) {
+            LatestRun::Exited { id, exit_code: 0, .. } if !self.observed.condemned.contains(id) => {
+                self.observed.replaced.contains(id) || runs_again_elsewhere(self.desired, app)
+            }
+            LatestRun::Never | LatestRun::Created(_) | LatestRun::Running(_) | LatestRun::Exited { .. } => true,
+        }
+    }
+
     /// Starts the init container whose turn it is, and keeps the sidecars before it alive. Only runs in the present
-    /// sandbox count: a new one begins anew. Once an app container was made, only sidecars matter.
+    /// sandbox count: a new one begins anew. As long as an app container is there, only sidecars matter; once all of them
+    /// have ended, what was started last has to be as far again as for the first of them (kubelet,
+    /// `computeInitContainerActions`).
     fn init_containers_are_done(&mut self, sandbox: &SandboxId) -> bool {
         let ran = |container: &Container| self.observed.runs_in(sandbox, &name_of(container)).next().is_some();
         let inits = self.desired.init_containers();
-        let frontier = if self.observed.is_initialized(self.desired) {
+        let frontier = if self.app_is_there(sandbox) {
             inits.len()
         } else {
             inits.iter().rposition(ran).unwrap_or(0)
@@ -99,12 +124,33 @@ impl Pass<'_> {
         true
     }
 
+    fn app_is_there(&self, sandbox: &SandboxId) -> bool {
+        self.desired.app_containers().iter().any(|app| {
+            let name = name_of(app);
+            let latest = self.observed.runs_in(sandbox, &name).next();
+            latest.is_some_and(|run| match run.state {
+                ContainerState::Created | ContainerState::Running { .. } => true,
+                ContainerState::Exited(_) => false,
+            })
+        })
+    }
+
     /// Whether what follows a sidecar may start: it runs and has started. Restarts it whatever the restart policy says.
     fn sidecar_is_up(&mut self, sidecar: &Container, sandbox: &SandboxId) -> bool {
         match self.observed.runs_in(sandbox, &name_of(sidecar)).next() {
             Some(run) if matches!(run.state, ContainerState::Running { .. }) => {
                 let started = self.observed.has_started(run);
-                self.stop_if_it_must(sidecar, run);
+                let cause = self.why_it_must_stop(sidecar, run).filter(|cause| match cause {
+                    // Its startup probe decides first (kubelet, `computeInitContainerActions`).
+                    StopCause::DefinitionChanged => started || sidecar.startup_probe.is_none(),
+                    StopCause::StartupFailed
+                    | StopCause::LivenessFailed
+                    | StopCause::PostStartFailed
+                    | StopCause::Resized
+                    | StopCause::PodRestarts
+                    | StopCause::PodEnds => true,
+                });
+                self.actions.stop.extend(cause.map(|cause| stop_container(run, cause)));
                 started
             }
             Some(_) | None => {
@@ -148,13 +194,15 @@ impl Pass<'_> {
         }
     }
 
+    /// Where none of them is kept and none starts, the pod ends as a whole, also if a probe brings that about.
     fn app_containers(&mut self) {
         let mut ended = true;
         for app in self.desired.app_containers() {
             let run = self.observed.latest_run(&name_of(app));
             if let LatestRun::Running(running) = run {
-                ended = false;
-                self.stop_if_it_must(app, running);
+                let cause = self.why_it_must_stop(app, running);
+                ended &= cause.is_some_and(|cause| self.ends_for_good(app, cause));
+                self.actions.stop.extend(cause.map(|cause| stop_container(running, cause)));
             } else if self.may_run(app, run) {
                 ended = false;
                 self.start_unless_it_waits(app);
@@ -163,14 +211,24 @@ impl Pass<'_> {
         self.actions.ended = ended;
     }
 
+    fn ends_for_good(&self, app: &Container, cause: StopCause) -> bool {
+        match cause {
+            StopCause::StartupFailed | StopCause::LivenessFailed => {
+                !restarts_when_condemned(self.desired, ContainerKind::App, app)
+            }
+            // Its end is waited for, as the kubelet waits for it in the start.
+            StopCause::PostStartFailed => false,
+            StopCause::DefinitionChanged | StopCause::Resized | StopCause::PodRestarts | StopCause::PodEnds => false,
+        }
+    }
+
     /// A running container ends when it is not what is wanted any more, or when a probe or hook condemned it.
-    fn stop_if_it_must(&mut self, container: &Container, run: &ContainerStatus) {
-        let cause = if run.image_ref == image_of(container) {
+    fn why_it_must_stop(&self, container: &Container, run: &ContainerStatus) -> Option<StopCause> {
+        if run.image_ref == image_of(container) {
             self.observed.findings.get(&run.id).and_then(|findings| findings.condemned)
         } else {
             Some(StopCause::DefinitionChanged)
-        };
-        self.actions.stop.extend(cause.map(|cause| stop_container(run, cause)));
+        }
     }
 
     /// The kubelet's `ShouldContainerBeRestarted`, for app containers.

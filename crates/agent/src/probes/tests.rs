@@ -56,9 +56,28 @@ async fn a_killed_container_restarts_by_its_policy_whatever_its_code() {
             node.wait_for_restart("web", "app", 1).await;
         } else {
             node.wait_for_phase("web", "Succeeded").await;
-            assert_eq!(node.wait_for_event("Killing").await, "Container app failed liveness probe");
+            // Nothing is left to run, so the pod is ended as a whole.
+            assert_eq!(node.wait_for_event("Killing").await, "Stopping container app");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_one_that_is_kept_a_killed_container_is_told_of_by_itself() {
+    let node = TestNode::start().await;
+    node.runtime.on_exec("alive", OnExec::Exits(1));
+    let spec = json!({ "restartPolicy": "Never", "containers": [
+        { "name": "app", "image": "app:1", "livenessProbe": probe("alive") },
+        { "name": "helper", "image": "app:1" },
+    ]});
+    node.create(&pod(&spec)).await;
+    node.wait_for("web", is_ready).await;
+    node.pass(20).await;
+    let pod = node.wait_for("web", |pod| status_of(pod, "app")["state"]["terminated"].is_object()).await;
+    assert!(status_of(&pod, "helper")["state"]["running"].is_object());
+    assert_eq!(node.wait_for_event("Killing").await, "Container app failed liveness probe");
+    assert!(node.runtime.exit("helper", 0));
+    node.wait_for_phase("web", "Failed").await;
 }
 
 #[tokio::test(start_paused = true)]
