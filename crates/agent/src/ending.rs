@@ -23,6 +23,9 @@ pub struct Ending {
     /// Reason of the condition `DisruptionTarget`, if the pod did nothing wrong.
     #[serde(default)]
     pub disruption: Option<String>,
+    /// What that condition says, if not the same as the pod's status.
+    #[serde(default)]
+    pub disruption_message: Option<String>,
 }
 
 impl PodWorker {

@@ -1,9 +1,10 @@
-//! Pods that their node ends: evicted, or because the machine shuts down.
+//! Pods that their node ends: evicted, in the way of a more important one, or because the machine shuts down.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use spec::{PodUid, Timestamp};
@@ -53,6 +54,19 @@ impl PodWorker {
     }
 }
 
+/// The object of a pod as the API's graceful delete makes it.
+pub(crate) fn gracefully_deleted(object: &Value, now: Timestamp) -> Option<Value> {
+    let grace = object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30);
+    let end = Timestamp::from_second(now.as_second().saturating_add(grace)).unwrap_or(Timestamp::MAX);
+    let mut next = object.clone();
+    let metadata = next.get_mut("metadata")?.as_object_mut()?;
+    metadata.insert("deletionTimestamp".to_owned(), json!(end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or_default();
+    metadata.insert("generation".to_owned(), json!(generation + 1));
+    Some(next)
+}
+
 /// Says of a pod that the node ends it, and not for its own doing.
 pub fn disrupt(status: &mut core::PodStatus, ending: &Ending, stored: &core::PodStatus, now: Timestamp) {
     let Some(reason) = &ending.disruption else { return };
@@ -64,7 +78,7 @@ pub fn disrupt(status: &mut core::PodStatus, ending: &Ending, stored: &core::Pod
         type_: "DisruptionTarget".to_owned(),
         status: "True".to_owned(),
         reason: Some(reason.clone()),
-        message: Some(ending.message.clone()),
+        message: Some(ending.disruption_message.as_ref().unwrap_or(&ending.message).clone()),
         observed_generation: status.observed_generation,
         last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
         last_probe_time: None,

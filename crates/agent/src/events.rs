@@ -222,7 +222,7 @@ fn event_object(name: &str, occurrence: &Occurrence, node_name: &str, count: u32
 
 /// Who reports such events in a cluster: programs and people look for these names.
 fn component(reason: &str) -> &'static str {
-    if ["Scheduled", "FailedScheduling"].contains(&reason) { "default-scheduler" } else { "kubelet" }
+    if ["Scheduled", "FailedScheduling", "Preempted"].contains(&reason) { "default-scheduler" } else { "kubelet" }
 }
 
 fn again(present: &Value, count: u32, message: &str, now: &str) -> Value {

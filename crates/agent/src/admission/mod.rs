@@ -1,8 +1,9 @@
 //! Whether a pod may run here: the scheduler's part for pods that nobody has bound, the kubelet's for all.
 //!
 //! A pod without a node waits, `Pending`, until there is room for it. One that somebody has bound to this node, and that
-//! does not fit, has failed, as with the kubelet. The decisions are those of [`spec::placement`].
+//! does not fit, has failed, as with the kubelet. A more important pod takes room from others (`preemption`). The decisions are those of [`spec::placement`].
 
+mod preemption;
 mod room;
 
 use serde_json::Value;
@@ -12,6 +13,7 @@ use spec::placement::{Demand, Misfit, NodeView};
 use spec::{PodUid, Timestamp};
 use store::ObjectKey;
 
+use preemption::{Bound, Preemption};
 pub(crate) use room::NodeRoom;
 
 use crate::agent::Shared;
@@ -51,7 +53,13 @@ impl PodWorker {
             }
             Some(rejection)
         } else if bound {
-            room.admit_bound(&self.uid, &desired.spec, demand, &node).err().map(|misfit| rejection_of(&misfit))
+            match room.admit_bound(&self.uid, &desired.spec, demand.clone(), &node) {
+                Ok(()) => None,
+                Err(misfits) => match self.shared.preempt_for_bound(desired, &desired.spec, demand, misfits) {
+                    Bound::Waits => return Ok(Some(Next::Wait(None))),
+                    Bound::Rejected(rejection) => Some(rejection),
+                },
+            }
         } else {
             if let Some(wait) = self.wait_for_binding(desired, &node, demand).await? {
                 return Ok(Some(wait));
@@ -91,11 +99,14 @@ impl PodWorker {
             return Ok(Some(Next::Wait(None)));
         }
         let Err(misfits) = self.shared.room.schedule(&self.uid, &desired.spec, demand, node) else { return Ok(None) };
-        let message = unschedulable_message(&misfits);
+        let preemption = self.shared.preempt(desired, node, &misfits).await?;
+        let message = unschedulable_message(&misfits, &preemption);
+        let nominated = matches!(preemption, Preemption::Nominated).then(|| node.name.clone());
         let status = core::PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
             conditions: Some(vec![not_scheduled(desired, &message, self.shared.clock.wall())]),
+            nominated_node_name: nominated,
             ..core::PodStatus::default()
         };
         if self.write_status(status, false).await? {
@@ -186,6 +197,13 @@ fn read_taints(taints: Value) -> Option<Vec<core::Taint>> {
 }
 
 fn wrong_system(desired: &DesiredPod) -> Option<Rejection> {
+    let selector = desired.spec.node_selector.as_ref().and_then(|selector| selector.get("kubernetes.io/os"));
+    if desired.spec.node_name.as_deref().is_some_and(|name| !name.is_empty()) && selector.is_some_and(|os| os != "linux") {
+        return Some(Rejection {
+            reason: "PodOSSelectorNodeLabelDoesNotMatch".to_owned(),
+            message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label".to_owned(),
+        });
+    }
     let os = desired.spec.os.as_ref().filter(|os| os.name != "linux")?;
     tracing::debug!(os = os.name, "a pod for another system");
     Some(Rejection {
@@ -219,15 +237,22 @@ fn rejection_of(misfit: &Misfit) -> Rejection {
 }
 
 /// As the scheduler prints it for a cluster of one node.
-fn unschedulable_message(misfits: &[Misfit]) -> String {
-    let mut reasons: Vec<String> = misfits.iter().map(|misfit| format!("1 {}", misfit.reason())).collect();
-    reasons.sort();
-    let preemption = if misfits.iter().all(Misfit::others_are_in_the_way) {
-        "No preemption victims found for incoming pod."
-    } else {
-        "Preemption is not helpful for scheduling."
+fn unschedulable_message(misfits: &[Misfit], preemption: &Preemption) -> String {
+    let none_of = |misfits: &[Misfit]| {
+        let mut reasons: Vec<String> = misfits.iter().map(|misfit| format!("1 {}", misfit.reason())).collect();
+        reasons.sort();
+        format!("0/1 nodes are available: {}.", reasons.join(", "))
     };
-    format!("0/1 nodes are available: {}. preemption: 0/1 nodes are available: 1 {preemption}", reasons.join(", "))
+    let preemption = match preemption {
+        Preemption::Nominated => return none_of(misfits),
+        Preemption::Never => "not eligible due to preemptionPolicy=Never.".to_owned(),
+        Preemption::Unhelpful => "0/1 nodes are available: 1 Preemption is not helpful for scheduling.".to_owned(),
+        Preemption::NobodyLower => {
+            "0/1 nodes are available: 1 No preemption victims found for incoming pod.".to_owned()
+        }
+        Preemption::StillUnfit(misfits) => none_of(misfits),
+    };
+    format!("{} preemption: {preemption}", none_of(misfits))
 }
 
 fn not_scheduled(desired: &DesiredPod, message: &str, now: Timestamp) -> core::PodCondition {

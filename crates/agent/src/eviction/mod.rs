@@ -232,7 +232,7 @@ impl Evictor {
         let (reason, disruption) = ("Evicted".to_owned(), disruption.map(str::to_owned));
         self.shared
             .endings
-            .decide(&desired.uid, Ending { reason, message, grace_seconds: Some(grace_seconds), disruption });
+            .decide(&desired.uid, Ending { reason, message, grace_seconds: Some(grace_seconds), disruption, disruption_message: None });
         self.shared.wake(&desired.uid);
     }
 

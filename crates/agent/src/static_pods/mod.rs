@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use spec::{Timestamp, mirror};
+use serde_json::Value;
+use spec::mirror;
 use store::{Change, ObjectKey, Store, StoreError, StoredObject, WriteError};
 
 use crate::agent::{PODS, Shared};
+use crate::endings::gracefully_deleted;
 use crate::on_disk::on_disk;
 use crate::static_pods::files::{Changes, texts};
 use crate::static_pods::manifest::StaticPod;
@@ -166,23 +167,11 @@ async fn end(shared: &Shared, stored: &StoredObject) -> Result<(), StoreError> {
     let (now, hash) = (shared.clock.wall(), mirror::hash(&stored.value).map(str::to_owned));
     write(shared, stored.key.clone(), move |present| match present {
         Some(present) if mirror::hash(&present.value) == hash.as_deref() => {
-            ending(&present.value, now).map_or(Change::Keep, Change::Put)
+            gracefully_deleted(&present.value, now).map_or(Change::Keep, Change::Put)
         }
         Some(_) | None => Change::Keep,
     })
     .await
-}
-
-fn ending(object: &Value, now: Timestamp) -> Option<Value> {
-    let grace = object.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30);
-    let end = Timestamp::from_second(now.as_second().saturating_add(grace)).unwrap_or(Timestamp::MAX);
-    let mut next = object.clone();
-    let metadata = next.get_mut("metadata")?.as_object_mut()?;
-    metadata.insert("deletionTimestamp".to_owned(), json!(end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
-    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
-    let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or_default();
-    metadata.insert("generation".to_owned(), json!(generation + 1));
-    Some(next)
 }
 
 async fn write(

@@ -4,6 +4,7 @@
 //! the questions is that of the scheduler's filters, of which the first that says no gives the reason.
 
 mod affinity;
+mod preemption;
 mod taints;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use crate::qos::{QosClass, qos_class};
 use crate::requests::{ResourceList, pod_requests};
 
 pub use affinity::matches_node_affinity;
+pub use preemption::{Holder, kubelet_victims, scheduler_victims};
 pub use taints::{tolerates, untolerated};
 
 /// Priority from which on a Pod is critical (`system-cluster-critical`).
@@ -21,6 +23,11 @@ pub const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 /// The classes that each cluster has, with their values.
 pub const SYSTEM_CLASSES: [(&str, i32); 2] =
     [("system-cluster-critical", CRITICAL_PRIORITY), ("system-node-critical", CRITICAL_PRIORITY + 1_000)];
+
+/// Whether the machine itself needs the Pod: the kernel kills all others before it (kubelet, `IsNodeCriticalPod`).
+pub fn is_node_critical(spec: &PodSpec) -> bool {
+    spec.priority_class_name.as_deref() == Some("system-node-critical")
+}
 
 /// Taint of a node that takes no new Pods (`kubectl cordon`).
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -74,6 +81,8 @@ pub struct Demand {
     pub host_ports: BTreeSet<HostPort>,
     /// Whether it may come to a node that is short of memory: not with the class `BestEffort`.
     pub copes_with_memory_pressure: bool,
+    /// `spec.priority`.
+    pub priority: i32,
 }
 
 /// Why a node does not suit a Pod.
@@ -114,6 +123,7 @@ impl Demand {
             requests: pod_requests(pod),
             host_ports: pod.spec.as_ref().map(host_ports).unwrap_or_default(),
             copes_with_memory_pressure: qos_class(pod) != QosClass::BestEffort,
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default(),
         }
     }
 }
@@ -199,10 +209,10 @@ pub fn scheduler_misfits(spec: &PodSpec, demand: &Demand, node: &NodeView, used:
     Vec::new()
 }
 
-/// The first thing that keeps the kubelet from running a Pod that somebody has bound to this node.
+/// Everything that keeps the kubelet from running a Pod that somebody has bound to this node; what is short comes first.
 ///
 /// It looks at no taint but those that also drive out running Pods, and does not miss resources that only a cluster has.
-pub fn kubelet_misfit(spec: &PodSpec, demand: &Demand, node: &NodeView, used: &Used) -> Option<Misfit> {
+pub fn kubelet_misfits(spec: &PodSpec, demand: &Demand, node: &NodeView, used: &Used) -> Vec<Misfit> {
     let mut known = demand.clone();
     known.requests.retain(|name, _| !name.contains('/') || node.allocatable.contains_key(name));
     let mut found = resource_misfits(&known, node, used);
@@ -216,7 +226,7 @@ pub fn kubelet_misfit(spec: &PodSpec, demand: &Demand, node: &NodeView, used: &U
     if let Some(taint) = untolerated(&node.taints, tolerations, &["NoExecute"]) {
         found.push(Misfit::Taint { key: taint.key.clone(), value: taint.value.clone().unwrap_or_default() });
     }
-    found.into_iter().next()
+    found
 }
 
 /// What there is not enough of.

@@ -110,7 +110,7 @@ const SPEC: &[Row] = &[
         "priority",
         "set by the server; who waits for room gets it in this order, who is evicted goes in the opposite one",
     ),
-    yes("preemptionPolicy", "no running Pod is ended to make room for another, whatever it says"),
+    yes("preemptionPolicy", "unless it is `Never`, less important Pods are deleted where that makes room"),
     yes("serviceAccountName", "an existing account; its `imagePullSecrets` are taken over, and its token is mounted"),
     yes("serviceAccount", "the old name of `serviceAccountName`"),
     yes("automountServiceAccountToken", "else the account decides; without a word the token is mounted"),

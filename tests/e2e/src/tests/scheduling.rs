@@ -1,10 +1,17 @@
 //! Which Pods run here, which wait for room, and which are refused.
 
+use std::fs;
+
 use e2e::TestNode;
 use e2e::node::condition;
 use serde_json::json;
 
-tests! { a_pod_waits_for_room_and_for_labels, a_pod_bound_by_hand_fails_where_it_does_not_fit }
+tests! {
+    a_pod_waits_for_room_and_for_labels,
+    a_pod_bound_by_hand_fails_where_it_does_not_fit,
+    a_more_important_pod_takes_room_from_another,
+    a_critical_static_pod_takes_room_from_another,
+}
 
 fn pod(name: &str, more: &str) -> String {
     format!(
@@ -56,4 +63,66 @@ fn a_pod_bound_by_hand_fails_where_it_does_not_fit(node: &mut TestNode) {
     let events = node.monopod(&["events", "--for", "pod/huge"]).ok();
     assert!(events.contains("FailedScheduling") && events.contains("1 Insufficient cpu"), "{events}");
     node.delete_pod("huge");
+}
+
+/// One that needs a moment to end, and takes it.
+fn slow(name: &str, more: &str) -> String {
+    let slow = pod(name, more).replace("terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: 20");
+    slow.replace("command: [sleep, '1000']", "command: [sh, -c, 'trap \"usleep 200000; exit 0\" TERM; sleep 1000 & wait']")
+}
+
+fn one_pod_at_a_time(node: &mut TestNode, more: &[&str]) {
+    node.stop_daemon();
+    let arguments = ["--max-pods", "1"].iter().chain(more);
+    node.serve_arguments = arguments.map(|argument| (*argument).to_owned()).collect();
+    node.start_daemon();
+}
+
+fn a_more_important_pod_takes_room_from_another(node: &mut TestNode) {
+    one_pod_at_a_time(node, &[]);
+    let classes = "---\n{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 1000}\n---\n\
+                   {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite}, value: 1000, \
+                   preemptionPolicy: Never}";
+    node.apply_text(classes).ok();
+    node.run_text(&slow("first", ""), "first");
+    node.apply_text(&pod("polite", "priorityClassName: polite,")).ok();
+    node.wait_for("polite", "waits", |pod| condition(pod, "PodScheduled") == Some("False"));
+    assert!(node.pod("first")["metadata"]["deletionTimestamp"].is_null(), "it waits for its turn");
+    node.delete_pod("polite");
+    node.apply_text(&pod("urgent", "priorityClassName: urgent,")).ok();
+    let name = node.api().get("/api/v1/nodes")["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    node.wait_for("urgent", "is nominated", |pod| pod["status"]["nominatedNodeName"] == name.as_str());
+    let running = node.wait_ready("urgent");
+    assert!(running["status"]["nominatedNodeName"].is_null());
+    assert_eq!(node.api().names("/api/v1/pods"), ["urgent"], "the other one is gone");
+    let events = node.monopod(&["events", "--for", "pod/first"]).ok();
+    let uid = running["metadata"]["uid"].as_str().unwrap();
+    assert!(events.contains(&format!("Preempted by pod {uid} on node {name}")), "{events}");
+    node.delete_pod("urgent");
+}
+
+fn a_critical_static_pod_takes_room_from_another(node: &mut TestNode) {
+    let manifests = node.path("manifests");
+    fs::create_dir(&manifests).unwrap();
+    one_pod_at_a_time(node, &["--static-pods", manifests.to_str().unwrap()]);
+    node.run_text(&slow("first", ""), "first");
+    fs::write(node.path("file.yaml"), pod("agent", "")).unwrap();
+    fs::rename(node.path("file.yaml"), manifests.join("agent.yaml")).unwrap();
+    let ended = node.wait_phase("first", "Failed");
+    assert_eq!(ended["status"]["reason"], "Preempting", "{}", ended["status"]);
+    assert_eq!(ended["status"]["message"], "Preempted in order to admit critical pod");
+    assert_eq!(condition(&ended, "DisruptionTarget"), Some("True"));
+    let name = node.api().get("/api/v1/nodes")["items"][0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let mirror = format!("agent-{name}");
+    node.wait_ready(&mirror);
+    // Nobody takes room from the Pod of a file.
+    node.apply_text("---\n{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 1000}").ok();
+    node.apply_text(&pod("urgent", "priorityClassName: urgent,")).ok();
+    node.wait_for("urgent", "waits", |pod| condition(pod, "PodScheduled") == Some("False"));
+    assert!(node.pod(&mirror)["metadata"]["deletionTimestamp"].is_null());
+    fs::remove_file(manifests.join("agent.yaml")).unwrap();
+    node.wait_ready("urgent");
+    for name in ["urgent", "first"] {
+        node.delete_pod(name);
+    }
 }
