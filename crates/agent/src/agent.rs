@@ -23,6 +23,7 @@ use crate::endings::Endings;
 use crate::events::EventRecorder;
 use crate::eviction::{Evictor, NodePressure};
 use crate::housekeeping::{self, ImageUse};
+use crate::immutable::ImmutableObjects;
 use crate::node::{NodeFacts, node_facts, write_default_objects};
 use crate::node_lease;
 use crate::node_shutdown::NodeShutdown;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) pressure: NodePressure,
     /// Something of the node is to be written at once.
     pub(crate) node_changed: Notify,
+    /// Configuration that is not read again.
+    pub(crate) immutable: ImmutableObjects,
     /// Pods that the node ends.
     pub(crate) endings: Endings,
     pub(crate) shutdown: NodeShutdown,
@@ -131,6 +134,7 @@ impl Agent {
             started_at,
             pressure: NodePressure::default(),
             node_changed: Notify::new(),
+            immutable: ImmutableObjects::default(),
             endings: Endings::default(),
             shutdown: NodeShutdown::default(),
             image_use: ImageUse::default(),

@@ -2,9 +2,11 @@
 
 use serde::de::DeserializeOwned;
 use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
+use spec::PodUid;
 use store::{ObjectKey, Store, StoredObject};
 
 use crate::api_service;
+use crate::immutable::ImmutableObjects;
 use crate::pod_tokens::PodTokens;
 
 /// Resource name of `ConfigMap`s in the store.
@@ -34,12 +36,16 @@ pub struct StoredConfigObjects<'a> {
     /// The pod's.
     pub namespace: &'a str,
     /// The pod's.
-    pub tokens: &'a PodTokens,
+    pub(crate) tokens: &'a PodTokens,
+    /// Whose objects they are.
+    pub(crate) user: &'a PodUid,
+    /// What is not read again.
+    pub(crate) immutable: &'a ImmutableObjects,
 }
 
 impl StoredConfigObjects<'_> {
     fn read<T: DeserializeOwned>(&self, resource: &str, name: &str) -> Option<T> {
-        decode(&self.store.get(&ObjectKey::namespaced(resource, self.namespace, name))?)
+        decode(&self.immutable.read(self.store, &ObjectKey::namespaced(resource, self.namespace, name), self.user)?)
     }
 }
 

@@ -34,6 +34,7 @@ mod health;
 mod hooks;
 mod housekeeping;
 mod images;
+mod immutable;
 mod kills;
 #[cfg(test)]
 mod life_tests;

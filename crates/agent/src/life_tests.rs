@@ -599,6 +599,58 @@ async fn a_missing_object_of_a_volume_heals_and_updates_reach_running_containers
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_immutable_object_is_read_once_for_all_its_users() {
+    let mut node = TestNode::start().await;
+    let map = |value: &str, immutable: bool| {
+        json!({ "metadata": { "name": "settings", "namespace": "default" }, "data": { "a": value }, "immutable": immutable })
+    };
+    let user = |name: &str| {
+        let spec = json!({
+            "volumes": [{ "name": "settings", "configMap": { "name": "settings" } }],
+            "containers": [{
+                "name": "app", "image": "app:1", "volumeMounts": [{ "name": "settings", "mountPath": "/settings" }],
+                "env": [{ "name": "A", "valueFrom": { "configMapKeyRef": { "name": "settings", "key": "a" } } }],
+            }],
+        });
+        named_pod(name, &format!("u-{name}"), &spec)
+    };
+    let file = |node: &TestNode, uid: &str| {
+        std::fs::read_to_string(node.volume(uid, "kubernetes.io~configmap", "settings").join("a")).unwrap()
+    };
+    node.put("configmaps", map("old", true)).await;
+    node.create(&user("web")).await;
+    node.wait_for("web", is_ready).await;
+    // Deleted, it is still there for who is started anew, and for who comes as long as it is used.
+    node.remove("configmaps", "settings").await;
+    assert!(node.runtime.exit("app", 1));
+    node.wait_for_restart("web", "app", 1).await;
+    node.put("configmaps", map("new", false)).await;
+    node.settle().await;
+    assert_eq!(file(&node, "u-web"), "old");
+    node.create(&user("second")).await;
+    node.wait_for("second", is_ready).await;
+    assert_eq!(file(&node, "u-second"), "old");
+    assert_eq!(env_map(&node.runtime.container_config("app").unwrap().env)["A"], "old");
+    for name in ["web", "second"] {
+        node.delete(name, 0).await;
+        node.advance(2).await;
+        node.wait_until_gone(name).await;
+    }
+    node.create(&user("third")).await;
+    node.wait_for("third", is_ready).await;
+    assert_eq!(file(&node, "u-third"), "new");
+    // It is followed as long as it does not say that it never changes, and the next daemon reads anew.
+    node.put("configmaps", map("last", true)).await;
+    node.wait_until_clean(|| file(&node, "u-third") == "last").await;
+    node.put("configmaps", map("other", true)).await;
+    node.settle().await;
+    assert_eq!(file(&node, "u-third"), "last");
+    node.kill_agent().await;
+    node.start_agent().await;
+    node.wait_until_clean(|| file(&node, "u-third") == "other").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sandbox_of_another_runtime_is_not_made() {
     let node = TestNode::start().await;
     let class = |handler: &str| json!({ "metadata": { "name": "vm" }, "handler": handler });

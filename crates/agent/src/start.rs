@@ -444,7 +444,8 @@ impl PodWorker {
                     | RuntimeError::Connect { .. }
                     | RuntimeError::Store(_) => "CreateContainerError",
                 };
-                self.failed(desired, container, FailureKind::Other, reason, chain(&error), RETRY, now);
+                let message = with_pod_of(chain(&error), desired, container);
+                self.failed(desired, container, FailureKind::Other, reason, message, RETRY, now);
                 return Ok(false);
             }
         };
@@ -628,7 +629,13 @@ impl PodWorker {
 
     pub(crate) fn objects(&self) -> StoredConfigObjects<'_> {
         let namespace = &self.pod.pod_namespace;
-        StoredConfigObjects { store: &self.shared.store, namespace, tokens: &self.tokens }
+        StoredConfigObjects {
+            store: &self.shared.store,
+            namespace,
+            tokens: &self.tokens,
+            user: &self.uid,
+            immutable: &self.shared.immutable,
+        }
     }
 
     fn sources<'a>(
@@ -658,6 +665,14 @@ impl PodWorker {
     fn plan(&self, desired: &DesiredPod) -> Result<Vec<PlannedVolume>, VolumeError> {
         plan_volumes(desired, &self.objects(), self.allocatable())
     }
+}
+
+/// The kubelet says of whom such a refusal is (`verifyRunAsNonRoot`), which a runtime does not know.
+fn with_pod_of(message: String, desired: &DesiredPod, container: &Container) -> String {
+    if !message.starts_with("container has runAsNonRoot") {
+        return message;
+    }
+    format!("{message} (pod: \"{}\", container: {})", desired.kubelet_name(), container.name)
 }
 
 /// The mounts of a container's volumes. Only `subPathExpr` needs the environment for that.

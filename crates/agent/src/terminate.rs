@@ -122,6 +122,7 @@ impl PodWorker {
             let directory =
                 if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
             self.remove(directory).await?;
+            self.shared.immutable.leave(&self.uid);
             self.cleaned = true;
             self.shared.make_room(&self.uid);
         }

@@ -101,6 +101,9 @@ fn wake(shared: &Arc<Shared>, stored: &StoredObject) {
 }
 
 fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
+    if shared.immutable.is_kept(&changed.key) {
+        return;
+    }
     for stored in shared.store.list(PODS, changed.key.namespace.as_deref()).objects {
         if let Ok(desired) = DesiredPod::read(&stored)
             && uses(&desired, resource, &changed.key.name)
