@@ -172,7 +172,10 @@ fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
 /// Limits of one container.
 pub fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
     let resources = spec::resources::container_resources_in_pod(&desired.spec, container);
-    let class = spec::qos::qos_class(&desired.object);
+    let class = match spec::qos::qos_class(&desired.object) {
+        _ if spec::placement::is_node_critical(&desired.spec) => spec::qos::QosClass::Guaranteed,
+        class => class,
+    };
     let memory_request = protected_memory(desired, container);
     LinuxResources {
         cpu_request_millis: positive(resources.requests.cpu_millis),
@@ -267,4 +270,25 @@ fn qos_of(desired: &DesiredPod) -> QosClass {
 /// Zero is no limit, as in Kubernetes.
 fn positive(amount: Option<i64>) -> Option<u64> {
     amount.and_then(|amount| u64::try_from(amount).ok()).filter(|&amount| amount > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{desired_pod, pod};
+
+    #[test]
+    fn the_kernel_spares_what_the_machine_itself_needs() {
+        let score = |class: Option<&str>| {
+            let container = json!({ "name": "app", "image": "app:1", "resources": { "requests": { "memory": "1Mi" } } });
+            let spec = json!({ "containers": [container], "priorityClassName": class });
+            let desired = desired_pod(&pod(&spec));
+            container_resources(&desired, &desired.spec.containers[0], 1 << 30).oom_score_adj
+        };
+        assert_eq!(score(None), Some(999));
+        assert_eq!(score(Some("system-cluster-critical")), Some(999));
+        assert_eq!(score(Some("system-node-critical")), Some(-997));
+    }
 }

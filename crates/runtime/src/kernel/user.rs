@@ -62,8 +62,8 @@ fn check_non_root(uid: u32, image_user: &str, security: &SecurityConfig) -> Resu
     let name = image_user.split(':').next().unwrap_or_default();
     match security.run_as_user {
         Some(0) => Err(UserError::RootByPod),
+        None if !name.is_empty() && name.parse::<u32>().is_err() => Err(UserError::NotNumeric(name.to_owned())),
         None if uid == 0 => Err(UserError::RootByImage),
-        None if name.parse::<u32>().is_err() => Err(UserError::NotNumeric(name.to_owned())),
         Some(_) | None => Ok(()),
     }
 }
@@ -233,6 +233,8 @@ mod tests {
         assert!(matches!(check_non_root(0, "", &pod(Some(0))), Err(UserError::RootByPod)));
         assert!(matches!(check_non_root(0, "", &pod(None)), Err(UserError::RootByImage)));
         assert!(matches!(check_non_root(33, "web", &pod(None)), Err(UserError::NotNumeric(_))));
+        assert!(matches!(check_non_root(0, "root:web", &pod(None)), Err(UserError::NotNumeric(name)) if name == "root"));
+        assert!(matches!(check_non_root(0, "0", &pod(None)), Err(UserError::RootByImage)));
         assert!(check_non_root(33, "33", &pod(None)).is_ok());
         assert!(check_non_root(1000, "root", &pod(Some(1000))).is_ok());
     }
