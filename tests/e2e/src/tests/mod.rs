@@ -60,6 +60,7 @@ mod secrets;
 mod services;
 mod sidecars;
 mod soak;
+mod stopping;
 mod storage;
 mod streams;
 mod sub_paths;
@@ -104,6 +105,7 @@ pub const ALL: &[&[Test]] = &[
     services::TESTS,
     sidecars::TESTS,
     soak::TESTS,
+    stopping::TESTS,
     storage::TESTS,
     streams::TESTS,
     sub_paths::TESTS,
