@@ -54,6 +54,8 @@ pub struct AgentConfig {
     pub shutdown_bands: Vec<ShutdownBand>,
     /// How often the node is looked at.
     pub housekeeping_interval: Duration,
+    /// How often the node's lease is renewed.
+    pub lease_interval: Duration,
 }
 
 /// When the node ends pods to be able to work, as the kubelet's flags say it.
@@ -110,6 +112,7 @@ impl AgentConfig {
             terminated_pod_gc_threshold: ENDED_PODS,
             shutdown_bands: Vec::new(),
             housekeeping_interval: Duration::from_secs(10),
+            lease_interval: crate::node_lease::RENEW,
             static_pods: None,
         }
     }

@@ -16,7 +16,7 @@ const NAMESPACE: &str = "kube-node-lease";
 /// The kubelet's `nodeLeaseDurationSeconds`: who has not renewed it for so long counts as gone.
 const DURATION_SECONDS: u32 = 40;
 /// A quarter of that (kubelet, `nodeLeaseRenewIntervalFraction`).
-const RENEW: Duration = Duration::from_secs(10);
+pub(crate) const RENEW: Duration = Duration::from_secs(10);
 
 /// Renews it until the agent ends.
 pub(crate) async fn keep_lease(shared: Arc<Shared>) {
@@ -24,7 +24,7 @@ pub(crate) async fn keep_lease(shared: Arc<Shared>) {
         if let Err(error) = renew(&shared).await {
             tracing::warn!(error = %crate::volumes::chain(&error), "cannot renew the lease of the node");
         }
-        tokio::time::sleep(RENEW).await;
+        tokio::time::sleep(shared.config.lease_interval).await;
     }
 }
 

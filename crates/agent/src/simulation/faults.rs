@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runtime::fake::{OnExec, OnSignal, Verb};
 
-use super::pods::{LIVENESS, POST_START, PRE_STOP, READINESS, STARTUP};
+use super::pods::{LIVENESS, POST_START, PRE_STOP, READINESS, RESTARTS_ALL, STARTUP};
 use super::random::Random;
 
 /// Containers are meant by their place in the plan; a fault that does not fit does nothing.
@@ -50,6 +50,8 @@ pub enum Fault {
     Config(Option<u64>),
     /// Somebody sets `activeDeadlineSeconds`.
     Deadline(u64),
+    /// The node evicts it.
+    Evict,
     /// Somebody removes the scheduling gate.
     Ungate,
     /// Somebody deletes the Pod, with another grace period or its own.
@@ -89,8 +91,8 @@ impl Step {
 impl Fault {
     fn random(random: &mut Random, containers: usize) -> Self {
         let which = usize::try_from(random.below(containers as u64)).unwrap();
-        match random.below(40) {
-            0..=4 => Self::Exits(which, random.one_of(&[0, 0, 1, 42, 137])),
+        match random.below(41) {
+            0..=4 => Self::Exits(which, random.one_of(&[0, 0, 1, 42, 137, RESTARTS_ALL, RESTARTS_ALL])),
             5 => Self::OutOfMemory(which),
             6 | 7 => Self::Crashes(which, random.one_of(&[0, 1, 1, 42])),
             8 => Self::Signal(which, random.one_of(&[OnSignal::Ignores, OnSignal::Exits(0), OnSignal::Exits(1)])),
@@ -119,6 +121,7 @@ impl Fault {
             37 => Self::Delete(random.one_of(&[None, None, Some(1), Some(60)])),
             38 if random.one_in(3) => Self::ForceDelete,
             38 => Self::Create,
+            39 if random.one_in(2) => Self::Evict,
             _ => Self::Ungate,
         }
     }

@@ -47,6 +47,10 @@ pub fn may_start(pod: &mut PodModel, fact: &RunFact<'_>, now: Moment) -> Promise
         return Err(format!("{name} starts in a sandbox that is gone"));
     }
     let highest = pod.runs.get(name).into_iter().flatten().map(|run| run.attempt).max();
+    let highest = highest.max(pod.counted.get(name).copied());
+    if pod.restarting && pod.plan.container(name).is_some() {
+        return Err(format!("{name} starts before all containers of the Pod are gone"));
+    }
     if !pod.forgotten && highest.is_some_and(|highest| fact.attempt <= highest) {
         return Err(format!("{name} starts as run {} after run {highest:?}", fact.attempt));
     }
@@ -92,7 +96,7 @@ fn its_policy_allows(pod: &PodModel, container: &ContainerPlan, sandbox: &str) -
     }
     let policy = pod.plan.policy;
     // That it is to be replaced may have been decided before it ended by itself.
-    let replaced = last.outdated || pod.resized;
+    let replaced = last.outdated || (last.sandbox != sandbox && container.runs_in_each_sandbox(policy));
     let failed = last.condemned && container.starts_again(policy, code.max(1));
     if replaced || failed || container.starts_again(policy, code) {
         return Ok(());
@@ -106,7 +110,7 @@ fn its_back_off_is_over(pod: &mut PodModel, container: &ContainerPlan, image: &s
     let Some(last) = pod.latest(&container.name) else { return Ok(()) };
     let Some((_, ended)) = last.exit else { return Ok(()) };
     // Of one that was ended for its probe or its image the wait is that of the run before it.
-    let excused = last.stop_asked && (last.outdated || last.condemned || pod.resized);
+    let excused = last.stop_asked && (last.outdated || last.condemned);
     let present = pod
         .loops
         .get(&container.name)
@@ -129,7 +133,7 @@ pub fn may_stop(pod: &PodModel, fact: &RunFact<'_>, grace: Duration, now: Moment
     let name = fact.name.as_str();
     let found = pod.runs.get(name).into_iter().flatten().find(|run| run.id == fact.id.as_str());
     let Some(run) = found.filter(|run| run.is_running() && !run.stop_asked) else { return Ok(()) };
-    let condemned = run.condemned || run.outdated || pod.resized;
+    let condemned = run.condemned || run.outdated;
     if !condemned && !pod.may_end(now) {
         return Err(format!("{name} is stopped without a reason"));
     }
@@ -313,6 +317,13 @@ pub fn has_converged(pod: &PodModel) -> Promise {
     if pod.deleted {
         return Err("it is deleted and still there".to_owned());
     }
+    if pod.published["reason"] == super::world::EVICTED {
+        return Err("it is evicted and has not ended".to_owned());
+    }
+    if pod.restarting {
+        return Err("not all of its containers were restarted".to_owned());
+    }
+    granted_is_what_was_asked_for(pod)?;
     for container in &pod.plan.containers {
         let Some(run) = pod.latest(&container.name) else { return Err(format!("{} never ran", container.name)) };
         let list = if container.kind == Kind::App { "containerStatuses" } else { "initContainerStatuses" };
@@ -334,6 +345,22 @@ pub fn has_converged(pod: &PodModel) -> Promise {
     };
     if pod.plan.apps().all(ended) {
         return Err("all its containers are done, and it has not ended".to_owned());
+    }
+    Ok(())
+}
+
+/// A resize in place has been carried out: the node has room for all of them.
+fn granted_is_what_was_asked_for(pod: &PodModel) -> Promise {
+    for container in &pod.plan.containers {
+        let list = if container.kind == Kind::App { "containerStatuses" } else { "initContainerStatuses" };
+        let status = find(&pod.published[list], "name", &container.name);
+        let Some(status) = status.filter(|status| status["state"]["running"].is_object()) else { continue };
+        let wanted = pod.cpu.get(&container.name).map_or("", String::as_str);
+        for granted in [&status["allocatedResources"]["cpu"], &status["resources"]["requests"]["cpu"]] {
+            if granted != wanted {
+                return Err(format!("{} asks for {wanted} of CPU and has {granted}", container.name));
+            }
+        }
     }
     Ok(())
 }

@@ -43,6 +43,8 @@ pub struct Run {
     pub failures: BTreeMap<String, u32>,
     /// A probe or hook that would have it ended.
     pub condemned: bool,
+    /// The runtime has no record of it any more.
+    pub removed: bool,
 }
 
 impl Run {
@@ -60,6 +62,7 @@ impl Run {
             outdated: false,
             failures: BTreeMap::new(),
             condemned: false,
+            removed: false,
         }
     }
 
@@ -108,7 +111,14 @@ pub struct PodModel {
     pub published: Value,
     /// The runtime has lost its records once.
     pub forgotten: bool,
-    pub resized: bool,
+    /// By container: the CPU that the spec asks for.
+    pub cpu: BTreeMap<String, String>,
+    /// The node may have ended it.
+    pub evicted: bool,
+    /// One of its containers has ended in a way that has the whole Pod begin anew.
+    pub restarting: bool,
+    /// By container: the highest number of runs that are gone with such a restart.
+    pub counted: BTreeMap<String, u32>,
 }
 
 impl PodModel {
@@ -130,7 +140,10 @@ impl PodModel {
             terminal: false,
             published: Value::Null,
             forgotten: false,
-            resized: false,
+            cpu: BTreeMap::new(),
+            evicted: false,
+            restarting: false,
+            counted: BTreeMap::new(),
         }
     }
 
@@ -146,6 +159,27 @@ impl PodModel {
             let told = published.contains(&format!(r#""containerID":"monopod://{}","exitCode":"#, run.id));
             run.exit = run.exit.map(|(code, at)| (if told { code } else { 137 }, at));
         }
+    }
+
+    /// All runs are gone: the Pod begins anew, as one that never ran.
+    pub fn begin_anew(&mut self) {
+        self.restarting = false;
+        let members: Vec<_> = self.plan.containers.iter().map(|container| container.name.clone()).collect();
+        for name in members {
+            for run in self.runs.remove(&name).unwrap_or_default() {
+                let highest = self.counted.entry(name.clone()).or_default();
+                *highest = run.attempt.max(*highest);
+            }
+        }
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.app_was_created = false;
+        }
+    }
+
+    /// Whether no record of a run is left of the containers that belong to the Pod.
+    pub fn is_cleaned_up(&self) -> bool {
+        let runs = self.plan.containers.iter().filter_map(|container| self.runs.get(&container.name));
+        runs.flatten().all(|run| run.removed)
     }
 
     pub fn latest(&self, name: &str) -> Option<&Run> {
@@ -179,7 +213,7 @@ impl PodModel {
     pub fn may_end(&self, now: Moment) -> bool {
         let active = self.started.map(|started| now.since(started));
         let past = |seconds| active.is_some_and(|active| active >= Duration::from_secs(seconds));
-        self.deleted || self.gone || self.terminal || self.deadline.is_some_and(past) || self.is_done()
+        self.deleted || self.gone || self.terminal || self.evicted || self.restarting || self.deadline.is_some_and(past) || self.is_done()
     }
 
     /// Whether all app containers have ended for good, or an init container has failed for good.

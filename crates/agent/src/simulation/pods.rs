@@ -34,6 +34,8 @@ pub struct ContainerPlan {
     pub own_policy: Option<&'static str>,
     /// Exit codes after which it starts again whatever its policy says.
     pub rule: Option<Vec<i32>>,
+    /// Whether it is one after which the whole Pod begins anew: [`RESTARTS_ALL`].
+    pub restarts_all: bool,
     pub startup: Option<ProbePlan>,
     pub readiness: Option<ProbePlan>,
     pub liveness: Option<ProbePlan>,
@@ -49,6 +51,9 @@ pub struct ProbePlan {
     pub period: u64,
     pub failures: u32,
 }
+
+/// After which some programs take their whole Pod along into a restart in place.
+pub const RESTARTS_ALL: i32 = 43;
 
 /// What a command in a container is for.
 pub const STARTUP: &str = "startup";
@@ -139,6 +144,7 @@ impl ContainerPlan {
             kind,
             own_policy,
             rule: (own_policy.is_some() && random.one_in(2)).then(|| vec![random.one_of(&[0, 1, 42])]),
+            restarts_all: own_policy.is_some() && random.one_in(2),
             startup,
             readiness,
             liveness,
@@ -172,9 +178,13 @@ impl ContainerPlan {
         if let Some(policy) = policy {
             container["restartPolicy"] = policy.into();
         }
-        if let Some(values) = &self.rule {
-            let exit_codes = json!({ "operator": "In", "values": values });
-            container["restartPolicyRules"] = json!([{ "action": "Restart", "exitCodes": exit_codes }]);
+        let rule = |action: &str, values: &[i32]| {
+            json!({ "action": action, "exitCodes": { "operator": "In", "values": values } })
+        };
+        let mut rules: Vec<_> = self.rule.iter().map(|values| rule("Restart", values)).collect();
+        rules.extend(self.restarts_all.then(|| rule("RestartAllContainers", &[RESTARTS_ALL])));
+        if !rules.is_empty() {
+            container["restartPolicyRules"] = rules.into();
         }
         let probes = [(STARTUP, &self.startup), (READINESS, &self.readiness), (LIVENESS, &self.liveness)];
         for (what, plan) in probes {
@@ -191,9 +201,20 @@ impl ContainerPlan {
         container
     }
 
+    /// Whether that end has the whole Pod begin anew.
+    pub fn restarts_pod(&self, exit_code: i32) -> bool {
+        self.restarts_all && exit_code == RESTARTS_ALL
+    }
+
+    /// Whether its place in a new sandbox is taken again whatever it came to in an old one: only what was to succeed once
+    /// stays ended.
+    pub fn runs_in_each_sandbox(&self, pod_policy: &str) -> bool {
+        self.kind == Kind::App && self.own_policy.unwrap_or(pod_policy) != "OnFailure"
+    }
+
     /// Whether it starts again after that end, by the words of the API.
     pub fn starts_again(&self, pod_policy: &str, exit_code: i32) -> bool {
-        if self.rule.as_ref().is_some_and(|codes| codes.contains(&exit_code)) {
+        if self.rule.as_ref().is_some_and(|codes| codes.contains(&exit_code)) || self.restarts_pod(exit_code) {
             return true;
         }
         match (self.kind, self.own_policy.unwrap_or(pod_policy)) {

@@ -116,6 +116,10 @@ impl State {
                 Ok(())
             }),
             Fact::Started(run) => self.of(run, |pod| {
+                if pod.restarting && pod.forgotten {
+                    // Nobody tells that the last record is gone.
+                    pod.begin_anew();
+                }
                 let allowed = invariants::may_start(pod, run, now);
                 let outdated = pod.images.get(run.name.as_str()).is_some_and(|image| image != run.image);
                 pod.runs.entry(run.name.to_string()).or_default().push(Run { outdated, ..Run::of(run) });
@@ -136,12 +140,20 @@ impl State {
                 if let Some(run) = pod.run_mut(run.name.as_str(), run.id.as_str()) {
                     run.exit = Some((*code, now));
                 }
+                let container = pod.plan.container(run.name.as_str());
+                pod.restarting |= container.is_some_and(|container| container.restarts_pod(*code));
                 Ok(())
             }),
             Fact::Removed(run) => self.of(run, |pod| {
                 let found = pod.run_mut(run.name.as_str(), run.id.as_str());
-                if found.is_some_and(|run| run.is_running()) {
-                    return Err(format!("{} is removed while it runs", run.name));
+                if let Some(found) = found {
+                    if found.is_running() {
+                        return Err(format!("{} is removed while it runs", run.name));
+                    }
+                    found.removed = true;
+                }
+                if pod.restarting && pod.is_cleaned_up() {
+                    pod.begin_anew();
                 }
                 Ok(())
             }),
@@ -213,6 +225,8 @@ fn note_images(pod: &mut PodModel, spec: &Value) {
         for container in spec[list].as_array().into_iter().flatten() {
             let (Some(name), Some(image)) = (container["name"].as_str(), container["image"].as_str()) else { continue };
             pod.images.insert(name.to_owned(), image.to_owned());
+            let cpu = container["resources"]["requests"]["cpu"].as_str().unwrap_or_default();
+            pod.cpu.insert(name.to_owned(), cpu.to_owned());
             for run in pod.runs.get_mut(name).into_iter().flatten().filter(|run| run.is_running()) {
                 run.outdated |= run.image != image;
             }

@@ -30,6 +30,9 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// A daemon that could not start is started again (as systemd does it).
 const START_AGAIN: Duration = Duration::from_secs(1);
 
+/// `status.reason` of a Pod that the node ended.
+pub const EVICTED: &str = "Evicted";
+
 /// To be made once.
 const KEY: &str = "service-accounts.key";
 
@@ -199,6 +202,7 @@ impl<'a> World<'a> {
         config.eviction.thresholds.clear();
         config.image_gc.high_percent = 100;
         config.housekeeping_interval = Duration::from_hours(24 * 365);
+        config.lease_interval = Duration::from_hours(24 * 365);
         config
     }
 
@@ -383,6 +387,23 @@ impl<'a> World<'a> {
         }
     }
 
+    /// As the node's eviction does it. A daemon that dies before it is durable has forgotten it, and decides anew.
+    fn evict(&self) {
+        let (uid, pod) = (self.uid(), self.pod());
+        let is_here = pod.is_some_and(|pod| pod["metadata"]["uid"] == *uid && pod["status"]["startTime"].is_string());
+        let Some(agent) = self.agent.as_ref().filter(|_| is_here) else { return };
+        self.watcher.lock().pods.entry(uid.clone()).and_modify(|pod| pod.evicted = true);
+        let ending = crate::ending::Ending {
+            reason: EVICTED.to_owned(),
+            message: "The node was low on resource: memory. ".to_owned(),
+            grace_seconds: Some(1),
+            disruption: Some(crate::endings::BY_THE_NODE.to_owned()),
+            disruption_message: None,
+        };
+        agent.shared.endings.decide(&PodUid::new(&uid), ending);
+        agent.shared.wake(&PodUid::new(&uid));
+    }
+
     fn set_config(&self, value: Option<u64>) {
         self.write("configmaps", "settings", move |present| match (value, present) {
             (None, None) => Change::Keep,
@@ -491,8 +512,6 @@ impl<'a> World<'a> {
                 container["image"] = image.into();
             }),
             Fault::Resize(which, cpu) => {
-                let uid = self.uid();
-                self.watcher.lock().pods.entry(uid).and_modify(|pod| pod.resized = true);
                 self.edit_container(which, move |container| container["resources"]["requests"]["cpu"] = cpu.into());
             }
             Fault::Debug => self.edit(|pod| {
@@ -509,6 +528,7 @@ impl<'a> World<'a> {
                 }
                 lowers
             }),
+            Fault::Evict => self.evict(),
             Fault::Ungate => {
                 self.edit(|pod| {
                     pod["spec"].as_object_mut().is_some_and(|spec| spec.remove("schedulingGates").is_some())
