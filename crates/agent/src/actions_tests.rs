@@ -325,9 +325,30 @@ fn sidecars_gate_what_follows_them_and_are_kept_alive() {
         // No app container is there any more: what was started last has to be there again before one is.
         ("Always", &["s"], &["a"], ready(), &["s/0@s0 exit 0", "a/0@s0 exit 1"], "start s/1"),
         ("Always", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 1"], "start a/1"),
-        ("Always", &["s", "s2"], &["a"], ready(), &["s/0@s0 exit 0", "s2/0@s0 running", "a/0@s0 exit 1"], "start s/1, start a/1"),
-        ("Always", &["s", "i"], &["a"], ready(), &["s/0@s0 exit 0", "i/0@s0 exit 0", "a/0@s0 exit 1"], "start s/1, start a/1"),
-        ("Always", &["s"], &["a", "b"], ready(), &["s/0@s0 exit 0", "a/0@s0 exit 1", "b/0@s0 running"], "start s/1, start a/1"),
+        (
+            "Always",
+            &["s", "s2"],
+            &["a"],
+            ready(),
+            &["s/0@s0 exit 0", "s2/0@s0 running", "a/0@s0 exit 1"],
+            "start s/1, start a/1",
+        ),
+        (
+            "Always",
+            &["s", "i"],
+            &["a"],
+            ready(),
+            &["s/0@s0 exit 0", "i/0@s0 exit 0", "a/0@s0 exit 1"],
+            "start s/1, start a/1",
+        ),
+        (
+            "Always",
+            &["s"],
+            &["a", "b"],
+            ready(),
+            &["s/0@s0 exit 0", "a/0@s0 exit 1", "b/0@s0 running"],
+            "start s/1, start a/1",
+        ),
         ("OnFailure", &["s", "s2"], &["a"], ready(), &["s2/0@s0 running", "a/0@s0 running"], "start s/0"),
         // The app decides about the end, and an init container that failed for good.
         ("Never", &["s"], &["a"], ready(), &["s/0@s0 running", "a/0@s0 exit 0"], "ended"),

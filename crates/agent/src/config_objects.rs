@@ -1,8 +1,8 @@
 //! What a pod's configuration comes from: objects of its namespace, with the kubelet's words when one is missing, and its tokens.
 
 use serde::de::DeserializeOwned;
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 use spec::PodUid;
+use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 use store::{ObjectKey, Store, StoredObject};
 
 use crate::api_service;

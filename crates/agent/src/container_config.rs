@@ -282,7 +282,8 @@ mod tests {
     #[test]
     fn the_kernel_spares_what_the_machine_itself_needs() {
         let score = |class: Option<&str>| {
-            let container = json!({ "name": "app", "image": "app:1", "resources": { "requests": { "memory": "1Mi" } } });
+            let container =
+                json!({ "name": "app", "image": "app:1", "resources": { "requests": { "memory": "1Mi" } } });
             let spec = json!({ "containers": [container], "priorityClassName": class });
             let desired = desired_pod(&pod(&spec));
             container_resources(&desired, &desired.spec.containers[0], 1 << 30).oom_score_adj

@@ -222,8 +222,7 @@ async fn a_long_back_off_is_told_of_once_a_minute() {
     let node = TestNode::start().await;
     node.runtime.exits_at_once("app", Some(1));
     node.create(&pod(&one_container())).await;
-    let count =
-        || node.event_count("BackOff", "Back-off restarting failed container app in pod web_default(u-web)");
+    let count = || node.event_count("BackOff", "Back-off restarting failed container app in pod web_default(u-web)");
     for (wait, told) in [(10, 1), (20, 2), (40, 3), (80, 5), (160, 8)] {
         let message = format!("back-off {} ", crate::backoff::go_duration(std::time::Duration::from_secs(wait)));
         node.wait_for("web", |pod| {
@@ -240,7 +239,8 @@ async fn a_long_back_off_is_told_of_once_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn an_image_that_does_not_come_is_told_of_every_ten_seconds() {
     let node = TestNode::start().await;
-    let missing = |policy: &str| json!({ "containers": [{ "name": "app", "image": "late:1", "imagePullPolicy": policy }] });
+    let missing =
+        |policy: &str| json!({ "containers": [{ "name": "app", "image": "late:1", "imagePullPolicy": policy }] });
     node.create(&pod(&missing("Never"))).await;
     node.wait_for_reason("web", "app", "ErrImageNeverPull").await;
     node.pass(35).await;
@@ -601,9 +601,7 @@ async fn a_missing_object_of_a_volume_heals_and_updates_reach_running_containers
 #[tokio::test(start_paused = true)]
 async fn an_immutable_object_is_read_once_for_all_its_users() {
     let mut node = TestNode::start().await;
-    let map = |value: &str, immutable: bool| {
-        json!({ "metadata": { "name": "settings", "namespace": "default" }, "data": { "a": value }, "immutable": immutable })
-    };
+    let map = |value: &str, immutable: bool| json!({ "metadata": { "name": "settings", "namespace": "default" }, "data": { "a": value }, "immutable": immutable });
     let user = |name: &str| {
         let spec = json!({
             "volumes": [{ "name": "settings", "configMap": { "name": "settings" } }],

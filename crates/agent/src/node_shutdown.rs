@@ -77,7 +77,9 @@ impl Agent {
                 tracing::info!(pod = %pod.pod, grace = ?band.grace, "ends a pod: the machine shuts down");
                 let (reason, message) = (REASON.to_owned(), MESSAGE.to_owned());
                 let (grace_seconds, disruption) = (Some(band.grace.as_secs()), Some(BY_THE_NODE.to_owned()));
-                shared.endings.decide(&pod.uid, Ending { reason, message, grace_seconds, disruption, disruption_message: None });
+                shared
+                    .endings
+                    .decide(&pod.uid, Ending { reason, message, grace_seconds, disruption, disruption_message: None });
                 shared.wake(&pod.uid);
             }
             if tokio::time::timeout(band.grace, all_ended(shared, &pods)).await.is_err() {

@@ -99,11 +99,7 @@ impl Pass<'_> {
     fn init_containers_are_done(&mut self, sandbox: &SandboxId) -> bool {
         let ran = |container: &Container| self.observed.runs_in(sandbox, &name_of(container)).next().is_some();
         let inits = self.desired.init_containers();
-        let frontier = if self.app_is_there(sandbox) {
-            inits.len()
-        } else {
-            inits.iter().rposition(ran).unwrap_or(0)
-        };
+        let frontier = if self.app_is_there(sandbox) { inits.len() } else { inits.iter().rposition(ran).unwrap_or(0) };
         for init in inits.iter().take(frontier) {
             match kind_of_init(init) {
                 ContainerKind::Sidecar => drop(self.sidecar_is_up(init, sandbox)),

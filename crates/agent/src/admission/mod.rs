@@ -198,7 +198,9 @@ fn read_taints(taints: Value) -> Option<Vec<core::Taint>> {
 
 fn wrong_system(desired: &DesiredPod) -> Option<Rejection> {
     let selector = desired.spec.node_selector.as_ref().and_then(|selector| selector.get("kubernetes.io/os"));
-    if desired.spec.node_name.as_deref().is_some_and(|name| !name.is_empty()) && selector.is_some_and(|os| os != "linux") {
+    if desired.spec.node_name.as_deref().is_some_and(|name| !name.is_empty())
+        && selector.is_some_and(|os| os != "linux")
+    {
         return Some(Rejection {
             reason: "PodOSSelectorNodeLabelDoesNotMatch".to_owned(),
             message: "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label".to_owned(),

@@ -86,9 +86,11 @@ impl Shared {
     ) -> Bound {
         let is_short = |misfit: &Misfit| match misfit {
             Misfit::Resource { .. } => true,
-            Misfit::Unschedulable | Misfit::Taint { .. } | Misfit::NodeAffinity | Misfit::HostPorts | Misfit::Topology => {
-                false
-            }
+            Misfit::Unschedulable
+            | Misfit::Taint { .. }
+            | Misfit::NodeAffinity
+            | Misfit::HostPorts
+            | Misfit::Topology => false,
         };
         let critical = is_critical(desired);
         let decisive = misfits.iter().find(|misfit| !critical || !is_short(misfit));
@@ -150,7 +152,8 @@ impl Shared {
 
     async fn delete_for(&self, preemptor: &DesiredPod, victim: &PodUid) -> Result<(), StoreError> {
         let objects = self.store.list(PODS, None).objects;
-        let Some(victim) = objects.iter().filter_map(|stored| DesiredPod::read(stored).ok()).find(|one| one.uid == *victim)
+        let Some(victim) =
+            objects.iter().filter_map(|stored| DesiredPod::read(stored).ok()).find(|one| one.uid == *victim)
         else {
             return Ok(());
         };

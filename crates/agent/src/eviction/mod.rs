@@ -230,9 +230,10 @@ impl Evictor {
     fn evict(&self, desired: &DesiredPod, message: String, grace_seconds: u64, disruption: Option<&str>) {
         self.shared.events.warning(EventSubject::pod(desired), "Evicted", message.clone());
         let (reason, disruption) = ("Evicted".to_owned(), disruption.map(str::to_owned));
-        self.shared
-            .endings
-            .decide(&desired.uid, Ending { reason, message, grace_seconds: Some(grace_seconds), disruption, disruption_message: None });
+        self.shared.endings.decide(
+            &desired.uid,
+            Ending { reason, message, grace_seconds: Some(grace_seconds), disruption, disruption_message: None },
+        );
         self.shared.wake(&desired.uid);
     }
 

@@ -89,8 +89,12 @@ async fn an_eviction_goes_on_after_the_daemon_has_died_in_it() {
     node.runtime.on_signal("web-app", OnSignal::Ignores);
     node.create(&pod("web", &json!({}))).await;
     node.wait_for_phase("web", "Running").await;
-    let ending =
-        Ending { reason: "Evicted".to_owned(), message: "enough".to_owned(), grace_seconds: Some(5), ..Ending::default() };
+    let ending = Ending {
+        reason: "Evicted".to_owned(),
+        message: "enough".to_owned(),
+        grace_seconds: Some(5),
+        ..Ending::default()
+    };
     node.agent().shared.endings.decide(&uid("u-web"), ending);
     node.agent().shared.wake(&uid("u-web"));
     node.wait_for_stop_request("u-web").await;

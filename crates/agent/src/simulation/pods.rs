@@ -178,9 +178,7 @@ impl ContainerPlan {
         if let Some(policy) = policy {
             container["restartPolicy"] = policy.into();
         }
-        let rule = |action: &str, values: &[i32]| {
-            json!({ "action": action, "exitCodes": { "operator": "In", "values": values } })
-        };
+        let rule = |action: &str, values: &[i32]| json!({ "action": action, "exitCodes": { "operator": "In", "values": values } });
         let mut rules: Vec<_> = self.rule.iter().map(|values| rule("Restart", values)).collect();
         rules.extend(self.restarts_all.then(|| rule("RestartAllContainers", &[RESTARTS_ALL])));
         if !rules.is_empty() {

@@ -233,7 +233,9 @@ mod tests {
         assert!(matches!(check_non_root(0, "", &pod(Some(0))), Err(UserError::RootByPod)));
         assert!(matches!(check_non_root(0, "", &pod(None)), Err(UserError::RootByImage)));
         assert!(matches!(check_non_root(33, "web", &pod(None)), Err(UserError::NotNumeric(_))));
-        assert!(matches!(check_non_root(0, "root:web", &pod(None)), Err(UserError::NotNumeric(name)) if name == "root"));
+        assert!(
+            matches!(check_non_root(0, "root:web", &pod(None)), Err(UserError::NotNumeric(name)) if name == "root")
+        );
         assert!(matches!(check_non_root(0, "0", &pod(None)), Err(UserError::RootByImage)));
         assert!(check_non_root(33, "33", &pod(None)).is_ok());
         assert!(check_non_root(1000, "root", &pod(Some(1000))).is_ok());

@@ -77,9 +77,7 @@ pub fn kubelet_victims(
     for leaving in holders.iter().filter(|holder| holder.leaving) {
         needs = needs.without([leaving]);
     }
-    let lower = |holder: &&Holder| {
-        (critical && !holder.critical) || demand.priority > holder.demand.priority
-    };
+    let lower = |holder: &&Holder| (critical && !holder.critical) || demand.priority > holder.demand.priority;
     let mut candidates = [Vec::new(), Vec::new(), Vec::new()];
     for holder in holders.iter().filter(|holder| holder.removable && !holder.leaving).filter(lower) {
         let [best_effort, burstable, guaranteed] = &mut candidates;

@@ -231,7 +231,11 @@ fn the_kubelet_takes_room_from_few_small_pods_of_the_lower_classes() {
     assert_eq!(decide(true, 500, &["burst-a 0 300m leaving", "burst-b 0 300m"]), said("burst-b"));
     assert_eq!(decide(true, 300, &["burst-a 0 300m leaving", "burst-b 0 300m"]), said(""));
     assert_eq!(decide(true, 300, &["burst-a 99 300m critical"]), short(300));
-    assert_eq!(decide(true, 300, &["burst-a 99 300m"]), said("burst-a"), "a critical Pod takes it from all that are not");
+    assert_eq!(
+        decide(true, 300, &["burst-a 99 300m"]),
+        said("burst-a"),
+        "a critical Pod takes it from all that are not"
+    );
     assert_eq!(decide(true, 300, &["burst-a 0 300m critical"]), said("burst-a"), "and from the less important");
     assert_eq!(decide(false, 300, &["burst-a 10 300m"]), short(300));
     assert_eq!(decide(true, 900, &["burst-a 0 300m", "burst-b 0 300m pinned"]), short(600));

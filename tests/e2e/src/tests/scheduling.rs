@@ -68,7 +68,19 @@ fn a_pod_bound_by_hand_fails_where_it_does_not_fit(node: &mut TestNode) {
 /// One that needs a moment to end, and takes it.
 fn slow(name: &str, more: &str) -> String {
     let slow = pod(name, more).replace("terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: 20");
-    slow.replace("command: [sleep, '1000']", "command: [sh, -c, 'trap \"usleep 200000; exit 0\" TERM; sleep 1000 & wait']")
+    slow.replace(
+        "command: [sleep, '1000']",
+        "command: [sh, -c, 'trap \"usleep 200000; exit 0\" TERM; sleep 1000 & wait']",
+    )
+}
+
+fn priority_class(node: &TestNode, name: &str, preemption: &str) {
+    let class = json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name },
+        "value": 1000, "preemptionPolicy": preemption,
+    });
+    let answer = node.api().request("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", Some(&class));
+    assert_eq!(answer.code, 201, "{}", answer.body);
 }
 
 fn one_pod_at_a_time(node: &mut TestNode, more: &[&str]) {
@@ -80,10 +92,8 @@ fn one_pod_at_a_time(node: &mut TestNode, more: &[&str]) {
 
 fn a_more_important_pod_takes_room_from_another(node: &mut TestNode) {
     one_pod_at_a_time(node, &[]);
-    let classes = "---\n{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 1000}\n---\n\
-                   {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: polite}, value: 1000, \
-                   preemptionPolicy: Never}";
-    node.apply_text(classes).ok();
+    priority_class(node, "urgent", "PreemptLowerPriority");
+    priority_class(node, "polite", "Never");
     node.run_text(&slow("first", ""), "first");
     node.apply_text(&pod("polite", "priorityClassName: polite,")).ok();
     node.wait_for("polite", "waits", |pod| condition(pod, "PodScheduled") == Some("False"));
@@ -94,7 +104,7 @@ fn a_more_important_pod_takes_room_from_another(node: &mut TestNode) {
     node.wait_for("urgent", "is nominated", |pod| pod["status"]["nominatedNodeName"] == name.as_str());
     let running = node.wait_ready("urgent");
     assert!(running["status"]["nominatedNodeName"].is_null());
-    assert_eq!(node.api().names("/api/v1/pods"), ["urgent"], "the other one is gone");
+    assert_eq!(node.api().names("/api/v1/pods"), ["default/urgent"], "the other one is gone");
     let events = node.monopod(&["events", "--for", "pod/first"]).ok();
     let uid = running["metadata"]["uid"].as_str().unwrap();
     assert!(events.contains(&format!("Preempted by pod {uid} on node {name}")), "{events}");
@@ -116,7 +126,7 @@ fn a_critical_static_pod_takes_room_from_another(node: &mut TestNode) {
     let mirror = format!("agent-{name}");
     node.wait_ready(&mirror);
     // Nobody takes room from the Pod of a file.
-    node.apply_text("---\n{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 1000}").ok();
+    priority_class(node, "urgent", "PreemptLowerPriority");
     node.apply_text(&pod("urgent", "priorityClassName: urgent,")).ok();
     node.wait_for("urgent", "waits", |pod| condition(pod, "PodScheduled") == Some("False"));
     assert!(node.pod(&mirror)["metadata"]["deletionTimestamp"].is_null());
