@@ -213,7 +213,13 @@ impl PodModel {
     pub fn may_end(&self, now: Moment) -> bool {
         let active = self.started.map(|started| now.since(started));
         let past = |seconds| active.is_some_and(|active| active >= Duration::from_secs(seconds));
-        self.deleted || self.gone || self.terminal || self.evicted || self.restarting || self.deadline.is_some_and(past) || self.is_done()
+        self.deleted
+            || self.gone
+            || self.terminal
+            || self.evicted
+            || self.restarting
+            || self.deadline.is_some_and(past)
+            || self.is_done()
     }
 
     /// Whether all app containers have ended for good, or an init container has failed for good.
