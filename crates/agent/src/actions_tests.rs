@@ -257,7 +257,8 @@ fn an_init_container_that_failed_for_good_ends_the_pod() {
 /// What probes bring about (kubelet, `computePodActions`, `keepCount`).
 #[test]
 fn a_pod_none_of_whose_containers_is_kept_ends_as_a_whole() {
-    let table: &[(&str, Option<&str>, StopCause, &[&str], &str)] = &[
+    type Row<'a> = (&'a str, Option<&'a str>, StopCause, &'a [&'a str], &'a str);
+    let table: &[Row<'_>] = &[
         ("Always", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),
         ("Always", None, StopCause::StartupFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),
         ("Never", None, StopCause::LivenessFailed, &["a/0@s0 running", "b/0@s0 running"], "stop a/0@s0"),

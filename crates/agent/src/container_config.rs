@@ -172,9 +172,10 @@ fn pid_mode(desired: &DesiredPod, target: Option<ContainerId>) -> PidMode {
 /// Limits of one container.
 pub fn container_resources(desired: &DesiredPod, container: &Container, node_memory: i64) -> LinuxResources {
     let resources = spec::resources::container_resources_in_pod(&desired.spec, container);
-    let class = match spec::qos::qos_class(&desired.object) {
-        _ if spec::placement::is_node_critical(&desired.spec) => spec::qos::QosClass::Guaranteed,
-        class => class,
+    let class = if spec::placement::is_node_critical(&desired.spec) {
+        spec::qos::QosClass::Guaranteed
+    } else {
+        spec::qos::qos_class(&desired.object)
     };
     let memory_request = protected_memory(desired, container);
     LinuxResources {

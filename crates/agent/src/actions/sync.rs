@@ -212,9 +212,12 @@ impl Pass<'_> {
             StopCause::StartupFailed | StopCause::LivenessFailed => {
                 !restarts_when_condemned(self.desired, ContainerKind::App, app)
             }
-            // Its end is waited for, as the kubelet waits for it in the start.
-            StopCause::PostStartFailed => false,
-            StopCause::DefinitionChanged | StopCause::Resized | StopCause::PodRestarts | StopCause::PodEnds => false,
+            // Of a hook that failed the end is waited for, as the kubelet waits for it in the start.
+            StopCause::PostStartFailed
+            | StopCause::DefinitionChanged
+            | StopCause::Resized
+            | StopCause::PodRestarts
+            | StopCause::PodEnds => false,
         }
     }
 

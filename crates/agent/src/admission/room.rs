@@ -194,8 +194,8 @@ impl NodeRoom {
         // Who has room already comes first, as the kubelet tries resizes before it admits.
         let mut changed: Vec<PodUid> = std::mem::take(&mut book.want_more).into_iter().collect();
         let mut placed = Vec::new();
-        let places: Vec<Place> = book.waiting.keys().copied().collect();
-        for place in places {
+        let in_order: Vec<Place> = book.waiting.keys().copied().collect();
+        for place in in_order {
             let Some(one) = book.waiting.get(&place) else { continue };
             let (uid, demand) = (one.uid.clone(), one.demand.clone());
             let misfits = one.misfits(node, &book.used_for(&uid, one.priority()));

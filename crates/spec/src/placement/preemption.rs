@@ -45,7 +45,9 @@ pub fn scheduler_victims(
         return Err(Vec::new());
     }
     let mut rest = used.clone();
-    lower.iter().for_each(|holder| rest.remove(&holder.demand));
+    for holder in &lower {
+        rest.remove(&holder.demand);
+    }
     let misfits = scheduler_misfits(spec, demand, node, &rest);
     if !misfits.is_empty() {
         return Err(misfits);
@@ -152,7 +154,7 @@ impl std::fmt::Display for Needs {
 }
 
 /// Takes the nearest one, again and again, until the needs are met.
-fn nearest<'a>(mut holders: Vec<&'a Holder>, mut needs: Needs) -> Result<Vec<&'a Holder>, String> {
+fn nearest(mut holders: Vec<&Holder>, mut needs: Needs) -> Result<Vec<&Holder>, String> {
     let size = |holder: &Holder| (request(holder, "memory"), request(holder, "cpu"));
     let mut taken = Vec::new();
     while !needs.0.is_empty() {

@@ -165,8 +165,8 @@ fn holder(text: &str) -> Holder {
     }
 }
 
-fn names(victims: Vec<crate::PodUid>) -> String {
-    victims.iter().map(|uid| uid.as_str()).collect::<Vec<_>>().join(" ")
+fn names(victims: &[crate::PodUid]) -> String {
+    victims.iter().map(crate::PodUid::as_str).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -176,11 +176,15 @@ fn the_scheduler_takes_room_from_the_less_important() {
         pod.spec.as_mut().unwrap().priority = Some(priority);
         let holders: Vec<_> = holders.iter().map(|text| holder(text)).collect();
         let mut used = Used::default();
-        holders.iter().for_each(|holder| used.add(&holder.demand));
+        for holder in &holders {
+            used.add(&holder.demand);
+        }
         let mut node = node(&json!({}));
         node.allocatable.insert("pods".to_owned(), 9);
         let victims = scheduler_victims(pod.spec.as_ref().unwrap(), &Demand::of(&pod), &node, &used, &holders);
-        victims.map(names).map_err(|misfits| misfits.iter().map(Misfit::reason).collect::<Vec<_>>().join(", "))
+        victims
+            .map(|victims| names(&victims))
+            .map_err(|misfits| misfits.iter().map(Misfit::reason).collect::<Vec<_>>().join(", "))
     };
     let said = |text: &str| Ok::<_, String>(text.to_owned());
     let none = |text: &str| Err::<String, _>(text.to_owned());
@@ -201,14 +205,16 @@ fn of_equals_who_came_last_goes() {
     holders[0].started = at(1);
     holders[1].started = at(2);
     let mut used = Used::default();
-    holders.iter().for_each(|holder| used.add(&holder.demand));
+    for holder in &holders {
+        used.add(&holder.demand);
+    }
     let mut node = node(&json!({}));
     node.allocatable.extend([("pods".to_owned(), 9), ("cpu".to_owned(), 3000)]);
     for (cpu, wanted) in [("1", "unstarted"), ("2", "new unstarted"), ("3", "old new unstarted")] {
         let mut pod = pod(&with_cpu(cpu));
         pod.spec.as_mut().unwrap().priority = Some(1);
         let victims = scheduler_victims(pod.spec.as_ref().unwrap(), &Demand::of(&pod), &node, &used, &holders);
-        assert_eq!(victims.map(names), Ok(wanted.to_owned()), "{cpu}");
+        assert_eq!(victims.map(|victims| names(&victims)), Ok(wanted.to_owned()), "{cpu}");
     }
 }
 
@@ -219,7 +225,7 @@ fn the_kubelet_takes_room_from_few_small_pods_of_the_lower_classes() {
         let holders: Vec<_> = holders.iter().map(|text| holder(text)).collect();
         let missing = Misfit::Resource { resource: "cpu".to_owned(), requested: cpu, used: 2000, allocatable: 2000 };
         let demand = Demand { priority: 10, ..Demand::default() };
-        kubelet_victims(&demand, critical, &[missing], &holders).map(names)
+        kubelet_victims(&demand, critical, &[missing], &holders).map(|victims| names(&victims))
     };
     let said = |text: &str| Ok::<_, String>(text.to_owned());
     let short = |cpu: i64| Err::<String, _>(format!("[(res: cpu, q: {cpu}), ]"));
