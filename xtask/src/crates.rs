@@ -29,6 +29,7 @@ const ALL: &[&str] = &[
     "store",
     "streaming",
     "sys",
+    "workloads",
 ];
 
 const RULES: &[Rule] = &[
@@ -39,6 +40,8 @@ const RULES: &[Rule] = &[
         may_use: &["spec", "image", "runtime", "streaming"],
         never: &["anyhow", "k8s-openapi"],
     },
+    // They know the API and nothing else of this engine.
+    Rule { name: "monopod-workloads", may_use: &["spec"], never: &["anyhow", "axum"] },
     Rule { name: "monopod-streaming", may_use: &["runtime"], never: &["anyhow", "k8s-openapi"] },
     Rule { name: "monopod-controllers", may_use: &["spec", "store"], never: &["anyhow", "rustix", "axum"] },
     Rule {

@@ -107,6 +107,7 @@ async fn objects(
             "resize" => object(&call, &name, Part::Resize, request).await,
             "status" => object(&call, &name, Part::Status, request).await,
             "ephemeralcontainers" => object(&call, &name, Part::EphemeralContainers, request).await,
+            "scale" => verbs::scale(&call, &name, request).await,
             "eviction" | "binding" | "token" => action(&call, &name, &part, request).await,
             "proxy" if kind.resource == NODE.resource => {
                 let path = request.uri().path();

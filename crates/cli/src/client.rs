@@ -26,6 +26,23 @@ pub struct Client {
     socket: PathBuf,
 }
 
+/// Kubernetes' client, through this socket; nothing is sent yet.
+pub fn through(socket: &Path) -> kube::Client {
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .build::<_, Body>(UnixConnector::new(socket.to_owned()));
+    kube::Client::new(tower::util::MapRequest::new(http, with_host), "default")
+}
+
+/// Kubernetes' client knows paths; the one of HTTP wants whole addresses. The host's name means nothing to a socket.
+fn with_host(mut request: Request<Body>) -> Request<Body> {
+    if request.uri().authority().is_none()
+        && let Ok(whole) = address(&request.uri().to_string()).parse()
+    {
+        *request.uri_mut() = whole;
+    }
+    request
+}
+
 /// A change of an object, as a watch reports it.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -38,9 +55,7 @@ pub struct Event {
 impl Client {
     /// A client of the daemon behind this socket; nothing is sent yet.
     pub fn new(socket: &Path) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .build::<_, Body>(UnixConnector::new(socket.to_owned()));
-        Self { kube: kube::Client::new(http, "default"), socket: socket.to_owned() }
+        Self { kube: through(socket), socket: socket.to_owned() }
     }
 
     /// The socket's path.

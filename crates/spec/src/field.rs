@@ -34,6 +34,8 @@ pub enum FieldReason {
     Duplicate,
     /// The value has too many bytes.
     TooLong,
+    /// The list has too many items.
+    TooMany,
     /// What the value names does not exist.
     NotFound,
 }
@@ -48,6 +50,7 @@ impl FieldReason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
         }
     }
@@ -60,6 +63,7 @@ impl FieldError {
             FieldReason::Required => "Required value".to_owned(),
             FieldReason::Forbidden => "Forbidden".to_owned(),
             FieldReason::TooLong => "Too long".to_owned(),
+            FieldReason::TooMany => format!("Too many: {}", self.value),
             FieldReason::Invalid => format!("Invalid value: {}", self.value),
             FieldReason::NotSupported => format!("Unsupported value: {}", self.value),
             FieldReason::Duplicate => format!("Duplicate value: {}", self.value),
@@ -138,6 +142,10 @@ impl Errors {
         self.0.push(FieldError { field: path.to_string(), reason, value, detail: detail.into() });
     }
 
+    pub(crate) fn push(&mut self, error: FieldError) {
+        self.0.push(error);
+    }
+
     pub(crate) fn required(&mut self, path: &Path<'_>, detail: impl Into<String>) {
         self.add(path, FieldReason::Required, Value::Null, detail);
     }
@@ -160,6 +168,10 @@ impl Errors {
 
     pub(crate) fn too_long(&mut self, path: &Path<'_>, max: usize) {
         self.add(path, FieldReason::TooLong, Value::Null, format!("may not be more than {max} bytes"));
+    }
+
+    pub(crate) fn too_many(&mut self, path: &Path<'_>, count: usize, max: usize) {
+        self.add(path, FieldReason::TooMany, Value::from(count), format!("must have at most {max} items"));
     }
 
     pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {

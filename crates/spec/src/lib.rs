@@ -18,6 +18,7 @@ pub mod hosts;
 pub mod huge_pages;
 pub mod ids;
 pub mod image_ref;
+pub mod label_selector;
 pub mod limit_range;
 pub mod mirror;
 pub mod names;

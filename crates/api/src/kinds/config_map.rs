@@ -26,6 +26,7 @@ pub static CONFIG_MAP: Kind = Kind {
     row,
     admit: admit_config_map,
     removal: Removal::AtOnce,
+    orphans_by_default: false,
     counts_generations: false,
     renames: &[],
 };

@@ -50,6 +50,7 @@ pub static EVENT: Kind = Kind {
     row,
     admit: admit_event,
     removal: Removal::AtOnce,
+    orphans_by_default: false,
     counts_generations: false,
     renames: &[],
 };

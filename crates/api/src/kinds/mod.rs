@@ -23,6 +23,7 @@ mod secret;
 mod service_account;
 mod services;
 mod storage;
+mod workloads;
 
 use serde_json::Value;
 use spec::Timestamp;
@@ -43,11 +44,12 @@ pub use secret::SECRET;
 pub use service_account::SERVICE_ACCOUNT;
 pub use services::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
+pub use workloads::{DEPLOYMENT, JOB, REPLICA_SET};
 
 use crate::table::{Column, Row};
 
 /// Every kind, in the order of discovery.
-pub static KINDS: [&Kind; 24] = [
+pub static KINDS: [&Kind; 27] = [
     &CONFIG_MAP,
     &ENDPOINTS,
     &EVENT,
@@ -62,6 +64,9 @@ pub static KINDS: [&Kind; 24] = [
     &SECRET,
     &SERVICE,
     &SERVICE_ACCOUNT,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &JOB,
     &LEASE,
     &ENDPOINT_SLICE,
     &NEW_EVENT,
@@ -111,6 +116,8 @@ pub struct Kind {
     pub admit: fn(Value, &Admission<'_>) -> Result<Admitted, AdmissionError>,
     /// What a delete does.
     pub removal: Removal,
+    /// Whether what an object owns stays when it is deleted and nobody says what is to become of that.
+    pub orphans_by_default: bool,
     /// Whether `metadata.generation` counts changes of its spec.
     pub counts_generations: bool,
     /// Another kind's objects under other names: each stored field, and what it is called here. Empty for a kind that
@@ -134,10 +141,14 @@ impl Subresource {
     pub fn group_version(&self) -> Option<(&'static str, &'static str)> {
         match self.kind {
             "Eviction" => Some(("policy", "v1")),
+            "Scale" => Some(("autoscaling", "v1")),
             "TokenRequest" => Some(("authentication.k8s.io", "v1")),
             _ => None,
         }
     }
+
+    /// The door to how many Pods an object wants.
+    pub const SCALE: Self = Self { name: "scale", kind: "Scale", verbs: &["get", "patch", "update"] };
 
     /// The door to the status of objects of this kind.
     pub const fn status(kind: &'static str) -> Self {

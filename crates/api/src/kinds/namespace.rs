@@ -26,6 +26,7 @@ pub static NAMESPACE: Kind = Kind {
     row,
     admit: admit_namespace,
     removal: Removal::Cascade,
+    orphans_by_default: false,
     counts_generations: false,
     renames: &[],
 };

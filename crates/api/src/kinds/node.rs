@@ -40,6 +40,7 @@ pub static NODE: Kind = Kind {
     row,
     admit: admit_node,
     removal: Removal::AtOnce,
+    orphans_by_default: false,
     counts_generations: false,
     renames: &[],
 };

@@ -39,6 +39,7 @@ impl Kind {
             row: name_and_age,
             admit,
             removal: Removal::AtOnce,
+            orphans_by_default: false,
             counts_generations: false,
             renames: &[],
         }

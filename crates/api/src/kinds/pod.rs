@@ -64,6 +64,7 @@ pub static POD: Kind = Kind {
     row: pod_row::row,
     admit: admit_pod,
     removal: Removal::Graceful,
+    orphans_by_default: false,
     counts_generations: true,
     renames: &[],
 };

@@ -31,6 +31,7 @@ pub static SECRET: Kind = Kind {
     row,
     admit: admit_secret,
     removal: Removal::AtOnce,
+    orphans_by_default: false,
     counts_generations: false,
     renames: &[],
 };

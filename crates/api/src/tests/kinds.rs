@@ -9,6 +9,11 @@ fn kinds() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
     let storage = json!({"requests": {"storage": "1Gi"}});
     let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
     let role = json!({"kind": "ClusterRole", "name": "r"});
+    let labels = json!({"app": "a"});
+    let template = json!({"metadata": {"labels": labels}, "spec": pod("p")["spec"]});
+    let workload = json!({"spec": {"selector": {"matchLabels": labels}, "template": template}});
+    let mut job = json!({"spec": {"template": template}});
+    job["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
     vec![
         (
             "/api/v1/namespaces/default/serviceaccounts",
@@ -116,6 +121,27 @@ fn kinds() -> Vec<(&'static str, Value, &'static str, Value, &'static str)> {
             "spec.clusterIPs: Invalid value: [\"10.0.0.1\"]: failed to allocate IP 10.0.0.1",
         ),
         (
+            "/apis/apps/v1/namespaces/default/deployments",
+            workload.clone(),
+            "/spec/template/metadata/labels/app",
+            json!("b"),
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`",
+        ),
+        (
+            "/apis/apps/v1/namespaces/default/replicasets",
+            workload,
+            "/spec/replicas",
+            json!(-1),
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "/apis/batch/v1/namespaces/default/jobs",
+            job,
+            "/spec/template/spec/restartPolicy",
+            json!("Always"),
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+        ),
+        (
             "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}]}),
             "/endpoints/0/addresses/0",
@@ -191,7 +217,8 @@ async fn each_kind_lives_by_the_same_verbs() {
         let columns = table["columnDefinitions"].as_array().unwrap().len();
         assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), columns, "{path}");
         assert_eq!(table["rows"][0]["cells"][0], "x");
-        assert_eq!(server.delete(&format!("{path}/x")).await.json()["status"], "Success", "{path}");
+        let gone = server.delete(&format!("{path}/x?propagationPolicy=Background")).await;
+        assert_eq!(gone.json()["status"], "Success", "{path}");
 
         let mut wrong = object.clone();
         let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -308,4 +335,49 @@ async fn an_event_has_two_faces() {
     assert_eq!((&list["kind"], &list["items"][0]["note"]), (&json!("EventList"), &json!("other")));
     let bare = server.post(new, &json!({"metadata": {"name": "f"}})).await;
     assert!(bare.message().contains("reportingController: Required value"), "{}", bare.message());
+}
+
+#[tokio::test]
+async fn a_scale_is_a_door_to_the_number_of_pods() {
+    let server = TestServer::start().await;
+    let (path, object, ..) =
+        kinds().into_iter().find(|(path, ..)| path.ends_with("deployments")).expect("Deployments are a kind");
+    let mut object = object;
+    object["metadata"] = json!({"name": "x"});
+    server.post(path, &object).await;
+    let door = format!("{path}/x/scale");
+    let scale = server.get(&door).await.json();
+    assert_eq!((&scale["kind"], &scale["apiVersion"]), (&json!("Scale"), &json!("autoscaling/v1")));
+    assert_eq!((&scale["spec"], &scale["status"]["selector"]), (&json!({"replicas": 1}), &json!("app=a")));
+    let patched = server.patch(&door, "merge-patch", &json!({"spec": {"replicas": 3}})).await;
+    assert_eq!((patched.code, &patched.json()["spec"]["replicas"]), (StatusCode::OK, &json!(3)));
+    let found = server.get(&format!("{path}/x")).await.json();
+    assert_eq!((&found["spec"]["replicas"], &found["metadata"]["generation"]), (&json!(3), &json!(2)));
+    // The first Scale is no longer true.
+    let late = server.put(&door, &scale).await;
+    assert_eq!(late.code, StatusCode::CONFLICT, "{}", late.message());
+    let negative = server.patch(&door, "merge-patch", &json!({"spec": {"replicas": -1}})).await;
+    assert_eq!(negative.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(negative.message().contains("spec.replicas: Invalid value: -1"), "{}", negative.message());
+}
+
+#[tokio::test]
+async fn a_job_selects_its_own_pods() {
+    let server = TestServer::start().await;
+    let (path, object, ..) = kinds().into_iter().find(|(path, ..)| path.ends_with("jobs")).expect("Jobs are a kind");
+    let mut object = object;
+    object["metadata"] = json!({"name": "x"});
+    let made = server.post(path, &object).await.json();
+    let uid = &made["metadata"]["uid"];
+    assert_eq!(made["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+    let labels = &made["spec"]["template"]["metadata"]["labels"];
+    assert_eq!((&labels["controller-uid"], &labels["batch.kubernetes.io/job-name"]), (uid, &json!("x")));
+    let mut changed = made.clone();
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other:1");
+    let refused = server.put(&format!("{path}/x"), &changed).await;
+    assert!(refused.message().ends_with("field is immutable"), "{}", refused.message());
+    object["metadata"]["name"] = json!("y");
+    object["spec"]["selector"] = json!({"matchLabels": {"app": "a"}});
+    let refused = server.post(path, &object).await;
+    assert!(refused.message().contains("`selector` not auto-generated"), "{}", refused.message());
 }

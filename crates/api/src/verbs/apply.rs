@@ -84,6 +84,8 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
                     spec.retain(|field, _| matches!(field.as_str(), "containers" | "initContainers"));
                 }
             }
+            // The door takes no apply.
+            Part::Scale => {}
             Part::EphemeralContainers => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
                 if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {

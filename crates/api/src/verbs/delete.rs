@@ -70,6 +70,9 @@ impl DeleteOptions {
             options.propagation_policy = Some(policy.to_owned());
         }
         options.check_policy()?;
+        if call.kind.orphans_by_default && options.propagation_policy.is_none() && options.orphan_dependents.is_none() {
+            options.propagation_policy = Some("Orphan".to_owned());
+        }
         if let Some(seconds) = call.query.number("gracePeriodSeconds")? {
             options.grace_period_seconds = Some(seconds);
         }

@@ -26,6 +26,7 @@ pub fn manager_of(call: &Call, part: Part, applies: bool) -> Manager {
         Part::Status => "status".to_owned(),
         Part::EphemeralContainers => "ephemeralcontainers".to_owned(),
         Part::Resize => "resize".to_owned(),
+        Part::Scale => "scale".to_owned(),
     };
     Manager { name: field_manager(call), applies, api_version: call.kind.api_version(), subresource }
 }

@@ -10,6 +10,7 @@ use crate::http::body::{self, media_type};
 use crate::http::reply::Reply;
 use crate::http::status::ApiError;
 use crate::patch::strategic;
+use crate::schema::TypeName;
 use crate::verbs::apply::apply;
 use crate::verbs::options::patch_option;
 use crate::verbs::update::{Next, Part, revise};
@@ -21,7 +22,7 @@ const TYPES: &str = "application/json-patch+json, application/merge-patch+json, 
 const MAX_OPERATIONS: usize = 10_000;
 
 /// A patch, decoded.
-enum Change {
+pub enum Change {
     /// RFC 6902.
     Operations(Patch),
     /// RFC 7386.
@@ -39,11 +40,12 @@ pub async fn patch(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result
         return Err(patch_option("force", FieldReason::Forbidden, "may not be specified for non-apply patch"));
     }
     let change = Change::decode(call, bytes)?;
-    revise(call, name, part, |present| change.apply(call, present).map(Next::changed)).await
+    revise(call, name, part, |present| change.apply(call.kind.type_name(), present).map(Next::changed)).await
 }
 
 impl Change {
-    fn decode(call: &Call, bytes: &Bytes) -> Result<Self, ApiError> {
+    /// Reads it.
+    pub fn decode(call: &Call, bytes: &Bytes) -> Result<Self, ApiError> {
         let value = match media_type(&call.headers).as_str() {
             "application/json-patch+json" => return decode_operations(bytes).map(Self::Operations),
             kind @ ("application/merge-patch+json" | "application/strategic-merge-patch+json") => {
@@ -60,7 +62,8 @@ impl Change {
         }
     }
 
-    fn apply(&self, call: &Call, present: &Value) -> Result<Value, ApiError> {
+    /// An object of a type after it.
+    pub fn apply(&self, of: TypeName, present: &Value) -> Result<Value, ApiError> {
         let mut next = present.clone();
         match self {
             Self::Operations(patch) => json_patch::patch(&mut next, patch).map_err(|error| match error.kind {
@@ -70,7 +73,7 @@ impl Change {
                 _ => ApiError::unprocessable(format!("the JSON patch cannot be applied: {error}")),
             })?,
             Self::Merge(patch) => json_patch::merge(&mut next, patch),
-            Self::Strategic(patch) => strategic::merge(call.kind.type_name(), &mut next, patch)
+            Self::Strategic(patch) => strategic::merge(of, &mut next, patch)
                 .map_err(|error| ApiError::bad_request(format!("the patch cannot be applied: {error}")))?,
         }
         Ok(next)

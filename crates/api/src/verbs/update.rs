@@ -1,11 +1,14 @@
 //! update (PUT), and the way every change of a present object goes.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use store::{Change, StoredObject};
 
 use crate::context::{Call, Context, refuse};
-use crate::fields::{items_at, number_at};
+use crate::fields::{at, items_at, number_at};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
 use crate::quotas;
@@ -29,6 +32,8 @@ pub enum Part {
     EphemeralContainers,
     /// Resources of containers alone.
     Resize,
+    /// `spec.replicas` alone.
+    Scale,
 }
 
 /// Replaces the object by the body.
@@ -67,6 +72,29 @@ pub async fn revise(
     change: impl Fn(&Value) -> Result<Next, ApiError>,
 ) -> Result<Reply, ApiError> {
     let renderer = call.renderer()?;
+    let revised = rewrite(call, name, part, change).await?;
+    let body = renderer.object(&revised.value, &revised.json, Context::now());
+    let mut reply = whole(StatusCode::OK, renderer.content_type(), body);
+    warn(&mut reply, &revised.warnings);
+    Ok(reply)
+}
+
+/// An object after a change.
+pub struct Revised {
+    /// The object.
+    pub value: Arc<Value>,
+    json: Bytes,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+/// The same without an answer to the client.
+pub async fn rewrite(
+    call: &Call,
+    name: &str,
+    part: Part,
+    change: impl Fn(&Value) -> Result<Next, ApiError>,
+) -> Result<Revised, ApiError> {
     let options = WriteOptions::parse(&call.query)?;
     let _turn = call.turn().await;
     for _ in 0..ATTEMPTS {
@@ -80,7 +108,7 @@ pub async fn revise(
         count_generation(call, &present.value, &mut next)?;
         write_owners(call, part, Some(&present.value), &mut next, given.as_ref(), owners)?;
         let (value, json) = if options.dry_run {
-            (std::sync::Arc::new(next.clone()), encode(&next))
+            (Arc::new(next.clone()), encode(&next))
         } else {
             match store(call, &present, next).await? {
                 Ok(stored) => {
@@ -91,10 +119,7 @@ pub async fn revise(
                 Err(Race::Changed) => continue,
             }
         };
-        let body = renderer.object(&value, &json, Context::now());
-        let mut reply = whole(StatusCode::OK, renderer.content_type(), body);
-        warn(&mut reply, &warnings);
-        return Ok(reply);
+        return Ok(Revised { value, json, warnings });
     }
     Err(ApiError::modified(call.kind, name))
 }
@@ -124,6 +149,9 @@ fn check_identity(call: &Call, name: &str, present: &Value, wanted: &mut Value) 
 fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiError> {
     if part == Part::Resize {
         return Ok(with_resources(present, &wanted));
+    }
+    if part == Part::Scale {
+        return Ok(with_replicas(present, &wanted));
     }
     let old = present.get("metadata");
     let metadata = metadata::of(&mut wanted)?;
@@ -186,6 +214,17 @@ fn with_resources(present: &Value, wanted: &Value) -> Value {
             Some(resources) => spec.insert("resources".to_owned(), resources),
             None => spec.remove("resources"),
         };
+    }
+    next
+}
+
+/// The present object with as many replicas as the wanted one.
+fn with_replicas(present: &Value, wanted: &Value) -> Value {
+    let mut next = present.clone();
+    if let (Some(spec), Some(replicas)) =
+        (next.get_mut("spec").and_then(Value::as_object_mut), at(wanted, "/spec/replicas"))
+    {
+        spec.insert("replicas".to_owned(), replicas.clone());
     }
     next
 }

@@ -22,7 +22,9 @@ use spec::sysctls::AllowedSysctls;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use workloads::Workloads;
 
+use crate::client::through;
 use crate::daemon::Place;
 use crate::errors::Failure;
 use crate::node_args::NodeArgs;
@@ -166,7 +168,10 @@ async fn run(
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
     let services = Services::start(engine.store.clone(), network, node_name).await;
+    // Clients like any other: what they ask before the doors are served waits.
+    let workloads = Workloads::start(through(&place.socket()), || SystemClock.wall());
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    workloads.shutdown().await;
     services.shutdown().await;
     controllers.shutdown().await;
     agent.shutdown().await;

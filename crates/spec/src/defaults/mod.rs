@@ -6,6 +6,7 @@ mod container;
 mod kinds;
 mod objects;
 mod pod;
+mod workloads;
 
 pub use kinds::{
     default_cluster_role_binding, default_endpoint_slice, default_endpoints, default_limit_range,
@@ -14,3 +15,4 @@ pub use kinds::{
 };
 pub use objects::{default_config_map, default_namespace, default_secret, fold_string_data};
 pub use pod::default_pod;
+pub use workloads::{default_deployment, default_job, default_replica_set};

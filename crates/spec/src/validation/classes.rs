@@ -4,10 +4,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::PodTemplate;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use serde_json::Value;
 
 use super::pod::one_of;
-use super::{apparmor, meta, names, pod, resources};
+use super::{meta, names, resources, workloads};
 use crate::field::{Errors, FieldError, Path};
 use crate::placement::SYSTEM_CLASSES;
 
@@ -79,25 +78,6 @@ pub fn validate_runtime_class(new: &RuntimeClass, old: Option<&RuntimeClass>) ->
 /// Checks a PodTemplate.
 pub fn validate_pod_template(new: &PodTemplate, _old: Option<&PodTemplate>) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    let path = Path::root("template");
-    let template = new.template.as_ref();
-    if let Some(labels) = template.and_then(|template| template.metadata.as_ref()?.labels.as_ref()) {
-        meta::labels(&mut errors, &path.child("labels"), labels);
-    }
-    match template.and_then(|template| template.spec.as_ref()) {
-        Some(spec) => {
-            pod::pod_spec(&mut errors, &path.child("spec"), spec);
-            if let Some(metadata) = template.and_then(|template| template.metadata.as_ref()) {
-                apparmor::annotations(&mut errors, &path.child("annotations"), metadata, spec);
-                apparmor::annotations_match_fields(&mut errors, &path.child("spec"), metadata, spec);
-            }
-        }
-        None => errors.add(
-            &path.child("spec").child("containers"),
-            crate::field::FieldReason::Required,
-            Value::Null,
-            String::new(),
-        ),
-    }
+    workloads::template(&mut errors, &Path::root("template"), &new.template.clone().unwrap_or_default());
     errors.into_vec()
 }

@@ -12,6 +12,7 @@ mod conformance;
 mod container;
 mod env;
 mod ephemeral;
+mod job;
 mod meta;
 mod mirror;
 mod names;
@@ -34,11 +35,13 @@ mod storage;
 mod tests;
 mod update;
 mod volume;
+mod workloads;
 
 pub use crate::field::{FieldError, FieldReason};
 pub(crate) use apparmor::is_valid_app_armor_profile;
 pub use classes::{validate_lease, validate_pod_template, validate_priority_class, validate_runtime_class};
 pub use ephemeral::validate_ephemeral_containers_update;
+pub use job::validate_job;
 pub use meta::{NameForm, validate_object_meta, validate_object_meta_update};
 pub use names::{config_key, dns_label, dns_subdomain, environment_name, label_value, qualified_name};
 pub use objects::{
@@ -52,3 +55,4 @@ pub use resize::validate_pod_resize;
 pub use services::{validate_endpoint_slice, validate_endpoints, validate_service};
 pub use storage::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
 pub use update::validate_pod_update;
+pub use workloads::{validate_deployment, validate_replica_set};

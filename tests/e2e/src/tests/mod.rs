@@ -67,6 +67,7 @@ mod sub_paths;
 mod sysctls;
 mod users;
 mod whole_pods;
+mod workloads;
 
 /// Every module's tests.
 pub const ALL: &[&[Test]] = &[
@@ -112,4 +113,5 @@ pub const ALL: &[&[Test]] = &[
     sysctls::TESTS,
     users::TESTS,
     whole_pods::TESTS,
+    workloads::TESTS,
 ];
