@@ -5,15 +5,16 @@
 //! sight: what is mounted at `/proc` in the container may be anything (CVE-2019-16884, CVE-2025-52881).
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, open, openat2};
 use rustix::io::Errno;
 
 use crate::failure::At;
 use crate::protocol::{Failure, ProcessPlan};
 
 /// The process' attribute of AppArmor alone: `attr/exec` beside it may belong to another security module.
-const ATTRIBUTE: &str = "/proc/thread-self/attr/apparmor/exec";
+const ATTRIBUTE: &str = "thread-self/attr/apparmor/exec";
 
 /// A profile, and where to name it.
 #[derive(Debug)]
@@ -27,8 +28,7 @@ impl<'a> Confinement<'a> {
     /// write to it.
     pub(crate) fn open(plan: &'a ProcessPlan) -> Result<Option<Self>, Failure> {
         let Some(profile) = plan.apparmor.as_deref() else { return Ok(None) };
-        let attribute = openat(CWD, ATTRIBUTE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .at_path(&step(profile), ATTRIBUTE)?;
+        let attribute = open_attribute().at_path(&step(profile), Path::new("/proc").join(ATTRIBUTE))?;
         Ok(Some(Self { attribute, profile }))
     }
 
@@ -39,6 +39,15 @@ impl<'a> Confinement<'a> {
         let written = rustix::io::write(&self.attribute, line.as_bytes()).at(&step(self.profile))?;
         if written == line.len() { Ok(()) } else { Err(Errno::IO).at(&step(self.profile)) }
     }
+}
+
+fn open_attribute() -> rustix::io::Result<OwnedFd> {
+    let proc = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    if fstatfs(&proc)?.f_type != PROC_SUPER_MAGIC {
+        return Err(Errno::NXIO);
+    }
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    openat2(&proc, ATTRIBUTE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), how)
 }
 
 fn step(profile: &str) -> String {
