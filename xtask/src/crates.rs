@@ -63,7 +63,7 @@ const RULES: &[Rule] = &[
     Rule { name: "monopod-store", may_use: &["spec"], never: &["anyhow", "libc", "nix", "k8s-openapi"] },
     Rule { name: "monopod-spec", may_use: &[], never: &["anyhow", "tokio", "rustix", "libc", "nix"] },
     Rule { name: "monopod-sys", may_use: &[], never: &["anyhow", "tokio", "tracing"] },
-    Rule { name: "e2e", may_use: &["store"], never: &["tokio"] },
+    Rule { name: "e2e", may_use: &["store", "sys"], never: &["tokio"] },
     Rule { name: "system-bench", may_use: &["e2e"], never: &["tokio"] },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
 ];

@@ -16,6 +16,7 @@ pub fn play_role() -> Option<ExitCode> {
         ["proxy", address, target] => proxy(address, target),
         ["dead-mount", directory] => crate::dead_mount::serve(Path::new(directory)),
         ["stalling-proxy", address, target, bytes] => stalling_proxy(address, target, bytes.parse().unwrap_or(0)),
+        ["older-kernel", missing, program, arguments @ ..] => older_kernel(missing, program, arguments),
         ["attempt", wanted @ ..] => crate::attempts::attempt(wanted),
         _ => return None,
     };
@@ -41,6 +42,38 @@ fn tell_peer(address: &str) -> anyhow::Result<ExitCode> {
         write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{peer}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes a program for which the kernel does not know some system calls, as one that is older or was built without.
+fn older_kernel(missing: &str, program: &str, arguments: &[&str]) -> anyhow::Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    // By number as linux/unistd.h has them; those that came after 2019 are the same on all machines.
+    let known = [
+        ("open_tree", 428),
+        ("fsopen", 430),
+        ("pidfd_open", 434),
+        ("openat2", 437),
+        ("mount_setattr", 442),
+        ("seccomp", if cfg!(target_arch = "x86_64") { 317 } else { 277 }),
+    ];
+    let mut filter: Vec<u8> = Vec::new();
+    // Classic BPF (linux/filter.h): the call's number, then for each that is missing its answer, and else nothing.
+    let mut instruct = |code: u16, when: u8, otherwise: u8, value: u32| {
+        filter.extend(code.to_ne_bytes());
+        filter.extend([when, otherwise]);
+        filter.extend(value.to_ne_bytes());
+    };
+    instruct(0x20, 0, 0, 0);
+    for name in missing.split(',') {
+        let found = known.iter().find(|(known, _)| *known == name);
+        let (_, number) = found.ok_or_else(|| anyhow::anyhow!("no system call {name:?} here"))?;
+        instruct(0x15, 0, 1, *number);
+        // SECCOMP_RET_ERRNO with ENOSYS (38).
+        instruct(0x06, 0, 0, 0x0005_0026);
+    }
+    instruct(0x06, 0, 0, 0x7fff_0000);
+    sys::seccomp::add_filter(&filter)?;
+    Err(std::process::Command::new(program).args(arguments).exec().into())
 }
 
 /// A proxy that makes tunnels (RFC 9110, 9.3.6): all of them lead to `target`. It tells what it was asked for.

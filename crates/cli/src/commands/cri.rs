@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::check::{require_kernel, tell_withheld};
 use super::serve::{
     Engine, asked_to_end, machine_name, make_directories, make_directory, raise_descriptor_limit, require_root,
     start_logging,
@@ -65,6 +66,8 @@ impl CriArgs {
 pub fn cri(arguments: &CriArgs) -> Result<()> {
     start_logging(&arguments.log_level)?;
     require_root("sudo monopod cri")?;
+    require_kernel()?;
+    tell_withheld();
     let registries = arguments.registries.config()?;
     let socket = socket_of(&arguments.listen)?;
     raise_descriptor_limit();

@@ -25,6 +25,7 @@ use tracing_subscriber::EnvFilter;
 use workloads::Workloads;
 
 use crate::client::through;
+use super::check::{require_kernel, tell_withheld};
 use crate::daemon::Place;
 use crate::errors::Failure;
 use crate::node_args::NodeArgs;
@@ -103,6 +104,8 @@ impl Engine {
 pub fn serve(arguments: &ServeArgs) -> Result<()> {
     start_logging(&arguments.log_level)?;
     require_root("sudo monopod serve")?;
+    require_kernel()?;
+    tell_withheld();
     let registries = arguments.registries.config()?;
     let sysctls = AllowedSysctls::new(&arguments.allowed_unsafe_sysctls).context("--allowed-unsafe-sysctls")?;
     // It holds secrets: no core dump of it shall (prctl(2), PR_SET_DUMPABLE).

@@ -21,6 +21,7 @@ tests! {
     garbage_at_an_infra_socket_harms_no_pod,
     without_root_each_command_says_what_to_do,
     a_taken_address_of_the_api_is_named,
+    an_old_kernel_is_told_by_what_it_lacks,
 }
 
 fn pod(name: &str, rest: &str) -> String {
@@ -369,6 +370,48 @@ fn without_root_each_command_says_what_to_do(node: &mut TestNode) {
     assert!(!std::path::Path::new(&own).exists());
     neighbour_is_well(node);
     node.delete_pod("idle");
+}
+
+fn an_old_kernel_is_told_by_what_it_lacks(node: &mut TestNode) {
+    let own = node.path("own").display().to_string();
+    let (program, role) = (e2e::node::binary(), std::env::current_exe().unwrap());
+    for (call, feature) in [
+        ("open_tree", "detached mounts"),
+        ("mount_setattr", "detached mounts"),
+        ("fsopen", "overlayfs"),
+        ("pidfd_open", "pidfd_open"),
+        ("openat2", "openat2"),
+    ] {
+        for command in [&["check"][..], &["serve", "--data-dir", &own, "--run-dir", &own, "--log-dir", &own]] {
+            let mut arguments = vec!["older-kernel", call, program.to_str().unwrap()];
+            arguments.extend(command);
+            let said = Finished::run(&mut node.role(&arguments), b"");
+            assert_eq!(said.code, 1, "{said}");
+            let text = said.stdout + &said.stderr;
+            for word in ["lacks ", feature, "Function not implemented", "a kernel from 6.1 on"] {
+                assert!(text.contains(word), "{call}: {word:?} in {text}");
+            }
+        }
+    }
+    assert!(!std::path::Path::new(&own).exists(), "nothing was touched");
+    // Without filters of system calls only what asks for one does not start.
+    node.stop_daemon();
+    let without = node.path("without-seccomp");
+    let withheld = "setpriv --bounding-set=-sys_resource";
+    let (role, program) = (role.display(), program.display());
+    let script = format!("#!/bin/sh\nexec {withheld} {role} older-kernel seccomp {program} \"$@\"\n");
+    fs::write(&without, script).unwrap();
+    fs::set_permissions(&without, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    node.binary = Some(without);
+    node.start_daemon();
+    node.run_ready("idle");
+    let profile = "    securityContext: {seccompProfile: {type: RuntimeDefault}}\n    command: [sleep, '1']\n";
+    node.apply_text(&pod("filtered", profile)).ok();
+    let failed = node.wait_phase("filtered", "Failed");
+    assert!(node.daemon_log().contains("root here lacks CAP_SYS_RESOURCE: oom_score_adj can't be lowered"));
+    let message = message_of(&failed);
+    assert!(message.contains("load the seccomp profile: Function not implemented"), "{message}");
+    neighbour_is_well(node);
 }
 
 fn a_taken_address_of_the_api_is_named(node: &mut TestNode) {

@@ -10,6 +10,9 @@ mod network;
 mod place;
 mod privileges;
 
+pub use kernel::require as require_kernel;
+pub use privileges::tell_withheld;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! What this process may do: capabilities, and the kernel's further guards.
 
-use super::Finding;
 use super::machine::Machine;
+use super::{Finding, Level};
 
 /// Without one of these no Pod starts; capabilities(7) has the numbers.
 const NEEDED: [(u32, &str); 13] = [
@@ -49,6 +49,14 @@ pub fn look(machine: &Machine) -> Vec<Finding> {
     findings.push(app_armor(machine));
     findings.extend(selinux(machine));
     findings
+}
+
+/// Logs what this machine withholds from root, once at the daemon's start: Pods run, and miss it.
+pub fn tell_withheld() {
+    let findings = capabilities(&Machine::here().text("/proc/self/status"));
+    for finding in findings.into_iter().filter(|finding| finding.level == Level::Warn) {
+        tracing::warn!(what = finding.what, remedy = finding.remedy, "pods will miss something here");
+    }
 }
 
 fn capabilities(status: &str) -> Vec<Finding> {
@@ -118,7 +126,6 @@ fn selinux(machine: &Machine) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
     use super::super::machine::tests::machine;
     use super::*;
 
