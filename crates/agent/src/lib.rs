@@ -62,6 +62,8 @@ mod restart_tests;
 #[cfg(test)]
 mod sidecar_tests;
 #[cfg(test)]
+mod silence_tests;
+#[cfg(test)]
 mod simulation;
 mod start;
 mod static_pods;

@@ -110,6 +110,11 @@ impl PodObservation {
         self.sandboxes.first().filter(|sandbox| sandbox.state == PodSandboxState::Ready)
     }
 
+    /// Whether nobody knows what the pod's containers do, since its infra process does not answer.
+    pub fn is_silent(&self) -> bool {
+        self.sandboxes.iter().any(|sandbox| sandbox.state == PodSandboxState::Silent)
+    }
+
     /// Runs of one container that the runtime knows, newest first.
     pub fn runs<'a>(&'a self, name: &'a ContainerName) -> impl Iterator<Item = &'a ContainerStatus> {
         self.containers.iter().filter(move |container| &container.name == name)

@@ -436,6 +436,7 @@ impl PodWorker {
                     | RuntimeError::NoSuchContainer(_)
                     | RuntimeError::NotRunning { .. }
                     | RuntimeError::SandboxNotReady { .. }
+                    | RuntimeError::SandboxSilent { .. }
                     | RuntimeError::RunSandbox { .. }
                     | RuntimeError::CreateContainer { .. }
                     | RuntimeError::StartContainer { .. }

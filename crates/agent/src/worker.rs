@@ -132,6 +132,8 @@ pub(crate) struct PodWorker {
     hook_ended: Option<Joined>,
     pub(crate) scheduled_announced: bool,
     pub(crate) resize: ResizeState,
+    /// Whether an event has told that its infra process does not answer.
+    told_of_silence: bool,
     /// Whether the pod has its room on the node.
     pub(crate) admitted: bool,
     /// Whether all that an ended pod gives back was given back.
@@ -150,6 +152,7 @@ impl PodWorker {
             paths,
             wake,
             lifecycle: PodLifecycle::Syncing,
+            told_of_silence: false,
             desired: None,
             record: None,
             exits: BTreeMap::new(),
@@ -275,6 +278,9 @@ impl PodWorker {
         self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
         let observed = self.observe(now).await?;
+        if let Some(wait) = self.wait_for_answer(&observed, now) {
+            return Ok(wait);
+        }
         match (self.lifecycle, self.desired.clone()) {
             (PodLifecycle::Syncing, Some(desired)) => self.sync_pass(&desired, observed, now).await,
             // Never reached: without an object a pod terminates.
@@ -284,6 +290,23 @@ impl PodWorker {
             }
             (PodLifecycle::Terminated, desired) => self.clean_up(desired.as_deref(), &observed).await,
         }
+    }
+
+    /// What is not known is left as it is, until the pod must have ended. The runtime's event wakes the worker.
+    fn wait_for_answer(&mut self, observed: &PodObservation, now: Now) -> Option<Next> {
+        let was_told = std::mem::replace(&mut self.told_of_silence, observed.is_silent());
+        let until = match self.lifecycle {
+            _ if !observed.is_silent() => return None,
+            PodLifecycle::Syncing => None,
+            PodLifecycle::Terminating { deadline } if deadline > now.boot => Some(deadline),
+            PodLifecycle::Terminating { .. } | PodLifecycle::Terminated => return None,
+        };
+        if let Some(desired) = self.desired.as_ref().filter(|_| !was_told) {
+            let message = "the pod's infra process lives but does not answer: it is stopped, or the machine is starved; \
+                           its containers are left as they are until it does";
+            self.shared.events.warning(EventSubject::pod(desired), "FailedSync", message.to_owned());
+        }
+        Some(Next::Wait(until))
     }
 
     fn read_desired(&mut self) -> Result<(), PassError> {

@@ -10,7 +10,9 @@ pub fn runtime(error: &RuntimeError) -> Status {
     let text = chain(error);
     match error {
         RuntimeError::NoSuchSandbox(_) | RuntimeError::NoSuchContainer(_) => Status::not_found(text),
-        RuntimeError::NotRunning { .. } | RuntimeError::SandboxNotReady { .. } => Status::failed_precondition(text),
+        RuntimeError::NotRunning { .. } | RuntimeError::SandboxNotReady { .. } | RuntimeError::SandboxSilent { .. } => {
+            Status::failed_precondition(text)
+        }
         RuntimeError::ContainerConfig { .. } => Status::invalid_argument(text),
         RuntimeError::RunSandbox { .. }
         | RuntimeError::CreateContainer { .. }

@@ -132,7 +132,8 @@ pub fn nanos(time: Timestamp) -> i64 {
 
 fn state(sandbox: &PodSandboxStatus) -> i32 {
     let state = match sandbox.state {
-        PodSandboxState::Ready => proto::PodSandboxState::SandboxReady,
+        // A kubelet that heard of a sandbox that is not ready would end it.
+        PodSandboxState::Ready | PodSandboxState::Silent => proto::PodSandboxState::SandboxReady,
         PodSandboxState::NotReady => proto::PodSandboxState::SandboxNotready,
     };
     state as i32

@@ -26,6 +26,12 @@ pub enum RuntimeError {
         /// The Pod.
         pod: PodRef,
     },
+    /// Nobody knows yet what the sandbox holds.
+    #[error("pod {pod}: its infra process does not answer: it is stopped, or the machine is starved")]
+    SandboxSilent {
+        /// The Pod.
+        pod: PodRef,
+    },
     /// The sandbox could not be made.
     #[error("pod {pod}: cannot {step}")]
     RunSandbox {

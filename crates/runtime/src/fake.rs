@@ -233,6 +233,15 @@ impl FakeRuntime {
         self.tell(uid);
     }
 
+    /// The infra processes of a Pod stop to answer, or answer again.
+    pub fn set_silent(&self, uid: &PodUid, silent: bool) {
+        let state = if silent { PodSandboxState::Silent } else { PodSandboxState::Ready };
+        for sandbox in self.lock().sandboxes.values_mut().filter(|sandbox| &sandbox.status.uid == uid) {
+            sandbox.status.state = state;
+        }
+        self.tell(uid);
+    }
+
     /// The machine starts anew: every infra process is gone. What was recorded is there.
     pub fn reboot(&self) {
         let now = (self.now)();

@@ -38,6 +38,9 @@ pub enum PodSandboxState {
     Ready,
     /// Its infra process is gone, it was stopped, or its set-up never ended. It only waits to be removed.
     NotReady,
+    /// Its infra process lives and has not answered since the daemon started: it is stopped, or the machine is starved. What
+    /// its containers do is not known; it becomes ready or not ready, with an event, when the process answers or ends.
+    Silent,
 }
 
 /// A container as it is.

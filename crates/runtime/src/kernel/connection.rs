@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watch_descriptor;
 
-type Answer = (Reply, Vec<OwnedFd>);
+pub(super) type Answer = (Reply, Vec<OwnedFd>);
 
 /// A connection to one infra process.
 #[derive(Debug)]
@@ -68,6 +68,18 @@ impl Connection {
         Ok((connection, receiver))
     }
 
+    /// A pidfd of the process at the other end: the one that has listened on the socket (unix(7), `SO_PEERCRED`). It is
+    /// that process and no later one of its number as long as the connection is open.
+    pub(super) fn peer(&self) -> io::Result<OwnedFd> {
+        let peer = rustix::net::sockopt::socket_peercred(self.socket.get_ref())?;
+        Ok(rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty())?)
+    }
+
+    /// Whether the other side has closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Asks and waits for the reply; a failed reply is an error.
     pub(super) async fn request(
         &self,
@@ -102,6 +114,11 @@ impl Connection {
             }
             Ok(other) => other,
         }
+    }
+
+    /// Asks what infra holds.
+    pub(super) async fn hello(&self, limit: Duration) -> Result<Answer, RequestError> {
+        self.request(&Request::Hello { version: infra::protocol::VERSION }, &[], limit).await
     }
 
     /// Says something that has no reply.

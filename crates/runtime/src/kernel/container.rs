@@ -67,6 +67,7 @@ impl Kernel {
         match found.state {
             PodSandboxState::Ready => Ok(()),
             PodSandboxState::NotReady => Err(RuntimeError::SandboxNotReady { pod: found.record.config.pod.clone() }),
+            PodSandboxState::Silent => Err(RuntimeError::SandboxSilent { pod: found.record.config.pod.clone() }),
         }
     }
 
@@ -145,6 +146,7 @@ impl Kernel {
             Err(
                 error @ (RuntimeError::NoSuchSandbox(_)
                 | RuntimeError::SandboxNotReady { .. }
+                | RuntimeError::SandboxSilent { .. }
                 | RuntimeError::ContainerConfig { .. }),
             ) => Err(error),
             Err(error) => {

@@ -65,6 +65,8 @@ use state::State;
 
 /// How long infra may take for what only needs itself.
 const PROMPT: Duration = Duration::from_secs(10);
+/// For who waits besides for the end of the other side.
+const LONG: Duration = Duration::from_hours(24 * 365);
 /// How long a start may take: mounts of slow storage are in it. The kubelet gives its runtime two minutes.
 const START_LIMIT: Duration = Duration::from_mins(2);
 

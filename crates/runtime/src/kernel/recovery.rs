@@ -5,19 +5,38 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use infra::protocol::{ContainerReport, Event, Reply, Request, VERSION};
+use infra::protocol::{ContainerReport, Event, Reply, VERSION};
 use spec::{ContainerId, SandboxId};
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, RequestError};
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SANDBOXES, SandboxRecord};
-use super::sandbox::{remove_directory, remove_file};
+use super::sandbox::{has_ended, remove_directory, remove_file, until_ended};
 use super::state::Container;
-use super::{Kernel, OpenRuntimeError, PROMPT};
+use super::{Kernel, LONG, OpenRuntimeError};
 use crate::config::NetworkMode;
 use crate::status::{ContainerState, PodSandboxState};
+
+/// How long a daemon that starts waits for an infra process: they answer within milliseconds, and one that does not is not
+/// lost, but known later.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// What became of a sandbox' infra process while no daemon was there.
+enum Found {
+    Dead,
+    Silent(Silent),
+    Alive(Alive),
+}
+
+/// An infra process that lives and has not answered yet.
+struct Silent {
+    connection: Arc<Connection>,
+    events: mpsc::UnboundedReceiver<Event>,
+    infra: OwnedFd,
+}
 
 /// An infra process that answered.
 struct Alive {
@@ -38,10 +57,7 @@ impl Kernel {
         let containers: Vec<(String, ContainerRecord)> =
             self.store.records(CONTAINERS).map_err(OpenRuntimeError::Store)?;
         // Before anything is changed: whoever cannot take over all leaves all as it is.
-        let mut alive = Vec::with_capacity(sandboxes.len());
-        for (id, record) in &sandboxes {
-            alive.push(self.reach(&SandboxId::new(id.as_str()), record).await?);
-        }
+        let found = self.reach_all(&sandboxes).await?;
         for (id, record) in &sandboxes {
             // Recorded ones have their ids; only one of an unborn kind could lack them, and is never ready.
             if let Err(error) = self.insert_sandbox(&SandboxId::new(id.as_str()), record.clone()) {
@@ -63,51 +79,122 @@ impl Kernel {
             };
             self.state.lock().containers.insert(ContainerId::new(id), Container::new(record, state, None));
         }
-        for ((id, record), alive) in sandboxes.into_iter().zip(alive) {
-            self.recover_sandbox(&SandboxId::new(id), record, alive).await;
+        for ((id, record), found) in sandboxes.into_iter().zip(found) {
+            self.recover_sandbox(&SandboxId::new(id), record, found).await;
         }
         self.remove_unknown().await
     }
 
-    async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, alive: Option<Alive>) {
-        match alive {
-            Some(alive) if alive.ready && !record.stopped => self.take_over(id, &record, alive).await,
-            other => {
-                if let Some(half_made) = other {
-                    let mut inner = self.state.lock();
-                    if let Some(sandbox) = inner.sandboxes.get_mut(id) {
-                        sandbox.connection = Some(half_made.connection);
-                        sandbox.infra = Some(Arc::new(half_made.infra));
-                    }
+    /// Asks all at once, so that several that do not answer cost no more than one.
+    async fn reach_all(self: &Arc<Self>, all: &[(String, SandboxRecord)]) -> Result<Vec<Found>, OpenRuntimeError> {
+        let asked: Vec<_> = all
+            .iter()
+            .map(|(id, record)| {
+                let (kernel, id, record) = (Arc::clone(self), SandboxId::new(id.as_str()), record.clone());
+                tokio::spawn(async move { kernel.reach(&id, &record).await })
+            })
+            .collect();
+        let mut found = Vec::with_capacity(asked.len());
+        for one in asked {
+            // A task ends otherwise only when the whole daemon does.
+            found.push(one.await.unwrap_or(Ok(Found::Dead))?);
+        }
+        Ok(found)
+    }
+
+    async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, found: Found) {
+        let (connection, infra) = match found {
+            Found::Alive(alive) if alive.ready && !record.stopped => return self.take_over(id, &record, alive).await,
+            Found::Silent(silent) if !record.stopped => return self.leave_alone(id, record, silent),
+            Found::Alive(Alive { connection, infra, .. }) | Found::Silent(Silent { connection, infra, .. }) => {
+                (Some(connection), Some(Arc::new(infra)))
+            }
+            Found::Dead => (None, None),
+        };
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            (sandbox.connection, sandbox.infra) = (connection, infra);
+        }
+        // A failure is tried again when the agent removes the sandbox.
+        if let Err(error) = self.release(id, &record).await {
+            tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a dead sandbox is not all released");
+        }
+    }
+
+    /// Nothing of the sandbox is touched until its infra process has answered or ended; others do not wait for it.
+    fn leave_alone(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, silent: Silent) {
+        tracing::warn!(pod = %record.config.pod, sandbox = %id, "an infra process lives but does not answer: its pod is left as it is");
+        let Silent { connection, events, infra } = silent;
+        let infra = Arc::new(infra);
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.state = PodSandboxState::Silent;
+            sandbox.connection = Some(Arc::clone(&connection));
+            sandbox.infra = Some(Arc::clone(&infra));
+        }
+        let (kernel, id) = (Arc::clone(self), id.clone());
+        tokio::spawn(async move {
+            let found = tokio::select! {
+                found = kernel.hear(&record, connection, events, LONG) => found,
+                _ended = until_ended(&infra) => Ok(Found::Dead),
+            };
+            // Somebody may have ended the sandbox meanwhile.
+            if !kernel.state.sandbox_record(&id).is_ok_and(|record| !record.stopped) {
+                return;
+            }
+            let pod = record.config.uid.clone();
+            match found {
+                Ok(found) => {
+                    tracing::info!(pod = %record.config.pod, sandbox = %id, "an infra process has answered or ended at last");
+                    kernel.recover_sandbox(&id, record, found).await;
                 }
-                // A failure is tried again when the agent removes the sandbox.
-                if let Err(error) = self.release(id, &record).await {
-                    tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a dead sandbox is not all released");
+                Err(error) => {
+                    tracing::error!(sandbox = %id, error = &error as &dyn std::error::Error, "a sandbox stays as it is");
                 }
             }
-        }
+            kernel.state.announce(&pod);
+        });
     }
 
     /// Finds out what an infra process holds, if it lives; an error if it is of a later version than we are. Also that
     /// of a sandbox that was being stopped: the daemon may have died before it had told infra to end.
-    async fn reach(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Option<Alive>, OpenRuntimeError> {
-        let Ok((connection, events)) = Connection::open(&self.config.socket(id)) else { return Ok(None) };
+    async fn reach(&self, id: &SandboxId, record: &SandboxRecord) -> Result<Found, OpenRuntimeError> {
+        let Ok((connection, events)) = Connection::open(&self.config.socket(id)) else { return Ok(Found::Dead) };
+        self.hear(record, connection, events, HELLO).await
+    }
+
+    /// Waits so long for infra to answer.
+    async fn hear(
+        &self,
+        record: &SandboxRecord,
+        connection: Arc<Connection>,
+        events: mpsc::UnboundedReceiver<Event>,
+        limit: Duration,
+    ) -> Result<Found, OpenRuntimeError> {
         let newer = |speaks| OpenRuntimeError::NewerInfra { pod: record.config.pod.clone(), speaks, known: VERSION };
-        let (reply, descriptors) = match connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await {
+        let (reply, descriptors) = match connection.hello(limit).await {
             // Every version answers with its state, and one that we cannot read is of a later one.
             Err(RequestError::Unknown) => return Err(newer(None)),
-            Err(RequestError::Gone(_) | RequestError::TimedOut(_) | RequestError::Failed(..)) => return Ok(None),
+            Err(RequestError::Gone(_) | RequestError::Failed(..)) => return Ok(Found::Dead),
+            // Not to answer is not to be dead.
+            Err(RequestError::TimedOut(_)) => {
+                return Ok(match connection.peer() {
+                    Ok(infra) if !connection.is_closed() && !has_ended(&infra) => {
+                        Found::Silent(Silent { connection, events, infra })
+                    }
+                    _ => Found::Dead,
+                });
+            }
             Ok(answer) => answer,
         };
-        let Reply::State { version, booted, containers, ready } = reply else { return Ok(None) };
+        let Reply::State { version, booted, containers, ready } = reply else { return Ok(Found::Dead) };
         if version > VERSION {
             return Err(newer(Some(version)));
         }
         let mut descriptors = descriptors.into_iter();
-        let Some(infra) = descriptors.next() else { return Ok(None) };
+        let Some(infra) = descriptors.next() else { return Ok(Found::Dead) };
         // After its network namespace and route socket.
         let user_namespace = descriptors.nth(2);
-        Ok(Some(Alive { connection, events, infra, user_namespace, ready: booted && ready, version, containers }))
+        let ready = booted && ready;
+        Ok(Found::Alive(Alive { connection, events, infra, user_namespace, ready, version, containers }))
     }
 
     async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {
@@ -115,7 +202,7 @@ impl Kernel {
             NetworkMode::Pod => self.network.addresses(id),
             NetworkMode::Host => Vec::new(),
         };
-        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id).filter(|sandbox| !sandbox.record.stopped) {
             sandbox.state = PodSandboxState::Ready;
             sandbox.addresses = addresses;
             sandbox.connection = Some(alive.connection);

@@ -23,7 +23,9 @@ use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
 use super::user_ids::{self, IdBlock};
-use super::{Kernel, PROMPT, borrow_all, c_string, id_range, make_private_directory, remove_error, watch_descriptor};
+use super::{
+    Kernel, LONG, PROMPT, borrow_all, c_string, id_range, make_private_directory, remove_error, watch_descriptor,
+};
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
@@ -242,8 +244,11 @@ impl Kernel {
             return None;
         }
         let (connection, events) = Connection::open(&self.config.socket(id)).ok()?;
-        let hello = Request::Hello { version: infra::protocol::VERSION };
-        let (reply, _) = connection.request(&hello, &[], PROMPT).await.ok()?;
+        // However long it takes: only the end of the process is its end.
+        let (reply, _) = tokio::select! {
+            reply = connection.hello(LONG) => reply.ok()?,
+            _ended = until_ended(&infra) => return None,
+        };
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
             sandbox.connection = Some(connection);
         }
@@ -408,8 +413,8 @@ async fn hand_over(connection: &Connection, held: Vec<OwnedFd>) -> Result<(), Re
 /// Asks infra to end, and kills it if it does not.
 async fn end_infra(connection: Option<Arc<Connection>>, infra: Option<Arc<OwnedFd>>) -> Result<(), RuntimeError> {
     if let Some(connection) = &connection {
-        // It may be gone already.
-        drop(connection.tell(&Request::Shutdown).await);
+        // It may be gone already, or take nothing any more.
+        drop(tokio::time::timeout(Duration::from_secs(1), connection.tell(&Request::Shutdown)).await);
     }
     let Some(infra) = infra else { return Ok(()) };
     let ended = |limit| {
@@ -428,7 +433,7 @@ async fn end_infra(connection: Option<Arc<Connection>>, infra: Option<Arc<OwnedF
 }
 
 /// Resolves when the process of a pidfd has ended (pidfd_open(2): it becomes readable).
-async fn until_ended(pidfd: &OwnedFd) -> io::Result<()> {
+pub(super) async fn until_ended(pidfd: &OwnedFd) -> io::Result<()> {
     let duplicate = rustix::io::fcntl_dupfd_cloexec(pidfd, 3)?;
     drop(watch_descriptor(duplicate, Interest::READABLE)?.readable().await?);
     Ok(())

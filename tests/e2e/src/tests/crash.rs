@@ -17,6 +17,7 @@ tests! {
     a_daemon_that_stops_orderly_leaves_pods_running,
     a_dead_infra_is_replaced,
     an_infra_that_dies_with_the_daemon_is_replaced,
+    an_infra_that_does_not_answer_is_not_taken_for_dead,
     after_a_reboot_the_pods_of_the_store_start_again,
 }
 
@@ -155,6 +156,33 @@ fn an_infra_that_dies_with_the_daemon_is_replaced(node: &mut TestNode) {
     node.start_daemon();
     restarted(node, "counts", 1);
     assert_eq!(node.infra_processes().len(), 1);
+}
+
+fn an_infra_that_does_not_answer_is_not_taken_for_dead(node: &mut TestNode) {
+    node.run_ready("counts");
+    let container_before = node.process("i=0; while").pid;
+    let infra = node.infra_processes();
+    node.kill_daemon();
+    kill(infra[0].pid, Signal::STOP);
+    node.start_daemon();
+    // Others do not wait for it, and what it holds is left alone.
+    node.run_ready("idle");
+    let told = node.monopod(&["events", "--for", "pod/counts"]).ok();
+    assert!(told.contains("FailedSync") && told.contains("does not answer"), "{told}");
+    kill(infra[0].pid, Signal::CONT);
+    e2e::eventually(e2e::limit(10), "its containers are reached again", || {
+        let answer = node.try_exec("counts", "main", &["echo", "hello"]);
+        if answer.stdout == "hello\n" { Ok(()) } else { Err(answer.to_string()) }
+    });
+    let pod = node.wait_ready("counts");
+    assert_eq!(container(&pod, "main")["restartCount"], 0);
+    let same = node.infra_processes().iter().any(|one| one.pid == infra[0].pid);
+    assert!(same && node.process("i=0; while").pid == container_before, "nothing was made anew");
+    // One that is stopped for good is ended when its Pod must be gone.
+    node.kill_daemon();
+    kill(infra[0].pid, Signal::STOP);
+    node.start_daemon();
+    node.monopod(&["delete", "pod", "counts", "--grace-period=1"]).ok();
 }
 
 fn after_a_reboot_the_pods_of_the_store_start_again(node: &mut TestNode) {
