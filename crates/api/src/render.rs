@@ -156,6 +156,11 @@ impl Renderer {
         line(change, &written)
     }
 
+    /// Whether clients get the very bytes of the store.
+    pub fn is_as_stored(&self, object: &StoredObject) -> bool {
+        self.form == Form::Object && matches!(self.kind.shown(&object.value), Cow::Borrowed(_))
+    }
+
     /// A bookmark: nothing but a revision to go on from; `initial_end` ends the initial events of a WatchList.
     pub fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
@@ -225,10 +230,12 @@ impl<'a> ListMeta<'a> {
 }
 
 fn envelope((kind, api_version): (&str, &str), metadata: &ListMeta<'_>, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let mut body = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":"#).into_bytes();
+    let items: Vec<Bytes> = items.collect();
+    let mut body = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>() + 512);
+    body.extend_from_slice(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":"#).as_bytes());
     body.extend_from_slice(&encode(metadata));
     body.extend_from_slice(br#","items":["#);
-    for (index, item) in items.enumerate() {
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }

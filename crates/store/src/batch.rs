@@ -78,13 +78,13 @@ impl<'a> Batch<'a> {
         if !allowed && key.resource != EVENTS {
             return Err(StoreError::DiskFull { directory: self.directory.to_owned() });
         }
-        let object = encode(key, value, self.revision + 1)?;
+        let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
+        let (object, line) = encode(key, value, self.revision + 1, kind)?;
         if object.json.len() > MAX_VALUE_BYTES {
             let (what, bytes) = (key.to_string(), object.json.len());
             return Err(StoreError::TooLarge { what, bytes, limit: MAX_VALUE_BYTES });
         }
-        let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
-        self.apply(WatchEvent { kind, object: object.clone(), previous: present });
+        self.apply(WatchEvent { kind, object: object.clone(), previous: present, line });
         Ok(object)
     }
 
@@ -100,8 +100,9 @@ impl<'a> Batch<'a> {
     /// Removes an object; gives it back with the revision of its removal.
     pub(crate) fn delete(&mut self, present: StoredObject) -> Result<StoredObject, StoreError> {
         let value = Value::clone(&present.value);
-        let object = encode(&present.key, value, self.revision + 1)?;
-        self.apply(WatchEvent { kind: WatchKind::Deleted, object: object.clone(), previous: Some(present) });
+        let kind = WatchKind::Deleted;
+        let (object, line) = encode(&present.key, value, self.revision + 1, kind)?;
+        self.apply(WatchEvent { kind, object: object.clone(), previous: Some(present), line });
         Ok(object)
     }
 
@@ -129,10 +130,28 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn encode(key: &ObjectKey, mut value: Value, revision: u64) -> Result<StoredObject, StoreError> {
+/// An object as it is stored, and the line that tells watchers of it; its JSON is a part of the line.
+pub(crate) fn encode(
+    key: &ObjectKey,
+    mut value: Value,
+    revision: u64,
+    kind: WatchKind,
+) -> Result<(StoredObject, Bytes), StoreError> {
     set_revision(key, &mut value, revision)?;
-    let json = Bytes::from(value.to_string());
-    Ok(StoredObject { key: key.clone(), revision, value: Arc::new(value), json })
+    let mut line = Vec::with_capacity(4096);
+    line.extend_from_slice(b"{\"type\":\"");
+    line.extend_from_slice(kind.name().as_bytes());
+    line.extend_from_slice(b"\",\"object\":");
+    let begin = line.len();
+    serde_json::to_writer(&mut line, &value)
+        .map_err(|_impossible| StoreError::InvalidObject { key: key.clone(), why: "it cannot be written as JSON" })?;
+    let end = line.len();
+    line.extend_from_slice(b"}\n");
+    // It is kept as long as the object.
+    line.shrink_to_fit();
+    let line = Bytes::from(line);
+    let json = line.slice(begin..end);
+    Ok((StoredObject { key: key.clone(), revision, value: Arc::new(value), json }, line))
 }
 
 fn set_revision(key: &ObjectKey, value: &mut Value, revision: u64) -> Result<(), StoreError> {

@@ -98,4 +98,18 @@ pub struct WatchEvent {
     pub object: StoredObject,
     /// The object before the change; `None` when it was added. A selector needs both.
     pub previous: Option<StoredObject>,
+    /// The change as a line of a watch, such as `{"type":"ADDED","object":{…}}` and a line end: made once, for everyone who
+    /// watches. `object.json` is a part of these bytes.
+    pub line: Bytes,
+}
+
+impl WatchKind {
+    /// As a watch spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
 }

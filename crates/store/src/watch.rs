@@ -16,7 +16,7 @@ pub const HISTORY_BYTES: usize = 2 << 20;
 /// The newest changes of one resource, in the order of their revisions.
 #[derive(Debug)]
 pub(crate) struct History {
-    events: VecDeque<WatchEvent>,
+    events: VecDeque<Arc<WatchEvent>>,
     bytes: usize,
     /// Every change of the resource after this revision is in `events`.
     floor: u64,
@@ -27,7 +27,7 @@ pub(crate) struct History {
 impl History {
     fn push(&mut self, event: WatchEvent) {
         self.bytes += event.object.json.len();
-        self.events.push_back(event);
+        self.events.push_back(Arc::new(event));
         while self.events.len() > HISTORY_EVENTS || self.bytes > HISTORY_BYTES {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= oldest.object.json.len();
@@ -35,12 +35,16 @@ impl History {
         }
     }
 
-    fn first_after(&self, revision: u64) -> Result<Option<&WatchEvent>, Expired> {
+    fn first_after(&self, revision: u64) -> Result<Option<&Arc<WatchEvent>>, Expired> {
+        Ok(self.all_after(revision)?.next())
+    }
+
+    fn all_after(&self, revision: u64) -> Result<impl Iterator<Item = &Arc<WatchEvent>>, Expired> {
         if revision < self.floor {
             return Err(Expired { oldest: self.floor });
         }
         let position = self.events.partition_point(|event| event.object.revision <= revision);
-        Ok(self.events.get(position))
+        Ok(self.events.range(position..))
     }
 }
 
@@ -81,7 +85,8 @@ impl Feed {
             return Err(Expired { oldest: history.floor });
         }
         let newer = history.events.iter().rev().take_while(|event| event.object.revision > revision);
-        for WatchEvent { object, previous, .. } in newer {
+        for event in newer {
+            let WatchEvent { object, previous, .. } = event.as_ref();
             match previous {
                 Some(previous) => drop(objects.insert(object.key.clone(), previous.clone())),
                 None => drop(objects.remove(&object.key)),
@@ -117,11 +122,18 @@ impl ObjectWatch {
     ///
     /// May be dropped while it waits (as in `select!`) without losing a change.
     pub async fn next(&mut self) -> Option<WatchEvent> {
+        let events = self.next_of(1).await?;
+        events.into_iter().next().map(|event| event.as_ref().clone())
+    }
+
+    /// The same for several changes at once, at most `limit`, in their order and shared with every other watcher.
+    pub async fn next_of(&mut self, limit: usize) -> Option<Vec<Arc<WatchEvent>>> {
         let mut open = self.expired.is_none();
         loop {
-            match self.take() {
-                Ok(None) if open => open = self.wake.changed().await.is_ok(),
-                Ok(event) => return event,
+            match self.take(limit) {
+                Ok(events) if !events.is_empty() => return Some(events),
+                Ok(_) if open => open = self.wake.changed().await.is_ok(),
+                Ok(_) => return None,
                 Err(expired) => {
                     self.expired = Some(expired);
                     return None;
@@ -144,11 +156,11 @@ impl ObjectWatch {
         self.after
     }
 
-    fn take(&mut self) -> Result<Option<WatchEvent>, Expired> {
-        let event = lock(&self.history).first_after(self.after)?.cloned();
-        if let Some(event) = &event {
-            self.after = event.object.revision;
+    fn take(&mut self, limit: usize) -> Result<Vec<Arc<WatchEvent>>, Expired> {
+        let events: Vec<_> = lock(&self.history).all_after(self.after)?.take(limit).cloned().collect();
+        if let Some(newest) = events.last() {
+            self.after = newest.object.revision;
         }
-        Ok(event)
+        Ok(events)
     }
 }

@@ -252,6 +252,29 @@ async fn watchers_share_the_content() {
 }
 
 #[tokio::test]
+async fn a_change_is_written_as_a_line_once_for_all() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let mut watches = [store.watch("pods", None).unwrap(), store.watch("pods", None).unwrap()];
+    put(&store, &pod("a"), 1).await;
+    put(&store, &pod("a"), 2).await;
+    delete(&store, &pod("a")).await;
+    let events = watches[0].next_of(100).await.unwrap();
+    let again = watches[1].next_of(2).await.unwrap();
+    assert_eq!((events.len(), again.len()), (3, 2), "as many as are wanted");
+    assert_eq!(watches[1].next_of(100).await.unwrap().len(), 1);
+    for (event, kind) in events.iter().zip(["ADDED", "MODIFIED", "DELETED"]) {
+        let object = std::str::from_utf8(&event.object.json).unwrap();
+        assert_eq!(event.line, format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"));
+        let (line, json) = (event.line.as_ptr_range(), event.object.json.as_ptr());
+        assert!(line.contains(&json), "the same bytes");
+    }
+    for (one, other) in events.iter().zip(&again) {
+        assert!(std::sync::Arc::ptr_eq(one, other));
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_the_past_is_what_was_listed_then() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path());

@@ -84,6 +84,7 @@ async fn a_revision_may_be_asked_for() {
             "resourceVersion=0&resourceVersionMatch=Exact",
             "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
         ),
+        ("sendInitialEvents=true", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
         ("resourceVersion=x", "resourceVersion: Invalid value: \"x\": must be a whole number"),
     ] {
         let refused = server.get(&format!("{MAPS}?{query}")).await;

@@ -164,12 +164,61 @@ async fn a_revision_that_is_no_longer_kept_is_gone() {
         server.write(key, Change::Put(json!({"metadata": {"name": "m"}, "data": {"k": index.to_string()}})))
     });
     futures::future::join_all(writes).await;
-    let answer = server.get(&format!("{MAPS}?watch=true&resourceVersion=1")).await;
-    assert_eq!(answer.code, StatusCode::GONE);
-    assert_eq!(answer.json()["reason"], "Expired");
-    assert!(answer.message().starts_with("too old resource version: 1 ("), "{}", answer.message());
-    let future = server.get(&format!("{MAPS}?watch=true&resourceVersion=99999999")).await;
+    // One that was never given out is of another store.
+    for revision in ["1", "99999999"] {
+        let mut lines = watch(&server, MAPS, &format!("&resourceVersion={revision}")).await;
+        let status = lines.expect("ERROR -").await;
+        assert_eq!((&status["code"], &status["reason"]), (&json!(410), &json!("Expired")));
+        let message = status["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("too old resource version: {revision} (")), "{message}");
+        assert!(lines.next().await.is_none(), "nothing comes after it");
+    }
+    let query = "watch=true&resourceVersion=99999999&resourceVersionMatch=NotOlderThan&sendInitialEvents=true";
+    let future = server.get(&format!("{MAPS}?{query}")).await;
     assert_eq!(future.code, StatusCode::GATEWAY_TIMEOUT);
+    let exact = server.get(&format!("{MAPS}?resourceVersion=1&resourceVersionMatch=Exact")).await;
+    assert_eq!((exact.code, exact.json()["reason"].as_str()), (StatusCode::GONE, Some("Expired")));
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_told_that_it_fell_behind() {
+    let server = TestServer::start().await;
+    let map = |index: usize| {
+        let data = json!({"k": format!("{index}{}", "x".repeat(40_000))});
+        json!({"metadata": {"name": "m", "namespace": "default"}, "data": data})
+    };
+    let key = || ObjectKey::namespaced("configmaps", "default", "m");
+    server.write(key(), Change::Put(map(0))).await;
+    let mut lines = watch(&server, MAPS, "").await;
+    lines.expect("ADDED m").await;
+    // Far more than the history keeps, and than the connection takes before the client reads.
+    for index in 1..8 * store::HISTORY_BYTES / 40_000 {
+        server.write(key(), Change::Put(map(index))).await;
+    }
+    let mut told = 0;
+    let status = loop {
+        let (found, event) = lines.next().await.unwrap();
+        if found.starts_with("ERROR") {
+            break event["object"].clone();
+        }
+        assert_eq!(found, "MODIFIED m");
+        told += 1;
+    };
+    assert_eq!(status["code"], 410, "{status}");
+    // What it was not told of was not kept for it.
+    assert!(told < 2 * store::HISTORY_BYTES / 40_000, "{told} changes were held for one client");
+    assert!(lines.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_of_metadata_tells_metadata() {
+    let server = TestServer::start().await;
+    let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let mut lines = watch_as(&server, MAPS, "", accept).await;
+    server.post(MAPS, &config_map("a")).await;
+    let told = lines.expect("ADDED a").await;
+    assert_eq!(told["kind"], "PartialObjectMetadata");
+    assert!(told.get("data").is_none());
 }
 
 #[tokio::test]

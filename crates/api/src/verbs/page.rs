@@ -42,6 +42,10 @@ impl Start {
         let matching = call.query.get("resourceVersionMatch");
         let forbidden =
             |why: &str| Err(ApiError::invalid_option("resourceVersionMatch", FieldReason::Forbidden, None, why));
+        if call.query.get("sendInitialEvents").is_some() {
+            let why = "sendInitialEvents is forbidden for list";
+            return Err(ApiError::invalid_option("sendInitialEvents", FieldReason::Forbidden, None, why));
+        }
         if let Some(token) = call.query.get("continue") {
             if matching.is_some() {
                 return forbidden("resourceVersionMatch is forbidden for continue");

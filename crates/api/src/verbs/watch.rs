@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use http::StatusCode;
 use spec::validation::FieldReason;
 use store::{ObjectWatch, StoredObject, WatchEvent, WatchKind};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
@@ -26,16 +27,31 @@ const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
 
 /// Answers with a stream that ends with `timeoutSeconds`, with the daemon, or when the client falls behind.
 pub fn watch(call: &Call) -> Result<Reply, ApiError> {
-    let watch = Watch::start(call)?;
-    Ok(stream(watch.renderer.content_type(), watch.lines()))
+    match Watch::start(call) {
+        Ok(watch) => Ok(stream(watch.renderer.content_type(), watch.lines())),
+        // As upstream a place that means nothing any more is told on the stream: a client that cannot start its watch tries
+        // the same place again (kube-rs does, for ever), one that is told on the stream lists anew.
+        Err(error) if error.code == StatusCode::GONE => {
+            let told = futures::stream::iter([Ok(error_event(&error))]);
+            Ok(stream(call.renderer()?.content_type(), told))
+        }
+        Err(error) => Err(error),
+    }
 }
+
+/// How many changes a watch takes at once: what a client that does not read holds back besides its place.
+const AT_ONCE: usize = 64;
 
 struct Watch {
     context: Arc<Context>,
     renderer: Renderer,
     filter: Filter,
     changes: ObjectWatch,
-    /// Written lines that are not sent yet.
+    /// What is there at the beginning and not yet written.
+    initial: std::vec::IntoIter<StoredObject>,
+    /// Ends the initial events of a WatchList.
+    initial_end: Option<Bytes>,
+    /// Written lines that are not sent yet: few, since they are written as the client takes them.
     ready: VecDeque<Bytes>,
     bookmarks: Option<Interval>,
     end: Instant,
@@ -53,11 +69,12 @@ impl Watch {
         let initial = initial_events(call)?;
         let wanted = wanted_revision(call)?;
         let present = select(call, &filter);
-        if let Some(wanted) = wanted.filter(|wanted| *wanted > present.revision) {
-            return Err(ApiError::too_large_resource_version(wanted, present.revision));
-        }
         // With sendInitialEvents the revision only says how new the list must be at least.
         let with_list = initial.unwrap_or(wanted.is_none());
+        // Without a list nothing can be ahead of the store but a place in one that is no more: that has expired.
+        if let Some(wanted) = wanted.filter(|wanted| with_list && *wanted > present.revision) {
+            return Err(ApiError::too_large_resource_version(wanted, present.revision));
+        }
         let started_after = if with_list { present.revision } else { wanted.unwrap_or(present.revision) };
         let changes = call
             .context
@@ -66,48 +83,47 @@ impl Watch {
             .map_err(|expired| ApiError::expired(started_after, expired.oldest))?;
         let life = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         let life = life.map_or(DEFAULT_LIFE, |seconds: u64| Duration::from_secs(seconds.min(86_400)));
-        let mut watch = Self {
+        let initial_end = (initial == Some(true) && wants_bookmarks).then(|| renderer.bookmark(present.revision, true));
+        let initial = if with_list { present.objects } else { Vec::new() };
+        Ok(Self {
             context: Arc::clone(&call.context),
             renderer,
             filter,
             changes,
+            initial: initial.into_iter(),
+            initial_end,
             ready: VecDeque::new(),
             bookmarks: wants_bookmarks.then(bookmark_interval),
             end: Instant::now() + life,
             started_after,
             first: true,
             ended: false,
-        };
-        if with_list {
-            for object in &present.objects {
-                watch.queue("ADDED", object);
-            }
-            if initial == Some(true) && wants_bookmarks {
-                watch.ready.push_back(renderer.bookmark(present.revision, true));
-            }
-        }
-        Ok(watch)
+        })
     }
 
     fn lines(self) -> impl Stream<Item = io::Result<Bytes>> + Send {
         futures::stream::unfold(self, |mut watch| async move {
-            let chunk = watch.chunk().await?;
-            Some((Ok(chunk), watch))
+            let line = watch.line().await?;
+            Some((Ok(line), watch))
         })
     }
 
-    /// The next lines, together when several wait. `None` ends the stream.
-    async fn chunk(&mut self) -> Option<Bytes> {
-        while self.ready.is_empty() {
-            if self.ended {
-                return None;
+    /// The next line. `None` ends the stream.
+    async fn line(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
             }
-            self.advance().await;
+            if let Some(object) = self.initial.next() {
+                self.queue(WatchKind::Added, &object);
+            } else if let Some(end) = self.initial_end.take() {
+                return Some(end);
+            } else if self.ended {
+                return None;
+            } else {
+                self.advance().await;
+            }
         }
-        if self.ready.len() == 1 {
-            return self.ready.pop_front();
-        }
-        Some(self.ready.drain(..).flatten().collect())
     }
 
     async fn advance(&mut self) {
@@ -121,8 +137,8 @@ impl Watch {
                     self.bookmark();
                 }
             }
-            change = self.changes.next() => match change {
-                Some(change) => self.queue_change(&change),
+            changes = self.changes.next_of(AT_ONCE) => match changes {
+                Some(changes) => changes.iter().for_each(|change| self.queue_change(change)),
                 None => self.end_of_changes(),
             },
             () = tick(&mut self.bookmarks) => self.bookmark(),
@@ -146,17 +162,22 @@ impl Watch {
     fn queue_change(&mut self, change: &WatchEvent) {
         let now = change.kind != WatchKind::Deleted && self.filter.matches(&change.object.value);
         let before = change.previous.as_ref().filter(|previous| self.filter.matches(&previous.value));
-        match (before, now) {
-            (None, false) => {}
-            (None, true) => self.queue("ADDED", &change.object),
-            (Some(_), true) => self.queue("MODIFIED", &change.object),
-            (Some(_), false) if change.kind == WatchKind::Deleted => self.queue("DELETED", &change.object),
-            (Some(before), false) => self.queue("DELETED", &left(before, &change.object)),
+        let kind = match (before, now) {
+            (None, false) => return,
+            (None, true) => WatchKind::Added,
+            (Some(_), true) => WatchKind::Modified,
+            (Some(_), false) if change.kind == WatchKind::Deleted => WatchKind::Deleted,
+            (Some(before), false) => return self.queue(WatchKind::Deleted, &left(before, &change.object)),
+        };
+        if kind == change.kind && self.renderer.is_as_stored(&change.object) {
+            self.first = false;
+            return self.ready.push_back(change.line.clone());
         }
+        self.queue(kind, &change.object);
     }
 
-    fn queue(&mut self, kind: &str, object: &StoredObject) {
-        self.ready.push_back(self.renderer.event(kind, object, self.first, Context::now()));
+    fn queue(&mut self, kind: WatchKind, object: &StoredObject) {
+        self.ready.push_back(self.renderer.event(kind.name(), object, self.first, Context::now()));
         self.first = false;
     }
 }
