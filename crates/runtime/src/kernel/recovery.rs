@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, RequestError};
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SANDBOXES, SandboxRecord};
-use super::sandbox::{has_ended, remove_directory, remove_file, until_ended};
+use super::sandbox::{end_infra, has_ended, remove_directory, remove_file, until_ended};
 use super::state::Container;
-use super::{Kernel, LONG, OpenRuntimeError};
+use super::{Kernel, LONG, OpenRuntimeError, PROMPT};
 use crate::config::NetworkMode;
 use crate::status::{ContainerState, PodSandboxState};
 
@@ -245,12 +245,29 @@ impl Kernel {
             let containers: HashSet<String> = inner.containers.keys().map(|id| id.as_str().to_owned()).collect();
             (live, known, pods, containers)
         };
+        self.end_unknown_infra(&known).await;
         self.remove_unknown_cgroups(&pods, &containers).await;
         let sockets: HashSet<String> = known.iter().map(|id| format!("{id}.sock")).collect();
         remove_others(self.config.sandboxes(), &known);
         remove_others(self.config.containers(), &containers);
         remove_others(self.config.sockets(), &sockets);
         self.network.retain(&live).await.map_err(OpenRuntimeError::Network)
+    }
+
+    /// A store that was restored knows nothing of what was started after its backup. Such an infra process is in no Pod's
+    /// control group, so it is found by its socket.
+    async fn end_unknown_infra(&self, known: &HashSet<String>) {
+        for entry in fs::read_dir(self.config.sockets()).into_iter().flatten().filter_map(Result::ok) {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".sock"));
+            let Some(id) = id.filter(|id| !known.contains(*id)) else { continue };
+            let Ok((connection, _events)) = Connection::open(&entry.path()) else { continue };
+            let answer = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await;
+            let infra = answer.ok().and_then(|(_state, descriptors)| descriptors.into_iter().next());
+            if let Err(error) = end_infra(Some(connection), infra.map(Arc::new)).await {
+                tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "an unknown infra process is not ended");
+            }
+        }
     }
 
     async fn remove_unknown_cgroups(&self, pods: &HashSet<String>, containers: &HashSet<String>) {

@@ -411,7 +411,10 @@ async fn hand_over(connection: &Connection, held: Vec<OwnedFd>) -> Result<(), Re
 }
 
 /// Asks infra to end, and kills it if it does not.
-async fn end_infra(connection: Option<Arc<Connection>>, infra: Option<Arc<OwnedFd>>) -> Result<(), RuntimeError> {
+pub(super) async fn end_infra(
+    connection: Option<Arc<Connection>>,
+    infra: Option<Arc<OwnedFd>>,
+) -> Result<(), RuntimeError> {
     if let Some(connection) = &connection {
         // It may be gone already, or take nothing any more.
         drop(tokio::time::timeout(Duration::from_secs(1), connection.tell(&Request::Shutdown)).await);
