@@ -32,6 +32,8 @@ pub struct Context {
     pub shared_writes: tokio::sync::Mutex<()>,
     /// Version of the engine, for `/version`.
     pub version: String,
+    /// Where the state is that is in no store: `DATA`.
+    pub data_dir: PathBuf,
     /// Where uploads are kept while they arrive.
     pub spool: PathBuf,
     /// The certificate, in PEM, by which clients know this server over TLS.

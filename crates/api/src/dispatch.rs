@@ -18,7 +18,7 @@ use crate::kinds::{Kind, NODE};
 use crate::render::encode;
 use crate::route::{Route, Target};
 use crate::verbs::{self, Part};
-use crate::{discovery, health, images, metrics, openapi, proxy, shutdown, streams, timeline};
+use crate::{backup, discovery, health, images, metrics, openapi, proxy, shutdown, streams, timeline};
 
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
@@ -80,6 +80,7 @@ async fn dispatch(context: Arc<Context>, identity: &Identity, request: Request<I
         Route::ResourceMetricsPage => read_only(Ok(metrics::resource_page(&context).await)),
         Route::Images(door) => images::answer(&context, door, request).await,
         Route::Shutdown => shutdown::answer(&context, request.method()).await,
+        Route::Backup => backup::answer(&context, identity, request.method()).await,
         Route::Timeline { pod_namespace, name } => read_only(timeline::answer(&context, &pod_namespace, &name).await),
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,
         Route::NoSuchResource => Err(ApiError::no_such_resource()),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod backup;
 mod context;
 mod discovery;
 mod dispatch;
@@ -41,6 +42,7 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError, Manifest, floor_after, read_backup};
 pub use kubeconfig::{ADMIN, CLUSTER, User, kubeconfig, write_kubeconfig};
 pub use server::{ApiConfig, Doors, ServeError, listen, serve};
 pub use tls::{Authority, AuthorityError};

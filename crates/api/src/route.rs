@@ -53,6 +53,8 @@ pub enum Route {
     Images(ImageDoor),
     /// `/monopod/v1/shutdown`
     Shutdown,
+    /// `/monopod/v1/backup`
+    Backup,
     /// `/monopod/v1/namespaces/<namespace>/pods/<name>/timeline`
     Timeline {
         /// The Pod's namespace.
@@ -131,6 +133,7 @@ impl Route {
             ["monopod", "v1", "images", "save"] => Self::Images(ImageDoor::Save),
             ["monopod", "v1", "images", "prune"] => Self::Images(ImageDoor::Prune),
             ["monopod", "v1", "shutdown"] => Self::Shutdown,
+            ["monopod", "v1", "backup"] => Self::Backup,
             ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "timeline"] => {
                 Self::Timeline { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
             }

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::commands::{
-    apply, check, cp, cri, debug, delete, describe, events, exec, get, image, kubeconfig, logs, port_forward, reset,
-    run, serve, shutdown, timeline, top, version, wait,
+    apply, backup, check, cp, cri, debug, delete, describe, events, exec, get, image, kubeconfig, logs, port_forward,
+    reset, run, serve, shutdown, timeline, top, version, wait,
 };
 
 /// The whole command line.
@@ -197,6 +197,10 @@ pub enum Command {
     Check(check::CheckArgs),
     /// End Pods in their time because the machine shuts down; the systemd unit calls it
     Shutdown(shutdown::ShutdownArgs),
+    /// Write all that is state to a file, while the daemon runs
+    Backup(backup::BackupArgs),
+    /// Make the state of a backup that of this machine; the daemon must not run
+    Restore(backup::RestoreArgs),
     /// Stop everything and remove every trace
     #[command(
         after_help = "Examples:\n  monopod reset                              asks before it does anything\n  monopod reset --yes --data-dir /srv/pods --run-dir /run/pods"

@@ -74,6 +74,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Cri(arguments) => commands::cri::cri(&arguments),
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Kubeconfig(arguments) => commands::kubeconfig::kubeconfig(&arguments),
+        Command::Restore(arguments) => commands::backup::restore(&arguments),
         Command::Completion { shell } => completion(shell),
         command => {
             // One thread is enough to talk to one daemon, and starts faster.
@@ -112,12 +113,14 @@ async fn talk(command: Command, global: Global) -> Result<()> {
         Command::Image(arguments) => commands::image::image(&arguments, context).await,
         Command::Version(arguments) => commands::version::version(&arguments, context).await,
         Command::Shutdown(arguments) => commands::shutdown::shutdown(&arguments, context).await,
+        Command::Backup(arguments) => commands::backup::backup(&arguments, context).await,
         Command::Reset(arguments) => commands::reset::reset(&arguments, context).await,
         // These do not ask the daemon and are dealt with in `run`.
         Command::Serve(_)
         | Command::Cri(_)
         | Command::Check(_)
         | Command::Kubeconfig(_)
+        | Command::Restore(_)
         | Command::Completion { .. } => Ok(()),
     }
 }

@@ -42,6 +42,7 @@ fn main() -> Outcome<()> {
     report("fdatasync of 4 KiB appended (floor of one fsync)", measure_fdatasync()?);
     report("one write at a time, durable", runtime.block_on(measure_single())?);
     report(&format!("{CREATES} creates by {WRITERS} writers"), runtime.block_on(measure_creates())?);
+    report("1,000 creates at once", runtime.block_on(measure_at_once())?);
     report("list of 1,000 objects", runtime.block_on(measure_list())?);
     for objects in [0, 1_000, MANY] {
         let times = (0..RUNS).map(|_| measure_open(objects)).collect::<Outcome<Vec<_>>>()?;
@@ -105,6 +106,20 @@ async fn measure_creates() -> Outcome<Vec<Duration>> {
     Ok(times)
 }
 
+/// As many writers as objects.
+async fn measure_at_once() -> Outcome<Vec<Duration>> {
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(directory.path())?;
+        let start = Instant::now();
+        create_by(&store, 1000, 1000).await?;
+        times.push(start.elapsed());
+        println!("  1,000 creates in {} commits", store.commits());
+    }
+    Ok(times)
+}
+
 async fn measure_list() -> Outcome<Vec<Duration>> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path())?;
@@ -149,10 +164,14 @@ async fn write_until_killed(directory: &Path) -> Outcome<()> {
 }
 
 async fn create_many(store: &Store, objects: usize) -> Outcome<()> {
-    let writers = (0..WRITERS).map(|writer| {
-        let store = store.clone();
+    create_by(store, objects, WRITERS).await
+}
+
+async fn create_by(store: &Store, objects: usize, writers: usize) -> Outcome<()> {
+    let writers = (0..writers).map(|writer| {
+        let (store, step) = (store.clone(), writers);
         tokio::spawn(async move {
-            for number in (writer..objects).step_by(WRITERS) {
+            for number in (writer..objects).step_by(step) {
                 create(&store, number).await.map_err(|error| error.to_string())?;
             }
             Ok::<_, String>(())

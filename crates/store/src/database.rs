@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use redb::{
@@ -12,6 +13,7 @@ use redb::{
     WriteTransaction,
 };
 
+use crate::copy::Entry;
 use crate::error::{Cause, OpenStoreError};
 use crate::object::{ObjectKey, StoredObject};
 
@@ -29,24 +31,25 @@ const META_SCHEMA: &str = "schema";
 /// Every revision up to this one may have been given out.
 const META_RESERVED: &str = "reserved-revision";
 
-/// From this length on a file is not read as a whole when it is opened; 16 MiB are some 5,000 Pods.
-///
-/// A small file is: every page is checked, after a crash or not, in a few milliseconds (1 ms per MiB). A large one is
-/// committed with quick repair instead: a commit then also writes what redb would have to work out from the whole
-/// file when it is opened after a crash, and costs a second fsync (0.8 instead of 0.5 ms).
-const LARGE_BYTES: u64 = 16 << 20;
+/// How many times the file was committed.
+const META_COMMITS: &str = "commits";
+
+const ALTERED: &str = "a page is not what was written";
 
 /// An open redb file.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     pub(crate) path: PathBuf,
     database: Database,
+    commits: AtomicU64,
 }
 
 /// What a file holds when it is opened.
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) reserved_revision: u64,
+    /// How many times the file was committed.
+    pub(crate) commits: u64,
     pub(crate) objects: Vec<StoredObject>,
 }
 
@@ -60,6 +63,9 @@ pub(crate) struct Changes<'a> {
 
 impl DatabaseFile {
     /// Opens a file, or makes it where the backend is empty (the caller knows whether that may be), and loads it.
+    ///
+    /// Every page is checked, after a crash or not, at 1 ms for each MiB: redb trusts what it reads otherwise, and would
+    /// show what was altered behind its back. What it writes for a quick repair would not be used then.
     pub(crate) fn open(
         path: &Path,
         backend: impl StorageBackend,
@@ -68,34 +74,46 @@ impl DatabaseFile {
         let open = || {
             let bytes = backend.len().map_err(redb::Error::Io)?;
             let mut builder = Database::builder();
-            let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(bytes < LARGE_BYTES);
+            let builder = builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true);
             let database = builder.create_with_backend(backend).map_err(redb::Error::from)?;
-            let file = Self { path: path.to_owned(), database };
+            let file = Self { path: path.to_owned(), database, commits: AtomicU64::new(0) };
             if bytes == 0 {
                 file.make_tables()?;
             }
             file.check_schema()?;
             let contents = file.load()?;
+            file.commits.store(contents.commits, Ordering::Relaxed);
             Ok((file, contents))
         };
         // redb reports damage as an error, but a page that was altered behind its back may also make it panic.
         match catch_unwind(AssertUnwindSafe(open)) {
             Ok(result) => result.map_err(|why: Unreadable| why.at(path)),
-            Err(_panic) => Err(Unreadable::Content("a page is not what was written".into()).at(path)),
+            Err(_panic) => Err(Unreadable::Content(ALTERED.into()).at(path)),
         }
     }
 
-    /// Commits durably. After an error the state of the file is unknown and it takes no more commits.
-    pub(crate) fn commit(&self, changes: &Changes<'_>) -> Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        transaction.set_quick_repair(std::fs::metadata(&self.path).is_ok_and(|file| file.len() >= LARGE_BYTES));
-        stage(&transaction, changes)?;
-        Ok(transaction.commit()?)
+    /// Commits durably, and tells how many times it has been done. After an error the state of the file is unknown and it
+    /// takes no more commits. One thread at a time.
+    pub(crate) fn commit(&self, changes: &Changes<'_>) -> Result<u64, redb::Error> {
+        let number = self.commits.load(Ordering::Relaxed) + 1;
+        let commit = || {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            stage(&transaction, changes)?;
+            transaction.open_table(META)?.insert(META_COMMITS, number)?;
+            Ok(transaction.commit()?)
+        };
+        unpanicked(commit)?;
+        self.commits.store(number, Ordering::Relaxed);
+        Ok(number)
     }
 
     /// The records of one table, sorted by key.
     pub(crate) fn records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        unpanicked(|| self.read_records(table))
+    }
+
+    fn read_records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
         let records = self.database.begin_read()?.open_table(RECORDS)?;
         let mut found = Vec::new();
         for entry in records.range((table, "")..)? {
@@ -111,8 +129,32 @@ impl DatabaseFile {
 
     /// One record.
     pub(crate) fn record(&self, table: &str, key: &str) -> Result<Option<Vec<u8>>, redb::Error> {
-        let records = self.database.begin_read()?.open_table(RECORDS)?;
-        Ok(records.get((table, key))?.map(|value| value.value().to_owned()))
+        unpanicked(|| {
+            let records = self.database.begin_read()?.open_table(RECORDS)?;
+            Ok(records.get((table, key))?.map(|value| value.value().to_owned()))
+        })
+    }
+
+    /// Hands out all objects, then all records, of one moment; gives the reserved revision of that moment.
+    pub(crate) fn copy(&self, take: &mut dyn FnMut(Entry)) -> Result<u64, redb::Error> {
+        unpanicked(|| self.read_all(take))
+    }
+
+    fn read_all(&self, take: &mut dyn FnMut(Entry)) -> Result<u64, redb::Error> {
+        let transaction = self.database.begin_read()?;
+        for entry in transaction.open_table(OBJECTS)?.iter()? {
+            let (id, value) = entry?;
+            let (revision, json) = value.value();
+            take(Entry::Object { key: key_of(id.value()), revision, json: Bytes::copy_from_slice(json) });
+        }
+        for entry in transaction.open_table(RECORDS)?.iter()? {
+            let (id, value) = entry?;
+            let (table, key) = id.value();
+            let json = Bytes::copy_from_slice(value.value());
+            take(Entry::Record { table: table.to_owned(), key: key.to_owned(), json });
+        }
+        let reserved = transaction.open_table(META)?.get(META_RESERVED)?;
+        Ok(reserved.map_or(0, |revision| revision.value()))
     }
 
     fn check_schema(&self) -> Result<(), Unreadable> {
@@ -144,7 +186,8 @@ impl DatabaseFile {
     fn load(&self) -> Result<Contents, Unreadable> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let meta = transaction.open_table(META).map_err(redb::Error::from)?;
-        let reserved = meta.get(META_RESERVED).map_err(redb::Error::from)?.map(|revision| revision.value());
+        let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
+        let (reserved, commits) = (number(META_RESERVED)?, number(META_COMMITS)?.unwrap_or(0));
         let table = transaction.open_table(OBJECTS).map_err(redb::Error::from)?;
         let mut objects = Vec::new();
         for entry in table.iter().map_err(redb::Error::from)? {
@@ -153,8 +196,13 @@ impl DatabaseFile {
             objects.push(decode_object(key.value(), revision, json)?);
         }
         let reserved_revision = reserved.ok_or_else(|| Unreadable::Content("it has no revision".into()))?;
-        Ok(Contents { reserved_revision, objects })
+        Ok(Contents { reserved_revision, commits, objects })
     }
+}
+
+/// A page that was altered while the file is open may make redb panic; that ends nothing but what was asked of it.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| Err(redb::Error::Corrupted(ALTERED.to_owned())))
 }
 
 fn stage(transaction: &WriteTransaction, changes: &Changes<'_>) -> Result<(), redb::Error> {
@@ -184,13 +232,16 @@ fn stage(transaction: &WriteTransaction, changes: &Changes<'_>) -> Result<(), re
 }
 
 fn decode_object(id: (&str, &str, &str), revision: u64, json: &[u8]) -> Result<StoredObject, Unreadable> {
-    let (resource, namespace, name) = id;
-    let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
-    let key = ObjectKey { resource: resource.to_owned(), namespace, name: name.to_owned() };
+    let key = key_of(id);
     match serde_json::from_slice(json) {
         Ok(value) => Ok(StoredObject { key, revision, value: Arc::new(value), json: Bytes::copy_from_slice(json) }),
         Err(error) => Err(Unreadable::Content(format!("{key}: {error}"))),
     }
+}
+
+fn key_of((resource, namespace, name): (&str, &str, &str)) -> ObjectKey {
+    let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+    ObjectKey { resource: resource.to_owned(), namespace, name: name.to_owned() }
 }
 
 /// Why a file's content cannot be used.

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,11 @@ impl Directory {
         File::open(&self.path)?.sync_all()
     }
 
+    /// The number of the newest commit that was acknowledged, as far as the disk knows.
+    pub(crate) fn acknowledged(&self) -> PathBuf {
+        self.path.join("acknowledged")
+    }
+
     pub(crate) fn objects(&self) -> PathBuf {
         self.path.join("objects.redb")
     }
@@ -87,6 +92,31 @@ impl Directory {
 
     pub(crate) fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
+    }
+}
+
+/// The number of the newest acknowledged commit, beside the objects file.
+///
+/// An objects file whose newest commit is spoilt after a crash looks as if that commit had never been finished, and opens
+/// as it was before. This number, written after the commit is durable and without an fsync of its own, tells the two
+/// apart: a file that is behind it has lost what was acknowledged.
+#[derive(Debug)]
+pub(crate) struct Acknowledged(File);
+
+impl Acknowledged {
+    /// Opens or makes the file; gives the number in it, 0 where there is none.
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, u64)> {
+        let mut file = open_private(path)?;
+        let mut text = String::new();
+        // What cannot be read says nothing.
+        let read = file.read_to_string(&mut text).ok();
+        let number = read.and_then(|_bytes| text.trim_end().parse().ok()).unwrap_or(0);
+        Ok((Self(file), number))
+    }
+
+    /// Notes a commit.
+    pub(crate) fn note(&self, number: u64) -> io::Result<()> {
+        self.0.write_all_at(format!("{number:020}\n").as_bytes(), 0)
     }
 }
 

@@ -33,9 +33,9 @@ pub enum OpenStoreError {
         #[source]
         cause: io::Error,
     },
-    #[error("the store file {} is missing though the store was in use; restore it, or remove its directory to start empty", path.display())]
+    #[error("the store file {} is missing though the store was in use; bring back a copy with `monopod restore`, or remove its directory to start empty", path.display())]
     Missing { path: PathBuf },
-    #[error("the store file {} is damaged; restore it from a copy, or move its directory away to start empty", path.display())]
+    #[error("the store file {} is damaged; move its directory away, then bring back a copy with `monopod restore`, or start empty", path.display())]
     Damaged {
         path: PathBuf,
         #[source]
@@ -48,6 +48,23 @@ pub enum OpenStoreError {
         directory: PathBuf,
         #[source]
         cause: io::Error,
+    },
+}
+
+/// Why [`crate::Restoring`] made no store.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("there is a store already: {}; move its directory away first", path.display())]
+    Exists { path: PathBuf },
+    #[error(transparent)]
+    Open(#[from] OpenStoreError),
+    #[error("the copy holds what no store takes")]
+    Content(#[source] StoreError),
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        cause: Cause,
     },
 }
 

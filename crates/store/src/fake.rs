@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ballast::Room;
 use crate::batch::Batch;
+use crate::copy::Entry;
+use crate::events::EVENTS;
 use crate::memory::Memory;
 use crate::object::WatchEvent;
 use crate::writer::Job;
@@ -53,6 +55,18 @@ impl FakeFile {
     pub(crate) fn record(&self, table: &str, key: &str) -> Option<Vec<u8>> {
         let records = self.lock();
         records.iter().find(|((of, own), _)| *of == table && own == key).map(|(_, value)| value.clone())
+    }
+
+    /// All objects but events, then all records; gives the newest revision.
+    pub(crate) fn copy(&self, memory: &Memory, take: &mut dyn FnMut(Entry)) -> u64 {
+        let list = memory.all();
+        for object in list.objects.into_iter().filter(|object| object.key.resource != EVENTS) {
+            take(Entry::Object { key: object.key, revision: object.revision, json: object.json });
+        }
+        for ((table, key), json) in self.lock().iter() {
+            take(Entry::Record { table: (*table).to_owned(), key: key.clone(), json: json.clone().into() });
+        }
+        list.revision
     }
 
     /// A batch of one write.

@@ -13,6 +13,7 @@
 
 mod ballast;
 mod batch;
+mod copy;
 mod database;
 mod directory;
 mod error;
@@ -26,7 +27,8 @@ mod watch;
 mod writer;
 
 pub use ballast::BALLAST_BYTES;
-pub use error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
+pub use copy::{Copy, Entry, Restoring};
+pub use error::{Cause, Expired, OpenStoreError, RestoreError, StoreError, WriteError};
 pub use events::{EVENTS, EVENTS_KEPT, EVENTS_KEPT_FOR};
 pub use fake::FakeDisk;
 pub use object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind, Written};

@@ -39,6 +39,12 @@ impl Memory {
         ObjectList { revision: objects.revision, objects: objects.of(resource, namespace).cloned().collect() }
     }
 
+    /// Every object of every resource.
+    pub(crate) fn all(&self) -> ObjectList {
+        let objects = self.read();
+        ObjectList { revision: objects.revision, objects: objects.by_key.values().cloned().collect() }
+    }
+
     pub(crate) fn list_at(&self, resource: &str, namespace: Option<&str>, at: u64) -> Result<ObjectList, Expired> {
         let wanted = |key: &ObjectKey| namespace.is_none_or(|namespace| key.namespace.as_deref() == Some(namespace));
         let objects = self.read();

@@ -11,9 +11,9 @@ use std::time::Instant;
 use redb::backends::FileBackend;
 
 use crate::ballast::{Ballast, ReservedFile};
-use crate::database::{Contents, DatabaseFile};
-use crate::directory::{Directory, open_private};
-use crate::error::OpenStoreError;
+use crate::database::{Changes, Contents, DatabaseFile};
+use crate::directory::{Acknowledged, Directory, open_private};
+use crate::error::{OpenStoreError, RestoreError};
 use crate::events::{EventAges, open_events, spawn_events_writer};
 use crate::memory::Memory;
 use crate::store::{Disk, Ground, OpenStore};
@@ -27,15 +27,32 @@ const CACHE_BYTES: usize = 8 << 20;
 /// 1. lock the directory, before any file in it is touched;
 /// 2. have the reserve, which opening the objects file on a full disk may need;
 /// 3. open the objects file; make it only where there was never one;
-/// 4. open the events file, whatever its state;
-/// 5. start the threads.
+/// 4. see that it has all that was acknowledged;
+/// 5. open the events file, whatever its state;
+/// 6. start the threads.
 pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let mut directory = Directory::lock(path)?;
     let ballast_path = directory.ballast();
     let ballast = Ballast::open(&ballast_path).map_err(|cause| OpenStoreError::Access { path: ballast_path, cause })?;
     let ballast = Arc::new(ballast);
     let (file, contents) = open_objects(&mut directory, &ballast)?;
-    start(directory, ballast, file, contents)
+    let acknowledged = open_acknowledged(&directory, &contents)?;
+    start(directory, ballast, file, contents, acknowledged)
+}
+
+/// Refuses an objects file that lacks what was acknowledged.
+fn open_acknowledged(directory: &Directory, contents: &Contents) -> Result<Acknowledged, OpenStoreError> {
+    let path = directory.acknowledged();
+    let (acknowledged, newest) = match Acknowledged::open(&path) {
+        Ok(opened) => opened,
+        Err(cause) => return Err(OpenStoreError::Access { path, cause }),
+    };
+    if contents.commits < newest {
+        let why = format!("it is as after commit {}, but {newest} were acknowledged", contents.commits);
+        let cause: Box<dyn std::error::Error + Send + Sync> = why.into();
+        return Err(OpenStoreError::Damaged { path: directory.objects(), cause: cause.into() });
+    }
+    Ok(acknowledged)
 }
 
 fn start(
@@ -43,6 +60,7 @@ fn start(
     ballast: Arc<Ballast>,
     file: DatabaseFile,
     contents: Contents,
+    acknowledged: Acknowledged,
 ) -> Result<OpenStore, OpenStoreError> {
     let directory = Arc::new(directory);
     let file = Arc::new(file);
@@ -52,7 +70,7 @@ fn start(
     for event in &events {
         ages.note(&event.key, Some(event.revision), now);
     }
-    let Contents { reserved_revision, mut objects } = contents;
+    let Contents { reserved_revision, mut objects, .. } = contents;
     objects.extend(events);
     // Normally the reserved one; more only if one of the files comes from elsewhere.
     let revision = objects.iter().map(|object| object.revision).fold(reserved_revision, u64::max);
@@ -66,6 +84,7 @@ fn start(
         directory: Arc::clone(&directory),
         file: Arc::clone(&file),
         memory: Arc::clone(&memory),
+        acknowledged,
         ballast,
         ages,
         changed_events,
@@ -106,16 +125,55 @@ fn open_objects(directory: &mut Directory, ballast: &Arc<Ballast>) -> Result<(Da
     open_file(&path, &path, ballast)
 }
 
-/// Makes the objects file under another name first, so that a crash never leaves half of one.
 fn make_objects(directory: &Directory, ballast: &Arc<Ballast>) -> Result<(), OpenStoreError> {
-    let (unfinished, path) = (directory.objects_unfinished(), directory.objects());
-    let access = |cause| OpenStoreError::Access { path: unfinished.clone(), cause };
+    drop(begin_objects(directory, ballast)?);
+    finish_objects(directory)
+}
+
+/// Makes the objects file with all that it is to hold.
+pub(crate) fn fill_objects(
+    directory: &Directory,
+    ballast: &Arc<Ballast>,
+    changes: &Changes<'_>,
+) -> Result<(), RestoreError> {
+    let file = begin_objects(directory, ballast)?;
+    file.commit(changes).map_err(|cause| RestoreError::Write { path: file.path.clone(), cause: Arc::new(cause) })?;
+    drop(file);
+    Ok(finish_objects(directory)?)
+}
+
+/// An empty objects file under another name, so that a crash never leaves half of one.
+fn begin_objects(directory: &Directory, ballast: &Arc<Ballast>) -> Result<DatabaseFile, OpenStoreError> {
+    let unfinished = directory.objects_unfinished();
     match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(access(error)),
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            return Err(OpenStoreError::Access { path: unfinished, cause });
+        }
         Ok(()) | Err(_) => {}
     }
-    drop(open_file(&unfinished, &path, ballast)?);
-    std::fs::rename(&unfinished, &path).and_then(|()| directory.sync()).map_err(access)
+    Ok(open_file(&unfinished, &directory.objects(), ballast)?.0)
+}
+
+fn finish_objects(directory: &Directory) -> Result<(), OpenStoreError> {
+    let (unfinished, path) = (directory.objects_unfinished(), directory.objects());
+    // It tells of a file that is no more.
+    match std::fs::remove_file(directory.acknowledged()) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            return Err(OpenStoreError::Access { path: directory.acknowledged(), cause });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let renamed = std::fs::rename(&unfinished, path).and_then(|()| directory.sync());
+    renamed.map_err(|cause| OpenStoreError::Access { path: unfinished, cause })
+}
+
+/// Takes back what [`fill_objects`] could not finish.
+pub(crate) fn remove_unfinished(directory: &Directory) {
+    if let Err(error) = std::fs::remove_file(directory.objects_unfinished())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "half a store file is left");
+    }
 }
 
 /// Opens `path`, which errors call `name`.
@@ -170,7 +228,8 @@ mod tests {
         let failing = Arc::new(AtomicBool::new(false));
         let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
         let (file, contents) = DatabaseFile::open(&directory.objects(), disk, CACHE_BYTES).unwrap();
-        let store = Store::from_open(start(directory, ballast, file, contents).unwrap());
+        let (acknowledged, _newest) = Acknowledged::open(&directory.acknowledged()).unwrap();
+        let store = Store::from_open(start(directory, ballast, file, contents, acknowledged).unwrap());
 
         let write = |name: &str| {
             let key = ObjectKey::namespaced("pods", "default", name);

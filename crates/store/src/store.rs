@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Place};
+use crate::copy::Entry;
 use crate::database::DatabaseFile;
 use crate::directory::Directory;
 use crate::error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
@@ -219,6 +220,15 @@ impl Store {
             Ground::Fake(file) => file.record(table, key),
         };
         json.map(|json| decode(table, key, &json)).transpose()
+    }
+
+    /// Hands out all that is on the disk at one moment, and answers with a revision that none given out until then
+    /// exceeds. Blocks; writes go on meanwhile.
+    pub fn copy(&self, take: &mut dyn FnMut(Entry)) -> Result<u64, StoreError> {
+        match &self.0.ground {
+            Ground::Disk(disk) => disk.file.copy(take).map_err(|error| disk.unreadable(error)),
+            Ground::Fake(file) => Ok(file.copy(&self.0.memory, take)),
+        }
     }
 
     /// Runs `stage` on the writer thread and waits until the batch that it became part of is durable.

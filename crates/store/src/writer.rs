@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::ballast::Ballast;
 use crate::batch::Batch;
 use crate::database::{Changes, DatabaseFile};
-use crate::directory::Directory;
+use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::memory::Memory;
@@ -33,6 +33,7 @@ pub(crate) struct Writer {
     pub(crate) directory: Arc<Directory>,
     pub(crate) file: Arc<DatabaseFile>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) acknowledged: Acknowledged,
     pub(crate) ballast: Arc<Ballast>,
     pub(crate) ages: EventAges,
     pub(crate) changed_events: Sender<ObjectKey>,
@@ -113,7 +114,10 @@ impl Writer {
             changes.reserved_revision = Some(revision + REVISION_BLOCK);
         }
         if wanted || changes.reserved_revision.is_some() {
-            self.file.commit(&changes).map_err(|error| self.fail(error))?;
+            let number = self.file.commit(&changes).map_err(|error| self.fail(error))?;
+            if let Err(error) = self.acknowledged.note(number) {
+                tracing::warn!(path = %self.directory.acknowledged().display(), %error, "cannot note a commit");
+            }
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.reserved_revision = changes.reserved_revision.unwrap_or(self.reserved_revision);
         }

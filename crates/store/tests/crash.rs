@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{content, delete, event, names, open, pod, put};
+use common::{content, delete, event, open, pod, put};
 use store::Store;
 
 /// Set in the process that is killed: the directory it writes to.
@@ -37,20 +37,6 @@ fn what_is_acknowledged_survives_kill_9_and_revisions_never_repeat() {
     }
     let home = tempfile::tempdir().unwrap();
     kill_again_and_again(home.path(), 25);
-}
-
-/// A file of this size is opened and committed in another way than a small one (`database.rs`).
-#[tokio::test]
-async fn the_same_holds_for_a_large_store() {
-    let home = tempfile::tempdir().unwrap();
-    let store = open(home.path());
-    for number in 0..20 {
-        put(&store, &pod(&format!("large-{number}")), "x".repeat(1 << 20)).await;
-    }
-    drop(store);
-    assert!(std::fs::metadata(home.path().join("objects.redb")).unwrap().len() > 16 << 20);
-    kill_again_and_again(home.path(), 8);
-    assert_eq!(names(&open(home.path()), "pods").iter().filter(|name| name.starts_with("large")).count(), 20);
 }
 
 fn kill_again_and_again(home: &Path, rounds: u64) {

@@ -58,6 +58,8 @@ pub struct ApiConfig {
     pub service_network: ServiceNetwork,
     /// Version of the engine, shown behind that of Kubernetes.
     pub version: String,
+    /// The data directory, for what a backup takes from it.
+    pub data_dir: PathBuf,
     /// Where uploads are kept while they arrive: `images/tmp` of the data directory.
     pub spool: PathBuf,
 }
@@ -186,7 +188,8 @@ pub async fn serve(
     let server = format!("https://{}", reachable(doors.address()));
     let authority = Arc::clone(&doors.authority);
     tracing::info!(socket = %doors.config.socket.display(), server, "serving");
-    let ApiConfig { socket, node_name, service_network, version, spool, kubeconfig: file, .. } = doors.config.clone();
+    let ApiConfig { socket, node_name, service_network, version, data_dir, spool, kubeconfig: file, .. } =
+        doors.config.clone();
     let ca = Some(authority.certificate_pem().to_owned());
     let shared_writes = tokio::sync::Mutex::new(());
     let shutdown_of_all = stop.clone();
@@ -197,6 +200,7 @@ pub async fn serve(
         service_network,
         shared_writes,
         version,
+        data_dir,
         spool,
         ca,
         shutdown: shutdown_of_all,

@@ -252,7 +252,7 @@ async fn a_namespace_is_furnished_and_stays_so() {
     let uid = tokio::time::timeout(PATIENCE, next).await.unwrap();
     assert_ne!(uid, first["metadata"]["uid"]);
     assert_eq!(server.get("/api/v1/namespaces/team/configmaps").await.json()["items"], json!([]));
-    let Context { store, agent, node_name, version, spool, shutdown, .. } = server.context.as_ref();
+    let Context { store, agent, node_name, version, data_dir, spool, shutdown, .. } = server.context.as_ref();
     let over_tls = Context {
         store: store.clone(),
         agent: agent.clone(),
@@ -260,6 +260,7 @@ async fn a_namespace_is_furnished_and_stays_so() {
         shared_writes: tokio::sync::Mutex::new(()),
         node_name: node_name.clone(),
         version: version.clone(),
+        data_dir: data_dir.clone(),
         spool: spool.clone(),
         shutdown: shutdown.clone(),
         ca: Some("PEM".to_owned()),

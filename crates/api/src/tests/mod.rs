@@ -2,6 +2,7 @@
 
 mod acting;
 mod applying;
+mod backing_up;
 mod deleting;
 mod discovering;
 mod doors;
@@ -94,6 +95,7 @@ impl TestServer {
             service_network: ServiceNetwork::parse("10.96.0.0/24").unwrap(),
             shared_writes: tokio::sync::Mutex::new(()),
             version: "0.1.0".to_owned(),
+            data_dir: directory.path().join("data"),
             spool: directory.path().join("spool"),
             ca,
             shutdown: CancellationToken::new(),

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod apply;
+pub mod backup;
 pub mod check;
 pub mod cp;
 pub mod cri;

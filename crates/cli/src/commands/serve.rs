@@ -163,6 +163,7 @@ async fn run(
         node_name: node_name.clone(),
         service_network,
         version: config.version.clone(),
+        data_dir: place.data_dir.clone(),
         spool: place.data_dir.join("images").join("tmp"),
     });
     let doors = doors.await?;

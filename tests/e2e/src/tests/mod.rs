@@ -27,12 +27,14 @@ macro_rules! tests {
 
 mod apparmor;
 mod attacks;
+mod backup;
 mod bad_input;
 mod clients;
 mod command_line;
 mod container;
 mod crash;
 mod dead_storage;
+mod durable;
 mod ending;
 mod ephemeral;
 mod eviction;
@@ -73,6 +75,7 @@ mod workloads;
 pub const ALL: &[&[Test]] = &[
     apparmor::TESTS,
     attacks::TESTS,
+    backup::TESTS,
     bad_input::TESTS,
     clients::TESTS,
     command_line::TESTS,
@@ -80,6 +83,7 @@ pub const ALL: &[&[Test]] = &[
     crash::TESTS,
     dead_storage::TESTS,
     ending::TESTS,
+    durable::TESTS,
     eviction::TESTS,
     ephemeral::TESTS,
     host::TESTS,
