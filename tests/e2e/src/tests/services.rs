@@ -44,7 +44,7 @@ fn asked_by_the_machine(node: &TestNode, address: &str) -> String {
 /// What a client in the Pod `client` hears.
 fn asked_by_a_pod(node: &TestNode, address: &str) -> String {
     let url = format!("http://{address}/");
-    let asked = node.try_exec("client", "main", &["wget", "-T", "5", "-qO-", &url]);
+    let asked = node.try_exec("client", "main", &["wget", "-qO-", &url]);
     let answer = if asked.code == 0 { asked.stdout } else { asked.stderr };
     answer.trim_end().lines().last().unwrap_or_default().to_owned()
 }
