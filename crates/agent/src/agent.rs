@@ -111,13 +111,11 @@ impl Agent {
         let started_at = clock.wall();
         let before = store.get(&ObjectKey::cluster("nodes", &config.node_name));
         write_default_objects(&config, &node, &store, started_at).await?;
-        if let Some(api) = config.api {
-            api_service::write(&store, api, started_at).await.map_err(|source| StartAgentError::Object {
-                resource: api_service::SERVICES,
-                name: api_service::NAME.to_owned(),
-                source: Box::new(source),
-            })?;
-        }
+        api_service::write(&store, &config, started_at).await.map_err(|source| StartAgentError::Object {
+            resource: api_service::SERVICES,
+            name: api_service::NAME.to_owned(),
+            source: Box::new(source),
+        })?;
         let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
         node_status::tell_start(&events, &store, &config.node_name, before.as_ref());
         let stop = CancellationToken::new();

@@ -19,7 +19,9 @@ pub struct AgentConfig {
     /// Addresses of the machine, the first one being `status.hostIP`; empty when it has none.
     pub node_addresses: Vec<IpAddr>,
     /// Where Pods find the API.
-    pub api: Option<SocketAddr>,
+    pub api: Option<ServicePlace>,
+    /// Where Pods ask for names of Services.
+    pub dns: Option<ServicePlace>,
     /// Whether the kernel enforces or reports by SELinux' labels.
     pub has_selinux: bool,
     /// Whether the machine enforces AppArmor.
@@ -56,6 +58,15 @@ pub struct AgentConfig {
     pub housekeeping_interval: Duration,
     /// How often the node's lease is renewed.
     pub lease_interval: Duration,
+}
+
+/// A server of this daemon, and the address of the Service that leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServicePlace {
+    /// What Pods are told.
+    pub service: SocketAddr,
+    /// Where it listens.
+    pub server: SocketAddr,
 }
 
 /// When the node ends pods to be able to work, as the kubelet's flags say it.
@@ -96,6 +107,7 @@ impl AgentConfig {
             node_name: node_name.into(),
             node_addresses: Vec::new(),
             api: None,
+            dns: None,
             has_selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             has_apparmor: runtime::apparmor_is_enabled(),
             data_dir: data_dir.into(),

@@ -83,7 +83,7 @@ mod worker;
 
 pub use agent::{Agent, PullRefused};
 pub use clock::{BootTime, Clock, Now, SystemClock};
-pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, StartAgentError};
+pub use config::{AgentConfig, EvictionConfig, HARD_THRESHOLDS, ServicePlace, StartAgentError};
 pub use eviction::thresholds::{InvalidThreshold, Least, Signal, Threshold, parse_thresholds};
 pub use handlers::secure_unverified;
 pub use housekeeping::ImageGcConfig;

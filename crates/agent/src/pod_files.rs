@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use runtime::{Mount, MountSource, Propagation};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use spec::dns::ResolvConf;
+use spec::dns::{ClusterDns, ResolvConf};
 use spec::hosts::{ApiHost, PodHostname};
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::{ContainerName, VolumeName};
@@ -69,10 +69,15 @@ pub fn render_pod_files(config: &AgentConfig, desired: &DesiredPod, addresses: &
             node = behind;
         }
     }
-    let resolv_conf = spec::dns::render(&node, &desired.spec);
+    let cluster = config.dns.map(|dns| ClusterDns {
+        server: dns.service.ip(),
+        domain: &config.cluster_domain,
+        pod_namespace: &desired.pod.pod_namespace,
+    });
+    let resolv_conf = spec::dns::render(&node, cluster.as_ref(), &desired.spec);
     let aliases = desired.spec.host_aliases.as_deref().unwrap_or_default();
     let api = config.api.map(|api| ApiHost {
-        address: api.ip(),
+        address: api.service.ip(),
         pod_namespace: &desired.pod.pod_namespace,
         cluster_domain: &config.cluster_domain,
     });

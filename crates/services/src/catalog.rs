@@ -1,6 +1,6 @@
 //! What is known of Services and their endpoints, in the form that forwarding and names need.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 use serde::Deserialize as _;
@@ -11,12 +11,15 @@ use store::StoredObject;
 /// Namespace and name of a Service.
 pub type ServiceKey = (String, String);
 
-/// All Services with their endpoints.
+/// All Services with their endpoints, and the namespaces that there are.
 #[derive(Debug, Default)]
 pub struct Catalog {
     services: BTreeMap<ServiceKey, Service>,
     /// Slices by their own name, of each Service.
     slices: HashMap<ServiceKey, BTreeMap<String, Vec<Endpoint>>>,
+    namespaces: BTreeSet<String>,
+    /// Who has an address: Services by their own, and those of which it is an endpoint.
+    by_address: HashMap<Ipv4Addr, BTreeSet<ServiceKey>>,
 }
 
 /// One server of a Service.
@@ -29,6 +32,8 @@ pub struct Endpoint {
     /// It answers, though it may be about to end.
     pub serving: bool,
     pub terminating: bool,
+    /// The host name that it is known by.
+    pub hostname: Option<String>,
     pub node_name: Option<String>,
 }
 
@@ -48,7 +53,7 @@ pub enum Kind {
     /// It stands for its endpoints.
     Headless,
     /// It is another name for something.
-    Alias,
+    Alias(String),
 }
 
 impl Catalog {
@@ -56,30 +61,47 @@ impl Catalog {
     pub fn put_service(&mut self, stored: &StoredObject) {
         let Some(key) = key_of(stored) else { return };
         let Ok(service) = Service::deserialize(&*stored.value) else { return };
-        self.services.insert(key, service);
+        self.change(&key, |catalog| {
+            catalog.services.insert(key.clone(), service);
+        });
     }
 
     /// Forgets a Service.
     pub fn remove_service(&mut self, stored: &StoredObject) {
         let Some(key) = key_of(stored) else { return };
-        self.services.remove(&key);
+        self.change(&key, |catalog| {
+            catalog.services.remove(&key);
+        });
     }
 
     /// Takes an EndpointSlice in, or its new content.
     pub fn put_slice(&mut self, stored: &StoredObject) {
         let Some(key) = service_of(stored) else { return };
         let Ok(slice) = EndpointSlice::deserialize(&*stored.value) else { return };
-        self.slices.entry(key).or_default().insert(stored.key.name.clone(), endpoints_of(&slice));
+        self.change(&key, |catalog| {
+            catalog.slices.entry(key.clone()).or_default().insert(stored.key.name.clone(), endpoints_of(&slice));
+        });
     }
 
     /// Forgets an EndpointSlice.
     pub fn remove_slice(&mut self, stored: &StoredObject) {
         let Some(key) = service_of(stored) else { return };
-        if let Some(slices) = self.slices.get_mut(&key) {
-            slices.remove(&stored.key.name);
-            if slices.is_empty() {
-                self.slices.remove(&key);
+        self.change(&key, |catalog| {
+            if let Some(slices) = catalog.slices.get_mut(&key) {
+                slices.remove(&stored.key.name);
+                if slices.is_empty() {
+                    catalog.slices.remove(&key);
+                }
             }
+        });
+    }
+
+    /// Notes that there is, or no longer is, a namespace.
+    pub fn note_namespace(&mut self, name: &str, is_there: bool) {
+        if is_there {
+            self.namespaces.insert(name.to_owned());
+        } else {
+            self.namespaces.remove(name);
         }
     }
 
@@ -90,6 +112,11 @@ impl Catalog {
         all.into_iter()
     }
 
+    /// One Service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.get(key)
+    }
+
     /// The endpoints of a Service, each once for each set of ports.
     pub fn endpoints(&self, key: &ServiceKey) -> Vec<&Endpoint> {
         let mut endpoints: Vec<&Endpoint> =
@@ -98,13 +125,45 @@ impl Catalog {
         endpoints.dedup();
         endpoints
     }
+
+    /// Services that have this address, or an endpoint with it.
+    pub fn having(&self, address: Ipv4Addr) -> impl Iterator<Item = (&ServiceKey, &Service)> {
+        let keys = self.by_address.get(&address).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.services.get(key)?)))
+    }
+
+    /// Whether there is such a namespace.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.contains(name)
+    }
+
+    fn change(&mut self, key: &ServiceKey, change: impl FnOnce(&mut Self)) {
+        for address in self.addresses(key) {
+            if let Some(keys) = self.by_address.get_mut(&address) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_address.remove(&address);
+                }
+            }
+        }
+        change(self);
+        for address in self.addresses(key) {
+            self.by_address.entry(address).or_default().insert(key.clone());
+        }
+    }
+
+    fn addresses(&self, key: &ServiceKey) -> Vec<Ipv4Addr> {
+        let own = self.services.get(key).map(kind);
+        let own = own.and_then(|kind| if let Kind::Address(address) = kind { Some(address) } else { None });
+        own.into_iter().chain(self.endpoints(key).into_iter().map(|endpoint| endpoint.address)).collect()
+    }
 }
 
 /// What kind of Service this is. One whose address is missing or of another family is like one without endpoints.
 pub fn kind(service: &Service) -> Kind {
     let Some(spec) = &service.spec else { return Kind::Headless };
     if spec.type_.as_deref() == Some("ExternalName") {
-        return Kind::Alias;
+        return Kind::Alias(spec.external_name.clone().unwrap_or_default());
     }
     let address = spec.cluster_ip.as_deref().and_then(|address| address.parse().ok());
     address.map_or(Kind::Headless, Kind::Address)
@@ -148,6 +207,7 @@ fn endpoints_of(slice: &EndpointSlice) -> Vec<Endpoint> {
             ready,
             serving: conditions.serving.unwrap_or(ready),
             terminating: conditions.terminating.unwrap_or(false),
+            hostname: endpoint.hostname.clone().filter(|name| !name.is_empty()),
             node_name: endpoint.node_name.clone(),
         })
     };

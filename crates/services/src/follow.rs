@@ -7,11 +7,13 @@ use futures::future::select_all;
 use network::{ForwardServicesError, Network};
 use store::{ObjectWatch, Store, WatchEvent, WatchKind};
 
+use crate::SharedCatalog;
 use crate::catalog::Catalog;
 use crate::forwards::forwards;
 
 const SERVICES: &str = "services";
 const SLICES: &str = "endpointslices";
+const NAMESPACES: &str = "namespaces";
 
 /// Wait after a change that the kernel did not take.
 const RETRY: Duration = Duration::from_secs(2);
@@ -21,7 +23,7 @@ pub struct Follower {
     store: Store,
     network: Network,
     node_name: String,
-    catalog: Catalog,
+    catalog: SharedCatalog,
     watches: Vec<ObjectWatch>,
     /// Whether the kernel has all of it.
     is_done: bool,
@@ -29,8 +31,8 @@ pub struct Follower {
 
 impl Follower {
     /// Tells the kernel what there is now.
-    pub async fn start(store: Store, network: Network, node_name: String) -> Self {
-        let (catalog, watches) = begin(&store);
+    pub async fn start(store: Store, network: Network, node_name: String, catalog: SharedCatalog) -> Self {
+        let watches = begin(&store, &catalog);
         let mut this = Self { store, network, node_name, catalog, watches, is_done: true };
         this.forward().await;
         this
@@ -52,7 +54,7 @@ impl Follower {
             match event {
                 Some(event) => self.take_all(&event),
                 None if self.watches.iter().all(|watch| watch.expired().is_none()) => return,
-                None => (self.catalog, self.watches) = begin(&self.store),
+                None => self.watches = begin(&self.store, &self.catalog),
             }
             self.forward().await;
         }
@@ -60,16 +62,20 @@ impl Follower {
 
     /// What has come by now is one change for the kernel.
     fn take_all(&mut self, event: &WatchEvent) {
-        take(&mut self.catalog, event);
-        for watch in &mut self.watches {
-            while let Some(Some(event)) = watch.next().now_or_never() {
-                take(&mut self.catalog, &event);
+        let watches = &mut self.watches;
+        self.catalog.change(|catalog| {
+            take(catalog, event);
+            for watch in watches {
+                while let Some(Some(event)) = watch.next().now_or_never() {
+                    take(catalog, &event);
+                }
             }
-        }
+        });
     }
 
     async fn forward(&mut self) {
-        self.is_done = match self.network.forward_services(forwards(&self.catalog, &self.node_name)).await {
+        let wanted = self.catalog.read(|catalog| forwards(catalog, &self.node_name));
+        self.is_done = match self.network.forward_services(wanted).await {
             Ok(()) => true,
             Err(ForwardServicesError::Interrupted) => false,
             Err(error) => {
@@ -82,11 +88,13 @@ impl Follower {
 }
 
 /// The watches are there before the lists, so that nothing falls between.
-fn begin(store: &Store) -> (Catalog, Vec<ObjectWatch>) {
+fn begin(store: &Store, catalog: &SharedCatalog) -> Vec<ObjectWatch> {
     loop {
-        let watches = [SERVICES, SLICES].map(|resource| store.watch(resource, None));
+        let watches = [SERVICES, SLICES, NAMESPACES].map(|resource| store.watch(resource, None));
         if let Ok(watches) = watches.into_iter().collect() {
-            return (list(store), watches);
+            let listed = list(store);
+            catalog.change(|catalog| *catalog = listed);
+            return watches;
         }
     }
 }
@@ -95,6 +103,7 @@ fn list(store: &Store) -> Catalog {
     let mut catalog = Catalog::default();
     store.list(SERVICES, None).objects.iter().for_each(|object| catalog.put_service(object));
     store.list(SLICES, None).objects.iter().for_each(|object| catalog.put_slice(object));
+    store.list(NAMESPACES, None).objects.iter().for_each(|object| catalog.note_namespace(&object.key.name, true));
     catalog
 }
 
@@ -103,6 +112,7 @@ fn take(catalog: &mut Catalog, event: &WatchEvent) {
     match object.key.resource.as_str() {
         SERVICES if is_gone => catalog.remove_service(object),
         SERVICES => catalog.put_service(object),
+        NAMESPACES => catalog.note_namespace(&object.key.name, !is_gone),
         _ => {
             // Its label may have named another Service.
             if let Some(previous) = &event.previous {

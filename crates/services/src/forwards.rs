@@ -110,6 +110,7 @@ mod tests {
             ready: true,
             serving: true,
             terminating: false,
+            hostname: None,
             node_name: Some("edge".to_owned()),
         };
         change(&mut endpoint);

@@ -1,8 +1,7 @@
 //! The `/etc/resolv.conf` of a Pod's containers, from the node's own and what the Pod asks for.
 //!
-//! There is no cluster DNS: `ClusterFirst` acts as `Default`, as the kubelet does it where none is configured, and the
-//! cluster's search list is not added, since no server would answer for it. Sources: resolv.conf(5); kubernetes.io "DNS
-//! for Services and Pods".
+//! Where nobody answers names of Services, `ClusterFirst` acts as `Default`, as the kubelet does it where no cluster DNS
+//! is configured. Sources: resolv.conf(5); kubernetes.io "DNS for Services and Pods".
 
 use std::fmt;
 use std::net::IpAddr;
@@ -75,12 +74,26 @@ impl fmt::Display for ResolvConf {
     }
 }
 
+/// Who answers names of Services, for a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDns<'a> {
+    /// Where it is asked.
+    pub server: IpAddr,
+    /// Domain of Services, such as `cluster.local`.
+    pub domain: &'a str,
+    /// The Pod's.
+    pub pod_namespace: &'a str,
+}
+
 /// The file of a Pod with this spec, on a node with this file.
-pub fn render(node: &ResolvConf, spec: &PodSpec) -> PodResolvConf {
-    let mut content = match spec.dns_policy.as_deref() {
-        Some("None") => ResolvConf::default(),
+pub fn render(node: &ResolvConf, cluster: Option<&ClusterDns<'_>>, spec: &PodSpec) -> PodResolvConf {
+    let in_host_network = spec.host_network == Some(true);
+    let mut content = match (spec.dns_policy.as_deref().unwrap_or("ClusterFirst"), cluster) {
+        ("None", _) => ResolvConf::default(),
+        ("ClusterFirstWithHostNet", Some(cluster)) => of_cluster(node, cluster),
+        ("ClusterFirst", Some(cluster)) if !in_host_network => of_cluster(node, cluster),
         // In the machine's network its stub resolver answers.
-        _ if spec.host_network == Some(true) => node.clone(),
+        _ if in_host_network => node.clone(),
         _ => of_node(node),
     };
     if let Some(config) = &spec.dns_config {
@@ -88,6 +101,15 @@ pub fn render(node: &ResolvConf, spec: &PodSpec) -> PodResolvConf {
     }
     let warnings = limit(&mut content);
     PodResolvConf { content, warnings }
+}
+
+/// Names of the Pod's namespace and of the cluster come first; short names with up to four dots are tried there.
+fn of_cluster(node: &ResolvConf, cluster: &ClusterDns<'_>) -> ResolvConf {
+    let ClusterDns { server, domain, pod_namespace } = cluster;
+    let mut searches = vec![format!("{pod_namespace}.svc.{domain}"), format!("svc.{domain}"), (*domain).to_owned()];
+    searches.extend(node.searches.iter().cloned());
+    drop_repeated(&mut searches);
+    ResolvConf { nameservers: vec![server.to_string()], searches, options: vec!["ndots:5".to_owned()] }
 }
 
 /// Without the servers that a Pod cannot reach.
@@ -168,7 +190,7 @@ mod tests {
 
     fn rendered(spec: Value) -> PodResolvConf {
         let spec: PodSpec = serde_json::from_value(spec).unwrap();
-        render(&ResolvConf::parse(NODE), &spec)
+        render(&ResolvConf::parse(NODE), None, &spec)
     }
 
     #[test]
@@ -195,6 +217,31 @@ mod tests {
             let found = rendered(spec.clone());
             assert_eq!(found.content.to_string(), file, "{spec}");
             assert_eq!(found.warnings, Vec::<String>::new(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn names_of_services_come_first_where_somebody_answers_them() {
+        let cluster =
+            ClusterDns { server: "10.96.0.10".parse().unwrap(), domain: "cluster.local", pod_namespace: "shop" };
+        let first = "search shop.svc.cluster.local svc.cluster.local cluster.local lan example.com\n\
+                     nameserver 10.96.0.10\noptions ndots:5\n";
+        let default = "search lan example.com\nnameserver 192.0.2.1\noptions ndots:2 rotate\n";
+        let of_host = "search lan example.com\nnameserver 192.0.2.1\nnameserver 127.0.0.53\noptions ndots:2 rotate\n";
+        let config = json!({"options": [{"name": "ndots", "value": "2"}], "searches": ["lan", "my.dns"]});
+        let added = "search shop.svc.cluster.local svc.cluster.local cluster.local lan example.com my.dns\n\
+                     nameserver 10.96.0.10\noptions ndots:2\n";
+        for (spec, file) in [
+            (json!({}), first),
+            (json!({"dnsPolicy": "ClusterFirst"}), first),
+            (json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}), of_host),
+            (json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}), first),
+            (json!({"dnsPolicy": "Default"}), default),
+            (json!({"dnsPolicy": "ClusterFirst", "dnsConfig": config}), added),
+        ] {
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            let found = render(&ResolvConf::parse(NODE), Some(&cluster), &spec);
+            assert_eq!(found.content.to_string(), file, "{spec:?}");
         }
     }
 

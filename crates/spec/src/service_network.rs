@@ -60,6 +60,31 @@ impl ServiceNetwork {
         Ok(this)
     }
 
+    /// The first address: the API's.
+    pub fn api(self) -> Ipv4Addr {
+        self.fixed(1)
+    }
+
+    /// The tenth address, as clusters have it: where names are asked.
+    pub fn dns(self) -> Ipv4Addr {
+        self.fixed(10)
+    }
+
+    /// The network's own address.
+    pub fn address(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// How many bits all addresses have in common.
+    pub fn prefix_length(self) -> u8 {
+        self.prefix_length
+    }
+
+    /// In the smallest networks it is the last one.
+    fn fixed(self, position: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network.to_bits() + position.min(self.host_bits() - 1))
+    }
+
     /// Whether the two networks have an address in common.
     pub fn overlaps(self, other: Self) -> bool {
         let host_bits = self.host_bits() | other.host_bits();
@@ -330,6 +355,9 @@ mod tests {
     #[test]
     fn a_network_is_read_and_compared() {
         let parse = |text: &str| ServiceNetwork::parse(text);
+        let smallest = parse("10.0.0.0/30").unwrap();
+        let fixed = [parse("10.96.0.0/16").unwrap().api(), parse("10.96.0.0/16").unwrap().dns(), smallest.dns()];
+        assert_eq!(fixed.map(|address| address.to_string()), ["10.96.0.1", "10.96.0.10", "10.0.0.2"]);
         assert!(parse("10.96.0.0/12").unwrap().overlaps(parse("10.99.0.0/16").unwrap()));
         assert!(!parse("10.96.0.0/16").unwrap().overlaps(parse("10.85.0.0/16").unwrap()));
         assert_eq!(parse("10.96.0.1/16").unwrap_err(), "bits are set behind its prefix: write 10.96.0.0/16");

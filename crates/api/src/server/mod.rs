@@ -238,10 +238,14 @@ async fn tls_doors(config: &ApiConfig, authority: &Arc<Authority>) -> Result<Vec
     let mut names: Vec<String> = local.into_iter().map(str::to_owned).collect();
     names.extend(["kubernetes.default.svc.cluster.local".to_owned(), config.node_name.clone()]);
     names.extend(config.names.iter().cloned());
+    let of_service = IpAddr::V4(config.service_network.api());
     let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
     let named_addresses = names.iter().filter_map(|name| name.parse().ok());
-    let addresses: Vec<IpAddr> =
-        loopback.into_iter().chain([config.listen.ip(), config.pods_address]).chain(named_addresses).collect();
+    let addresses: Vec<IpAddr> = loopback
+        .into_iter()
+        .chain([config.listen.ip(), config.pods_address, of_service])
+        .chain(named_addresses)
+        .collect();
     names.retain(|name| name.parse::<IpAddr>().is_err());
     let certificate = Arc::new(ServingCertificate::new(Arc::clone(authority), names, addresses));
     let first = TlsDoor::open(config.listen, Arc::clone(&certificate)).await?;

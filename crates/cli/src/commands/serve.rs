@@ -2,12 +2,12 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::{Agent, AgentConfig, Clock as _, SystemClock};
+use agent::{Agent, AgentConfig, Clock as _, ServicePlace, SystemClock};
 use anyhow::{Context as _, Result};
 use api::{ApiConfig, Doors};
 use clap::Args;
@@ -16,7 +16,7 @@ use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
-use services::Services;
+use services::{AddressRange, DnsConfig, DnsSockets, DomainName, Services};
 use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
 use store::Store;
@@ -30,6 +30,9 @@ use crate::daemon::Place;
 use crate::errors::Failure;
 use crate::node_args::NodeArgs;
 use crate::registries::RegistryArgs;
+
+/// Where names are answered on the gateway's address, behind port 53 of the Service; others may have 53 itself.
+const DNS_PORT: u16 = 6453;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -146,6 +149,7 @@ async fn run(
     engine.images.use_registries(registries);
     let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
     let network = engine.network.clone();
+    let IpAddr::V4(gateway) = network.gateway() else { anyhow::bail!("the gateway has no IPv4 address") };
     let config = AgentConfig {
         node_addresses: vec![own_address().unwrap_or_else(|| engine.network.gateway())],
         allowed_sysctls,
@@ -167,11 +171,15 @@ async fn run(
         spool: place.data_dir.join("images").join("tmp"),
     });
     let doors = doors.await?;
-    config.api = Some(doors.for_pods());
+    let sockets = DnsSockets::open(gateway, DNS_PORT).await?;
+    let at = |address, port| SocketAddr::new(IpAddr::V4(address), port);
+    config.api = Some(ServicePlace { service: at(service_network.api(), 443), server: doors.for_pods() });
+    config.dns = Some(ServicePlace { service: at(service_network.dns(), 53), server: at(gateway, sockets.port()) });
+    let dns = dns_config(&config, place, service_network, gateway)?;
     let clock = Arc::new(SystemClock);
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
-    let services = Services::start(engine.store.clone(), network, node_name).await;
+    let services = Services::start(engine.store.clone(), network, node_name, sockets, dns).await;
     // Clients like any other: what they ask before the doors are served waits.
     let workloads = Workloads::start(through(&place.socket()), || SystemClock.wall());
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
@@ -181,6 +189,22 @@ async fn run(
     agent.shutdown().await;
     tracing::info!("ended; pods run on");
     Ok(served?)
+}
+
+/// What the daemon is told that answers names of Services.
+fn dns_config(config: &AgentConfig, place: &Place, services: ServiceNetwork, gateway: Ipv4Addr) -> Result<DnsConfig> {
+    let range =
+        |network: ServiceNetwork| AddressRange { address: network.address(), prefix_length: network.prefix_length() };
+    let pods = ServiceNetwork::parse(&place.pod_cidr).map_err(|why| Failure::new(format!("--pod-cidr: {why}")))?;
+    let mut domain = DomainName::from_ascii(&config.cluster_domain).context("the cluster's domain")?;
+    domain.set_fqdn(true);
+    Ok(DnsConfig {
+        domain,
+        host_resolv_conf: config.host_resolv_conf.clone(),
+        pods: range(pods),
+        services: range(services),
+        own_addresses: vec![gateway, services.dns()],
+    })
 }
 
 /// `hint`: what to type instead.

@@ -84,18 +84,14 @@ const SPEC: &[Row] = &[
     yes("terminationGracePeriodSeconds", ""),
     yes("activeDeadlineSeconds", ""),
     yes("hostname", ""),
-    yes("subdomain", "`/etc/hosts` gets the full name; there is no cluster DNS to announce it"),
+    yes("subdomain", "`/etc/hosts` gets the full name; a headless Service of that name announces it"),
     yes(
         "setHostnameAsFQDN",
         "needs a `subdomain`; a full name over 64 bytes keeps the Pod from starting, as in Kubernetes",
     ),
     yes("hostnameOverride", ""),
     items("hostAliases", HOST_ALIAS),
-    yes(
-        "dnsPolicy",
-        "`ClusterFirst` and `ClusterFirstWithHostNet` act as `Default`: there is no cluster DNS, and no cluster domain \
-         is searched",
-    ),
+    yes("dnsPolicy", ""),
     fields("dnsConfig", DNS_CONFIG),
     yes("nodeName", "this machine's node; a Pod that names it and does not fit fails, as with the kubelet"),
     yes("nodeSelector", "a Pod that does not match the node's labels waits, `Pending`"),

@@ -111,5 +111,5 @@ fn a_pod_may_go_without_a_token(node: &mut TestNode) {
     );
     assert_ne!(node.try_exec("silent", "main", &["ls", PATH]).code, 0);
     // Where the API is, it is told all the same.
-    assert_eq!(node.exec("silent", "main", &["sh", "-c", "echo $KUBERNETES_SERVICE_HOST"]), "10.85.0.1\n");
+    assert_eq!(node.exec("silent", "main", &["sh", "-c", "echo $KUBERNETES_SERVICE_HOST"]), "10.96.0.1\n");
 }

@@ -56,7 +56,7 @@ fn the_network_of_the_machine_comes_with_its_names(node: &mut TestNode) {
     let hosts = node.exec("host", "main", &["cat", "/etc/hosts"]);
     let of_node = std::fs::read_to_string("/etc/hosts").unwrap();
     let api =
-        "10.85.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\tkubernetes\n";
+        "10.96.0.1\tkubernetes.default.svc.cluster.local\tkubernetes.default.svc\tkubernetes.default\tkubernetes\n";
     let wanted = format!(
         "# Kubernetes-managed hosts file (host network).\n{of_node}{api}\n# Entries added by HostAliases.\n192.0.2.7\tadded.example\n"
     );

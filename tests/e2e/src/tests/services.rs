@@ -9,6 +9,7 @@ tests! {
     a_service_leads_to_its_ready_pods,
     node_ports_and_services_without_selector,
     services_outlive_the_daemon,
+    names_are_found_as_in_a_cluster,
 }
 
 /// A web server that tells its name, ready while `/tmp/ready` is there.
@@ -141,4 +142,77 @@ fn services_outlive_the_daemon(node: &mut TestNode) {
     served_by(node, "with the next one", by_machine, &["one", "two"]);
     node.delete_pod("one");
     served_by(node, "it follows Pods as before", by_machine, &["two"]);
+}
+
+/// What a Pod of glibc and one of busybox find by a name, one address a line.
+fn looked_up(node: &TestNode, pod: &str, name: &str) -> String {
+    let command: &[&str] = if pod == "glibc" { &["getent", "ahostsv4", name] } else { &["nslookup", name] };
+    let found = node.try_exec(pod, "main", command);
+    let text = format!("{}{}", found.stdout, found.stderr);
+    let mut addresses: Vec<&str> = text
+        .lines()
+        .filter(|line| pod == "glibc" || (line.starts_with("Address") && !line.contains(":53")))
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("10.")))
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.join(" ")
+}
+
+#[track_caller]
+fn found(node: &TestNode, pod: &str, name: &str, expected: &str) {
+    e2e::eventually(e2e::limit(20), "a name", || {
+        let found = looked_up(node, pod, name);
+        if found == expected { Ok(()) } else { Err(format!("{pod}: {name}: {found:?} instead of {expected:?}")) }
+    });
+}
+
+fn names_are_found_as_in_a_cluster(node: &mut TestNode) {
+    node.load_image("debian");
+    client(node);
+    // The image has glibc, but not its program that looks names up.
+    let mount = json!({"name": "getent", "mountPath": "/usr/bin/getent"});
+    let volume = json!({"name": "getent", "hostPath": {"path": "/usr/bin/getent", "type": "File"}});
+    let container =
+        json!({"name": "main", "image": "debian:stable", "command": ["sleep", "infinity"], "volumeMounts": [mount]});
+    let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container], "volumes": [volume]});
+    let glibc = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "glibc"}, "spec": spec});
+    node.run_text(&glibc.to_string(), "glibc");
+    let conf = node.exec("client", "main", &["cat", "/etc/resolv.conf"]);
+    assert!(conf.contains("nameserver 10.96.0.10\n") && conf.contains("options ndots:5\n"), "{conf}");
+    assert!(conf.starts_with("search default.svc.cluster.local svc.cluster.local cluster.local"), "{conf}");
+    let address =
+        service(node, "web", json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}));
+    let all = json!({"clusterIP": "None", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 8080}]});
+    service(node, "all", all);
+    let [one, two] = ["one", "two"].map(|name| {
+        let mut pod: Value = serde_json::from_str(&server(name)).unwrap();
+        pod["spec"]["hostname"] = name.into();
+        pod["spec"]["subdomain"] = "all".into();
+        node.run_text(&pod.to_string(), name)["status"]["podIP"].as_str().unwrap().to_owned()
+    });
+    let mut both = [one.clone(), two.clone()];
+    both.sort();
+    for pod in ["glibc", "client"] {
+        found(node, pod, "web.default.svc.cluster.local", &address);
+        found(node, pod, "all.default.svc.cluster.local", &both.join(" "));
+        found(node, pod, "one.all.default.svc.cluster.local", &one);
+        found(node, pod, "kubernetes.default.svc.cluster.local", "10.96.0.1");
+        found(node, pod, "nobody.default.svc.cluster.local", "");
+    }
+    for short in ["web", "web.default", "web.default.svc"] {
+        found(node, "glibc", short, &address);
+        assert_eq!(asked_by_a_pod(node, short).len(), 3, "{short} is an answer of one or two");
+    }
+    found(node, "glibc", "two.all", &two);
+    let pointer = node.exec("glibc", "main", &["getent", "hosts", &address]);
+    assert!(pointer.contains("web.default.svc.cluster.local"), "{pointer}");
+    // A headless Service tells its ready Pods at once, and no others.
+    node.exec("one", "main", &["rm", "/tmp/ready"]);
+    found(node, "glibc", "all", &two);
+    // The next daemon answers as this one does.
+    node.kill_daemon();
+    node.start_daemon();
+    found(node, "glibc", "all", &two);
+    found(node, "client", "web.default.svc.cluster.local", &address);
 }
