@@ -23,6 +23,7 @@ mod server;
 mod streams;
 pub mod sub_path;
 mod sysctls;
+pub mod title;
 mod user_namespace;
 pub mod versions;
 pub mod wire;

@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -98,6 +98,23 @@ pub enum Request {
         #[n(0)]
         id: String,
     },
+    /// Makes a sandbox that was booted as a spare the sandbox of a Pod, once. Answer: [`Reply::Done`].
+    #[n(13)]
+    Assign(#[n(0)] AssignPlan),
+}
+
+/// What a Pod's sandbox has beside what every spare one has.
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct AssignPlan {
+    /// What ps(1) is to show of infra.
+    #[n(0)]
+    pub name: String,
+    /// Host name of its UTS namespace.
+    #[n(1)]
+    pub hostname: String,
+    /// Memory file systems that containers share.
+    #[n(2)]
+    pub tmpfs: Vec<TmpfsPlan>,
 }
 
 /// The sandbox to make.
@@ -133,6 +150,10 @@ pub struct BootPlan {
     #[n(8)]
     #[cbor(default)]
     pub sysctls: Vec<SysctlPlan>,
+    /// It is nobody's yet: `Assign` will follow, and no container before it.
+    #[n(9)]
+    #[cbor(default)]
+    pub spare: bool,
 }
 
 /// A user namespace to make: its ids from 0 on are these of the machine.

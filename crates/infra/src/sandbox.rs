@@ -14,7 +14,7 @@ use sys::process::{Child, SingleThreaded, Unshare};
 use crate::failure::At;
 use crate::mounts::{attach, clone_mount, filesystem, open_path};
 use crate::pod_init;
-use crate::protocol::{BootPlan, CgroupMount, Failure};
+use crate::protocol::{AssignPlan, BootPlan, CgroupMount, Failure};
 use crate::rootfs::make_nodes;
 use crate::sysctls;
 use crate::user_namespace::{self, UserNamespace};
@@ -43,6 +43,8 @@ pub(crate) struct Sandbox {
     pub(crate) pod_init: Option<Child>,
     /// Where the Pod's processes are root of nothing but themselves.
     pub(crate) user_namespace: Option<UserNamespace>,
+    /// It is nobody's yet.
+    pub(crate) spare: bool,
 }
 
 /// Device nodes for containers in a user namespace, where nobody may make any.
@@ -102,8 +104,31 @@ pub(crate) fn boot(
     sysctls::write(&plan.sysctls)?;
     let users = user_namespace.as_ref();
     let pod_init = if plan.shared_pid { Some(pod_init::start(proof, users, infra)?) } else { None };
-    let cgroup_mounts = plan.cgroup_mounts.clone();
-    Ok(Sandbox { network_namespace, route_socket, pid_namespace, records, cgroup_mounts, pod_init, user_namespace })
+    Ok(Sandbox {
+        network_namespace,
+        route_socket,
+        pid_namespace,
+        records,
+        cgroup_mounts: plan.cgroup_mounts.clone(),
+        pod_init,
+        user_namespace,
+        spare: plan.spare,
+    })
+}
+
+/// Gives a spare sandbox what is its Pod's own; nothing runs in it yet.
+pub(crate) fn assign(plan: &AssignPlan) -> Result<(), Failure> {
+    rustix::system::sethostname(plan.hostname.as_bytes()).at("set the host name")?;
+    let root = open_path("/").at_path("open", "/")?;
+    for tmpfs in &plan.tmpfs {
+        make_tmpfs(&root, tmpfs, None)?;
+    }
+    protect_root(&root)
+}
+
+fn protect_root(root: &OwnedFd) -> Result<(), Failure> {
+    let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
+    mount_setattr(root, read_only, false).at_path("make read-only", "/")
 }
 
 /// Pods have no IPv6 address: without this every new interface solicits routers and detects duplicates of a link-local
@@ -160,8 +185,8 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
     pivot_root(".", ".").at("change the root")?;
     unmount(".", UnmountFlags::DETACH).at("detach the old root")?;
     rustix::process::chdir("/").at_path("enter", "/")?;
-    let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
-    mount_setattr(&root, read_only, false).at_path("make read-only", "/")
+    // A spare one still gets its Pod's memory file systems.
+    if plan.spare { Ok(()) } else { protect_root(&root) }
 }
 
 /// Once as it is, to be written by the daemon; for a user namespace once more with the owners that its ids stand for.

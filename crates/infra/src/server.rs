@@ -18,12 +18,12 @@ use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
 use crate::process::ChildMessage;
 use crate::protocol::{
-    BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply, Request,
+    AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply, Request,
     VERSION,
 };
-use crate::sandbox::{Sandbox, boot, own_pidfd, tmpfs_path};
+use crate::sandbox::{Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::Streams;
-use crate::{records, wire};
+use crate::{records, title, wire};
 
 /// infra's whole state.
 #[derive(Debug)]
@@ -269,6 +269,10 @@ impl Server {
                 let socket = socket_with(family, SocketType::STREAM, flags, None).at("open a socket")?;
                 self.send(client, id, &Reply::Done, &[socket.as_fd()]);
             }
+            Request::Assign(plan) => {
+                self.assign(&plan)?;
+                self.send(client, id, &Reply::Done, &[]);
+            }
             Request::ReopenLog { id: container } => {
                 self.reopen_log(&container)?;
                 self.send(client, id, &Reply::Done, &[]);
@@ -315,6 +319,19 @@ impl Server {
         Ok(())
     }
 
+    fn assign(&mut self, plan: &AssignPlan) -> Result<(), Failure> {
+        match &mut self.sandbox {
+            Some(sandbox) if sandbox.spare => {
+                assign(plan)?;
+                sandbox.spare = false;
+            }
+            Some(_) | None => return Err(Errno::ALREADY).at("assign a sandbox that is not a spare one"),
+        }
+        title::show(&plan.name);
+        set_process_name(plan.name.as_ref());
+        Ok(())
+    }
+
     fn sandbox(&self) -> Result<&Sandbox, Failure> {
         self.sandbox.as_ref().ok_or(Errno::NOTCONN).at("use a sandbox that is not booted")
     }
@@ -335,6 +352,9 @@ impl Server {
         }
         let mut descriptors = ContainerDescriptors::take(plan, fds)?;
         let sandbox = self.sandbox()?;
+        if sandbox.spare {
+            return Err(Errno::NOTCONN).at("start a container in a sandbox that is nobody's yet");
+        }
         let processes = match &plan.pid {
             None => Processes::Own,
             Some(PidPlan::Host) => Processes::Host,

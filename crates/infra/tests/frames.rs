@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use infra::protocol::{
-    BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, MountPlan,
+    AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, MountPlan,
     MountSource, PidPlan, ProcessPlan, Reply, Request, SysctlPlan, TmpfsPlan, UserNamespacePlan, VERSION,
 };
 use minicbor::Encode;
@@ -81,17 +81,21 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
     }
 }
 
+fn tmpfs() -> TmpfsPlan {
+    TmpfsPlan {
+        volume: "mem".into(),
+        size: Some(1 << 20),
+        mode: 0o777,
+        group: Some(2000),
+        page_size: Some(2 << 20),
+    }
+}
+
 fn requests() -> Vec<Request> {
     let boot = BootPlan {
         hostname: "web".into(),
         own_network: true,
-        tmpfs: vec![TmpfsPlan {
-            volume: "mem".into(),
-            size: Some(1 << 20),
-            mode: 0o777,
-            group: Some(2000),
-            page_size: Some(2 << 20),
-        }],
+        tmpfs: vec![tmpfs()],
         shm_size: 64 << 20,
         cgroup_mounts: vec![
             CgroupMount::V2 { directory: "unified".into() },
@@ -101,6 +105,7 @@ fn requests() -> Vec<Request> {
         shared_pid: true,
         user_namespace: Some(UserNamespacePlan { first_id: 0x7000_0000, count: 65_536 }),
         sysctls: vec![SysctlPlan { path: "net/core/somaxconn".into(), value: "1024".into() }],
+        spare: true,
     };
     let exec = ExecPlan {
         id: "exec-1".into(),
@@ -130,6 +135,7 @@ fn requests() -> Vec<Request> {
         Request::Hold,
         Request::OpenSocket { ipv6: true },
         Request::ReopenLog { id: "c1".into() },
+        Request::Assign(AssignPlan { name: "default/web".into(), hostname: "web".into(), tmpfs: vec![tmpfs()] }),
     ]
 }
 

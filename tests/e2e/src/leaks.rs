@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::cgroups;
 use crate::node::TestNode;
 use crate::patience::{eventually, limit};
+use crate::spares::{self, Spares};
 
 /// All that Pods leave traces in, as sorted lines, each with its kind in front.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,12 @@ impl Snapshot {
         control_groups(node, &mut lines);
         files(node, &mut lines);
         objects(node, &mut lines);
-        let descriptors = daemon_descriptors(node, &mut lines);
+        let spares = node.spares();
+        let descriptors = daemon_descriptors(node, &spares, &mut lines);
+        lines.retain(|line| !spares.has(line));
+        if spares.count() > spares::MOST {
+            lines.insert(format!("{} spare sandboxes", spares.count()));
+        }
         Self { lines, descriptors }
     }
 
@@ -159,19 +165,23 @@ fn objects(node: &TestNode, lines: &mut BTreeSet<String>) {
 }
 
 /// Descriptors of the daemon that hold something alive: namespaces, processes, and paths of Pods. Gives their number.
-fn daemon_descriptors(node: &TestNode, lines: &mut BTreeSet<String>) -> usize {
+fn daemon_descriptors(node: &TestNode, spares: &Spares, lines: &mut BTreeSet<String>) -> usize {
     let data = node.data_dir().display().to_string();
-    let mut count = 0;
+    let (mut count, mut pidfds) = (0_usize, 0);
     for entry in fs::read_dir(format!("/proc/{}/fd", node.daemon_pid())).into_iter().flatten().flatten() {
         count += 1;
         let Ok(target) = fs::read_link(entry.path()) else { continue };
         let target = target.display().to_string();
-        let holds = ["net:[", "mnt:[", "ipc:[", "uts:[", "pid:[", "anon_inode:[pidfd]"];
+        pidfds += usize::from(target == "anon_inode:[pidfd]");
+        let holds = ["net:[", "mnt:[", "ipc:[", "uts:[", "pid:["];
         if holds.iter().any(|prefix| target.starts_with(prefix)) || target.starts_with(&data) {
             lines.insert(format!("descriptor of the daemon: {target}"));
         }
     }
-    count
+    if pidfds > (spares::DESCRIPTORS_EACH - 1) * spares.count() {
+        lines.insert("descriptor of the daemon: pidfds beside those of spare sandboxes".to_owned());
+    }
+    count.saturating_sub(spares::DESCRIPTORS_EACH * spares.count())
 }
 
 /// Tables of the store that hold what exists because of Pods. They are read when no daemon holds the store.

@@ -28,6 +28,7 @@ pub mod namespaces;
 pub mod node;
 pub mod patience;
 pub mod serve;
+pub mod spares;
 pub mod terminal;
 
 pub use background::Background;

@@ -15,6 +15,7 @@ use crate::background::Background;
 use crate::command::Finished;
 use crate::namespaces::{Namespaces, NodeProcess, children_of};
 use crate::patience::{eventually, limit};
+use crate::spares::{self, Spares};
 use crate::terminal::Terminal;
 use crate::{cgroups, images};
 
@@ -203,10 +204,22 @@ impl TestNode {
         self.cgroup.as_deref()
     }
 
-    /// Everything that runs on the node but the daemon.
+    /// Everything that runs on the node but the daemon and what it has made ahead.
     pub fn processes(&self) -> Vec<NodeProcess> {
+        let mut found = self.all_processes();
+        found.retain(|process| !spares::is_spare(&process.command_line));
+        found
+    }
+
+    /// Everything that runs on the node but the daemon.
+    pub fn all_processes(&self) -> Vec<NodeProcess> {
         let daemon = self.daemon.as_ref().map(|daemon| daemon.pid);
         self.namespaces.processes().into_iter().filter(|process| Some(process.pid) != daemon).collect()
+    }
+
+    /// The sandboxes that are nobody's now.
+    pub fn spares(&self) -> Spares {
+        Spares::among(&self.all_processes())
     }
 
     /// The infra processes.

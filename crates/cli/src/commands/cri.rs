@@ -98,6 +98,7 @@ async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, soc
             .hint("choose another with --streaming-address")
     })?;
     let shutdown = CancellationToken::new();
+    let spares = engine.runtime.clone();
     let runtime: Arc<dyn Runtime> = Arc::new(engine.runtime);
     let streams = StreamingServer::start(streaming, Arc::clone(&runtime), shutdown.clone())
         .context("cannot serve exec, attach and port-forward")?;
@@ -108,9 +109,11 @@ async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, soc
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let cri = Cri::open(config, runtime, engine.images, streams).await?;
+    spares.keep_spare_sandboxes();
     tracing::info!(socket = %socket.display(), "serving CRI");
     cri::serve(cri, listener, asked_to_end(&mut interrupt, &mut terminate)).await?;
     shutdown.cancel();
+    spares.end_spare_sandboxes().await;
     tracing::info!("ended; pods run on");
     Ok(())
 }

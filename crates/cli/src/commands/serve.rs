@@ -177,16 +177,19 @@ async fn run(
     config.dns = Some(ServicePlace { service: at(service_network.dns(), 53), server: at(gateway, sockets.port()) });
     let dns = dns_config(&config, place, service_network, gateway)?;
     let clock = Arc::new(SystemClock);
+    let runtime = engine.runtime.clone();
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
     let services = Services::start(engine.store.clone(), network, node_name, sockets, dns).await;
     // Clients like any other: what they ask before the doors are served waits.
     let workloads = Workloads::start(through(&place.socket()), || SystemClock.wall());
+    runtime.keep_spare_sandboxes();
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
     workloads.shutdown().await;
     services.shutdown().await;
     controllers.shutdown().await;
     agent.shutdown().await;
+    runtime.end_spare_sandboxes().await;
     tracing::info!("ended; pods run on");
     Ok(served?)
 }

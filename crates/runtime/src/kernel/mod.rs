@@ -22,6 +22,7 @@ mod rootfs;
 mod sandbox;
 mod seccomp;
 mod sessions;
+mod spares;
 mod state;
 mod stuck;
 mod usage;
@@ -61,6 +62,7 @@ use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
 use seccomp::Filters;
+use spares::Spares;
 use state::State;
 
 /// How long infra may take for what only needs itself.
@@ -148,6 +150,7 @@ struct Kernel {
     /// The machine's ids that Pods may have.
     ids: IdRange,
     state: State,
+    spares: Spares,
 }
 
 impl KernelRuntime {
@@ -167,7 +170,8 @@ impl KernelRuntime {
         let ids = IdRange::of_machine().map_err(OpenRuntimeError::SubordinateIds)?;
         let state = State::new();
         let apparmor = AppArmor::of_machine();
-        let kernel = Kernel { config, store, images, network, cgroups, binary, filters, apparmor, ids, state };
+        let spares = Spares::default();
+        let kernel = Kernel { config, store, images, network, cgroups, binary, filters, apparmor, ids, state, spares };
         let kernel = Arc::new(kernel);
         let preparing = Arc::clone(&kernel);
         tokio::spawn(async move { preparing.apparmor.prepare().await });
@@ -175,10 +179,21 @@ impl KernelRuntime {
         Ok(Self(kernel))
     }
 
+    /// Keeps a few sandboxes ready from now on, so that Pods start faster.
+    pub fn keep_spare_sandboxes(&self) {
+        self.0.keep_spares();
+    }
+
+    /// Removes those that are ready and nobody's, and makes none any more.
+    pub async fn end_spare_sandboxes(&self) {
+        self.0.end_spares().await;
+    }
+
     /// Stops every sandbox and removes all that the runtime made, for `monopod reset`.
     pub async fn remove_all(&self) -> Result<(), RuntimeError> {
-        for sandbox in self.list_pod_sandboxes().await {
-            self.remove_pod_sandbox(&sandbox.id).await?;
+        let all: Vec<SandboxId> = self.0.state.lock().sandboxes.keys().cloned().collect();
+        for sandbox in all {
+            self.remove_pod_sandbox(&sandbox).await?;
         }
         self.0.cgroups.remove_all().await.map_err(|source| remove_error("remove control groups", source))
     }

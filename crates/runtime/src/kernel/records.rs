@@ -22,6 +22,9 @@ pub(super) struct SandboxRecord {
     /// Its user namespace's block of the machine's ids, until nothing of it is left.
     #[serde(default)]
     pub(super) ids: Option<IdBlock>,
+    /// It is nobody's yet, see `spares`.
+    #[serde(default)]
+    pub(super) spare: bool,
 }
 
 /// signal(7).

@@ -104,8 +104,15 @@ impl Kernel {
 
     async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, found: Found) {
         let (connection, infra) = match found {
-            Found::Alive(alive) if alive.ready && !record.stopped => return self.take_over(id, &record, alive).await,
-            Found::Silent(silent) if !record.stopped => return self.leave_alone(id, record, silent),
+            // Of another version it may not know how to become a Pod's.
+            Found::Alive(alive) if record.spare && alive.ready && alive.version == VERSION && alive.containers.is_empty() => {
+                self.take_over(id, &record, alive).await;
+                return self.spares.add(id.clone());
+            }
+            Found::Alive(alive) if alive.ready && !record.stopped && !record.spare => {
+                return self.take_over(id, &record, alive).await;
+            }
+            Found::Silent(silent) if !record.stopped && !record.spare => return self.leave_alone(id, record, silent),
             Found::Alive(Alive { connection, infra, .. }) | Found::Silent(Silent { connection, infra, .. }) => {
                 (Some(connection), Some(Arc::new(infra)))
             }
@@ -117,6 +124,12 @@ impl Kernel {
         // A failure is tried again when the agent removes the sandbox.
         if let Err(error) = self.release(id, &record).await {
             tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a dead sandbox is not all released");
+        }
+        // Of a spare one the agent knows nothing.
+        if record.spare
+            && let Err(error) = self.remove_sandbox(id).await
+        {
+            tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a spare sandbox is not all removed");
         }
     }
 

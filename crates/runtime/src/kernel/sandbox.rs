@@ -48,8 +48,16 @@ impl Kernel {
         self: Arc<Self>,
         config: PodSandboxConfig,
     ) -> Result<PodSandboxStatus, RuntimeError> {
+        if let Some(status) = self.take_spare(&config).await {
+            return Ok(status);
+        }
+        let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false, ids: None, spare: false };
+        self.make_recorded(record).await
+    }
+
+    /// Makes a sandbox after its record.
+    pub(super) async fn make_recorded(self: Arc<Self>, record: SandboxRecord) -> Result<PodSandboxStatus, RuntimeError> {
         let id = SandboxId::random();
-        let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false, ids: None };
         let record = self.insert_sandbox(&id, record)?;
         if let Err(error) = self.store.put_record(SANDBOXES, id.as_str(), &record).await {
             self.state.lock().sandboxes.remove(&id);
@@ -131,16 +139,10 @@ impl Kernel {
         let ports = network::hold_ports(&config.ports).map_err(|e| run_error(config, "publish its ports", e))?;
         let directory = self.config.sandbox_directory(id);
         make_private_directory(&directory).map_err(|e| run_error(config, "make its directory", e))?;
-        make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
-        let pod = CgroupPath::of(config);
-        self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
-        if pod.is_ours() {
-            self.cgroups
-                .limit(&pod, &config.resources, Unit::Pod)
-                .map_err(|e| run_error(config, "limit its control group", e))?;
-            self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
+        if !record.spare {
+            self.make_places(config)?;
         }
-        let socket = self.start_infra(id, config).map_err(|e| run_error(config, "start its infra process", e))?;
+        let socket = self.start_infra(id, record).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
             Connection::over(socket).map_err(|e| run_error(config, "talk to its infra process", e))?;
         // Known from now on: should a later step fail, it is told to end.
@@ -169,8 +171,22 @@ impl Kernel {
         Ok(Made { connection, events, infra, user_namespace, addresses })
     }
 
+    /// Makes what a Pod has beside its sandbox: the directory of its logs and its cgroup.
+    pub(super) fn make_places(&self, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
+        make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
+        let pod = CgroupPath::of(config);
+        self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
+        if pod.is_ours() {
+            self.cgroups
+                .limit(&pod, &config.resources, Unit::Pod)
+                .map_err(|e| run_error(config, "limit its control group", e))?;
+            self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
+        }
+        Ok(())
+    }
+
     /// Starts infra and returns our end of the first connection to it.
-    fn start_infra(&self, id: &SandboxId, config: &PodSandboxConfig) -> io::Result<OwnedFd> {
+    fn start_infra(&self, id: &SandboxId, record: &SandboxRecord) -> io::Result<OwnedFd> {
         let path = self.config.socket(id);
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         bind(&listener, &SocketAddrUnix::new(path.as_path())?)?;
@@ -184,7 +200,7 @@ impl Kernel {
         let placement = self.cgroups.placement(&CgroupPath::infra()).map_err(io::Error::other)?;
         let child = sys::spawn::spawn(&sys::spawn::SpawnOptions {
             program: self.binary.as_fd(),
-            argv: vec![c_string("monopod"), c_string("infra"), c_string(&config.pod.to_string())],
+            argv: vec![c_string("monopod"), c_string("infra"), c_string(&shown_name(id, record))],
             envp: Vec::new(),
             descriptors: vec![null.as_fd(), null.as_fd(), log.as_fd(), listener.as_fd(), theirs.as_fd()],
             cgroup: placement.v2.as_ref().map(AsFd::as_fd),
@@ -271,6 +287,10 @@ impl Kernel {
             sandbox.record.clone()
         };
         tracing::warn!(pod = %record.config.pod, sandbox = %id, "an infra process ended, its sandbox is lost");
+        if record.spare {
+            // It stays among the spare ones until somebody wants it, and finds that it is gone.
+            return;
+        }
         if let Err(error) = self.release(id, &record).await {
             tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a lost sandbox is not all released");
         }
@@ -371,17 +391,10 @@ async fn boot(
     let config = &record.config;
     let records = rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| run_error(config, "open its directory", io::Error::from(e)))?;
-    let tmpfs = config.tmpfs.iter().map(|tmpfs| TmpfsPlan {
-        volume: tmpfs.volume.as_str().to_owned(),
-        size: tmpfs.size,
-        mode: tmpfs.mode,
-        group: tmpfs.group,
-        page_size: tmpfs.page_size,
-    });
     let plan = BootPlan {
         hostname: config.hostname.clone(),
         own_network: config.network == NetworkMode::Pod,
-        tmpfs: tmpfs.collect(),
+        tmpfs: tmpfs_plans(config),
         shm_size: config.shm_size,
         cgroup_mounts: cgroup_mounts.to_vec(),
         host_ipc: config.namespaces.host_ipc,
@@ -393,6 +406,7 @@ async fn boot(
             .iter()
             .map(|(path, value)| SysctlPlan { path: path.clone(), value: value.clone() })
             .collect(),
+        spare: record.spare,
     };
     let (_, descriptors) = connection
         .request(&Request::Boot(plan), &[records.as_fd()], PROMPT)
@@ -401,8 +415,26 @@ async fn boot(
     Ok(descriptors)
 }
 
+/// What ps(1) shows; the name of a spare one leaves room for that of its Pod.
+fn shown_name(id: &SandboxId, record: &SandboxRecord) -> String {
+    let spare = || format!("{:room$}", format!("(spare) {id}"), room = infra::title::ROOM);
+    if record.spare { spare() } else { record.config.pod.to_string() }
+}
+
+/// The memory file systems of a Pod, as infra is told of them.
+pub(super) fn tmpfs_plans(config: &PodSandboxConfig) -> Vec<TmpfsPlan> {
+    let plan = |tmpfs: &crate::config::PodTmpfs| TmpfsPlan {
+        volume: tmpfs.volume.as_str().to_owned(),
+        size: tmpfs.size,
+        mode: tmpfs.mode,
+        group: tmpfs.group,
+        page_size: tmpfs.page_size,
+    };
+    config.tmpfs.iter().map(plan).collect()
+}
+
 /// Gives descriptors to infra to keep.
-async fn hand_over(connection: &Connection, held: Vec<OwnedFd>) -> Result<(), RequestError> {
+pub(super) async fn hand_over(connection: &Connection, held: Vec<OwnedFd>) -> Result<(), RequestError> {
     for some in held.chunks(MAX_DESCRIPTORS) {
         let held: Vec<_> = some.iter().map(AsFd::as_fd).collect();
         connection.request(&Request::Hold, &held, PROMPT).await?;

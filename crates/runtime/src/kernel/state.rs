@@ -171,7 +171,9 @@ impl State {
     }
 
     pub(super) fn list_sandboxes(&self) -> Vec<PodSandboxStatus> {
-        self.lock().sandboxes.iter().map(|(id, sandbox)| sandbox.status(id)).collect()
+        let inner = self.lock();
+        let of_pods = inner.sandboxes.iter().filter(|(_, sandbox)| !sandbox.record.spare);
+        of_pods.map(|(id, sandbox)| sandbox.status(id)).collect()
     }
 
     pub(super) fn list_containers(&self) -> Vec<ContainerStatus> {
@@ -197,7 +199,7 @@ impl State {
 }
 
 impl Sandbox {
-    fn status(&self, id: &SandboxId) -> PodSandboxStatus {
+    pub(super) fn status(&self, id: &SandboxId) -> PodSandboxStatus {
         PodSandboxStatus {
             id: id.clone(),
             pod: self.record.config.pod.clone(),

@@ -135,7 +135,7 @@ mod tests {
             namespaces: PodNamespaces::default(),
             ports: Vec::new(),
         };
-        SandboxRecord { config, created_at: Timestamp::UNIX_EPOCH, stopped: true, ids: place.map(block) }
+        SandboxRecord { config, created_at: Timestamp::UNIX_EPOCH, stopped: true, ids: place.map(block), spare: false }
     }
 
     const RANGE: IdRange = IdRange::DEFAULT;

@@ -13,6 +13,7 @@
 
 mod protocol_v1;
 mod relay;
+mod spares;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -87,6 +88,9 @@ const TESTS: &[(&str, fn())] = &[
     ("an_infra_of_the_first_version_is_taken_over", an_older_infra),
     ("an_infra_of_a_later_version_is_left_alone", a_newer_infra),
     ("a_dead_infra_takes_its_containers_along", || block_on(loses_infra())),
+    ("a_spare_sandbox_becomes_a_pods", || block_on(spares::become_a_pods())),
+    ("spare_sandboxes_outlive_a_crash_and_are_found", spares::outlive_a_crash),
+    ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
 ];

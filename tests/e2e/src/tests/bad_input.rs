@@ -299,7 +299,9 @@ fn garbage_at_the_door_harms_nobody(node: &mut TestNode) {
 fn garbage_at_an_infra_socket_harms_no_pod(node: &mut TestNode) {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
     node.run_ready("idle");
-    let socket = fs::read_dir(node.run_dir().join("sandboxes")).unwrap().flatten().next().unwrap().path();
+    let spares = node.spares();
+    let sockets = fs::read_dir(node.run_dir().join("sandboxes")).unwrap().flatten().map(|entry| entry.path());
+    let socket = sockets.into_iter().find(|path| !spares.has(&path.display().to_string())).unwrap();
     let infra = node.infra_processes()[0].pid;
     let connect = || {
         let flags = SocketFlags::CLOEXEC;

@@ -1,0 +1,53 @@
+//! What ps(1) shows of an infra process that was started before it had a Pod.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes of the argument that [`show`] writes over: room for any `namespace/name` (63 + 1 + 253) and its end.
+pub const ROOM: usize = 318;
+
+/// Writes over the last argument of this process, where the kernel reads it for `/proc/PID/cmdline`; prctl(2) could move it
+/// elsewhere with CAP_SYS_RESOURCE only, which some machines lack. It is for people alone: nothing depends on it.
+pub(crate) fn show(name: &str) {
+    // Without procfs, or on a kernel that forbids it, ps shows the old name.
+    drop(write(name));
+}
+
+fn write(name: &str) -> io::Result<()> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (start, end) = argument_area(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    let arguments = fs::read("/proc/self/cmdline")?;
+    // The last argument, behind the NUL that ends the one before.
+    let text = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
+    let offset = text.iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+    let room = usize::try_from(end - start).unwrap_or_default().saturating_sub(offset);
+    let mut argument = vec![0; room];
+    for (to, from) in argument.iter_mut().take(room.saturating_sub(1)).zip(name.bytes()) {
+        *to = from;
+    }
+    let at = start + u64::try_from(offset).map_err(io::Error::other)?;
+    File::options().write(true).open("/proc/self/mem")?.write_all_at(&argument, at)
+}
+
+/// `arg_start` and `arg_end`, fields 48 and 49 of proc_pid_stat(5); the name in field 2 may hold anything.
+fn argument_area(stat: &str) -> Option<(u64, u64)> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(48 - 3);
+    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (end >= start).then_some((start, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_this_process_are_where_stat_says() {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let (start, end) = argument_area(&stat).unwrap();
+        let mut found = vec![0; usize::try_from(end - start).unwrap()];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut found, start).unwrap();
+        assert_eq!(found, fs::read("/proc/self/cmdline").unwrap());
+    }
+}

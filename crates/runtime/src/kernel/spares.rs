@@ -1,0 +1,342 @@
+//! Sandboxes made ahead: a Pod that asks for a usual one gets it without waiting for a process, namespaces and a network.
+//!
+//! A spare sandbox has a record like any other, with a mark that it is nobody's. So a daemon that starts anew takes the
+//! living ones over and removes the rest, and `monopod reset` finds them. Whoever ends in order leaves none.
+//!
+//! There are as many as lately were wanted at once: more after a Pod that found none, few again after a quiet minute. They
+//! are made after the starts that ask for them, never beside; and none while the machine is short of memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use infra::protocol::{AssignPlan, Request, VERSION};
+use network::PortMapping;
+use spec::{PodRef, PodUid, SandboxId, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::records::{SANDBOXES, SandboxRecord};
+use super::sandbox::{self, run_error};
+use super::{Kernel, PROMPT};
+use crate::config::{LinuxResources, NetworkMode, PodNamespaces, PodSandboxConfig, QosClass};
+use crate::error::RuntimeError;
+use crate::status::{PodSandboxState, PodSandboxStatus};
+
+/// How many are kept when nobody asks, and at most.
+const LEAST: usize = 2;
+const MOST: usize = 16;
+/// The next ones are made so long after a Pod has taken one: its start is over by then.
+const AFTER_A_START: Duration = Duration::from_millis(25);
+/// After this time without a Pod there are [`LEAST`] again.
+const QUIET: Duration = Duration::from_secs(60);
+/// Bytes of `/dev/shm` that a spare one has, Kubernetes' value.
+const SHM_SIZE: u64 = 64 << 20;
+/// None is made while less of the machine's memory is available: one part in so many.
+const MEMORY_PART: u64 = 16;
+
+/// The spare sandboxes of a runtime.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    inner: Mutex<Inner>,
+    /// Somebody took one, or all are to go.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ready: VecDeque<SandboxId>,
+    /// How many there are to be; 0 while nobody keeps any.
+    wanted: usize,
+    /// When the last Pod asked.
+    asked: Option<Instant>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Spares {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that is ready now. Who finds none raises the number for those who come after.
+    fn take(&self) -> Option<SandboxId> {
+        let mut inner = self.lock();
+        if inner.wanted == 0 {
+            return None;
+        }
+        inner.asked = Some(Instant::now());
+        let found = inner.ready.pop_front();
+        if found.is_none() {
+            inner.wanted = (inner.wanted * 2).min(MOST);
+        }
+        self.changed.notify_one();
+        found
+    }
+
+    /// One more, made or found.
+    pub(super) fn add(&self, id: SandboxId) {
+        self.lock().ready.push_back(id);
+    }
+
+    /// Those that are more than wanted, once it was quiet.
+    fn surplus(&self, now: Instant) -> Vec<SandboxId> {
+        let mut inner = self.lock();
+        if inner.asked.is_some_and(|asked| now.duration_since(asked) >= QUIET) {
+            inner.wanted = inner.wanted.min(LEAST);
+            inner.asked = None;
+        }
+        let kept = inner.wanted.min(inner.ready.len());
+        inner.ready.split_off(kept).into()
+    }
+
+    /// When [`Self::surplus`] is worth a look.
+    fn quiet_at(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.asked.filter(|_| inner.wanted > LEAST).map(|asked| asked + QUIET)
+    }
+
+    fn is_short(&self) -> bool {
+        let inner = self.lock();
+        inner.ready.len() < inner.wanted
+    }
+
+    fn is_over(&self) -> bool {
+        self.lock().wanted == 0
+    }
+}
+
+impl Kernel {
+    /// Keeps sandboxes ready from now on.
+    pub(super) fn keep_spares(self: &Arc<Self>) {
+        let mut inner = self.spares.lock();
+        inner.wanted = LEAST;
+        let (changed, kernel) = (Arc::clone(&self.spares.changed), Arc::downgrade(self));
+        inner.keeper = Some(tokio::spawn(keep(changed, kernel)));
+    }
+
+    /// Keeps none any more; back when all are gone, with their links and addresses.
+    pub(super) async fn end_spares(self: &Arc<Self>) {
+        let keeper = {
+            let mut inner = self.spares.lock();
+            inner.wanted = 0;
+            inner.keeper.take()
+        };
+        let Some(keeper) = keeper else { return };
+        self.spares.changed.notify_one();
+        if let Err(error) = keeper.await {
+            tracing::error!(%error, "the making of spare sandboxes was lost");
+        }
+        let left = std::mem::take(&mut self.spares.lock().ready);
+        futures::future::join_all(left.iter().map(|id| self.remove_spare(id))).await;
+    }
+
+    async fn remove_spare(&self, id: &SandboxId) {
+        if let Err(error) = self.network.detach_and_wait(id).await {
+            tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "the network of a spare sandbox stays");
+        }
+        if let Err(error) = self.remove_sandbox(id).await {
+            tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a spare sandbox is not all removed");
+        }
+    }
+
+    async fn make_spare(self: &Arc<Self>) -> Result<(), RuntimeError> {
+        let status = Arc::clone(self).make_recorded(spare_record()).await?;
+        self.spares.add(status.id);
+        Ok(())
+    }
+
+    /// A spare sandbox for this Pod, if one is ready and fits; what is wrong with it is seen by the next pass of its maker.
+    pub(super) async fn take_spare(self: &Arc<Self>, config: &PodSandboxConfig) -> Option<PodSandboxStatus> {
+        if !is_usual(config) {
+            return None;
+        }
+        let id = self.spares.take()?;
+        match self.assign(&id, config).await {
+            Ok(status) => Some(status),
+            Err(error) => {
+                tracing::debug!(sandbox = %id, error = &error as &dyn std::error::Error, "a spare sandbox does not serve");
+                self.remove_spare(&id).await;
+                None
+            }
+        }
+    }
+
+    /// Makes a spare sandbox a Pod's. What is done to the machine is done while the record is on its way to the disk: a
+    /// daemon that dies meanwhile leaves a sandbox without a container, and a cgroup that no record names.
+    async fn assign(&self, id: &SandboxId, config: &PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+        let record = SandboxRecord {
+            config: config.clone(),
+            created_at: Timestamp::now(),
+            stopped: false,
+            ids: None,
+            spare: false,
+        };
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.record = record.clone();
+        }
+        let recorded = self.store.put_record(SANDBOXES, id.as_str(), &record);
+        let (recorded, made) = tokio::join!(recorded, self.make_it_a_pods(id, config));
+        made?;
+        recorded?;
+        self.state.announce(&config.uid);
+        let inner = self.state.lock();
+        let sandbox = inner.sandboxes.get(id).filter(|sandbox| sandbox.state == PodSandboxState::Ready);
+        sandbox
+            .map(|sandbox| sandbox.status(id))
+            .ok_or_else(|| RuntimeError::SandboxNotReady { pod: config.pod.clone() })
+    }
+
+    async fn make_it_a_pods(&self, id: &SandboxId, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
+        let connection = self.state.connection(id)?;
+        let plan = AssignPlan {
+            name: config.pod.to_string(),
+            hostname: config.hostname.clone(),
+            tmpfs: sandbox::tmpfs_plans(config),
+        };
+        let assign = Request::Assign(plan);
+        let assigned = connection.request(&assign, &[], PROMPT);
+        let (assigned, placed) = tokio::join!(assigned, async { self.make_places(config) });
+        placed?;
+        assigned.map_err(|e| run_error(config, "make its namespaces", e))?;
+        if config.ports.is_empty() {
+            return Ok(());
+        }
+        let ports = network::hold_ports(&config.ports).map_err(|e| run_error(config, "publish its ports", e))?;
+        let held = ports.into_iter().collect();
+        sandbox::hand_over(&connection, held).await.map_err(|e| run_error(config, "hold its ports", e))?;
+        self.publish(id, config.ports.clone()).await.map_err(|e| run_error(config, "publish its ports", e))
+    }
+
+    /// Leads ports of the machine to a sandbox that has its network.
+    async fn publish(&self, id: &SandboxId, ports: Vec<PortMapping>) -> Result<(), PublishSpareError> {
+        let connection = self.state.connection(id)?;
+        let (_, descriptors) = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await?;
+        let mut descriptors = descriptors.into_iter().skip(1);
+        let (Some(netns), Some(route)) = (descriptors.next(), descriptors.next()) else {
+            return Err(PublishSpareError::NoNamespace);
+        };
+        self.network.attach(id, netns, route, ports).await?;
+        Ok(())
+    }
+}
+
+/// Why a spare sandbox could not be given its Pod's ports.
+#[derive(Debug, thiserror::Error)]
+enum PublishSpareError {
+    #[error(transparent)]
+    Gone(#[from] RuntimeError),
+    #[error(transparent)]
+    Request(#[from] super::connection::RequestError),
+    #[error("the pod's infra process gave no network namespace")]
+    NoNamespace,
+    #[error(transparent)]
+    Attach(#[from] network::AttachError),
+}
+
+/// Makes spare sandboxes as they are wanted, for as long as the runtime lives.
+async fn keep(changed: Arc<Notify>, kernel: Weak<Kernel>) {
+    loop {
+        let quiet_at = {
+            let Some(kernel) = kernel.upgrade() else { return };
+            let surplus = kernel.spares.surplus(Instant::now());
+            futures::future::join_all(surplus.iter().map(|id| kernel.remove_spare(id))).await;
+            fill(&kernel).await;
+            if kernel.spares.is_over() {
+                return;
+            }
+            kernel.spares.quiet_at()
+        };
+        let quiet = async {
+            match quiet_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = changed.notified() => {}
+            () = quiet => {}
+        }
+        if kernel.upgrade().is_some_and(|kernel| !kernel.spares.is_over()) {
+            tokio::time::sleep(AFTER_A_START).await;
+        }
+    }
+}
+
+async fn fill(kernel: &Arc<Kernel>) {
+    while kernel.spares.is_short() && memory_suffices() {
+        if let Err(error) = kernel.make_spare().await {
+            // The next Pod makes its own and says what is wrong.
+            tracing::debug!(error = &error as &dyn std::error::Error, "no spare sandbox could be made");
+            return;
+        }
+    }
+}
+
+/// proc_meminfo(5).
+fn memory_suffices() -> bool {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return false };
+    let field = |name: &str| -> Option<u64> {
+        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+    };
+    matches!((field("MemAvailable:"), field("MemTotal:")), (Some(free), Some(all)) if free > all / MEMORY_PART)
+}
+
+/// Whether what the Pod wants can be given to a sandbox that was made before.
+fn is_usual(config: &PodSandboxConfig) -> bool {
+    let PodSandboxConfig { network, namespaces, shm_size, .. } = config;
+    *network == NetworkMode::Pod && *namespaces == PodNamespaces::default() && *shm_size == SHM_SIZE
+}
+
+fn spare_record() -> SandboxRecord {
+    let config = PodSandboxConfig {
+        pod: PodRef::new("monopod", "spare"),
+        // Of no Pod: UIDs of objects have no such form.
+        uid: PodUid::new("spare"),
+        attempt: 0,
+        hostname: "spare".to_owned(),
+        network: NetworkMode::Pod,
+        qos: QosClass::BestEffort,
+        resources: LinuxResources::default(),
+        log_directory: std::path::PathBuf::new(),
+        tmpfs: Vec::new(),
+        shm_size: SHM_SIZE,
+        ports: Vec::new(),
+        namespaces: PodNamespaces::default(),
+        cgroup: None,
+        labels: BTreeMap::new(),
+    };
+    SandboxRecord { config, created_at: Timestamp::now(), stopped: false, ids: None, spare: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> SandboxId {
+        SandboxId::new(format!("{number:032x}"))
+    }
+
+    #[test]
+    fn their_number_follows_demand() {
+        let spares = Spares::default();
+        assert_eq!(spares.take(), None, "nobody keeps any");
+        assert!(!spares.is_short());
+        spares.lock().wanted = LEAST;
+        for number in 0..LEAST {
+            spares.add(id(number));
+        }
+        assert_eq!(spares.take(), Some(id(0)), "the oldest first: addresses follow each other");
+        assert!(spares.is_short());
+        assert_eq!(spares.take(), Some(id(1)));
+        for _ in 0..8 {
+            assert_eq!(spares.take(), None);
+        }
+        assert_eq!(spares.lock().wanted, MOST, "who finds none wants more, up to a number");
+        (0..MOST).for_each(|number| spares.add(id(number)));
+        assert!(!spares.is_short() && spares.surplus(Instant::now()).is_empty());
+        let quiet_at = spares.quiet_at().unwrap();
+        assert_eq!(spares.surplus(quiet_at).len(), MOST - LEAST, "a quiet time ends it");
+        assert_eq!(spares.quiet_at(), None, "and nothing wakes up any more");
+    }
+}

@@ -1,0 +1,131 @@
+//! Sandboxes made ahead: they become a Pod's, outlive a crash of the daemon, and leave nothing.
+
+use std::time::{Duration, Instant};
+
+use runtime::{PodTmpfs, Runtime as _};
+use spec::VolumeName;
+
+use super::{Node, chain, open, pids_of_infra};
+
+/// Process ids and command lines of infra processes that are nobody's.
+fn spares(node: &Node) -> Vec<(String, String)> {
+    let with_line = |pid: String| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        (pid, String::from_utf8_lossy(&line).replace('\0', " "))
+    };
+    let all = pids_of_infra(&node.directory).into_iter().map(with_line);
+    all.filter(|(_, line)| line.contains("(spare)")).collect()
+}
+
+/// Waits until this many are ready: they listen, and infra answers as soon as it does, so a take is answered or refused.
+async fn ready(node: &Node, count: usize) -> Vec<(String, String)> {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let found = spares(node);
+        if found.len() == count && links() >= count {
+            return found;
+        }
+        assert!(Instant::now() < limit, "{count} spare sandboxes: {found:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The host's ends of links that exist.
+fn links() -> usize {
+    let interfaces = std::fs::read_to_string("/proc/self/net/dev").unwrap();
+    interfaces.lines().filter(|line| line.trim_start().starts_with("mp")).count()
+}
+
+/// The usual sandbox of a Pod: with Kubernetes' `/dev/shm`, and a memory volume.
+fn usual(node: &Node) -> runtime::PodSandboxConfig {
+    let secret = PodTmpfs { volume: VolumeName::new("secret"), size: None, mode: 0o755, group: None, page_size: None };
+    runtime::PodSandboxConfig { shm_size: 64 << 20, tmpfs: vec![secret], ..node.sandbox_config() }
+}
+
+/// A spare sandbox that can be taken: what is being made may not be among them yet.
+async fn take(node: &Node) -> (runtime::PodSandboxStatus, bool) {
+    let before = spares(node);
+    let sandbox = node.runtime.run_pod_sandbox(usual(node)).await.map_err(chain).unwrap();
+    (sandbox.clone(), before.iter().any(|(_, line)| line.contains(sandbox.id.as_str())))
+}
+
+async fn take_one_made_ahead(node: &Node) -> runtime::PodSandboxStatus {
+    for _ in 0..50 {
+        let (sandbox, made_ahead) = take(node).await;
+        if made_ahead {
+            return sandbox;
+        }
+        node.runtime.remove_pod_sandbox(&sandbox.id).await.map_err(chain).unwrap();
+    }
+    panic!("no sandbox was made ahead");
+}
+
+pub async fn become_a_pods() {
+    let node = Node::new().await;
+    node.runtime.keep_spare_sandboxes();
+    ready(&node, 2).await;
+    assert!(node.runtime.list_pod_sandboxes().await.is_empty(), "nobody hears of them");
+    let sandbox = take_one_made_ahead(&node).await;
+    assert_eq!(sandbox.pod.to_string(), "default/web");
+    assert_eq!(sandbox.addresses.len(), 1);
+    let id = node.start(&sandbox.id, node.container("app", "sleep 1000; exit")).await;
+    let address = sandbox.addresses[0].to_string();
+    assert_eq!(node.run(&id, "hostname").await.1, "web\n");
+    assert!(node.run(&id, "ip -4 addr show eth0").await.1.contains(&address));
+    assert!(node.run(&id, "df -k /dev/shm").await.1.contains("65536"));
+    let names = pids_of_infra(&node.directory).into_iter().map(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        String::from_utf8(line).unwrap().trim_end_matches('\0').replace('\0', " ")
+    });
+    assert!(names.into_iter().any(|line| line.ends_with("infra default/web")), "ps shows the Pod");
+    let secret = node.runtime.open_pod_tmpfs(&sandbox.id, &VolumeName::new("secret")).await.map_err(chain).unwrap();
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    rustix::fs::openat(&secret, "token", flags, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    // Others are made in its place, and go when nobody keeps them any more.
+    ready(&node, 2).await;
+    node.runtime.end_spare_sandboxes().await;
+    assert!(spares(&node).is_empty());
+    assert_eq!(links(), 1, "the Pod's");
+    node.finish(&sandbox.id).await;
+}
+
+pub fn outlive_a_crash() {
+    let event_loop = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (node, before) = event_loop().block_on(async {
+        let node = Node::new().await;
+        node.runtime.keep_spare_sandboxes();
+        // Taken once: then those that are there were all made to the end.
+        let sandbox = take_one_made_ahead(&node).await;
+        node.runtime.remove_pod_sandbox(&sandbox.id).await.map_err(chain).unwrap();
+        let before = ready(&node, 2).await;
+        (node, before)
+    });
+    // The first event loop is gone, as is all that a killed daemon had in memory.
+    let Node { directory, runtime, image } = node;
+    drop(runtime);
+    event_loop().block_on(async {
+        let (runtime, _images) = open(directory.path()).await;
+        let node = Node { directory, runtime, image };
+        let after = spares(&node);
+        assert!(after.iter().all(|spare| before.contains(spare)), "{after:?} after {before:?}");
+        node.runtime.keep_spare_sandboxes();
+        let sandbox = take_one_made_ahead(&node).await;
+        node.runtime.end_spare_sandboxes().await;
+        assert!(spares(&node).is_empty());
+        node.finish(&sandbox.id).await;
+    });
+}
+
+pub async fn dead_ones_serve_nobody() {
+    let node = Node::new().await;
+    node.runtime.keep_spare_sandboxes();
+    for (pid, _) in ready(&node, 2).await {
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    let sandbox = node.runtime.run_pod_sandbox(usual(&node)).await.map_err(chain).unwrap();
+    let id = node.start(&sandbox.id, node.container("app", "sleep 1000; exit")).await;
+    assert_eq!(node.run(&id, "hostname").await.1, "web\n");
+    node.runtime.end_spare_sandboxes().await;
+    node.finish(&sandbox.id).await;
+}
