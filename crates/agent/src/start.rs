@@ -73,6 +73,13 @@ enum FailureKind {
     Other,
 }
 
+/// What was made durable before a start.
+struct Kept {
+    /// The pod's record, if it had none.
+    record: Result<Option<PodRecord>, store::StoreError>,
+    images: Vec<(ContainerName, Image)>,
+}
+
 /// What a pass that starts things came to.
 type Started = (bool, Option<BootTime>);
 
@@ -97,15 +104,20 @@ impl PodWorker {
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
         self.begin_pulls(desired, actions);
-        if let Some(error) = self.prepare(desired, actions, &planned).await? {
+        let (volumes, directory) = (planned.clone(), self.paths.directory.clone());
+        if let Err(error) = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall)).await? {
             return Ok((false, Some(self.volume_failed(desired, &error, now))));
         }
         let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
-            (Some(run), _) => match self.run_sandbox(desired, observed, run, &planned, now).await? {
+            (Some(run), _) => match self.run_sandbox(desired, observed, actions, run, &planned, now).await? {
                 Ok(sandbox) => sandbox,
                 Err(retry_at) => return Ok((false, Some(retry_at))),
             },
-            (None, Some(sandbox)) => sandbox.clone(),
+            (None, Some(sandbox)) => {
+                let kept = self.keep(desired, actions).await;
+                self.note_kept(kept)?;
+                sandbox.clone()
+            }
             (None, None) => return Ok((false, None)),
         };
         if let Some(error) = self.fill_sandbox(desired, &sandbox, actions, &planned).await? {
@@ -212,49 +224,45 @@ impl PodWorker {
         until
     }
 
-    /// Record, images and volumes at once: they do not depend on each other, and the store commits them together.
-    async fn prepare(
-        &mut self,
-        desired: &DesiredPod,
-        actions: &PodActions,
-        planned: &[PlannedVolume],
-    ) -> Result<Option<VolumeError>, PassError> {
+    /// Record and images at once: they do not depend on each other, and the store commits them together.
+    async fn keep(&self, desired: &DesiredPod, actions: &PodActions) -> Kept {
         let record = self
             .record
             .is_none()
             .then(|| PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) });
-        let this: &Self = self;
         let save = async {
             match &record {
-                Some(record) => record.save(&this.shared.store, &this.uid).await,
+                Some(record) => record.save(&self.shared.store, &self.uid).await,
                 None => Ok(()),
             }
         };
         let holds = actions.start.iter().filter_map(|start| {
-            let image = this.image_at_hand(desired.container(&start.name)?, start)?;
-            let held = this.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
+            let image = self.image_at_hand(desired.container(&start.name)?, start)?;
+            let held = self.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
             (!held).then_some((start.name.clone(), image))
         });
         // An image that is removed in this moment is missed when its container starts.
         let holds = holds.map(|(name, image)| async move {
-            let holder = image_holder(&this.pod, &this.uid, &name);
-            this.shared.images.hold(&image.id, &holder).await.ok().map(|image| (name, image))
+            let holder = image_holder(&self.pod, &self.uid, &name);
+            self.shared.images.hold(&image.id, &holder).await.ok().map(|image| (name, image))
         });
-        let (volumes, directory, wall) = (planned.to_vec(), this.paths.directory.clone(), this.shared.clock.wall());
-        let set_up = on_disk(move || set_up_on_disk(&volumes, &directory, wall));
-        let (saved, held, set_up) = tokio::join!(save, futures::future::join_all(holds), set_up);
-        saved?;
-        self.held_images.extend(held.into_iter().flatten());
-        if record.is_some() {
-            self.record = record;
+        let (saved, images) = tokio::join!(save, futures::future::join_all(holds));
+        Kept { record: saved.map(|()| record), images: images.into_iter().flatten().collect() }
+    }
+
+    fn note_kept(&mut self, kept: Kept) -> Result<(), PassError> {
+        self.held_images.extend(kept.images);
+        if let Some(record) = kept.record? {
+            self.record = Some(record);
         }
-        Ok(set_up?.err())
+        Ok(())
     }
 
     async fn run_sandbox(
         &mut self,
         desired: &DesiredPod,
         observed: &PodObservation,
+        actions: &PodActions,
         run: &RunSandbox,
         planned: &[PlannedVolume],
         now: Now,
@@ -279,7 +287,10 @@ impl PodWorker {
         let pids_limit = self.shared.config.pod_pids_limit;
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
-        match self.shared.runtime.run_pod_sandbox(config).await {
+        // Together: the store commits all their records at once.
+        let (kept, made) = tokio::join!(self.keep(desired, actions), self.shared.runtime.run_pod_sandbox(config));
+        self.note_kept(kept)?;
+        match made {
             Ok(sandbox) => {
                 self.sandbox_failure = None;
                 for dead in &run.dead {

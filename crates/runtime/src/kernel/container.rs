@@ -15,14 +15,14 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
 
-use super::cgroups::{Placement, Unit};
+use super::cgroups::{CgroupPath, Placement, Unit};
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
 use super::rootfs::{DetachedMount, clone_host_path, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::seccomp::Filters;
-use super::state::Container;
+use super::state::{Container, Prepared};
 use super::user::{self, Account, UserError};
 use super::user_ids::{IdBlock, PodIds};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, log_file, make_private_directory, remove_error};
@@ -47,14 +47,19 @@ impl Kernel {
         check_config(&config)?;
         let id = ContainerId::random();
         match self.prepare_container(&id, sandbox, &config).await {
-            Ok((record, rootfs)) => {
-                let container = Container::new(record, ContainerState::Created, Some(rootfs));
+            Ok((record, prepared)) => {
+                let container = Container::new(record, ContainerState::Created, Some(prepared));
                 self.state.lock().containers.insert(id.clone(), container);
                 Ok(id)
             }
             Err(error) => {
                 if let Err(cleanup) = self.clear_container(&id).await {
                     tracing::warn!(container = %id, error = &cleanup as &dyn std::error::Error, "a half-made container is not all removed");
+                }
+                if let Ok(record) = self.state.sandbox_record(sandbox)
+                    && let Err(cleanup) = self.cgroups.remove(&CgroupPath::of(&record.config).container(&id)).await
+                {
+                    tracing::warn!(container = %id, error = &cleanup as &dyn std::error::Error, "the cgroup of a half-made container stays");
                 }
                 Err(error)
             }
@@ -83,7 +88,7 @@ impl Kernel {
         id: &ContainerId,
         sandbox: &SandboxId,
         config: &ContainerConfig,
-    ) -> Result<(ContainerRecord, OwnedFd), RuntimeError> {
+    ) -> Result<(ContainerRecord, Prepared), RuntimeError> {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
@@ -107,8 +112,27 @@ impl Kernel {
             seccomp: self.read_seccomp_profile(config)?,
             apparmor: self.apparmor_profile(sandbox, config).await?,
         };
-        self.store.put_record(CONTAINERS, id.as_str(), &record).await?;
-        Ok((record, rootfs))
+        // The cgroup is made while the record is on its way to the disk: one that no record names is removed at the start.
+        let recorded = self.store.put_record(CONTAINERS, id.as_str(), &record);
+        let (recorded, placement) = tokio::join!(recorded, async { self.place_container(id, &record) });
+        recorded?;
+        Ok((record, Prepared { rootfs, placement: placement? }))
+    }
+
+    /// Makes a container's cgroup, with its limits.
+    fn place_container(&self, id: &ContainerId, record: &ContainerRecord) -> Result<Placement, RuntimeError> {
+        let config = &record.config;
+        let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
+        self.cgroups
+            .limit(&cgroup, &config.resources, Unit::Container)
+            .map_err(|e| create_error(config, "limit its control group", e))?;
+        if !config.security.privileged {
+            self.cgroups
+                .restrict_devices(&cgroup)
+                .map_err(|e| create_error(config, "limit the devices of its control group", e))?;
+        }
+        self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))
     }
 
     /// Mounts the image's layers with a fresh writable layer; an earlier one of this container is not used again.
@@ -185,24 +209,15 @@ impl Kernel {
         let config = &record.config;
         let sandbox = self.state.sandbox_record(&record.sandbox)?;
         let connection = self.state.connection(&record.sandbox)?;
-        let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.rootfs.take());
+        let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.prepared.take());
         let ids = self.state.pod_ids(&record.sandbox)?;
-        let rootfs = match taken {
-            Some(rootfs) => rootfs,
-            None => self.mount_rootfs(id, config, ids.clone()).await?,
+        let Prepared { rootfs, placement } = match taken {
+            Some(prepared) => prepared,
+            None => Prepared {
+                rootfs: self.mount_rootfs(id, config, ids.clone()).await?,
+                placement: self.place_container(id, record)?,
+            },
         };
-        let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
-        self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
-        self.cgroups
-            .limit(&cgroup, &config.resources, Unit::Container)
-            .map_err(|e| create_error(config, "limit its control group", e))?;
-        if !config.security.privileged {
-            self.cgroups
-                .restrict_devices(&cgroup)
-                .map_err(|e| create_error(config, "limit the devices of its control group", e))?;
-        }
-        let placement =
-            self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))?;
         let logs =
             open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
         let mounts = self.open_mounts(config, ids).await?;
@@ -328,7 +343,7 @@ impl Kernel {
             self.cgroups.remove(&cgroup).await.map_err(|e| remove_error("remove the container's control group", e))?;
         }
         if let Some(container) = self.state.lock().containers.get_mut(id) {
-            container.rootfs = None;
+            container.prepared = None;
         }
         self.clear_container(id).await?;
         self.state.lock().containers.remove(id);

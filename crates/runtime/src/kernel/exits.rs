@@ -81,7 +81,7 @@ impl Kernel {
             let mut inner = self.state.lock();
             if let Some(container) = inner.containers.get_mut(id) {
                 container.record = record.clone();
-                container.rootfs = None;
+                container.prepared = None;
                 container.state.send_replace(ContainerState::Exited(exit));
             }
             inner.sandboxes.get(&record.sandbox).map(|sandbox| sandbox.record.config.uid.clone())

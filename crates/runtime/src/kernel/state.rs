@@ -9,6 +9,7 @@ use infra::protocol::End;
 use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::cgroups::Placement;
 use super::connection::Connection;
 use super::records::{ContainerRecord, SandboxRecord};
 use super::user_ids::PodIds;
@@ -53,15 +54,24 @@ pub(super) struct Container {
     pub(super) record: ContainerRecord,
     /// Watched by those who wait for its end.
     pub(super) state: watch::Sender<ContainerState>,
-    /// Its assembled root file system, between create and start.
-    pub(super) rootfs: Option<OwnedFd>,
+    /// What was made for its start, between create and start.
+    pub(super) prepared: Option<Prepared>,
     /// A stop was begun: the signal is sent once.
     pub(super) stopping: bool,
 }
 
+/// What a container's start needs of the kernel.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its root file system.
+    pub(super) rootfs: OwnedFd,
+    /// Its cgroup, limited.
+    pub(super) placement: Placement,
+}
+
 impl Container {
-    pub(super) fn new(record: ContainerRecord, state: ContainerState, rootfs: Option<OwnedFd>) -> Self {
-        Self { record, state: watch::Sender::new(state), rootfs, stopping: false }
+    pub(super) fn new(record: ContainerRecord, state: ContainerState, prepared: Option<Prepared>) -> Self {
+        Self { record, state: watch::Sender::new(state), prepared, stopping: false }
     }
 }
 
