@@ -59,8 +59,8 @@ conformance: setup images kubectl ## Kubernetes' own end-to-end tests of Pods (n
 soak: setup images ## two hundred cycles of create, exec, delete; nothing may be left
 	$(CARGO) xtask e2e -- --ignored soak
 
-bench: setup images ## start, exec and delete times, and memory, of the whole system
-	$(CARGO) xtask bench
+bench: setup images ## times and memory of Monopod, podman, containerd, crun and the bare kernel (QUICK=1: two minutes, no peers)
+	$(CARGO) xtask bench $(if $(QUICK),--quick,--write docs/benchmarks)
 
 demo: ## a Pod, step by step, with explanations (KEEP=1: stay up; DEMO_ISOLATED=1: in namespaces of its own)
 	@KEEP="$(KEEP)" DEMO_ISOLATED="$(DEMO_ISOLATED)" demo/run

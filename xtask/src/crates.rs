@@ -64,7 +64,7 @@ const RULES: &[Rule] = &[
     Rule { name: "monopod-spec", may_use: &[], never: &["anyhow", "tokio", "rustix", "libc", "nix"] },
     Rule { name: "monopod-sys", may_use: &[], never: &["anyhow", "tokio", "tracing"] },
     Rule { name: "e2e", may_use: &["store", "sys"], never: &["tokio"] },
-    Rule { name: "system-bench", may_use: &["e2e"], never: &["tokio"] },
+    Rule { name: "system-bench", may_use: &["e2e"], never: &[] },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
 ];
 

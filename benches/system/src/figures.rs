@@ -1,47 +1,66 @@
-//! Times of one thing measured many times: least, middle, and what 95 of 100 stay below.
+//! One thing measured many times: least, middle, and what 95 of 100 stay below.
 
 use std::time::Duration;
 
-/// Measured times.
-#[derive(Debug, Default)]
+/// Measured values, all of one unit.
+#[derive(Debug, Default, Clone)]
 pub struct Figures {
-    times: Vec<Duration>,
+    values: Vec<f64>,
 }
 
 impl Figures {
     /// One more.
-    pub fn add(&mut self, time: Duration) {
-        self.times.push(time);
+    pub fn add(&mut self, value: f64) {
+        let place = self.values.partition_point(|known| *known <= value);
+        self.values.insert(place, value);
     }
 
-    /// Prints a line of the table; a single time has one column.
-    pub fn print(mut self, what: &str) {
-        self.times.sort_unstable();
-        let columns = match self.times.as_slice() {
-            [] => return,
-            [one] => vec![*one],
-            times => vec![times[0], rank(times, 50), rank(times, 95)],
-        };
-        let columns: Vec<String> =
-            columns.iter().map(|time| format!("{:>7.2} ms", time.as_secs_f64() * 1000.0)).collect();
-        println!("{what:<56}{}", columns.concat());
+    /// One more time, in milliseconds.
+    pub fn add_time(&mut self, time: Duration) {
+        self.add(time.as_secs_f64() * 1000.0);
     }
-}
 
-/// The smallest time that `percent` of the sorted `times` do not exceed (nearest rank).
-fn rank(times: &[Duration], percent: usize) -> Duration {
-    times[(times.len() * percent).div_ceil(100).max(1) - 1]
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The least one.
+    pub fn least(&self) -> f64 {
+        self.values.first().copied().unwrap_or(f64::NAN)
+    }
+
+    /// The middle one.
+    pub fn median(&self) -> f64 {
+        self.rank(50)
+    }
+
+    /// The smallest value that `percent` of all do not exceed (nearest rank).
+    pub fn rank(&self, percent: usize) -> f64 {
+        let place = (self.values.len() * percent).div_ceil(100).max(1) - 1;
+        self.values.get(place).copied().unwrap_or(f64::NAN)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn figures(values: impl Iterator<Item = u32>) -> Figures {
+        let mut figures = Figures::default();
+        values.for_each(|value| figures.add(f64::from(value)));
+        figures
+    }
+
     #[test]
-    fn ranks_are_the_nearest() {
-        let times: Vec<_> = (1..=20).map(Duration::from_millis).collect();
-        assert_eq!(rank(&times, 50), Duration::from_millis(10));
-        assert_eq!(rank(&times, 95), Duration::from_millis(19));
-        assert_eq!(rank(&times[..1], 95), Duration::from_millis(1));
+    fn ranks_are_the_nearest_in_whatever_order_values_come() {
+        let figures = figures((1..=20).rev());
+        assert_eq!((figures.least(), figures.median(), figures.rank(95)), (1.0, 10.0, 19.0));
+    }
+
+    #[test]
+    fn one_value_is_all_of_them() {
+        let figures = figures(std::iter::once(7));
+        assert_eq!((figures.least(), figures.median(), figures.rank(95), figures.count()), (7.0, 7.0, 7.0, 1));
     }
 }

@@ -1,33 +1,58 @@
-//! Measures the whole system on a machine of its own: how fast Pods start, answer and end, and what they cost.
+//! Measures the whole system on a machine of its own, the bare kernel, and the peers, in one run and in turns.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a benchmark: what goes wrong ends it"
+    clippy::disallowed_methods,
+    reason = "a benchmark: what goes wrong ends it, and clocks and programs are what it is about"
 )]
 
+mod cri;
 mod figures;
+mod floor;
+mod material;
 mod memory;
+mod monopod;
+mod peers;
+mod report;
+mod svg;
+mod works;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::TestNode;
-use figures::Figures;
-use serde_json::{Value, json};
+use floor::Floor;
+use peers::Peers;
+use report::{Engine, Report};
 
-const USAGE: &str = "usage: cargo xtask bench [-- [--cycles N] [--pods N]]
-  --cycles N   how often each is measured (default 100)
-  --pods N     how many idle Pods the memory is measured with (default 100)";
+const USAGE: &str = "usage: cargo xtask bench [-- [--quick] [--rounds N] [--pods N,N…] [--peers DIR] [--write DIR]]
+  --quick       two minutes: fewer of all, and no peers
+  --rounds N    how often each engine has its turn (default 20)
+  --pods N,N    beside how many Pods a start is measured (default 100,500,1000)
+  --peers DIR   where the peers are installed (default target/peers; `none`: without them)
+  --write DIR   leaves results.json and plots there";
+
+/// What is asked for.
+struct Plan {
+    rounds: usize,
+    /// Pods that Monopod and the floor start in one turn.
+    each: usize,
+    pods: Vec<usize>,
+    peers: Option<PathBuf>,
+    write: Option<PathBuf>,
+    large: bool,
+}
 
 fn main() -> ExitCode {
     if let Some(code) = e2e::serve::play_role() {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((cycles, pods)) = parse(&arguments) else {
+    let Some(plan) = parse(&arguments) else {
         println!("{USAGE}");
         return ExitCode::FAILURE;
     };
@@ -35,161 +60,129 @@ fn main() -> ExitCode {
         println!("bench: skipped: needs root");
         return ExitCode::SUCCESS;
     }
+    // All that is started here has it too, the peers as well: what else the machine does matters less.
+    rustix::process::setpriority_process(None, -15).ok();
+    let report = measure(&plan);
+    println!("{}", report.table());
+    if let Some(directory) = &plan.write {
+        write(&report, &plan, directory);
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(arguments: &[String]) -> Option<Plan> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers");
+    let mut plan =
+        Plan { rounds: 20, each: 10, pods: vec![100, 500, 1000], peers: Some(target), write: None, large: true };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => {
+                plan = Plan { rounds: 5, each: 8, pods: vec![50, 200], peers: None, large: false, ..plan };
+            }
+            "--rounds" => plan.rounds = words.next()?.parse().ok()?,
+            "--pods" => plan.pods = words.next()?.split(',').map(|pods| pods.parse().ok()).collect::<Option<_>>()?,
+            "--peers" => plan.peers = Some(words.next()?).filter(|word| *word != "none").map(PathBuf::from),
+            "--write" => plan.write = Some(words.next()?.into()),
+            _ => return None,
+        }
+    }
+    Some(plan)
+}
+
+fn measure(plan: &Plan) -> Report {
+    let directory = tempfile::Builder::new().prefix("monopod-bench-").tempdir().unwrap();
+    let floor = Floor::build(&directory.path().join("floor"));
+    let peers = plan.peers.as_deref().map(Peers::start);
+    let mut report = Report { machine: material::machine(directory.path()), rows: Vec::new() };
+    report.machine.push(("binary", material::size_of_binary()));
+    report.machine.extend(peers.as_ref().map(|peers| ("peers", peers.versions())));
     let mut node = TestNode::bare();
     node.serve_arguments = vec!["--max-pods".to_owned(), "100000".to_owned()];
     node.start_daemon();
     node.load_image("busybox");
-    println!("{} of {}", e2e::node::binary().display(), size_of_binary());
-    println!("{:<56}{:>10}{:>10}{:>10}", "", "min", "median", "p95");
-    daemon_start(&mut node, cycles.min(20));
-    let empty = memory::resident(node.daemon_pid());
-    inside(&node, cycles);
-    commands(&node, cycles);
-    at_once(&node, pods);
-    memory_of(&mut node, pods, empty);
-    ExitCode::SUCCESS
+    for _ in 0..plan.rounds.min(10) {
+        monopod::restart(&mut node, "daemon start to serving, after kill -9", &mut report);
+    }
+    for _ in 0..plan.rounds {
+        turn(plan, &node, floor.as_ref(), peers.as_ref(), &mut report);
+    }
+    streams(plan, &node, floor.as_ref(), peers.as_ref(), directory.path(), &mut report);
+    drop(peers);
+    for pods in &plan.pods {
+        monopod::many(&node, *pods, plan.rounds.max(10), &mut report);
+    }
+    if let Some(pods) = plan.pods.last() {
+        monopod::idle(&node, *pods, Duration::from_secs(if plan.large { 20 } else { 5 }), &mut report);
+        monopod::restart(&mut node, &format!("daemon start to serving with {pods} Pods to take over"), &mut report);
+    }
+    report
 }
 
-fn parse(arguments: &[String]) -> Option<(usize, usize)> {
-    let (mut cycles, mut pods) = (100, 100);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next()?.parse().ok()?;
-        match word.as_str() {
-            "--cycles" => cycles = value,
-            "--pods" => pods = value,
-            _ => return None,
+/// Everybody once, one after the other: what the machine does meanwhile meets all alike.
+fn turn(plan: &Plan, node: &TestNode, floor: Option<&Floor>, peers: Option<&Peers>, report: &mut Report) {
+    for _ in 0..plan.each {
+        monopod::life(node, report);
+    }
+    if let Some(floor) = floor {
+        floor.measure("pod", plan.each.div_ceil(2), report);
+        floor.measure("exec", plan.each, report);
+    }
+    for _ in 0..plan.each.div_ceil(4) {
+        monopod::commands(node, report);
+    }
+    if let Some(peers) = peers {
+        peers.measure(report);
+    }
+}
+
+/// What takes long, a few times.
+fn streams(
+    plan: &Plan,
+    node: &TestNode,
+    floor: Option<&Floor>,
+    peers: Option<&Peers>,
+    directory: &Path,
+    report: &mut Report,
+) {
+    let times = if plan.large { 3 } else { 1 };
+    // In the node's directory, which its containers may see.
+    let below = node.path("material");
+    std::fs::create_dir_all(&below).unwrap();
+    let lines = below.join("lines");
+    material::write_lines(&lines);
+    for _ in 0..times {
+        monopod::logs(node, &lines, report);
+        floor.iter().for_each(|floor| floor.measure("logs", 1, report));
+        peers.iter().for_each(|peers| peers.logs(&lines, report));
+    }
+    if plan.large {
+        let archive = material::large_image(directory);
+        for _ in 0..times {
+            monopod::load(node, &archive, report);
+            peers.iter().for_each(|peers| peers.load(&archive, report));
         }
     }
-    Some((cycles, pods))
 }
 
-fn size_of_binary() -> String {
-    let size = std::fs::metadata(e2e::node::binary()).unwrap().len();
-    format!("{}.{} MB", size / 1_000_000, size / 100_000 % 10)
-}
-
-/// Kills the daemon and starts it; until it serves.
-fn daemon_start(node: &mut TestNode, cycles: usize) {
-    let mut times = Figures::default();
-    for _ in 0..cycles {
-        node.kill_daemon();
-        let begin = Instant::now();
-        node.start_daemon();
-        times.add(begin.elapsed());
-    }
-    times.print("daemon start to serving, after kill -9");
-}
-
-/// Stamps of a client of the API that watches.
-fn inside(node: &TestNode, cycles: usize) {
-    let (mut start, mut gone) = (Figures::default(), Figures::default());
-    for _ in 0..cycles {
-        let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_secs(30)).unwrap();
-        let begin = Instant::now();
-        create(node, "idle");
-        wait(&mut watch, |kind, pod| kind != "DELETED" && runs(pod));
-        start.add(begin.elapsed());
-
-        let begin = Instant::now();
-        let answer = node.api().request("DELETE", "/api/v1/namespaces/default/pods/idle", None);
-        assert!(matches!(answer.code, 200 | 202), "{}", answer.body);
-        wait(&mut watch, |kind, _| kind == "DELETED");
-        gone.add(begin.elapsed());
-    }
-    start.print("apply to started (API: POST to watched state.running)");
-    gone.print("delete to gone (API: DELETE to watched DELETED)");
-}
-
-/// Whole commands, as a person or a script starts them.
-fn commands(node: &TestNode, cycles: usize) {
-    let manifest = node.path("idle.json");
-    std::fs::write(&manifest, pod("idle").to_string()).unwrap();
-    let manifest = manifest.to_str().unwrap();
-    let (mut run, mut exec, mut delete) = (Figures::default(), Figures::default(), Figures::default());
-    for _ in 0..cycles {
-        let timed = |arguments: &[&str]| {
-            let begin = Instant::now();
-            node.monopod(arguments).ok();
-            begin.elapsed()
-        };
-        run.add(timed(&["run", "-f", manifest]));
-        exec.add(timed(&["exec", "idle", "--", "true"]));
-        delete.add(timed(&["delete", "pod", "idle"]));
-    }
-    run.print("monopod run -f until Ready, whole command");
-    exec.print("monopod exec of true, whole command");
-    delete.print("monopod delete until gone, whole command");
-}
-
-/// All Pods applied one after the other without waiting, until the last one runs; then all deleted so.
-fn at_once(node: &TestNode, pods: usize) {
-    let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(1)).unwrap();
-    let begin = Instant::now();
-    for number in 0..pods {
-        create(node, &format!("idle-{number}"));
-    }
-    let mut running = std::collections::BTreeSet::new();
-    while running.len() < pods {
-        let pod = wait(&mut watch, |kind, pod| kind != "DELETED" && runs(pod));
-        running.insert(pod["metadata"]["name"].as_str().unwrap().to_owned());
-    }
-    let mut time = Figures::default();
-    time.add(begin.elapsed());
-    time.print(&format!("{pods} Pods applied at once until all run"));
-}
-
-/// Memory with the Pods that run now.
-fn memory_of(node: &mut TestNode, pods: usize, empty: u64) {
-    let infra = node.infra_processes();
-    assert_eq!(infra.len(), pods);
-    let mut shares: Vec<u64> = infra.iter().map(|process| memory::proportional(process.pid)).collect();
-    shares.sort_unstable();
-    println!(
-        "{:<56}{:>7} kB{:>7} kB{:>7} kB",
-        format!("PSS of infra, {pods} idle Pods"),
-        shares[0],
-        shares[shares.len() / 2],
-        shares[(shares.len() * 95).div_ceil(100) - 1],
-    );
-    println!("{:<56}{empty:>7} kB", "RSS of the daemon, no Pod, just started");
-    println!("{:<56}{:>7} kB", format!("RSS of the daemon, {pods} Pods"), memory::resident(node.daemon_pid()));
-    node.kill_daemon();
-    let begin = Instant::now();
-    node.start_daemon();
-    let mut time = Figures::default();
-    time.add(begin.elapsed());
-    time.print(&format!("daemon start to serving with {pods} Pods to take over"));
-}
-
-fn create(node: &TestNode, name: &str) {
-    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name)));
-    assert_eq!(answer.code, 201, "{}", answer.body);
-}
-
-fn pod(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [{
-            "name": "main",
-            "image": "busybox:stable",
-            // Ends on SIGTERM at once.
-            "command": ["sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
-        }]},
-    })
-}
-
-fn runs(pod: &Value) -> bool {
-    !pod["status"]["containerStatuses"][0]["state"]["running"].is_null()
-}
-
-fn wait(watch: &mut e2e::api::Watch, wanted: impl Fn(&str, &Value) -> bool) -> Value {
-    for (kind, object) in watch {
-        if wanted(&kind, &object) {
-            return object;
+fn write(report: &Report, plan: &Plan, directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    put("results.json", &format!("{:#}\n", report.json()));
+    put("results.txt", &report.table());
+    for (work, title, name) in [
+        (works::START, "Start of a Pod with one container, until its program runs", "start.svg"),
+        (works::GONE, "From delete until nothing is left", "delete.svg"),
+        (works::MEMORY, "Memory beside the workload, one idle Pod", "memory.svg"),
+    ] {
+        if let Some(row) = report.row(work) {
+            let values: Vec<_> = row.engines.iter().map(|(engine, figures)| (engine.name(), figures.median())).collect();
+            put(name, &svg::bars(&format!("{title} (median, logarithmic)"), row.unit, &values));
         }
     }
-    panic!("the watch ended, or nothing came in time");
+    let median = |work: &str| report.row(work)?.of(Engine::Monopod).map(figures::Figures::median);
+    let count = |pods: usize| f64::from(u32::try_from(pods).unwrap());
+    let beside = plan.pods.iter().filter_map(|pods| Some((count(*pods), median(&monopod::beside(*pods))?)));
+    let points: Vec<_> = median(works::START).map(|time| (0.0, time)).into_iter().chain(beside).collect();
+    put("growth.svg", &svg::line("Start of a Pod beside others (median)", "ms", "running Pods", &points));
 }

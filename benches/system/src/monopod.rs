@@ -1,0 +1,208 @@
+//! The works as Monopod does them.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use e2e::TestNode;
+use serde_json::{Value, json};
+
+use crate::report::{Engine, Report};
+use crate::{memory, works};
+
+/// One Pod's life, by the API: stamps of a client that watches, and the time of its exec(2) as infra took it.
+pub fn life(node: &TestNode, report: &mut Report) {
+    let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_secs(30)).unwrap();
+    start(node, &mut watch, "idle", report, works::START, true);
+    let begin = Instant::now();
+    let answer = node.api().request("DELETE", "/api/v1/namespaces/default/pods/idle", None);
+    assert!(matches!(answer.code, 200 | 202), "{}", answer.body);
+    wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "idle");
+    report.add_time(works::GONE, Engine::Monopod, begin.elapsed());
+}
+
+fn start(node: &TestNode, watch: &mut e2e::api::Watch, name: &str, report: &mut Report, work: &str, seen: bool) {
+    let (begin, wall) = (Instant::now(), SystemTime::now());
+    create(node, name);
+    wait(watch, |kind, pod| kind != "DELETED" && pod["metadata"]["name"] == *name && runs(pod));
+    if seen {
+        report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
+    }
+    let executed = nanoseconds_of_exec(node, name);
+    let begun = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    report.add_time(work, Engine::Monopod, Duration::from_nanos(u64::try_from(executed - begun).unwrap()));
+}
+
+/// From the Pod's timeline: since the epoch.
+fn nanoseconds_of_exec(node: &TestNode, name: &str) -> u128 {
+    let timeline = node.api().get(&format!("/monopod/v1/namespaces/default/pods/{name}/timeline"));
+    let moments = timeline["moments"].as_array().unwrap();
+    let running = moments.iter().find(|moment| moment["kind"] == "container" && moment["state"] == "running");
+    let at = running.unwrap_or_else(|| panic!("never ran: {timeline}"))["at"].as_str().unwrap();
+    let (seconds, fraction) = at.trim_end_matches('Z').split_once('.').unwrap_or((at.trim_end_matches('Z'), "0"));
+    u128::from(seconds_of(seconds)) * 1_000_000_000 + format!("{fraction:0<9}").parse::<u128>().unwrap()
+}
+
+/// `2026-01-02T03:04:05` since the epoch (days from civil, Howard Hinnant).
+fn seconds_of(text: &str) -> u64 {
+    let numbers: Vec<u64> = text.split(['-', 'T', ':']).map(|number| number.parse().unwrap()).collect();
+    let (year, month, day) = (numbers[0], numbers[1], numbers[2]);
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    days * 86_400 + numbers[3] * 3600 + numbers[4] * 60 + numbers[5]
+}
+
+/// Whole commands, as a person or a script starts them.
+pub fn commands(node: &TestNode, report: &mut Report) {
+    let manifest = node.path("idle.json");
+    std::fs::write(&manifest, pod("idle").to_string()).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    let mut timed = |work: &str, arguments: &[&str]| {
+        let begin = Instant::now();
+        node.monopod(arguments).ok();
+        report.add_time(work, Engine::Monopod, begin.elapsed());
+    };
+    timed(works::RUN, &["run", "-f", manifest]);
+    timed(works::EXEC_COMMAND, &["exec", "idle", "--", "true"]);
+    timed(works::DELETE_COMMAND, &["delete", "pod", "idle"]);
+}
+
+/// All Pods applied one after the other without waiting, until the last one runs; what each infra takes; then how fast one more starts.
+pub fn many(node: &TestNode, pods: usize, more: usize, report: &mut Report) {
+    let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
+    let present = node.infra_processes().len();
+    let begin = Instant::now();
+    for number in present..pods {
+        create(node, &format!("idle-{number}"));
+    }
+    let mut running = std::collections::BTreeSet::new();
+    while running.len() < pods - present {
+        let pod = wait(&mut watch, |kind, pod| kind != "DELETED" && runs(pod));
+        running.insert(pod["metadata"]["name"].as_str().unwrap().to_owned());
+    }
+    let begun = pods - present;
+    report.add_time(&format!("{begun} Pods applied at once beside {present}, until all run"), Engine::Monopod, begin.elapsed());
+    let infra = node.infra_processes();
+    assert_eq!(infra.len(), pods);
+    for process in infra {
+        let share = f64::from(u32::try_from(memory::proportional(process.pid)).unwrap());
+        report.add(works::MEMORY, "kB", Engine::Monopod, share);
+    }
+    let resident = f64::from(u32::try_from(memory::resident(node.daemon_pid())).unwrap());
+    report.add(&format!("memory of the daemon with {pods} Pods"), "kB", Engine::Monopod, resident);
+    for _ in 0..more {
+        start(node, &mut watch, "one-more", report, &beside(pods), false);
+        node.delete_pod("one-more");
+    }
+}
+
+/// The work that shows how a start grows.
+pub fn beside(pods: usize) -> String {
+    format!("apply to exec beside {pods} Pods")
+}
+
+/// The processor time that the daemon takes with nothing to do, in a thousandth of a core.
+pub fn idle(node: &TestNode, pods: usize, time: Duration, report: &mut Report) {
+    let used = || memory::processor_ticks(node.daemon_pid());
+    let before = used();
+    std::thread::sleep(time);
+    // A hundred ticks are a second (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
+    let ticks = f64::from(u32::try_from(used() - before).unwrap());
+    let thousandths = ticks * 10.0 / time.as_secs_f64();
+    report.add(&format!("processor of the daemon with {pods} idle Pods"), "‰", Engine::Monopod, thousandths);
+}
+
+/// A program that writes a file of lines to its output, from its exec to its end.
+pub fn logs(node: &TestNode, lines: &Path, report: &mut Report) {
+    let directory = lines.parent().unwrap();
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lines"},
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "busybox:stable", "command": ["cat", "/data/lines"],
+                "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": true}]}],
+            "volumes": [{"name": "data", "hostPath": {"path": directory}}],
+        },
+    });
+    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod));
+    assert_eq!(answer.code, 201, "{}", answer.body);
+    let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
+    wait(&mut watch, |_, pod| pod["metadata"]["name"] == "lines" && pod["status"]["phase"] == "Succeeded");
+    let timeline = node.api().get("/monopod/v1/namespaces/default/pods/lines/timeline");
+    let at = |state: &str| {
+        let moments = timeline["moments"].as_array().unwrap();
+        let moment = moments.iter().find(|moment| moment["kind"] == "container" && moment["state"] == state);
+        moment.map(|moment| moment["at"].as_str().unwrap().to_owned())
+    };
+    let (Some(begin), Some(end)) = (at("running"), at("terminated")) else {
+        println!("the program ended before anybody saw it run: {timeline}");
+        return;
+    };
+    let seconds = |text: &str| {
+        let (whole, fraction) = text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), "0"));
+        Duration::from_secs(seconds_of(whole)) + Duration::from_secs_f64(format!("0.{fraction}").parse().unwrap())
+    };
+    report.add_time(works::LOGS, Engine::Monopod, seconds(&end).saturating_sub(seconds(&begin)));
+    node.delete_pod("lines");
+}
+
+/// Loads an archive, then removes the image.
+pub fn load(node: &TestNode, archive: &Path, report: &mut Report) {
+    let begin = Instant::now();
+    node.monopod(&["image", "load", archive.to_str().unwrap()]).ok();
+    report.add_time(works::LOAD, Engine::Monopod, begin.elapsed());
+    node.monopod(&["image", "remove", "large:bench"]).ok();
+}
+
+/// Kills the daemon and starts it; until it serves, as a client that asks again and again finds out.
+pub fn restart(node: &mut TestNode, what: &str, report: &mut Report) {
+    node.kill_daemon();
+    let begin = Instant::now();
+    node.start_daemon();
+    report.add_time(what, Engine::Monopod, begin.elapsed());
+}
+
+fn create(node: &TestNode, name: &str) {
+    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name)));
+    assert_eq!(answer.code, 201, "{}", answer.body);
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [{
+            "name": "main",
+            "image": "busybox:stable",
+            // Ends on SIGTERM at once.
+            "command": ["sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
+        }]},
+    })
+}
+
+fn runs(pod: &Value) -> bool {
+    !pod["status"]["containerStatuses"][0]["state"]["running"].is_null()
+}
+
+fn wait(watch: &mut e2e::api::Watch, wanted: impl Fn(&str, &Value) -> bool) -> Value {
+    for (kind, object) in watch {
+        if wanted(&kind, &object) {
+            return object;
+        }
+    }
+    panic!("the watch ended, or nothing came in time");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(seconds_of("1970-01-01T00:00:00"), 0);
+        assert_eq!(seconds_of("2026-11-25T20:33:18"), 1_795_638_798);
+        assert_eq!(seconds_of("2024-02-29T12:00:00"), 1_709_208_000);
+    }
+}
