@@ -115,6 +115,9 @@ pub struct AssignPlan {
     /// Memory file systems that containers share.
     #[n(2)]
     pub tmpfs: Vec<TmpfsPlan>,
+    /// It is not whole by this: another `MarkReady` will say when it is.
+    #[n(3)]
+    pub more: bool,
 }
 
 /// The sandbox to make.
@@ -432,6 +435,10 @@ pub enum Reply {
         /// `MarkReady` came before.
         #[n(3)]
         ready: bool,
+        /// It was booted as a spare, and `Assign` has not come yet.
+        #[n(4)]
+        #[cbor(default)]
+        spare: bool,
     },
     /// The program is executed.
     #[n(2)]

@@ -293,7 +293,9 @@ impl Server {
 
     fn send_state(&mut self, client: u64, id: u64) {
         let containers = self.processes.iter().filter_map(|(id, process)| process.report(id)).collect();
-        let reply = Reply::State { version: VERSION, booted: self.sandbox.is_some(), containers, ready: self.ready };
+        let booted = self.sandbox.is_some();
+        let spare = self.sandbox.as_ref().is_some_and(|sandbox| sandbox.spare);
+        let reply = Reply::State { version: VERSION, booted, containers, ready: self.ready, spare };
         let mut descriptors = vec![self.pidfd.as_fd()];
         if let Some(sandbox) = &self.sandbox {
             descriptors.extend([sandbox.network_namespace.as_fd(), sandbox.route_socket.as_fd()]);
@@ -322,8 +324,11 @@ impl Server {
     fn assign(&mut self, plan: &AssignPlan) -> Result<(), Failure> {
         match &mut self.sandbox {
             Some(sandbox) if sandbox.spare => {
+                // Half of it is nobody's use: whoever finds it so removes it.
+                self.ready = false;
                 assign(plan)?;
                 sandbox.spare = false;
+                self.ready = !plan.more;
             }
             Some(_) | None => return Err(Errno::ALREADY).at("assign a sandbox that is not a spare one"),
         }

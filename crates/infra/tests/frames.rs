@@ -135,7 +135,7 @@ fn requests() -> Vec<Request> {
         Request::Hold,
         Request::OpenSocket { ipv6: true },
         Request::ReopenLog { id: "c1".into() },
-        Request::Assign(AssignPlan { name: "default/web".into(), hostname: "web".into(), tmpfs: vec![tmpfs()] }),
+        Request::Assign(AssignPlan { name: "default/web".into(), hostname: "web".into(), tmpfs: vec![tmpfs()], more: true }),
     ]
 }
 
@@ -147,7 +147,7 @@ fn replies() -> Vec<Reply> {
     let failure = Failure { step: "execute".into(), path: Some("/bin/app".into()), errno: 2 };
     vec![
         Reply::Done,
-        Reply::State { version: 0, booted: true, containers: vec![report(End::Code(3))], ready: true },
+        Reply::State { version: 0, booted: true, containers: vec![report(End::Code(3))], ready: true, spare: true },
         Reply::Started { started_at: 5 },
         Reply::Failed(failure),
         Reply::Unknown,

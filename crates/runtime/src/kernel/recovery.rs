@@ -46,6 +46,8 @@ struct Alive {
     user_namespace: Option<OwnedFd>,
     /// Its network was set up and nothing of its making is missing.
     ready: bool,
+    /// It is nobody's yet.
+    spare: bool,
     version: u32,
     containers: Vec<ContainerReport>,
 }
@@ -105,11 +107,12 @@ impl Kernel {
     async fn recover_sandbox(self: &Arc<Self>, id: &SandboxId, record: SandboxRecord, found: Found) {
         let (connection, infra) = match found {
             // Of another version it may not know how to become a Pod's.
-            Found::Alive(alive) if record.spare && alive.ready && alive.version == VERSION && alive.containers.is_empty() => {
+            Found::Alive(alive) if record.spare && alive.spare && alive.ready && alive.version == VERSION => {
                 self.take_over(id, &record, alive).await;
                 return self.spares.add(id.clone());
             }
-            Found::Alive(alive) if alive.ready && !record.stopped && !record.spare => {
+            // A daemon that died after the record of an assignment and before infra heard of it left a spare one.
+            Found::Alive(alive) if alive.ready && !record.stopped && !record.spare && !alive.spare => {
                 return self.take_over(id, &record, alive).await;
             }
             Found::Silent(silent) if !record.stopped && !record.spare => return self.leave_alone(id, record, silent),
@@ -198,7 +201,7 @@ impl Kernel {
             }
             Ok(answer) => answer,
         };
-        let Reply::State { version, booted, containers, ready } = reply else { return Ok(Found::Dead) };
+        let Reply::State { version, booted, containers, ready, spare } = reply else { return Ok(Found::Dead) };
         if version > VERSION {
             return Err(newer(Some(version)));
         }
@@ -207,7 +210,7 @@ impl Kernel {
         // After its network namespace and route socket.
         let user_namespace = descriptors.nth(2);
         let ready = booted && ready;
-        Ok(Found::Alive(Alive { connection, events, infra, user_namespace, ready, version, containers }))
+        Ok(Found::Alive(Alive { connection, events, infra, user_namespace, ready, spare, version, containers }))
     }
 
     async fn take_over(self: &Arc<Self>, id: &SandboxId, record: &SandboxRecord, alive: Alive) {

@@ -193,6 +193,7 @@ impl Kernel {
             name: config.pod.to_string(),
             hostname: config.hostname.clone(),
             tmpfs: sandbox::tmpfs_plans(config),
+            more: !config.ports.is_empty(),
         };
         let assign = Request::Assign(plan);
         let assigned = connection.request(&assign, &[], PROMPT);
@@ -205,7 +206,9 @@ impl Kernel {
         let ports = network::hold_ports(&config.ports).map_err(|e| run_error(config, "publish its ports", e))?;
         let held = ports.into_iter().collect();
         sandbox::hand_over(&connection, held).await.map_err(|e| run_error(config, "hold its ports", e))?;
-        self.publish(id, config.ports.clone()).await.map_err(|e| run_error(config, "publish its ports", e))
+        self.publish(id, config.ports.clone()).await.map_err(|e| run_error(config, "publish its ports", e))?;
+        let whole = connection.request(&Request::MarkReady, &[], PROMPT).await;
+        whole.map(drop).map_err(|e| run_error(config, "finish its sandbox", e))
     }
 
     /// Leads ports of the machine to a sandbox that has its network.

@@ -49,7 +49,7 @@ enum NextReply {
         containers: Vec<infra::protocol::ContainerReport>,
         #[n(3)]
         ready: bool,
-        #[n(4)]
+        #[n(5)]
         mood: String,
     },
 }
