@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::report::{Engine, Report};
 use crate::{memory, works};
 
+/// What a Pod that is measured alone asks for.
+const SHARE: Option<&str> = Some("1");
+
 /// One Pod's life, by the API: stamps of a client that watches, and the time of its exec(2) as infra took it.
 pub fn life(node: &TestNode, report: &mut Report) {
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_secs(30)).unwrap();
@@ -22,7 +25,7 @@ pub fn life(node: &TestNode, report: &mut Report) {
 
 fn start(node: &TestNode, watch: &mut e2e::api::Watch, name: &str, report: &mut Report, work: &str, seen: bool) {
     let (begin, wall) = (Instant::now(), SystemTime::now());
-    create(node, name);
+    create(node, name, SHARE);
     wait(watch, |kind, pod| kind != "DELETED" && pod["metadata"]["name"] == *name && runs(pod));
     if seen {
         report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
@@ -56,7 +59,7 @@ fn seconds_of(text: &str) -> u64 {
 /// Whole commands, as a person or a script starts them.
 pub fn commands(node: &TestNode, report: &mut Report) {
     let manifest = node.path("idle.json");
-    std::fs::write(&manifest, pod("idle").to_string()).unwrap();
+    std::fs::write(&manifest, pod("idle", SHARE).to_string()).unwrap();
     let manifest = manifest.to_str().unwrap();
     let mut timed = |work: &str, arguments: &[&str]| {
         let begin = Instant::now();
@@ -74,7 +77,7 @@ pub fn many(node: &TestNode, pods: usize, more: usize, report: &mut Report) {
     let present = node.infra_processes().len();
     let begin = Instant::now();
     for number in present..pods {
-        create(node, &format!("idle-{number}"));
+        create(node, &format!("idle-{number}"), None);
     }
     let mut running = std::collections::BTreeSet::new();
     while running.len() < pods - present {
@@ -163,12 +166,15 @@ pub fn restart(node: &mut TestNode, what: &str, report: &mut Report) {
     report.add_time(what, Engine::Monopod, begin.elapsed());
 }
 
-fn create(node: &TestNode, name: &str) {
-    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name)));
+fn create(node: &TestNode, name: &str, share: Option<&str>) {
+    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name, share)));
     assert_eq!(answer.code, 201, "{}", answer.body);
 }
 
-fn pod(name: &str) -> Value {
+/// `share`: of the processor, as a request. Without one the kernel gives it the least there is, and on a busy machine its start is
+/// late by what others do; the peers' containers have a whole processor's share.
+fn pod(name: &str, share: Option<&str>) -> Value {
+    let requests = share.map(|share| json!({"requests": {"cpu": share}}));
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -178,6 +184,7 @@ fn pod(name: &str) -> Value {
             "image": "busybox:stable",
             // Ends on SIGTERM at once.
             "command": ["sh", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
+            "resources": requests.unwrap_or_else(|| json!({})),
         }]},
     })
 }
