@@ -49,6 +49,8 @@ enum NextReply {
         containers: Vec<infra::protocol::ContainerReport>,
         #[n(3)]
         ready: bool,
+        #[n(4)]
+        spare: bool,
         #[n(5)]
         mood: String,
     },
@@ -142,9 +144,9 @@ fn answer(peer: Peer, frame: &Frame) -> Vec<Vec<u8>> {
             vec![encode(id, &reply), unheard]
         }
         Peer::Next => match frame.body::<Reply>().unwrap() {
-            Reply::State { booted, containers, ready, .. } => {
+            Reply::State { booted, containers, ready, spare, .. } => {
                 let mood = "fine".into();
-                let reply = NextReply::State { version: VERSION + 1, booted, containers, ready, mood };
+                let reply = NextReply::State { version: VERSION + 1, booted, containers, ready, spare, mood };
                 vec![encode(id, &reply), unheard]
             }
             other => vec![encode(id, &other)],
