@@ -20,6 +20,21 @@ pub struct Snapshot {
 const SPARE_DESCRIPTORS: usize = 8;
 
 impl Snapshot {
+    /// The node once its daemon has made what it makes ahead: a spare sandbox that is half made is told by nothing.
+    #[track_caller]
+    pub fn settled(node: &TestNode) -> Self {
+        let mut last = None;
+        eventually(limit(15), "the daemon has its spare sandboxes", || {
+            let now = Self::take(node);
+            let spares = node.spares().count();
+            let before = last.replace(now.clone());
+            if spares >= spares::LEAST && before.as_ref().is_some_and(|before| before.lines == now.lines) {
+                return Ok(now);
+            }
+            Err(format!("{spares} of {}, and the node changes", spares::LEAST))
+        })
+    }
+
     /// The node now. Its daemon must run.
     pub fn take(node: &TestNode) -> Self {
         let mut lines = BTreeSet::new();

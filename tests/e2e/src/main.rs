@@ -115,7 +115,7 @@ fn run_in_public(name: &str, test: fn(&mut TestNode)) -> Result<(), Failed> {
 /// Runs a test on a new node, and then the leak check; a failure tells what the daemon logged last.
 fn run_on_node(test: fn(&mut TestNode)) -> Result<(), Failed> {
     let mut node = catch_unwind(TestNode::start).map_err(|_panic| PANIC.take())?;
-    let before = Snapshot::take(&node);
+    let before = Snapshot::settled(&node);
     let result = catch_unwind(AssertUnwindSafe(|| {
         test(&mut node);
         leaks::check(&mut node, &before);

@@ -2,6 +2,8 @@
 
 use crate::namespaces::NodeProcess;
 
+/// A daemon with nothing to do keeps so many.
+pub const LEAST: usize = 2;
 /// More there must never be.
 pub const MOST: usize = 16;
 /// What the daemon holds of each: its socket and two pidfds, of a child and as the process said it itself.

@@ -15,7 +15,7 @@ fn two_hundred_cycles_leave_nothing(node: &mut TestNode) {
 
 /// Create, exec, delete; every tenth time all of the node is looked at.
 fn cycles(node: &mut TestNode, count: u32) {
-    let before = Snapshot::take(node);
+    let before = Snapshot::settled(node);
     for cycle in 1..=count {
         node.run_ready("empty-dir");
         assert_eq!(node.exec("empty-dir", "writer", &["cat", "/disk/file"]), "1\n", "cycle {cycle}");
