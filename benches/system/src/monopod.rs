@@ -97,6 +97,8 @@ pub fn many(node: &TestNode, pods: usize, more: usize, report: &mut Report) {
     for _ in 0..more {
         start(node, &mut watch, "one-more", report, &beside(pods), false);
         node.delete_pod("one-more");
+        // Else what the watch says of this one would be taken for the next one's.
+        wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "one-more");
     }
 }
 
