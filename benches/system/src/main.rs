@@ -109,8 +109,10 @@ fn measure(plan: &Plan) -> Report {
     }
     streams(plan, &node, floor.as_ref(), peers.as_ref(), directory.path(), &mut report);
     drop(peers);
+    let mut present = 0;
     for pods in &plan.pods {
-        monopod::many(&node, *pods, plan.rounds.max(10), &mut report);
+        monopod::many(&node, present, *pods, plan.rounds.max(10), &mut report);
+        present = *pods;
     }
     if let Some(pods) = plan.pods.last() {
         monopod::idle(&node, *pods, Duration::from_secs(if plan.large { 20 } else { 5 }), &mut report);
