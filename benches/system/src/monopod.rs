@@ -127,6 +127,7 @@ pub fn logs(node: &TestNode, lines: &Path, report: &mut Report) {
         "spec": {
             "restartPolicy": "Never",
             "containers": [{"name": "main", "image": "busybox:stable", "command": ["cat", "/data/lines"],
+                "resources": {"requests": {"cpu": SHARE}},
                 "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": true}]}],
             "volumes": [{"name": "data", "hostPath": {"path": directory}}],
         },

@@ -142,7 +142,7 @@ fn line(text: &mut String, content: &str) {
 
 fn columns(cells: &[String; 8]) -> String {
     let [work, engine, n, min, median, p95, floor, ours] = cells;
-    format!("{work:<48}{engine:<12}{n:>5}{min:>12}{median:>12}{p95:>12}{floor:>10}{ours:>12}")
+    format!("{work:<52}{engine:<12}{n:>5}{min:>12}{median:>12}{p95:>12}{floor:>10}{ours:>12}")
 }
 
 /// Three digits that count.
