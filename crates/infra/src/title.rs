@@ -16,17 +16,17 @@ pub(crate) fn show(name: &str) {
 
 fn write(name: &str) -> io::Result<()> {
     let stat = fs::read_to_string("/proc/self/stat")?;
-    let (start, end) = argument_area(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    let (begin, end) = argument_area(&stat).ok_or(io::ErrorKind::InvalidData)?;
     let arguments = fs::read("/proc/self/cmdline")?;
     // The last argument, behind the NUL that ends the one before.
     let text = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
     let offset = text.iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
-    let room = usize::try_from(end - start).unwrap_or_default().saturating_sub(offset);
+    let room = usize::try_from(end - begin).unwrap_or_default().saturating_sub(offset);
     let mut argument = vec![0; room];
     for (to, from) in argument.iter_mut().take(room.saturating_sub(1)).zip(name.bytes()) {
         *to = from;
     }
-    let at = start + u64::try_from(offset).map_err(io::Error::other)?;
+    let at = begin + u64::try_from(offset).map_err(io::Error::other)?;
     File::options().write(true).open("/proc/self/mem")?.write_all_at(&argument, at)
 }
 
@@ -34,8 +34,8 @@ fn write(name: &str) -> io::Result<()> {
 fn argument_area(stat: &str) -> Option<(u64, u64)> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(48 - 3);
-    let (start, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    (end >= start).then_some((start, end))
+    let (begin, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (end >= begin).then_some((begin, end))
 }
 
 #[cfg(test)]
@@ -45,9 +45,9 @@ mod tests {
     #[test]
     fn the_arguments_of_this_process_are_where_stat_says() {
         let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let (start, end) = argument_area(&stat).unwrap();
-        let mut found = vec![0; usize::try_from(end - start).unwrap()];
-        File::open("/proc/self/mem").unwrap().read_exact_at(&mut found, start).unwrap();
+        let (begin, end) = argument_area(&stat).unwrap();
+        let mut found = vec![0; usize::try_from(end - begin).unwrap()];
+        File::open("/proc/self/mem").unwrap().read_exact_at(&mut found, begin).unwrap();
         assert_eq!(found, fs::read("/proc/self/cmdline").unwrap());
     }
 }
