@@ -155,14 +155,20 @@ fn streams(
     material::write_lines(&lines);
     for _ in 0..times {
         monopod::logs(node, &lines, report);
-        floor.iter().for_each(|floor| floor.measure("logs", 1, report));
-        peers.iter().for_each(|peers| peers.logs(&lines, report));
+        if let Some(floor) = floor {
+            floor.measure("logs", 1, report);
+        }
+        if let Some(peers) = peers {
+            peers.logs(&lines, report);
+        }
     }
     if plan.large {
         let archive = material::large_image(directory);
         for _ in 0..times {
             monopod::load(node, &archive, report);
-            peers.iter().for_each(|peers| peers.load(&archive, report));
+            if let Some(peers) = peers {
+                peers.load(&archive, report);
+            }
         }
     }
 }

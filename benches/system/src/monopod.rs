@@ -31,8 +31,8 @@ fn start(node: &TestNode, watch: &mut e2e::api::Watch, name: &str, report: &mut 
         report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
     }
     let executed = nanoseconds_of_exec(node, name);
-    let begun = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-    report.add_time(work, Engine::Monopod, Duration::from_nanos(u64::try_from(executed - begun).unwrap()));
+    let epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    report.add_time(work, Engine::Monopod, Duration::from_nanos(u64::try_from(executed - epoch).unwrap()));
 }
 
 /// From the Pod's timeline: since the epoch.
@@ -84,8 +84,8 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
         let pod = wait(&mut watch, |kind, pod| kind != "DELETED" && runs(pod));
         running.insert(pod["metadata"]["name"].as_str().unwrap().to_owned());
     }
-    let begun = pods - present;
-    report.add_time(&format!("{begun} Pods applied at once beside {present}, until all run"), Engine::Monopod, begin.elapsed());
+    let new = pods - present;
+    report.add_time(&format!("{new} Pods applied at once beside {present}, until all run"), Engine::Monopod, begin.elapsed());
     let infra = node.infra_processes();
     // What infra is about to become a container looks like infra itself, but is its child.
     let is_child = |parent: u32| infra.iter().any(|process| process.pid == parent);

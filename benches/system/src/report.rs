@@ -60,14 +60,11 @@ impl Report {
             self.rows.push(Row { work: work.to_owned(), unit, engines: Vec::new() });
         }
         let Some(row) = self.rows.iter_mut().find(|row| row.work == work) else { return };
-        match row.engines.iter_mut().find(|(of, _)| *of == engine) {
-            Some((_, figures)) => figures.add(value),
-            None => {
-                let mut figures = Figures::default();
-                figures.add(value);
-                row.engines.push((engine, figures));
-            }
-        }
+        let place = row.engines.iter().position(|(of, _)| *of == engine).unwrap_or_else(|| {
+            row.engines.push((engine, Figures::default()));
+            row.engines.len() - 1
+        });
+        row.engines[place].1.add(value);
     }
 
     /// One more time of a work.

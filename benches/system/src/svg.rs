@@ -66,7 +66,7 @@ pub fn line(title: &str, unit: &str, below: &str, points: &[(f64, f64)]) -> Stri
         )
         .unwrap();
     }
-    write!(svg, "<text x='{}' y='{}' text-anchor='middle'>{below}</text></svg>\n", WIDTH / 2.0, bottom + 36.0).unwrap();
+    writeln!(svg, "<text x='{}' y='{}' text-anchor='middle'>{below}</text></svg>", WIDTH / 2.0, bottom + 36.0).unwrap();
     svg
 }
 

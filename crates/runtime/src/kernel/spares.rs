@@ -30,7 +30,7 @@ const MOST: usize = 16;
 /// The next ones are made so long after a Pod has taken one: its start is over by then.
 const AFTER_A_START: Duration = Duration::from_millis(25);
 /// After this time without a Pod there are [`LEAST`] again.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 /// Bytes of `/dev/shm` that a spare one has, Kubernetes' value.
 const SHM_SIZE: u64 = 64 << 20;
 /// None is made while less of the machine's memory is available: one part in so many.
