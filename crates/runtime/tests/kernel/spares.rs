@@ -50,14 +50,15 @@ async fn take(node: &Node) -> (runtime::PodSandboxStatus, bool) {
 }
 
 async fn take_one_made_ahead(node: &Node) -> runtime::PodSandboxStatus {
-    for _ in 0..50 {
+    for attempt in 0.. {
+        assert!(attempt < 50, "no sandbox was made ahead");
         let (sandbox, made_ahead) = take(node).await;
         if made_ahead {
             return sandbox;
         }
         node.runtime.remove_pod_sandbox(&sandbox.id).await.map_err(chain).unwrap();
     }
-    panic!("no sandbox was made ahead");
+    unreachable!("it asks without end");
 }
 
 pub async fn become_a_pods() {
