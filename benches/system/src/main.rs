@@ -184,7 +184,8 @@ fn write(report: &Report, plan: &Plan, directory: &Path) {
         (works::MEMORY, "Memory beside the workload, one idle Pod", "memory.svg"),
     ] {
         if let Some(row) = report.row(work) {
-            let values: Vec<_> = row.engines.iter().map(|(engine, figures)| (engine.name(), figures.median())).collect();
+            let values: Vec<_> =
+                row.engines.iter().map(|(engine, figures)| (engine.name(), figures.median())).collect();
             put(name, &svg::bars(&format!("{title} (median, logarithmic)"), row.unit, &values));
         }
     }

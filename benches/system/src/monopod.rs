@@ -85,7 +85,11 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
         running.insert(pod["metadata"]["name"].as_str().unwrap().to_owned());
     }
     let new = pods - present;
-    report.add_time(&format!("{new} Pods applied at once beside {present}, until all run"), Engine::Monopod, begin.elapsed());
+    report.add_time(
+        &format!("{new} Pods applied at once beside {present}, until all run"),
+        Engine::Monopod,
+        begin.elapsed(),
+    );
     let infra = node.infra_processes();
     // What infra is about to become a container looks like infra itself, but is its child.
     let is_child = |parent: u32| infra.iter().any(|process| process.pid == parent);

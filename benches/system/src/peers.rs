@@ -77,7 +77,12 @@ impl Peers {
     pub fn measure(&self, report: &mut Report) {
         self.podman(report);
         self.containerd(report);
-        report.add(works::START, "ms", Engine::Crun, self.timed("crun", &["run", "--detach", "-b", "/run/bundle", "idle"]));
+        report.add(
+            works::START,
+            "ms",
+            Engine::Crun,
+            self.timed("crun", &["run", "--detach", "-b", "/run/bundle", "idle"]),
+        );
         report.add(works::EXEC, "ms", Engine::Crun, self.timed("crun", &["exec", "idle", "true"]));
         report.add(works::GONE, "ms", Engine::Crun, self.timed("crun", &["delete", "--force", "idle"]));
     }
@@ -88,7 +93,8 @@ impl Peers {
         report.add(works::EXEC_COMMAND, "ms", Engine::Podman, self.timed("podman", &["exec", "idle-main", "true"]));
         let conmon = self.processes("/conmon ");
         if !conmon.is_empty() {
-            let all: u64 = conmon.iter().chain(&self.processes("catatonit -P")).map(|pid| memory::proportional(*pid)).sum();
+            let all: u64 =
+                conmon.iter().chain(&self.processes("catatonit -P")).map(|pid| memory::proportional(*pid)).sum();
             report.add(works::MEMORY, "kB", Engine::Podman, f64::from(u32::try_from(all).unwrap()));
         }
         report.add(works::GONE, "ms", Engine::Podman, self.timed("podman", &["kube", "down", pod]));
@@ -118,7 +124,12 @@ impl Peers {
         std::fs::copy(archive, self.root.join("var/bench/large.tar")).unwrap();
         let large = "/var/bench/large.tar";
         report.add(works::LOAD, "ms", Engine::Podman, self.timed("podman", &["load", "-i", large]));
-        report.add(works::LOAD, "ms", Engine::Containerd, self.timed("ctr", &["-n", "k8s.io", "images", "import", large]));
+        report.add(
+            works::LOAD,
+            "ms",
+            Engine::Containerd,
+            self.timed("ctr", &["-n", "k8s.io", "images", "import", large]),
+        );
         self.timed("podman", &["rmi", "localhost/large:bench"]);
         self.timed("ctr", &["-n", "k8s.io", "images", "remove", "docker.io/library/large:bench"]);
         std::fs::remove_file(self.root.join("var/bench/large.tar")).unwrap();

@@ -39,9 +39,8 @@ pub fn line(title: &str, unit: &str, below: &str, points: &[(f64, f64)]) -> Stri
     let most = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).fold(0.0, f64::max).max(1.0);
     let (most_x, most_y) = (most(|point| point.0), most(|point| point.1) * 1.2);
     let (left, bottom) = (70.0, TOP + HEIGHT);
-    let place = |point: &(f64, f64)| {
-        (left + point.0 / most_x * (WIDTH - left - 60.0), bottom - point.1 / most_y * HEIGHT)
-    };
+    let place =
+        |point: &(f64, f64)| (left + point.0 / most_x * (WIDTH - left - 60.0), bottom - point.1 / most_y * HEIGHT);
     let mut svg = head(title, bottom + 44.0);
     let path: Vec<String> = points.iter().map(place).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
     write!(
@@ -84,11 +83,8 @@ mod tests {
     #[test]
     fn the_longest_bar_is_the_slowest_engine() {
         let svg = bars("Start", "ms", &[("monopod", 4.0), ("podman", 200.0)]);
-        let widths: Vec<f64> = svg
-            .split("width='")
-            .skip(2)
-            .filter_map(|rest| rest.split('\'').next()?.parse().ok())
-            .collect();
+        let widths: Vec<f64> =
+            svg.split("width='").skip(2).filter_map(|rest| rest.split('\'').next()?.parse().ok()).collect();
         assert!(widths[0] < widths[1] && widths[1] <= WIDTH, "{widths:?}");
         assert!(svg.ends_with("</svg>\n"));
     }

@@ -18,8 +18,8 @@ use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
 use crate::process::ChildMessage;
 use crate::protocol::{
-    AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply, Request,
-    VERSION,
+    AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply,
+    Request, VERSION,
 };
 use crate::sandbox::{Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::Streams;

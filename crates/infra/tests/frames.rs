@@ -16,8 +16,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use infra::protocol::{
-    AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, MountPlan,
-    MountSource, PidPlan, ProcessPlan, Reply, Request, SysctlPlan, TmpfsPlan, UserNamespacePlan, VERSION,
+    AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure,
+    MountPlan, MountSource, PidPlan, ProcessPlan, Reply, Request, SysctlPlan, TmpfsPlan, UserNamespacePlan, VERSION,
 };
 use minicbor::Encode;
 
@@ -82,13 +82,7 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
 }
 
 fn tmpfs() -> TmpfsPlan {
-    TmpfsPlan {
-        volume: "mem".into(),
-        size: Some(1 << 20),
-        mode: 0o777,
-        group: Some(2000),
-        page_size: Some(2 << 20),
-    }
+    TmpfsPlan { volume: "mem".into(), size: Some(1 << 20), mode: 0o777, group: Some(2000), page_size: Some(2 << 20) }
 }
 
 fn requests() -> Vec<Request> {
@@ -135,7 +129,12 @@ fn requests() -> Vec<Request> {
         Request::Hold,
         Request::OpenSocket { ipv6: true },
         Request::ReopenLog { id: "c1".into() },
-        Request::Assign(AssignPlan { name: "default/web".into(), hostname: "web".into(), tmpfs: vec![tmpfs()], more: true }),
+        Request::Assign(AssignPlan {
+            name: "default/web".into(),
+            hostname: "web".into(),
+            tmpfs: vec![tmpfs()],
+            more: true,
+        }),
     ]
 }
 

@@ -52,7 +52,9 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef";
         let spares = Spares::among(&[process(&format!("monopod infra (spare) {id}   ")), process("monopod infra a/b")]);
         assert_eq!(spares.count(), 1);
-        assert!(spares.has(&format!("file: /run/sandboxes/{id}.sock")) && spares.has("ip -o link: 7: mp0123456789ab@if2"));
+        assert!(
+            spares.has(&format!("file: /run/sandboxes/{id}.sock")) && spares.has("ip -o link: 7: mp0123456789ab@if2")
+        );
         assert!(!spares.has("ip -o link: 8: mp00000000000a@if2"));
     }
 }

@@ -56,7 +56,10 @@ impl Kernel {
     }
 
     /// Makes a sandbox after its record.
-    pub(super) async fn make_recorded(self: Arc<Self>, record: SandboxRecord) -> Result<PodSandboxStatus, RuntimeError> {
+    pub(super) async fn make_recorded(
+        self: Arc<Self>,
+        record: SandboxRecord,
+    ) -> Result<PodSandboxStatus, RuntimeError> {
         let id = SandboxId::random();
         let record = self.insert_sandbox(&id, record)?;
         if let Err(error) = self.store.put_record(SANDBOXES, id.as_str(), &record).await {
