@@ -108,7 +108,7 @@ mod tests {
         };
         let selector =
             LabelSelector { match_labels: Some([("app".to_owned(), "a".to_owned())].into()), match_expressions: None };
-        let cases = [
+        let cases = vec![
             (false, pod("a", Some("1")), Claim::Ours),
             (false, pod("a", Some("2")), Claim::NotOurs),
             (false, pod("b", Some("1")), Claim::Release),

@@ -22,13 +22,13 @@ pub struct ApiFailure {
     namespace: String,
     name: String,
     #[source]
-    cause: kube::Error,
+    cause: Box<kube::Error>,
 }
 
 impl ApiFailure {
     /// What the API said.
     pub fn word(&self) -> String {
-        match &self.cause {
+        match &*self.cause {
             kube::Error::Api(status) => status.message.clone(),
             other => other.to_string(),
         }
@@ -36,16 +36,16 @@ impl ApiFailure {
 
     /// Whether it is the API's refusal of this one object, and not a broken connection.
     pub fn is_refusal(&self) -> bool {
-        matches!(&self.cause, kube::Error::Api(status) if (400..500).contains(&status.code))
+        matches!(&*self.cause, kube::Error::Api(status) if (400..500).contains(&status.code))
     }
 
     /// Whether there is an object of that name already.
     pub fn is_taken(&self) -> bool {
-        matches!(&self.cause, kube::Error::Api(status) if status.reason == "AlreadyExists")
+        matches!(&*self.cause, kube::Error::Api(status) if status.reason == "AlreadyExists")
     }
 
     fn code(&self) -> u16 {
-        if let kube::Error::Api(status) = &self.cause { status.code } else { 0 }
+        if let kube::Error::Api(status) = &*self.cause { status.code } else { 0 }
     }
 }
 
@@ -195,5 +195,5 @@ fn name_of(meta: &ObjectMeta) -> &str {
 
 fn failed<K: Object>(verb: &'static str, namespace: &str, name: &str) -> impl FnOnce(kube::Error) -> ApiFailure {
     let (kind, namespace, name) = (K::kind(&()).into_owned(), namespace.to_owned(), name.to_owned());
-    move |cause| ApiFailure { verb, kind, namespace, name, cause }
+    move |cause| ApiFailure { verb, kind, namespace, name, cause: Box::new(cause) }
 }

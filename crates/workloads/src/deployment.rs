@@ -71,8 +71,8 @@ async fn take(client: &Client, deployment: &Deployment, step: Step, plan: &mut P
             Err(failure) => {
                 let name = set.metadata.name.as_deref().unwrap_or_default();
                 let message = format!("Failed to create new replica set {name:?}: {}", failure.word());
-                client.events().warning(CONTROLLER, deployment, "ReplicaSetCreateError", message.clone());
-                plan.create_failed(message, client.now());
+                plan.create_failed(&message, client.now());
+                client.events().warning(CONTROLLER, deployment, "ReplicaSetCreateError", message);
                 Err(failure)
             }
         },

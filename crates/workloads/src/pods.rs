@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(status: serde_json::Value) -> Pod {
+    fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(
             json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status}),
         )
@@ -140,7 +140,7 @@ mod tests {
     fn a_pod_is_available_after_it_was_ready_for_a_while() {
         let now = "2026-01-01T00:00:10Z".parse().unwrap();
         let seconds = Duration::from_secs;
-        assert_eq!(available_in(&pod(json!({"phase": "Running"})), seconds(0), now), None);
+        assert_eq!(available_in(&pod(&json!({"phase": "Running"})), seconds(0), now), None);
         assert_eq!(available_in(&ready("2026-01-01T00:00:07Z"), seconds(0), now), Some(seconds(0)));
         assert_eq!(available_in(&ready("2026-01-01T00:00:07Z"), seconds(5), now), Some(seconds(2)));
         assert_eq!(available_in(&ready("2026-01-01T00:00:01Z"), seconds(5), now), Some(seconds(0)));
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_serves_least_is_given_up_first() {
-        let pending = pod(json!({"phase": "Pending"}));
+        let pending = pod(&json!({"phase": "Pending"}));
         let (old, young) = (ready("2026-01-01T00:00:00Z"), ready("2026-01-01T00:00:05Z"));
         let mut dear = young.clone();
         dear.metadata.annotations = Some([(DELETION_COST.to_owned(), "10".to_owned())].into());

@@ -74,7 +74,8 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
     if let Some(fields) = wanted.as_object_mut() {
         match part {
             Part::Main if call.kind.has_subresource("status") => drop(fields.remove("status")),
-            Part::Main => {}
+            // The door of a Scale takes no apply.
+            Part::Main | Part::Scale => {}
             Part::Status => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
             }
@@ -84,8 +85,6 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
                     spec.retain(|field, _| matches!(field.as_str(), "containers" | "initContainers"));
                 }
             }
-            // The door takes no apply.
-            Part::Scale => {}
             Part::EphemeralContainers => {
                 fields.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
                 if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {

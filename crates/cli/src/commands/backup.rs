@@ -43,7 +43,7 @@ The daemon must not run, and there must be no store: an empty data directory, or
 What else lies there stays, such as images and volumes.
 
 When the daemon starts then, clients list everything anew, Pods that still run as the backup knows them are taken over,
-others that run are ended, and Pods that do not run start anew. Images that are missing are pulled, or must be loaded.
+others that run are ended (their logs stay), and Pods that do not run start anew. Images that are missing are pulled, or must be loaded.
 
   systemctl stop monopod
   mv /var/lib/monopod/store /var/lib/monopod/store.damaged

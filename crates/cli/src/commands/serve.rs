@@ -24,8 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use workloads::Workloads;
 
-use crate::client::through;
 use super::check::{require_kernel, tell_withheld};
+use crate::client::through;
 use crate::daemon::Place;
 use crate::errors::Failure;
 use crate::node_args::NodeArgs;

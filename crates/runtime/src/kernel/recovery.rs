@@ -278,7 +278,7 @@ impl Kernel {
             let id = name.to_str().and_then(|name| name.strip_suffix(".sock"));
             let Some(id) = id.filter(|id| !known.contains(*id)) else { continue };
             let Ok((connection, _events)) = Connection::open(&entry.path()) else { continue };
-            let answer = connection.request(&Request::Hello { version: VERSION }, &[], PROMPT).await;
+            let answer = connection.hello(PROMPT).await;
             let infra = answer.ok().and_then(|(_state, descriptors)| descriptors.into_iter().next());
             if let Err(error) = end_infra(Some(connection), infra.map(Arc::new)).await {
                 tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "an unknown infra process is not ended");

@@ -96,12 +96,11 @@ pub(super) fn label_selector(errors: &mut Errors, path: &Path<'_>, selector: &La
             "In" | "NotIn" if values.is_empty() => {
                 errors.required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
             }
-            "In" | "NotIn" => {}
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
                 errors.forbidden(&path.child("values"), detail);
             }
-            "Exists" | "DoesNotExist" => {}
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
         for fault in names::qualified_name(&one.key) {

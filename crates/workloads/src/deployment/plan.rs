@@ -56,10 +56,10 @@ impl Plan {
     }
 
     /// It is not, for another reason.
-    pub fn create_failed(&mut self, message: String, now: Timestamp) {
+    pub fn create_failed(&mut self, message: &str, now: Timestamp) {
         self.revision = None;
         if self.deadline {
-            set_condition(&mut self.status, "Progressing", "False", "ReplicaSetCreateError", &message, now);
+            set_condition(&mut self.status, "Progressing", "False", "ReplicaSetCreateError", message, now);
         }
     }
 }
@@ -100,7 +100,7 @@ pub fn plan(deployment: &Deployment, sets: &[ReplicaSet], running: &[String], no
         sets.forget_old(deployment, &mut plan);
     }
     sets.write_changes(&mut plan);
-    let Progress { status, again } = progress::rolled(deployment, &sets, plan.status, now);
+    let Progress { status, again } = progress::rolled(deployment, &sets, &plan.status, now);
     (plan.status, plan.again) = (status, again);
     plan
 }

@@ -17,7 +17,7 @@ struct World {
 }
 
 impl World {
-    fn new(replicas: i32, strategy: serde_json::Value) -> Self {
+    fn new(replicas: i32, strategy: &serde_json::Value) -> Self {
         let deployment = serde_json::from_value(json!({
             "metadata": {"name": "web", "namespace": "default", "uid": "d", "generation": 1},
             "spec": {"replicas": replicas, "strategy": strategy, "progressDeadlineSeconds": 60,
@@ -31,7 +31,7 @@ impl World {
 
     fn rolling(replicas: i32, surge: i32, unavailable: i32) -> Self {
         let rolling = json!({"maxSurge": surge, "maxUnavailable": unavailable});
-        Self::new(replicas, json!({"type": "RollingUpdate", "rollingUpdate": rolling}))
+        Self::new(replicas, &json!({"type": "RollingUpdate", "rollingUpdate": rolling}))
     }
 
     fn set_image(&mut self, image: &str) {
@@ -159,7 +159,7 @@ fn enough_pods_stay_available_while_new_ones_do_not_get_ready() {
 
 #[test]
 fn recreate_ends_all_old_pods_before_the_first_new_one() {
-    let mut world = World::new(3, json!({"type": "Recreate"}));
+    let mut world = World::new(3, &json!({"type": "Recreate"}));
     world.settle();
     world.set_image("v2");
     world.step();

@@ -80,10 +80,10 @@ pub fn counted(deployment: &Deployment, sets: &Sets, old: DeploymentStatus, now:
 }
 
 /// The status in a rollout: counted, and compared with what it was.
-pub fn rolled(deployment: &Deployment, sets: &Sets, old: DeploymentStatus, now: Timestamp) -> Progress {
+pub fn rolled(deployment: &Deployment, sets: &Sets, old: &DeploymentStatus, now: Timestamp) -> Progress {
     let mut status = counted(deployment, sets, old.clone(), now);
     if has_deadline(deployment) {
-        note_progress(deployment, sets, &old, &mut status, now);
+        note_progress(deployment, sets, old, &mut status, now);
     } else {
         remove_condition(&mut status, PROGRESSING);
     }

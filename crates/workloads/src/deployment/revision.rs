@@ -132,9 +132,9 @@ fn remember(annotations: &mut Annotations, old: &str) {
     let history = annotations.get(HISTORY).filter(|history| !history.is_empty());
     let mut all = history.map_or_else(|| old.to_owned(), |history| format!("{history},{old}"));
     while all.len() > LONGEST_HISTORY
-        && let Some((_oldest, rest)) = all.split_once(',')
+        && let Some(comma) = all.find(',')
     {
-        all = rest.to_owned();
+        all.drain(..=comma);
     }
     annotations.insert(HISTORY.to_owned(), all);
 }

@@ -49,12 +49,12 @@ impl World {
         }
         for pod in &plan.release {
             if may_write() {
-                self.release(&pod.metadata.uid);
+                self.release(pod.metadata.uid.as_ref());
             }
         }
         for pod in &plan.delete {
             if plan.uncounted && may_write() {
-                self.release(&pod.metadata.uid);
+                self.release(pod.metadata.uid.as_ref());
             }
             if may_write() {
                 let found = self.pods.iter_mut().find(|one| one.metadata.uid == pod.metadata.uid);
@@ -76,8 +76,8 @@ impl World {
         self.pods.retain(|pod| !(is_terminating(pod) && has_ended(pod) && !has_finalizer(pod)));
     }
 
-    fn release(&mut self, uid: &Option<String>) {
-        let pod = self.pods.iter_mut().find(|pod| pod.metadata.uid == *uid).unwrap();
+    fn release(&mut self, uid: Option<&String>) {
+        let pod = self.pods.iter_mut().find(|pod| pod.metadata.uid.as_ref() == uid).unwrap();
         pod.metadata.finalizers.as_mut().unwrap().retain(|finalizer| finalizer != TRACKING);
     }
 

@@ -88,6 +88,12 @@ fn a_backup_brings_everything_back(node: &mut TestNode) {
     });
     assert_eq!(node.exec("counts", "main", &["echo", "hello"]), "hello\n");
 
+    // Its logs are all that is left of it, and stay for whoever wants to know.
+    let logs = fs::read_dir(node.log_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let unknown: Vec<_> = logs.filter(|path| path.to_string_lossy().contains("default_two_")).collect();
+    assert_eq!(unknown.len(), 1, "{unknown:?}");
+    fs::remove_dir_all(&unknown[0]).unwrap();
+
     // No revision is given twice, and whoever knows the time before lists anew.
     let number = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
     assert!(number(&back) > seen && number(&after) > seen && revision(node) > seen);
