@@ -329,9 +329,11 @@ pub fn has_converged(pod: &PodModel) -> Promise {
         let list = if container.kind == Kind::App { "containerStatuses" } else { "initContainerStatuses" };
         let status = find(&pod.published[list], "name", &container.name);
         let ready = status.is_some_and(|status| status["ready"] == true);
+        // Somebody may have changed the image and changed it back before anybody looked.
+        let is_wanted = pod.images.get(&container.name).is_none_or(|image| *image == run.image);
         match (container.kind, run.exit) {
             (Kind::Init, Some((0, _))) => {}
-            (Kind::Sidecar | Kind::App, None) if ready && !run.outdated => {}
+            (Kind::Sidecar | Kind::App, None) if ready && is_wanted => {}
             // A job that starts again after it is done.
             (Kind::App, _) if container.life.is_some() && container.starts_again(pod.plan.policy, 0) => {}
             (Kind::App, Some((code, _))) if !container.starts_again(pod.plan.policy, code) => {}
