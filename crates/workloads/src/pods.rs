@@ -132,7 +132,7 @@ mod tests {
 
     fn ready(since: &str) -> Pod {
         pod(
-            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}]}),
+            &json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": since}]}),
         )
     }
 

@@ -78,6 +78,8 @@ pub fn compute_pod_actions(
     let mut actions = original(&desired, lifecycle, &observed, now);
     if mutant == Mutant::NeverLooksAgain {
         actions.look_again = None;
+        // Who tells of a wait again would look, too.
+        actions.backing_off.clear();
     }
     if mutant == Mutant::ImageIgnored {
         actions.stop.retain(|stop| stop.cause != StopCause::DefinitionChanged);
