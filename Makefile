@@ -20,7 +20,8 @@ images: setup # the images of demo and tests, made from Debian's packages
 	@tests/images/build >/dev/null
 
 kubectl: # an unmodified kubectl from Debian, for the tests
-	@tests/kubectl >/dev/null
+	@tests/kubectl sid >/dev/null
+	@tests/kubectl trixie >/dev/null
 
 test: setup check unit simulate e2e ## all checks and all tests (end-to-end ones as root)
 

@@ -115,7 +115,7 @@ impl PodWorker {
             Step::Stop(stop) => {
                 let actions = PodActions { stop: vec![stop], ..PodActions::default() };
                 let stopped = self.stop_replaced(desired, observed, &actions, now).await?;
-                Ok(Some(if stopped { Next::Again } else { Next::Wait(self.stop_again_at()) }))
+                Ok(Some(if stopped { Next::Again } else { Next::Wait(self.stop_again_at(now.boot)) }))
             }
             Step::Discard(discard) => {
                 self.discard(&PodActions { discard, ..PodActions::default() }).await?;

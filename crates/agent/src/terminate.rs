@@ -82,12 +82,13 @@ impl PodWorker {
             // What has ended meanwhile is told while the rest is still ending.
             self.publish(&Arc::new(desired.clone()), observed, &BTreeMap::new(), false).await?;
         }
-        Ok(Next::Wait(self.stop_again_at().into_iter().chain(waits.then_some(deadline)).min()))
+        Ok(Next::Wait(self.stop_again_at(now.boot).into_iter().chain(waits.then_some(deadline)).min()))
     }
 
-    /// When stops that failed are tried again.
-    pub(crate) fn stop_again_at(&self) -> Option<BootTime> {
-        self.stop_failures.values().map(|failed| failed.after(STOP_RETRY)).min()
+    /// When stops that failed are tried again. One that is due was asked for again by this pass; if not, nobody wants it any
+    /// more: its container has ended, or its image was changed back.
+    pub(crate) fn stop_again_at(&self, now: BootTime) -> Option<BootTime> {
+        self.stop_failures.values().map(|failed| failed.after(STOP_RETRY)).filter(|at| *at > now).min()
     }
 
     /// Asks the runtime in the background, once for each nearer deadline.

@@ -454,7 +454,7 @@ impl PodWorker {
         let times = failures.into_iter().chain(hooked).chain(actions.look_again);
         let times = times.chain(retry_at).chain(tell_again).chain(end).chain(self.resize.retry_at);
         let times = times.chain(tell_back_off_at);
-        let times = times.chain(discard_at).chain(self.stop_again_at()).chain(self.tokens.renewal(now));
+        let times = times.chain(discard_at).chain(self.stop_again_at(now.boot)).chain(self.tokens.renewal(now));
         Ok(Next::Wait(times.min()))
     }
 

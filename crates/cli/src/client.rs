@@ -26,9 +26,10 @@ pub struct Client {
     socket: PathBuf,
 }
 
-/// Kubernetes' client, through this socket; nothing is sent yet.
-pub fn through(socket: &Path) -> kube::Client {
+/// Kubernetes' client, through this socket; nothing is sent yet. As many connections as `idle` are kept for the next request.
+pub fn through(socket: &Path, idle: usize) -> kube::Client {
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(idle)
         .build::<_, Body>(UnixConnector::new(socket.to_owned()));
     kube::Client::new(tower::util::MapRequest::new(http, with_host), "default")
 }
@@ -55,7 +56,7 @@ pub struct Event {
 impl Client {
     /// A client of the daemon behind this socket; nothing is sent yet.
     pub fn new(socket: &Path) -> Self {
-        Self { kube: through(socket), socket: socket.to_owned() }
+        Self { kube: through(socket, usize::MAX), socket: socket.to_owned() }
     }
 
     /// The socket's path.

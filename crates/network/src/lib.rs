@@ -27,6 +27,7 @@ mod watch;
 
 pub use error::{AttachError, DetachError, NetlinkError, OpenNetworkError, RemoveNetworkError};
 pub use firewall::FirewallError;
+pub use link::POD_LINK;
 pub use network::{Network, NetworkConfig};
 pub use port_mapping::{HoldPortError, PortMapping, PortProtocol, hold_ports};
 pub use published::PublishError;

@@ -44,10 +44,13 @@ pub struct PodLink {
     pub from_loopback: bool,
 }
 
+/// What the names of Pods' links begin with at the host's end.
+pub const POD_LINK: &str = "mp";
+
 /// The name of the host's end: 14 of the 15 bytes that are possible.
 pub fn host_interface(sandbox: &SandboxId) -> String {
     let digits: String = sandbox.as_str().chars().take(12).collect();
-    format!("mp{digits}")
+    format!("{POD_LINK}{digits}")
 }
 
 /// A locally administered hardware address that follows from the IP address. A fixed one is not changed by udev.

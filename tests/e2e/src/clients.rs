@@ -28,7 +28,7 @@ impl Library {
 }
 
 /// Where `tests/clients/setup` has put them.
-fn home() -> &'static PathBuf {
+pub fn home() -> &'static PathBuf {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
         let fetch = project().join("tests/clients/setup");

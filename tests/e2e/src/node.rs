@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::api::Api;
 use crate::background::Background;
 use crate::command::Finished;
+use crate::kubectl::Release;
 use crate::namespaces::{Namespaces, NodeProcess, children_of};
 use crate::patience::{eventually, limit};
 use crate::spares::{self, Spares};
@@ -30,6 +31,8 @@ pub struct TestNode {
     pub serve_arguments: Vec<String>,
     /// More environment variables of it.
     pub serve_environment: Vec<(String, String)>,
+    /// Which kubectl is used.
+    pub kubectl_release: Release,
     /// The daemon's program, where it is not the built one.
     pub binary: Option<PathBuf>,
     /// Address range of the node's Pods.
@@ -66,6 +69,7 @@ impl TestNode {
             cgroup: None,
             serve_arguments: Vec::new(),
             serve_environment: Vec::new(),
+            kubectl_release: Release::default(),
             binary: None,
             pod_cidr: "10.85.0.0/16",
         }

@@ -13,6 +13,7 @@ pub fn play_role() -> Option<ExitCode> {
         ["node-init", boot_id] => crate::namespaces::node_init(Path::new(boot_id)),
         ["tell-peer", address] => tell_peer(address),
         ["fetch", address, request] => fetch(address, request),
+        ["send", address, bytes] => send(address, bytes.parse().unwrap_or(0)),
         ["proxy", address, target] => proxy(address, target),
         ["dead-mount", directory] => crate::dead_mount::serve(Path::new(directory)),
         ["stalling-proxy", address, target, bytes] => stalling_proxy(address, target, bytes.parse().unwrap_or(0)),
@@ -128,6 +129,18 @@ fn stalling_proxy(address: &str, target: &str, bytes: u64) -> anyhow::Result<Exi
             drop(client.shutdown(std::net::Shutdown::Write));
         });
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends so many bytes to `address`, ends its half of the connection, and prints the answer.
+fn send(address: &str, bytes: usize) -> anyhow::Result<ExitCode> {
+    let mut server = TcpStream::connect(address)?;
+    server.set_read_timeout(Some(crate::limit(10)))?;
+    server.write_all(&vec![b'x'; bytes])?;
+    server.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    std::io::stdout().write_all(&answer)?;
     Ok(ExitCode::SUCCESS)
 }
 

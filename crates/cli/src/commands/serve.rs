@@ -181,8 +181,9 @@ async fn run(
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
     let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
     let services = Services::start(engine.store.clone(), network, node_name, sockets, dns).await;
-    // Clients like any other: what they ask before the doors are served waits.
-    let workloads = Workloads::start(through(&place.socket()), || SystemClock.wall());
+    // Clients like any other: what they ask before the doors are served waits. A connection to oneself is made at once, and
+    // one that is kept would cost two descriptors.
+    let workloads = Workloads::start(through(&place.socket(), 0), || SystemClock.wall());
     runtime.keep_spare_sandboxes();
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
     workloads.shutdown().await;

@@ -14,6 +14,10 @@ tests! {
     run_waits_until_ready_and_says_so,
     apply_again_changes_nothing,
     delete_names_what_is_missing,
+    any_kind_can_be_named,
+    files_are_copied_in_and_out,
+    ports_are_forwarded,
+    debug_brings_tools,
     help_check_and_completion_work,
     a_missing_daemon_is_explained,
 }
@@ -191,4 +195,83 @@ fn a_missing_daemon_is_explained(node: &mut TestNode) {
     node.stop_daemon();
     let error = node.monopod(&["get", "pods"]).fails();
     assert!(error.contains("monopod serve") && error.contains("monopod.sock"), "{error}");
+}
+
+fn any_kind_can_be_named(node: &mut TestNode) {
+    let role = "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: reader}, rules: []}";
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}";
+    let text = format!("{role}\n---\n{service}\n");
+    let apply = || node.monopod_with(&["apply", "-f", "-"], text.as_bytes()).ok();
+    assert_eq!(apply(), "role.rbac.authorization.k8s.io/reader created\nservice/web created\n");
+    assert_eq!(apply(), "role.rbac.authorization.k8s.io/reader unchanged\nservice/web unchanged\n");
+    node.run_ready("idle");
+    let all = node.monopod(&["get", "all"]).ok();
+    assert!(all.contains("pod/idle") && all.contains("service/web"), "{all}");
+    for kind in node.kubectl(&["api-resources", "--verbs=list", "-o", "name"]).ok().lines() {
+        node.monopod(&["get", kind, "-A"]).ok();
+        node.monopod(&["describe", kind, "-A"]).ok();
+    }
+    let named = ["get", "pods,svc", "--sort-by", ".metadata.name", "-o", "jsonpath={.items[*].metadata.name}"];
+    assert_eq!(node.monopod(&named).ok(), "idle kubernetes web");
+    let said = node.monopod(&["delete", "role/reader", "svc/web"]).ok();
+    assert_eq!(said, "role.rbac.authorization.k8s.io \"reader\" deleted\nservice \"web\" deleted\n");
+}
+
+fn files_are_copied_in_and_out(node: &mut TestNode) {
+    node.run_ready("idle");
+    let (tree, back) = (node.path("tree"), node.path("back"));
+    fs::create_dir_all(tree.join("deep/er")).unwrap();
+    for number in 0..200 {
+        fs::write(tree.join(format!("deep/{number}")), format!("file {number}\n")).unwrap();
+    }
+    let noise: Vec<u8> = (0..3_000_017_u32).map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    fs::write(tree.join("deep/er/noise"), &noise).unwrap();
+    let tree = tree.to_str().unwrap();
+    node.monopod(&["cp", tree, "idle:/tmp"]).ok();
+    assert_eq!(node.exec("idle", "main", &["cat", "/tmp/tree/deep/7"]), "file 7\n", "below a directory that is there");
+    node.monopod(&["cp", tree, "default/idle:/tmp/other"]).ok();
+    node.monopod(&["cp", "idle:/tmp/other", back.to_str().unwrap()]).ok();
+    assert!(fs::read(back.join("deep/er/noise")).unwrap() == noise, "the bytes are others");
+    assert_eq!(fs::read_dir(back.join("deep")).unwrap().count(), 201);
+    let error = node.monopod(&["cp", "idle:/no/such/file", back.to_str().unwrap()]).fails();
+    assert!(error.contains("No such file"), "{error}");
+    let error = node.monopod(&["cp", "/no/such/file", "idle:/tmp"]).fails();
+    assert!(error.contains("cannot read /no/such/file"), "{error}");
+    let error = node.monopod(&["cp", tree, "idle:/proc/nowhere/x"]).fails();
+    assert!(error.contains("tar in container"), "{error}");
+}
+
+fn ports_are_forwarded(node: &mut TestNode) {
+    node.run_text(
+        "---\n{apiVersion: v1, kind: Pod, metadata: {name: server, labels: {app: s}}, spec: {terminationGracePeriodSeconds: 0,
+        containers: [{name: main, image: 'busybox:stable', ports: [{name: count, containerPort: 7000}],
+        command: [sh, -c, 'while true; do nc -l -p 7000 -e wc -c; done']}]}}",
+        "server",
+    );
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: s}, ports: [{port: 80, targetPort: count}]}}";
+    node.monopod_with(&["apply", "-f", "-"], service.as_bytes()).ok();
+    let mut forward = node.background(&["port-forward", "svc/s", "9020:80"]);
+    forward.expect("Forwarding from 127.0.0.1:9020 -> 7000");
+    // The program answers once it has seen the end of what comes: our half is closed, and the other is not.
+    e2e::eventually(e2e::limit(20), "the program listens", || {
+        let counted = e2e::Finished::run(&mut node.role(&["send", "127.0.0.1:9020", "100000"]), b"");
+        if counted.stdout.trim() == "100000" { Ok(()) } else { Err(counted.to_string()) }
+    });
+    let mut nobody = node.background(&["port-forward", "server", "9021:81"]);
+    nobody.expect("Forwarding from 127.0.0.1:9021 -> 81");
+    e2e::Finished::run(&mut node.role(&["send", "127.0.0.1:9021", "1"]), b"");
+    nobody.expect("Connection refused");
+}
+
+fn debug_brings_tools(node: &mut TestNode) {
+    node.run_ready("idle");
+    let debug = ["debug", "idle", "--image", "busybox:stable", "--target", "main", "-c", "tools", "-i", "--"];
+    let seen = node
+        .monopod_with(&[&debug[..], &["sh", "-c", "read word; cat /proc/1/comm; echo $word"]].concat(), b"friend\n");
+    assert!(seen.ok().ends_with("friend\n"));
+    let name = node.api().names("/api/v1/nodes").first().unwrap().clone();
+    let on_node = format!("node/{name}");
+    let seen = node.monopod(&["debug", &on_node, "--image", "busybox:stable", "--attach", "--", "ls", "/host"]).ok();
+    assert!(seen.lines().any(|line| line == "etc"), "{seen}");
+    node.monopod(&["delete", "pods", "--all"]).ok();
 }

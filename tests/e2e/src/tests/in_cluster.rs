@@ -7,6 +7,7 @@ tests! {
     a_client_in_a_pod_is_its_service_account,
     a_token_is_renewed_and_dies_with_its_pod,
     a_pod_may_go_without_a_token,
+    curl_and_python_find_the_api_by_themselves,
 }
 
 const PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -112,4 +113,32 @@ fn a_pod_may_go_without_a_token(node: &mut TestNode) {
     assert_ne!(node.try_exec("silent", "main", &["ls", PATH]).code, 0);
     // Where the API is, it is told all the same.
     assert_eq!(node.exec("silent", "main", &["sh", "-c", "echo $KUBERNETES_SERVICE_HOST"]), "10.96.0.1\n");
+}
+
+/// Both are the machine's own programs: its `/usr` lies over the image's.
+fn curl_and_python_find_the_api_by_themselves(node: &mut TestNode) {
+    node.load_image("debian");
+    node.kubectl(&["create", "role", "reads", "--verb=get,list", "--resource=pods"]).ok();
+    node.kubectl(&["create", "rolebinding", "reads", "--role=reads", "--serviceaccount=default:default"]).ok();
+    let clients = e2e::clients::home().display();
+    node.run_text(
+        &format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: asks}}, spec: {{terminationGracePeriodSeconds: 0,
+             containers: [{{name: main, image: 'debian:stable', command: [sleep, infinity], volumeMounts: [
+             {{name: usr, mountPath: /usr, readOnly: true}}, {{name: clients, mountPath: {clients}, readOnly: true}}]}}],
+             volumes: [{{name: usr, hostPath: {{path: /usr}}}}, {{name: clients, hostPath: {{path: {clients}}}}}]}}}}"
+        ),
+        "asks",
+    );
+    let asked = "cd $0; curl --silent --show-error --cacert ca.crt --header \"Authorization: Bearer $(cat token)\" \
+                 https://kubernetes.default.svc:$KUBERNETES_SERVICE_PORT/api/v1/namespaces/$(cat namespace)/pods";
+    let answer: Value = serde_json::from_str(&node.exec("asks", "main", &["sh", "-c", asked, PATH])).unwrap();
+    assert_eq!((&answer["kind"], &answer["items"][0]["metadata"]["name"]), (&json!("PodList"), &json!("asks")));
+    let refused = asked.replace("/pods", "/secrets");
+    let answer: Value = serde_json::from_str(&node.exec("asks", "main", &["sh", "-c", &refused, PATH])).unwrap();
+    assert_eq!(answer["code"], 403, "{answer}");
+    let program = "from kubernetes import client, config\nconfig.load_incluster_config()\n\
+                   print([pod.metadata.name for pod in client.CoreV1Api().list_namespaced_pod('default').items])";
+    let python = format!("{clients}/python/bin/python");
+    assert_eq!(node.exec("asks", "main", &[&python, "-B", "-c", program]), "['asks']\n");
 }

@@ -46,6 +46,7 @@ mod image_volume;
 mod in_cluster;
 mod isolation;
 mod kubectl;
+mod kubectl_verbs;
 mod life;
 mod logs;
 mod metrics;
@@ -94,6 +95,7 @@ pub const ALL: &[&[Test]] = &[
     in_cluster::TESTS,
     isolation::TESTS,
     kubectl::TESTS,
+    kubectl_verbs::TESTS,
     life::TESTS,
     logs::TESTS,
     metrics::TESTS,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
-use network::{Network, NetworkConfig};
+use network::{Network, NetworkConfig, POD_LINK};
 use store::Store;
 use sys::process::Unshare;
 
@@ -80,7 +80,10 @@ fn overlapping(routes: &str, pod_cidr: &str, own: Option<&str>) -> Option<String
         let destination = u32::from_str_radix(destination, 16).ok()?.swap_bytes();
         let other_mask = u32::from_str_radix(other_mask, 16).ok()?.swap_bytes();
         let common = own_mask & other_mask;
-        let is_own = own.is_some_and(|own| *interface == own || (*interface == "*" && other_mask == own_mask));
+        // A Pod's link leads to one address. No second daemon has made this one: ours would have been refused beside it.
+        let to_pod = interface.starts_with(POD_LINK) && other_mask == u32::MAX;
+        let is_own =
+            own.is_some_and(|own| *interface == own || to_pod || (*interface == "*" && other_mask == own_mask));
         let overlaps = other_mask != 0 && !is_own && destination & common == network & common;
         let destination = format!("{}/{}", Ipv4Addr::from_bits(destination), other_mask.count_ones());
         overlaps.then(|| match *interface {
@@ -114,6 +117,12 @@ mod tests {
             (route("*", "0000550A", "0000FFFF"), Some("mono0"), None),
             (route("*", "0000550A", "0000FFFF"), None, Some("the route that refuses 10.85.0.0/16")),
             (route("*", "0005550A", "00FFFFFF"), Some("mono0"), Some("the route that refuses 10.85.5.0/24")),
+            (route("mp0123456789ab", "0200550A", "FFFFFFFF"), Some("mono0"), None),
+            (
+                route("mp0123456789ab", "0200550A", "FFFFFFFF"),
+                None,
+                Some("the route to 10.85.0.2/32 at mp0123456789ab"),
+            ),
             ("nonsense\nx\ny z\n".to_owned(), None, None),
         ] {
             assert_eq!(overlapping(&routes, "10.85.0.0/16", own).as_deref(), expected, "{routes}");
