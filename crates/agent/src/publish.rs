@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use runtime::{ContainerState, ContainerStatus, ExitReason};
+use serde::Deserialize as _;
 use serde_json::Value;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName};
@@ -33,6 +34,8 @@ impl PodWorker {
         waiting: &BTreeMap<ContainerName, Waiting>,
         ended: bool,
     ) -> Result<(), PassError> {
+        let newer = self.with_status_as_stored(desired);
+        let desired = newer.as_ref().unwrap_or(desired);
         let inputs = StatusInputs {
             waiting: waiting.clone(),
             termination_messages: self.termination_messages.clone(),
@@ -51,6 +54,17 @@ impl PodWorker {
         self.note_changes(desired, &status);
         self.write_status(status, true).await?;
         Ok(())
+    }
+
+    /// The Pod with the status that this pass has stored already, if it has: a condition that stays as it is keeps the time of
+    /// that.
+    fn with_status_as_stored(&self, desired: &DesiredPod) -> Option<DesiredPod> {
+        let stored = self.shared.store.get(&pod_key(&self.pod))?;
+        if stored.revision == desired.revision || spec::mirror::pod_uid(&stored.value) != Some(self.uid.as_str()) {
+            return None;
+        }
+        let status = core::PodStatus::deserialize(stored.value.get("status")?).ok()?;
+        Some(DesiredPod { status, ..desired.clone() })
     }
 
     /// Makes a status durable that differs from the stored one; whether it does. `bound`: the pod is this node's.

@@ -495,7 +495,11 @@ impl<'a> World<'a> {
                 let until = Instant::now() + Duration::from_secs(lasts);
                 self.trouble_disks(lasts, |state| state.full_until = Some(until));
             }
-            Fault::ClockJumps(seconds) => self.clock.jump(seconds),
+            Fault::ClockJumps(seconds) => {
+                // An end that nobody has seen yet is told in wall time alone: how long ago it was is then not to be known.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                self.clock.jump(seconds);
+            }
             Fault::Reboot { forgets, seconds } => {
                 self.kill_agent().await;
                 if forgets {

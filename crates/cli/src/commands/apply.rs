@@ -76,7 +76,10 @@ async fn update(client: &Client, manifest: &Manifest, live: Value) -> Result<App
         return Ok(Applied { verb: "unchanged", object: live });
     }
     let object = client.replace(&with_query(&manifest.path(), &WRITE), &wanted).await?;
-    Ok(Applied { verb: "configured", object })
+    // What the server has completed, as the defaults of a Service's ports, is no change.
+    let revision = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
+    let verb = if revision(&object) == revision(&live) { "unchanged" } else { "configured" };
+    Ok(Applied { verb, object })
 }
 
 fn is_already_there(error: &anyhow::Error) -> bool {

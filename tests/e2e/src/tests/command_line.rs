@@ -248,7 +248,7 @@ fn ports_are_forwarded(node: &mut TestNode) {
         command: [sh, -c, 'while true; do nc -l -p 7000 -e wc -c; done']}]}}",
         "server",
     );
-    let service = "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: s}, ports: [{port: 80, targetPort: count}]}}";
+    let service = "---\n{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: s}, ports: [{port: 80, targetPort: count}]}}";
     node.monopod_with(&["apply", "-f", "-"], service.as_bytes()).ok();
     let mut forward = node.background(&["port-forward", "svc/s", "9020:80"]);
     forward.expect("Forwarding from 127.0.0.1:9020 -> 7000");
@@ -269,8 +269,7 @@ fn debug_brings_tools(node: &mut TestNode) {
     let seen = node
         .monopod_with(&[&debug[..], &["sh", "-c", "read word; cat /proc/1/comm; echo $word"]].concat(), b"friend\n");
     assert!(seen.ok().ends_with("friend\n"));
-    let name = node.api().names("/api/v1/nodes").first().unwrap().clone();
-    let on_node = format!("node/{name}");
+    let on_node = format!("node{}", node.api().names("/api/v1/nodes").first().unwrap());
     let seen = node.monopod(&["debug", &on_node, "--image", "busybox:stable", "--attach", "--", "ls", "/host"]).ok();
     assert!(seen.lines().any(|line| line == "etc"), "{seen}");
     node.monopod(&["delete", "pods", "--all"]).ok();

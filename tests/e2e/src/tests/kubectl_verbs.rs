@@ -17,7 +17,8 @@ const WEB: &str = "---\n{apiVersion: v1, kind: Pod, metadata: {name: web, labels
     spec: {terminationGracePeriodSeconds: 0, containers: [
     {name: main, image: 'busybox:stable', ports: [{containerPort: 8080, name: http}],
      command: [sh, -c, 'mkdir /srv; echo hello > /srv/page; echo main begun; httpd -p 8080 -h /srv; sleep infinity']},
-    {name: side, image: 'busybox:stable', command: [sh, -c, 'echo side begun; sleep infinity']}]}}";
+    {name: side, image: 'busybox:stable', resources: {requests: {cpu: 5m}},
+     command: [sh, -c, 'echo side begun; sleep infinity']}]}}";
 
 #[track_caller]
 fn run_web(node: &TestNode) {
@@ -114,17 +115,22 @@ fn each_release_looks_into_pods(node: &mut TestNode) {
         logs.expect("begun");
         drop(logs);
         let debug = ["debug", "web", "--image=busybox:stable", "--target=main", "-c", "tools", "--attach", "--"];
-        let seen = node.kubectl(&[&debug[..], &["sh", "-c", "cat /proc/1/comm; cat /proc/1/root/srv/page"]].concat());
-        assert_contains(&seen.ok(), &["hello"]);
+        node.kubectl(&[&debug[..], &["sh", "-c", "cat /proc/1/comm; cat /proc/1/root/srv/page"]].concat()).ok();
+        // It may have ended before anybody was attached; its log has it all.
+        e2e::eventually(e2e::limit(20), "the tools have looked", || {
+            let seen = node.kubectl(&["logs", "web", "-c", "tools"]).to_string();
+            if seen.contains("hello") { Ok(()) } else { Err(seen) }
+        });
         let copy =
             ["debug", "web", "--image=busybox:stable", "--copy-to=copied", "--container=main", "--", "sleep", "60"];
         node.kubectl(&copy).ok();
         node.kubectl(&["wait", "pod/copied", "--for=condition=Ready", "--timeout=30s"]).ok();
         node.kubectl(&["delete", "pod", "copied", "--now"]).ok();
-        let name = node.api().names("/api/v1/nodes").first().unwrap().clone();
+        let name = node.api().names("/api/v1/nodes").first().unwrap().trim_start_matches('/').to_owned();
         let on_node = format!("node/{name}");
-        let said = node.kubectl(&["debug", &on_node, "--image=busybox:stable", "--attach", "--", "ls", "/host"]).ok();
-        assert_contains(&said, &["etc", "proc"]);
+        let on_the_node =
+            ["debug", &on_node, "--image=busybox:stable", "--attach", "--", "sh", "-c", "sleep 2; ls /host"];
+        assert_contains(&node.kubectl(&on_the_node).ok(), &["etc", "proc"]);
 
         let (tree, back) = (node.path("tree"), node.path("back"));
         fs::create_dir_all(tree.join("deep")).unwrap();
@@ -158,7 +164,7 @@ fn each_release_looks_into_pods(node: &mut TestNode) {
 
 fn each_release_drains_the_node(node: &mut TestNode) {
     each_release(node, |node| {
-        let name = node.api().names("/api/v1/nodes").first().unwrap().clone();
+        let name = node.api().names("/api/v1/nodes").first().unwrap().trim_start_matches('/').to_owned();
         run_web(node);
         node.kubectl(&["taint", "node", &name, "k=v:NoSchedule"]).ok();
         node.kubectl(&["taint", "node", &name, "k-"]).ok();
@@ -178,7 +184,7 @@ fn each_release_drains_the_node(node: &mut TestNode) {
 fn each_release_reads_paths_as_they_are(node: &mut TestNode) {
     each_release(node, |node| {
         let raw = |path: &str| node.kubectl(&["get", "--raw", path]).ok();
-        let name = node.api().names("/api/v1/nodes").first().unwrap().clone();
+        let name = node.api().names("/api/v1/nodes").first().unwrap().trim_start_matches('/').to_owned();
         for path in ["/healthz", "/livez", "/readyz", "/livez/ping"] {
             assert_eq!(raw(path), "ok", "{path}");
         }
