@@ -174,7 +174,13 @@ async fn follow(
     });
     let (object, has_ended) = found.await?;
     if !has_ended {
-        return attach_to(context, &object, container, arguments.stdin, arguments.tty).await;
+        match attach_to(context, &object, container, arguments.stdin, arguments.tty).await {
+            Ok(()) => return Ok(()),
+            // As kubectl does: it may have ended since.
+            Err(error) => {
+                note(&format!("warning: couldn't attach to pod/{pod}, falling back to streaming logs: {error:#}"));
+            }
+        }
     }
     let path = with_query(&format!("{}/log", PODS.object(context.namespace(), pod)), &[("container", container)]);
     let mut log = Vec::new();

@@ -250,14 +250,21 @@ fn ports_are_forwarded(node: &mut TestNode) {
     );
     let service = "---\n{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: s}, ports: [{port: 80, targetPort: count}]}}";
     node.monopod_with(&["apply", "-f", "-"], service.as_bytes()).ok();
-    let mut forward = node.background(&["port-forward", "svc/s", "9020:80"]);
+    // It listens where those who send are.
+    let forwards = |what: &[&str]| {
+        let command = node.command(what);
+        let mut inside = node.on_network(command.get_program());
+        inside.args(command.get_args()).env("MONOPOD_SOCKET", node.socket());
+        e2e::background::Background::start(&mut inside)
+    };
+    let mut forward = forwards(&["port-forward", "svc/s", "9020:80"]);
     forward.expect("Forwarding from 127.0.0.1:9020 -> 7000");
     // The program answers once it has seen the end of what comes: our half is closed, and the other is not.
     e2e::eventually(e2e::limit(20), "the program listens", || {
         let counted = e2e::Finished::run(&mut node.role(&["send", "127.0.0.1:9020", "100000"]), b"");
         if counted.stdout.trim() == "100000" { Ok(()) } else { Err(counted.to_string()) }
     });
-    let mut nobody = node.background(&["port-forward", "server", "9021:81"]);
+    let mut nobody = forwards(&["port-forward", "server", "9021:81"]);
     nobody.expect("Forwarding from 127.0.0.1:9021 -> 81");
     e2e::Finished::run(&mut node.role(&["send", "127.0.0.1:9021", "1"]), b"");
     nobody.expect("Connection refused");
