@@ -20,6 +20,7 @@ use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::claim::claim_all;
 use crate::client::{ApiFailure, Client};
 use crate::events::EventType;
+use crate::making::{create_pods, delete_pod};
 use crate::pods::controller_of;
 use crate::work::Again;
 use plan::{Plan, plan};
@@ -74,7 +75,8 @@ async fn carry_out(client: &Client, mut job: Job, plan: &Plan<'_>) -> Result<(),
     for deleted in join_all(plan.delete.iter().map(|pod| delete(client, &job, pod, plan.uncounted))).await {
         outcome = outcome.and(deleted);
     }
-    outcome.and(create(client, &job, &plan.create).await)
+    let missing: Vec<Pod> = plan.create.iter().map(|index| new_pod(&job, *index)).collect();
+    outcome.and(create_pods(client, CONTROLLER, &job, &missing).await)
 }
 
 /// Takes a Pod's finalizer away.
@@ -88,43 +90,8 @@ async fn release(client: &Client, namespace: &str, meta: &ObjectMeta) -> Result<
 
 /// Deletes a Pod; one whose end is not to be counted loses its finalizer before.
 async fn delete(client: &Client, job: &Job, pod: &Pod, uncounted: bool) -> Result<(), ApiFailure> {
-    let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
     if uncounted && has_finalizer(pod) {
-        release(client, namespace, &pod.metadata).await?;
+        release(client, job.metadata.namespace.as_deref().unwrap_or_default(), &pod.metadata).await?;
     }
-    let deleted = client.delete::<Pod>(namespace, &pod.metadata, PropagationPolicy::Background).await;
-    match &deleted {
-        Ok(()) => client.events().normal(CONTROLLER, job, "SuccessfulDelete", format!("Deleted pod: {name}")),
-        Err(failure) => {
-            let message = format!("Error deleting: {}", failure.word());
-            client.events().warning(CONTROLLER, job, "FailedDelete", message);
-        }
-    }
-    deleted
-}
-
-/// Makes Pods in groups, each twice as large as the one before: where the first is refused, so would be the others.
-async fn create(client: &Client, job: &Job, wanted: &[Option<i32>]) -> Result<(), ApiFailure> {
-    let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-    let (mut rest, mut group) = (wanted, 1);
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(group.min(rest.len()));
-        let pods: Vec<Pod> = now.iter().map(|index| new_pod(job, *index)).collect();
-        for outcome in join_all(pods.iter().map(|pod| client.create(namespace, pod))).await {
-            match outcome {
-                Ok(pod) => {
-                    let message = format!("Created pod: {}", pod.metadata.name.unwrap_or_default());
-                    client.events().normal(CONTROLLER, job, "SuccessfulCreate", message);
-                }
-                Err(failure) => {
-                    let message = format!("Error creating: {}", failure.word());
-                    client.events().warning(CONTROLLER, job, "FailedCreate", message);
-                    return Err(failure);
-                }
-            }
-        }
-        (rest, group) = (later, group * 2);
-    }
-    Ok(())
+    delete_pod(client, CONTROLLER, job, pod).await
 }

@@ -12,6 +12,7 @@ mod client;
 mod deployment;
 mod events;
 mod job;
+mod making;
 mod pods;
 mod queue;
 mod replica_set;

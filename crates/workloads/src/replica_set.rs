@@ -5,12 +5,12 @@
 mod plan;
 
 use futures::future::join_all;
-use kube::api::PropagationPolicy;
 use spec::k8s_openapi::api::apps::v1::ReplicaSet;
 use spec::k8s_openapi::api::core::v1::Pod;
 
 use crate::claim::claim_all;
 use crate::client::{ApiFailure, Client};
+use crate::making::{create_pods, delete_pod};
 use crate::pods::{controller_reference, pod_from_template};
 use crate::work::Again;
 use plan::{Size, plan, status};
@@ -38,50 +38,14 @@ pub async fn reconcile(client: &Client, namespace: &str, name: &str) -> Result<A
     outcome.map(|()| Again(again))
 }
 
-/// Makes Pods in groups, each twice as large as the one before: where the first is refused, so would be the others.
 async fn create(client: &Client, set: &ReplicaSet, missing: usize) -> Result<(), ApiFailure> {
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
     let template = set.spec.template.clone().unwrap_or_default();
     let prefix = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
     let pod = pod_from_template(&template, controller_reference(set), prefix);
-    let (mut left, mut group) = (missing, 1);
-    while left > 0 {
-        let created = join_all((0..group.min(left)).map(|_| client.create(namespace, &pod))).await;
-        for outcome in created {
-            match outcome {
-                Ok(pod) => {
-                    let message = format!("Created pod: {}", pod.metadata.name.unwrap_or_default());
-                    client.events().normal(CONTROLLER, set, "SuccessfulCreate", message);
-                }
-                Err(failure) => {
-                    let message = format!("Error creating: {}", failure.word());
-                    client.events().warning(CONTROLLER, set, "FailedCreate", message);
-                    return Err(failure);
-                }
-            }
-        }
-        left -= group.min(left);
-        group *= 2;
-    }
-    Ok(())
+    create_pods(client, CONTROLLER, set, &vec![pod; missing]).await
 }
 
 async fn delete(client: &Client, set: &ReplicaSet, surplus: &[&Pod]) -> Result<(), ApiFailure> {
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let background = PropagationPolicy::Background;
-    let deleted =
-        join_all(surplus.iter().map(|pod| client.delete::<Pod>(namespace, &pod.metadata, background.clone())));
-    let mut outcome = Ok(());
-    for (pod, deleted) in surplus.iter().zip(deleted.await) {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match deleted {
-            Ok(()) => client.events().normal(CONTROLLER, set, "SuccessfulDelete", format!("Deleted pod: {name}")),
-            Err(failure) => {
-                let message = format!("Error deleting: {}", failure.word());
-                client.events().warning(CONTROLLER, set, "FailedDelete", message);
-                outcome = outcome.and(Err(failure));
-            }
-        }
-    }
-    outcome
+    let deleted = join_all(surplus.iter().map(|pod| delete_pod(client, CONTROLLER, set, pod))).await;
+    deleted.into_iter().collect()
 }
