@@ -34,9 +34,10 @@ impl ApiFailure {
         }
     }
 
-    /// Whether it is the API's refusal of this one object, and not a broken connection.
-    pub fn is_refusal(&self) -> bool {
-        matches!(&*self.cause, kube::Error::Api(status) if (400..500).contains(&status.code))
+    /// Whether the API is in trouble: it answers, and neither does what it was asked nor refuses this one object. A connection
+    /// breaks off when the daemon itself ends.
+    pub fn is_trouble(&self) -> bool {
+        self.code() >= 500
     }
 
     /// Whether there is an object of that name already.

@@ -16,6 +16,7 @@ use spec::k8s_openapi::api::core::v1::Pod;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use spec::label_selector::matches_labels;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::client::{Client, Object};
 use crate::pods::controller_of;
@@ -43,6 +44,8 @@ pub struct Triggers {
     owners: HashMap<WorkKey, LabelSelector>,
     needs_pods: watch::Sender<bool>,
     woken: Vec<WorkKey>,
+    /// Those who follow; they end with this.
+    _followers: JoinSet<()>,
 }
 
 impl Triggers {
@@ -53,11 +56,12 @@ impl Triggers {
         let of_deployment = |one: &Deployment| Some(one.spec.selector.clone());
         let of_set = |one: &ReplicaSet| Some(one.spec.selector.clone());
         let of_job = |one: &Job| one.spec.as_ref()?.selector.clone();
-        tokio::spawn(follow_owners(client.clone(), Workload::Deployment, of_deployment, sender.clone()));
-        tokio::spawn(follow_owners(client.clone(), Workload::ReplicaSet, of_set, sender.clone()));
-        tokio::spawn(follow_owners(client.clone(), Workload::Job, of_job, sender.clone()));
-        tokio::spawn(follow_pods(client, wanted, sender));
-        Self { news, owners: HashMap::new(), needs_pods, woken: Vec::new() }
+        let mut followers = JoinSet::new();
+        followers.spawn(follow_owners(client.clone(), Workload::Deployment, of_deployment, sender.clone()));
+        followers.spawn(follow_owners(client.clone(), Workload::ReplicaSet, of_set, sender.clone()));
+        followers.spawn(follow_owners(client.clone(), Workload::Job, of_job, sender.clone()));
+        followers.spawn(follow_pods(client, wanted, sender));
+        Self { news, owners: HashMap::new(), needs_pods, woken: Vec::new(), _followers: followers }
     }
 
     /// The next object to look at.
@@ -230,8 +234,13 @@ async fn follow_pods_once(client: &Client, news: &mpsc::Sender<News>) -> Result<
     Ok(())
 }
 
-/// A request that failed is made again soon, but not at once.
+/// A request that failed is made again soon, but not at once. A connection breaks off when the daemon itself ends.
 async fn wait_after(error: &kube::Error) {
-    tracing::warn!(error = error.to_string(), "cannot follow objects");
+    let error_text = error.to_string();
+    if matches!(error, kube::Error::Api(_)) {
+        tracing::warn!(error = error_text, "cannot follow objects");
+    } else {
+        tracing::debug!(error = error_text, "cannot follow objects");
+    }
     tokio::time::sleep(PAUSE).await;
 }

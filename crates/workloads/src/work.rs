@@ -81,7 +81,7 @@ fn settle(queue: &mut Queue<WorkKey>, key: &WorkKey, outcome: Result<Again, ApiF
         Ok(Again(after)) => queue.done(key, after, Instant::now()),
         Err(failure) => {
             // Somebody else's write came between, or the API says no: its word is in an Event where it is of use.
-            if !failure.is_refusal() {
+            if failure.is_trouble() {
                 let cause = std::error::Error::source(&failure).map(ToString::to_string);
                 tracing::warn!(error = failure.to_string(), cause, "a controller's pass has failed");
             }
