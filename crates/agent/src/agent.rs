@@ -148,7 +148,7 @@ impl Agent {
         let runtime_events = shared.runtime.events();
         let present = shared.pods_on_this_machine().await?;
         shared.remove_stray_directories(&present)?;
-        shared.release_stray_images(&present).await?;
+        shared.release_stray_images(&present).await;
         shared.count_present_pods();
         let tasks = &shared.tasks;
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
@@ -300,7 +300,7 @@ impl Shared {
     }
 
     /// Gives back images that nobody uses; those of pods that are still to be cleaned up stay held.
-    async fn release_stray_images(&self, present: &BTreeMap<PodUid, PodRef>) -> Result<(), StartAgentError> {
+    async fn release_stray_images(&self, present: &BTreeMap<PodUid, PodRef>) {
         let mut live = HashSet::new();
         for stored in self.store.list(PODS, None).objects {
             if let Ok(desired) = DesiredPod::read(&stored)
@@ -315,8 +315,7 @@ impl Shared {
                 live.insert(image_holder(pod, &container.pod_uid, &container.name));
             }
         }
-        self.images.retain_holders(&live).await?;
-        Ok(())
+        self.images.retain_holders(&live);
     }
 }
 

@@ -76,9 +76,10 @@ impl PodRecord {
         store.put_record(TABLE, uid.as_str(), self).await
     }
 
-    /// All of the pod is gone.
-    pub async fn delete(store: &Store, uid: &PodUid) -> Result<(), StoreError> {
-        store.delete_record(TABLE, uid.as_str()).await
+    /// All of the pod is gone. Where a crash brings the record back, the next daemon finds nothing of the pod, and removes
+    /// it again.
+    pub fn delete(store: &Store, uid: &PodUid) {
+        store.delete_record_soon(TABLE, uid.as_str());
     }
 }
 

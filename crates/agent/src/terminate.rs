@@ -134,7 +134,7 @@ impl PodWorker {
         self.remove(self.paths.directory.clone()).await?;
         if self.record.is_some() {
             self.remove(self.paths.logs.clone()).await?;
-            PodRecord::delete(&self.shared.store, &self.uid).await?;
+            PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
         }
         match desired {
@@ -159,7 +159,7 @@ impl PodWorker {
             return Err(error.into());
         }
         // All of them: a container of which neither spec nor runtime knows any more may have held one, too.
-        self.shared.images.release_all(&image_holders(&self.pod, &self.uid)).await?;
+        self.shared.images.release_all(&image_holders(&self.pod, &self.uid));
         self.held_images.clear();
         self.held_volumes.clear();
         Ok(())

@@ -105,12 +105,8 @@ impl Cri {
             Ok(id.to_string())
         }
         .await;
-        self.release(&holder).await?;
+        self.0.images.release(&holder);
         created
-    }
-
-    async fn release(&self, holder: &str) -> Result<(), Status> {
-        self.0.images.release(holder).await.map_err(|error| Status::unknown(chain(&error)))
     }
 
     /// By its identifier, or the beginning of one that no other has.
@@ -157,7 +153,8 @@ impl Cri {
 
     pub(crate) async fn remove_now(&self, id: &ContainerId) -> Result<(), Status> {
         self.0.runtime.remove_container(id).await.map_err(|error| errors::runtime(&error))?;
-        self.release(id.as_str()).await
+        self.0.images.release(id.as_str());
+        Ok(())
     }
 
     pub(crate) async fn list(&self, filter: Option<proto::ContainerFilter>) -> Vec<proto::Container> {

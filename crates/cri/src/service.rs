@@ -53,9 +53,6 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// What an earlier daemon held of the images cannot be released.
-    #[error("cannot release images of containers that are gone")]
-    Images(#[source] image::StoreError),
     /// The server failed.
     #[error("cannot serve CRI")]
     Server(#[source] tonic::transport::Error),
@@ -93,7 +90,7 @@ impl Cri {
         let files = opened.map_err(|source| ServeError::Files { path, source })?;
         let containers = runtime.list_containers().await;
         let holders = containers.into_iter().map(|container| container.id.to_string()).collect();
-        images.retain_holders(&holders).await.map_err(ServeError::Images)?;
+        images.retain_holders(&holders);
         Ok(Self(Arc::new(Shared { config, runtime, images, files, streams })))
     }
 }

@@ -253,18 +253,18 @@ impl ImageStore {
     }
 
     /// Gives up all that `holder` holds.
-    pub async fn release(&self, holder: &str) -> Result<(), StoreError> {
-        self.release_where(|other| other == holder).await
+    pub fn release(&self, holder: &str) {
+        self.release_where(|other| other == holder);
     }
 
     /// Gives up all that is held by holders that begin like this.
-    pub async fn release_all(&self, beginning: &str) -> Result<(), StoreError> {
-        self.release_where(|holder| holder.starts_with(beginning)).await
+    pub fn release_all(&self, beginning: &str) {
+        self.release_where(|holder| holder.starts_with(beginning));
     }
 
     /// Gives up what everybody else holds. At start, `live` are those that still exist.
-    pub async fn retain_holders(&self, live: &HashSet<String>) -> Result<(), StoreError> {
-        self.release_where(|holder| !live.contains(holder)).await
+    pub fn retain_holders(&self, live: &HashSet<String>) {
+        self.release_where(|holder| !live.contains(holder));
     }
 
     /// Directories for overlay's `lowerdir+`, LOWEST FIRST; at least one, and none twice. They stay as long as the image.
@@ -373,13 +373,13 @@ impl ImageStore {
         self.0.store.delete_record(IMAGES, id.as_str()).await
     }
 
-    async fn release_where(&self, choose: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    /// A hold that a crash brings back is nobody's then, see [`ImageStore::retain_holders`].
+    fn release_where(&self, choose: impl Fn(&str) -> bool) {
         let holds = self.catalog().holds(choose);
         for (id, holder) in holds {
-            self.0.store.delete_record(HOLDS, &hold_key(&id, &holder)).await?;
+            self.0.store.delete_record_soon(HOLDS, &hold_key(&id, &holder));
             self.catalog().unhold(&id, &holder);
         }
-        Ok(())
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {

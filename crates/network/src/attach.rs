@@ -1,7 +1,7 @@
 //! Gives a pod sandbox its address and its link.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Network {
         let outcome = outcome.map(|()| vec![IpAddr::V4(address)]);
         if outcome.is_err()
             && grant.fresh
-            && let Err(error) = self.give_back(sandbox, address).await
+            && let Err(error) = self.give_back(sandbox).await
         {
             // The address stays with the sandbox, for `detach` and `retain` to try again.
             warn_of(sandbox, &error);
@@ -134,11 +134,11 @@ impl Network {
     /// soon after, in the background, since the kernel takes 20 ms to let a link go. After a crash in between the next
     /// start goes on by the record. Does nothing for a sandbox that has no network.
     pub async fn detach(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
-        let Some((lease, turn)) = self.begin_detach(sandbox).await? else { return Ok(()) };
+        let Some(turn) = self.begin_detach(sandbox).await? else { return Ok(()) };
         let (network, sandbox) = (self.clone(), sandbox.clone());
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
-            while let Err(error) = network.give_back(&sandbox, lease.address).await {
+            while let Err(error) = network.give_back(&sandbox).await {
                 warn_of(&sandbox, &error);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -151,22 +151,19 @@ impl Network {
     /// The same, back when link and address are gone too.
     pub async fn detach_and_wait(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
         match self.begin_detach(sandbox).await? {
-            Some((lease, _turn)) => self.give_back(sandbox, lease.address).await,
+            Some(_turn) => self.give_back(sandbox).await,
             None => Ok(()),
         }
     }
 
-    async fn begin_detach(
-        &self,
-        sandbox: &SandboxId,
-    ) -> Result<Option<(Arc<Lease>, OwnedMutexGuard<()>)>, DetachError> {
+    async fn begin_detach(&self, sandbox: &SandboxId) -> Result<Option<OwnedMutexGuard<()>>, DetachError> {
         let Some(lease) = self.pool().get(sandbox) else { return Ok(None) };
         let turn = Arc::clone(&lease.turn).lock_owned().await;
         if !self.is_held(sandbox, &lease) {
             return Ok(None);
         }
         self.withdraw(sandbox).await?;
-        Ok(Some((lease, turn)))
+        Ok(Some(turn))
     }
 
     /// Gives back, at start, the addresses and links of all sandboxes but those in `live`. (Links that nobody recorded
@@ -193,12 +190,12 @@ impl Network {
     }
 
     /// The address is free only when its link is gone and its record too, in this order.
-    async fn give_back(&self, sandbox: &SandboxId, address: Ipv4Addr) -> Result<(), DetachError> {
+    async fn give_back(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
         let interface = host_interface(sandbox);
         let deleted = self.shared.reaper.delete(interface.clone()).await;
         deleted.map_err(|cause| DetachError::Link { interface, cause })?;
-        let forgotten = self.shared.store.delete_record(ADDRESSES, sandbox.as_str()).await;
-        forgotten.map_err(|cause| DetachError::Record { sandbox: sandbox.clone(), address, cause })?;
+        // Before that of the next one who gets the address: writes keep their order.
+        self.shared.store.delete_record_soon(ADDRESSES, sandbox.as_str());
         self.pool().free(sandbox);
         Ok(())
     }

@@ -108,13 +108,6 @@ pub enum DetachError {
         #[source]
         cause: PublishError,
     },
-    #[error("pod sandbox {sandbox}: cannot remove the record of its address {address}")]
-    Record {
-        sandbox: SandboxId,
-        address: Ipv4Addr,
-        #[source]
-        cause: StoreError,
-    },
     #[error("giving networks back was interrupted: the daemon stops")]
     Interrupted,
     /// Several failed; all were tried.

@@ -76,7 +76,8 @@ impl FakeFile {
         self.disk.turn().await;
     }
 
-    fn write_now(&self, memory: &Memory, job: Job) {
+    /// The same without a turn.
+    pub(crate) fn write_now(&self, memory: &Memory, job: Job) {
         let mut kept = self.lock();
         let room = if self.disk.is_full() { Room::Last } else { Room::Ample };
         let mut batch = Batch::new(memory, Path::new("memory"), memory.revision(), room);

@@ -17,7 +17,7 @@ use crate::error::{OpenStoreError, RestoreError};
 use crate::events::{EventAges, open_events, spawn_events_writer};
 use crate::memory::Memory;
 use crate::store::{Disk, Ground, OpenStore};
-use crate::writer::{Job, Writer};
+use crate::writer::{Job, Order, Writer};
 
 /// Pages of the objects file that redb keeps; the objects themselves are in memory anyway.
 const CACHE_BYTES: usize = 8 << 20;
@@ -99,7 +99,7 @@ fn start(
     Ok(OpenStore { memory, ground: Ground::Disk(disk) })
 }
 
-fn spawn_writer(writer: Writer, queue: Receiver<Job>) -> io::Result<JoinHandle<()>> {
+fn spawn_writer(writer: Writer, queue: Receiver<(Order, Job)>) -> io::Result<JoinHandle<()>> {
     Builder::new().name("store-writer".into()).spawn(move || writer.run(&queue))
 }
 

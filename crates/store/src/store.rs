@@ -21,7 +21,7 @@ use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
 use crate::watch::ObjectWatch;
-use crate::writer::{Answer, Job};
+use crate::writer::{Answer, Job, Order};
 
 /// An open store. Cheap to clone; it closes when the last clone is dropped, and its watches end.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub(crate) struct Disk {
     pub(crate) file: Arc<DatabaseFile>,
     pub(crate) commits: Arc<AtomicU64>,
     /// `None` once it closes.
-    pub(crate) jobs: Option<Sender<Job>>,
+    pub(crate) jobs: Option<Sender<(Order, Job)>>,
     pub(crate) threads: Vec<JoinHandle<()>>,
     pub(crate) directory: Arc<Directory>,
 }
@@ -172,32 +172,37 @@ impl Store {
     }
 
     /// Writes a record of what exists on this node, durably. `table` names its kind, such as `sandboxes`.
-    pub async fn put_record<T: Serialize + Sync>(
+    ///
+    /// It has its place among the writes when this returns: what is written after that is not durable before it.
+    pub fn put_record<T: Serialize>(
         &self,
         table: &'static str,
         key: &str,
         value: &T,
-    ) -> Result<(), StoreError> {
-        let encoded = serde_json::to_vec(value).map_err(|error| {
-            let cause: Cause = Arc::new(error);
-            StoreError::Encode { table, key: key.to_owned(), cause }
-        })?;
-        if encoded.len() > MAX_VALUE_BYTES {
-            let what = format!("record {key:?} of {table:?}");
-            return Err(StoreError::TooLarge { what, bytes: encoded.len(), limit: MAX_VALUE_BYTES });
-        }
-        let key = key.to_owned();
-        self.run(move |batch| batch.put_record(table, key, encoded)).await
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<'_, T> {
+        let queued = encode_record(table, key, value).map(|encoded| {
+            let key = key.to_owned();
+            self.queue(Order::Now, move |batch| batch.put_record(table, key, encoded))
+        });
+        async move { queued?.await }
+    }
+
+    /// The same for what is found out again after a crash that takes the write back: it waits for the next write that
+    /// somebody waits for, or a second. The order of writes stays.
+    pub fn put_record_soon<T: Serialize>(&self, table: &'static str, key: &str, value: &T) -> Result<(), StoreError> {
+        let (encoded, key) = (encode_record(table, key, value)?, key.to_owned());
+        self.put_off(move |batch| batch.put_record(table, key, encoded));
+        Ok(())
     }
 
     /// Removes a record durably; one that is not there is removed already.
     pub async fn delete_record(&self, table: &'static str, key: &str) -> Result<(), StoreError> {
-        let key = key.to_owned();
-        self.run(move |batch| {
-            batch.delete_record(table, key);
-            Ok(())
-        })
-        .await
+        self.queue(Order::Now, deletion(table, key)).await
+    }
+
+    /// The same as [`Store::put_record_soon`] does it: for a record of what is gone.
+    pub fn delete_record_soon(&self, table: &'static str, key: &str) {
+        self.put_off(deletion(table, key));
     }
 
     /// All records of a table, sorted by key.
@@ -236,6 +241,15 @@ impl Store {
         &self,
         stage: impl FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
+        self.queue(Order::Now, stage).await
+    }
+
+    /// Has `stage` run on the writer thread; what this returns waits until the batch that it became part of is durable.
+    fn queue<R: Send + 'static>(
+        &self,
+        order: Order,
+        stage: impl FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<R, StoreError>> + Send {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |batch| {
             let staged = batch.and_then(stage);
@@ -245,24 +259,51 @@ impl Store {
             });
             answer
         });
-        match &self.0.ground {
+        let ground = &self.0.ground;
+        let on_fake = match ground {
             Ground::Disk(disk) => {
-                disk.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or_else(|| disk.closed())?;
-                answer.await.unwrap_or_else(|_| Err(disk.closed()))
+                // The answer tells of a writer that is gone.
+                drop(disk.jobs.as_ref().map(|jobs| jobs.send((order, job))));
+                None
             }
-            Ground::Fake(file) => {
+            Ground::Fake(file) => Some((file, job)),
+        };
+        async move {
+            if let Some((file, job)) = on_fake {
                 file.write(&self.0.memory, job).await;
-                answer.await.unwrap_or_else(|_| Err(StoreError::Closed { directory: "memory".into() }))
             }
+            answer.await.unwrap_or_else(|_gone| Err(ground.closed()))
+        }
+    }
+
+    /// Has a change of records made with the next write, or a second from now.
+    fn put_off(&self, stage: impl FnOnce(&mut Batch<'_>) -> Result<(), StoreError> + Send + 'static) {
+        let job: Job = Box::new(move |batch| {
+            let staged = batch.and_then(stage);
+            Box::new(move |committed| {
+                if let Err(error) = committed.and(staged) {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a record stays as it was");
+                }
+            })
+        });
+        match &self.0.ground {
+            Ground::Disk(disk) => drop(disk.jobs.as_ref().map(|jobs| jobs.send((Order::Soon, job)))),
+            Ground::Fake(file) => file.write_now(&self.0.memory, job),
         }
     }
 }
 
-impl Disk {
+impl Ground {
     fn closed(&self) -> StoreError {
-        StoreError::Closed { directory: self.directory.path.clone() }
+        let directory = match self {
+            Self::Disk(disk) => disk.directory.path.clone(),
+            Self::Fake(_) => "memory".into(),
+        };
+        StoreError::Closed { directory }
     }
+}
 
+impl Disk {
     fn unreadable(&self, error: redb::Error) -> StoreError {
         StoreError::Read { path: self.file.path.clone(), cause: Arc::new(error) }
     }
@@ -295,6 +336,26 @@ fn apply(
         (Change::Put(value), present) => batch.put(key, value, present).map(Some),
         (Change::Delete, Some(present)) => batch.delete(present).map(Some),
         (Change::Delete, None) => Ok(None),
+    }
+}
+
+fn encode_record<T: Serialize>(table: &'static str, key: &str, value: &T) -> Result<Vec<u8>, StoreError> {
+    let encoded = serde_json::to_vec(value).map_err(|error| {
+        let cause: Cause = Arc::new(error);
+        StoreError::Encode { table, key: key.to_owned(), cause }
+    })?;
+    if encoded.len() > MAX_VALUE_BYTES {
+        let what = format!("record {key:?} of {table:?}");
+        return Err(StoreError::TooLarge { what, bytes: encoded.len(), limit: MAX_VALUE_BYTES });
+    }
+    Ok(encoded)
+}
+
+fn deletion(table: &'static str, key: &str) -> impl FnOnce(&mut Batch<'_>) -> Result<(), StoreError> + Send + 'static {
+    let key = key.to_owned();
+    move |batch| {
+        batch.delete_record(table, key);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::ballast::Ballast;
 use crate::batch::Batch;
@@ -18,6 +18,10 @@ use crate::object::{ObjectKey, WatchKind};
 const BATCH_BYTES: usize = 512 << 10;
 /// How many writes a batch takes at most, so that the first one does not wait too long.
 const BATCH_WRITES: usize = 1024;
+/// How long a write waits for one that somebody waits for.
+const PUT_OFF: Duration = Duration::from_secs(1);
+/// So many of them wait at most: they fit into a batch.
+const PUT_OFF_WRITES: usize = 64;
 /// Revisions are reserved in blocks of this size, so that one whose event was never written to the disk is not given
 /// out again after a crash.
 const REVISION_BLOCK: u64 = 4096;
@@ -27,6 +31,40 @@ const REVISION_BLOCK: u64 = 4096;
 pub(crate) type Job = Box<dyn FnOnce(Result<&mut Batch<'_>, StoreError>) -> Answer + Send>;
 /// Tells the caller how the commit went.
 pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// How a write waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Somebody waits for it.
+    Now,
+    /// It is taken along by the next one for which somebody waits.
+    Soon,
+}
+
+/// Writes that nobody waits for, in their order.
+#[derive(Default)]
+struct PutOff {
+    jobs: Vec<Job>,
+    /// When they are written without company.
+    due: Option<Instant>,
+}
+
+impl PutOff {
+    fn push(&mut self, job: Job) {
+        self.due.get_or_insert_with(|| Instant::now() + PUT_OFF);
+        self.jobs.push(job);
+    }
+
+    fn and(&mut self, job: Job) -> Vec<Job> {
+        self.push(job);
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<Job> {
+        self.due = None;
+        std::mem::take(&mut self.jobs)
+    }
+}
 
 /// The state of the writer thread.
 pub(crate) struct Writer {
@@ -47,32 +85,37 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Works until all senders are gone.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(crate) fn run(mut self, jobs: &Receiver<(Order, Job)>) {
+        let mut put_off = PutOff::default();
         loop {
-            let first = match self.ages.next_surplus() {
+            let next = match [self.ages.next_surplus(), put_off.due].into_iter().flatten().min() {
                 None => jobs.recv().map_err(RecvTimeoutError::from),
                 Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
-            match first {
-                Ok(job) => self.write_batch(Some(job), jobs),
-                Err(RecvTimeoutError::Timeout) => self.write_batch(None, jobs),
-                Err(RecvTimeoutError::Disconnected) => return,
+            match next {
+                Ok((Order::Soon, job)) if put_off.jobs.len() < PUT_OFF_WRITES => put_off.push(job),
+                Ok((_, job)) => self.write_batch(put_off.and(job), jobs),
+                Err(RecvTimeoutError::Timeout) => self.write_batch(put_off.take(), jobs),
+                Err(RecvTimeoutError::Disconnected) => return self.write_batch(put_off.take(), jobs),
             }
         }
     }
 
-    fn write_batch(&mut self, mut next: Option<Job>, jobs: &Receiver<Job>) {
+    /// Writes those jobs and whatever else waits.
+    fn write_batch(&mut self, first: Vec<Job>, jobs: &Receiver<(Order, Job)>) {
         let memory = Arc::clone(&self.memory);
         let directory = Arc::clone(&self.directory);
         let mut batch = Batch::new(&memory, &directory.path, memory.revision(), self.ballast.room());
         let mut answers = Vec::new();
-        while let Some(job) = next {
+        let mut first = first.into_iter();
+        let mut full = false;
+        // Those that were put off are small, and so many at most that they fit.
+        while let Some(job) = first.next().or_else(|| if full { None } else { Some(jobs.try_recv().ok()?.1) }) {
             answers.push(job(match &self.failed {
                 None => Ok(&mut batch),
                 Some(error) => Err(error.clone()),
             }));
-            let full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
-            next = if full { None } else { jobs.try_recv().ok() };
+            full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
         let result = self.commit(batch);

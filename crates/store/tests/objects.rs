@@ -315,3 +315,44 @@ async fn what_is_written_in_memory_is_seen_by_all_and_costs_no_commit() {
     drop(store);
     assert_eq!(open(home.path()).get(&pod("a")), Some(put));
 }
+
+#[tokio::test]
+async fn a_change_of_records_that_was_put_off_goes_along_with_the_next_write_in_its_order() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    store.put_record("things", "a", &1).await.unwrap();
+    store.put_record("things", "b", &1).await.unwrap();
+    let commits = store.commits();
+
+    store.delete_record_soon("things", "a");
+    store.put_record_soon("things", "b", &2).unwrap();
+    assert_eq!((store.commits(), store.records::<i32>("things").unwrap().len()), (commits, 2), "nothing is written");
+
+    store.put_record("things", "b", &3).await.unwrap();
+    assert_eq!(store.commits(), commits + 1, "one commit for all of them");
+    assert_eq!(store.records::<i32>("things").unwrap(), [("b".to_owned(), 3)]);
+
+    store.put_record_soon("things", "b", &4).unwrap();
+    drop(store);
+    let store = open(home.path());
+    assert_eq!(store.records::<i32>("things").unwrap(), [("b".to_owned(), 4)], "a store that closes writes it");
+    let large = "x".repeat(MAX_VALUE_BYTES);
+    assert!(matches!(store.put_record_soon("things", "c", &large), Err(StoreError::TooLarge { .. })));
+}
+
+#[tokio::test]
+async fn a_change_of_records_that_was_put_off_waits_for_company_only_so_long() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    store.put_record("things", "a", &1).await.unwrap();
+    store.delete_record_soon("things", "a");
+    while !store.records::<i32>("things").unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // Nobody waits for a great number of them: they are written as they come.
+    for number in 0..1000 {
+        store.put_record_soon("things", &number.to_string(), &number).unwrap();
+    }
+    drop(store);
+    assert_eq!(open(home.path()).records::<i32>("things").unwrap().len(), 1000);
+}

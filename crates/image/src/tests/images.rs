@@ -78,13 +78,13 @@ async fn a_held_image_is_not_removed() {
     }
     assert_eq!(node.images.get(&image.id), Some(image.clone()));
 
-    node.images.release("pod-a").await.unwrap();
+    node.images.release("pod-a");
     assert!(
         matches!(node.images.remove("web:1").await, Err(RemoveImageError::Held { holders, .. }) if holders == ["pod-b/web"])
     );
-    node.images.retain_holders(&HashSet::from(["pod-b/web".to_owned()])).await.unwrap();
+    node.images.retain_holders(&HashSet::from(["pod-b/web".to_owned()]));
     assert!(node.images.remove("web:1").await.is_err());
-    node.images.retain_holders(&HashSet::new()).await.unwrap();
+    node.images.retain_holders(&HashSet::new());
     let node = node.restart();
     assert_eq!(node.images.remove("web:1").await.unwrap().deleted, Some(image.id.clone()));
     assert!(matches!(node.images.hold(&image.id, "pod-c").await, Err(HoldError::NotFound { .. })));

@@ -358,7 +358,7 @@ impl Kernel {
             .map_err(io::Error::other)
             .and_then(|removed| removed)
             .map_err(|e| remove_error("remove the container's writable layer", e))?;
-        self.store.delete_record(CONTAINERS, id.as_str()).await?;
+        self.store.delete_record_soon(CONTAINERS, id.as_str());
         Ok(())
     }
 

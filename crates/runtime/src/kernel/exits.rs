@@ -61,7 +61,7 @@ impl Kernel {
         self.settle(id, record, &cgroup, exit).await;
     }
 
-    /// Stores an exit and tells it. A stopped container means: its cgroup is empty.
+    /// Tells an exit, and is back when it is stored. A stopped container means: its cgroup is empty.
     pub(super) async fn settle(
         &self,
         id: &ContainerId,
@@ -73,10 +73,8 @@ impl Kernel {
             tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a control group is not removed");
         }
         record.exit = Some(exit.clone().into());
-        if let Err(error) = self.store.put_record(CONTAINERS, id.as_str(), &record).await {
-            // infra's own record of it stays: it is forgotten only after this one is stored.
-            tracing::error!(container = %id, error = &error as &dyn std::error::Error, "an exit cannot be stored");
-        }
+        // Nothing that follows from the exit is durable before it: its place among the writes is taken here.
+        let stored = self.store.put_record(CONTAINERS, id.as_str(), &record);
         let uid = {
             let mut inner = self.state.lock();
             if let Some(container) = inner.containers.get_mut(id) {
@@ -88,6 +86,10 @@ impl Kernel {
         };
         if let Some(uid) = uid {
             self.state.announce(&uid);
+        }
+        if let Err(error) = stored.await {
+            // infra's own record of it stays: it is forgotten only after this one is stored.
+            tracing::error!(container = %id, error = &error as &dyn std::error::Error, "an exit cannot be stored");
         }
     }
 

@@ -314,8 +314,9 @@ impl Kernel {
     /// Gives back all that a sandbox holds but its record and its containers' statuses.
     pub(super) async fn release(&self, id: &SandboxId, record: &SandboxRecord) -> Result<(), RuntimeError> {
         if !record.stopped {
+            // Who starts anew and does not find this finds infra's end.
             let stopped = SandboxRecord { stopped: true, ..record.clone() };
-            self.store.put_record(SANDBOXES, id.as_str(), &stopped).await?;
+            self.store.put_record_soon(SANDBOXES, id.as_str(), &stopped)?;
         }
         let (connection, infra) = {
             let mut inner = self.state.lock();
@@ -368,7 +369,7 @@ impl Kernel {
         }
         let directory = self.config.sandbox_directory(id);
         remove_directory(&directory).map_err(|e| remove_error("remove the sandbox's directory", e))?;
-        self.store.delete_record(SANDBOXES, id.as_str()).await?;
+        self.store.delete_record_soon(SANDBOXES, id.as_str());
         self.state.lock().sandboxes.remove(id);
         self.state.announce(&record.config.uid);
         Ok(())
