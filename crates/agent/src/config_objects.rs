@@ -1,7 +1,7 @@
 //! What a pod's configuration comes from: objects of its namespace, with the kubelet's words when one is missing, and its tokens.
 
-use serde::de::DeserializeOwned;
 use spec::PodUid;
+use spec::decode::{Readable, read};
 use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 use store::{ObjectKey, Store, StoredObject};
 
@@ -44,13 +44,13 @@ pub struct StoredConfigObjects<'a> {
 }
 
 impl StoredConfigObjects<'_> {
-    fn read<T: DeserializeOwned>(&self, resource: &str, name: &str) -> Option<T> {
+    fn read<T: Readable>(&self, resource: &str, name: &str) -> Option<T> {
         decode(&self.immutable.read(self.store, &ObjectKey::namespaced(resource, self.namespace, name), self.user)?)
     }
 }
 
-fn decode<T: DeserializeOwned>(stored: &StoredObject) -> Option<T> {
-    match T::deserialize(&*stored.value) {
+fn decode<T: Readable>(stored: &StoredObject) -> Option<T> {
+    match read(&stored.value) {
         Ok(object) => Some(object),
         Err(error) => {
             tracing::error!(%error, object = ?stored.key, "stored object cannot be read");

@@ -1,6 +1,6 @@
 //! A Pod as the store holds it, with what the agent reads in every pass taken out once.
 
-use serde::Deserialize;
+use spec::decode::{DecodeError, read};
 use spec::ephemeral::as_container;
 use spec::k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use spec::{ContainerName, PodRef, PodUid};
@@ -68,13 +68,13 @@ pub struct UnreadablePod {
     namespace: String,
     name: String,
     #[source]
-    source: serde_json::Error,
+    source: DecodeError,
 }
 
 impl DesiredPod {
     /// Reads a stored object.
     pub fn read(stored: &StoredObject) -> Result<Self, UnreadablePod> {
-        let mut object = Pod::deserialize(&*stored.value).map_err(|source| UnreadablePod {
+        let mut object = read::<Pod>(&stored.value).map_err(|source| UnreadablePod {
             namespace: stored.key.namespace.clone().unwrap_or_default(),
             name: stored.key.name.clone(),
             source,

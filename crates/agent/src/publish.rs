@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use runtime::{ContainerState, ContainerStatus, ExitReason};
-use serde::Deserialize as _;
 use serde_json::Value;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName};
@@ -63,7 +62,7 @@ impl PodWorker {
         if stored.revision == desired.revision || spec::mirror::pod_uid(&stored.value) != Some(self.uid.as_str()) {
             return None;
         }
-        let status = core::PodStatus::deserialize(stored.value.get("status")?).ok()?;
+        let status = spec::decode::read(stored.value.get("status")?).ok()?;
         Some(DesiredPod { status, ..desired.clone() })
     }
 

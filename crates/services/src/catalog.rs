@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
-use serde::Deserialize as _;
+use spec::decode::read;
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
 use store::StoredObject;
@@ -60,7 +60,7 @@ impl Catalog {
     /// Takes a Service in, or its new content.
     pub fn put_service(&mut self, stored: &StoredObject) {
         let Some(key) = key_of(stored) else { return };
-        let Ok(service) = Service::deserialize(&*stored.value) else { return };
+        let Ok(service) = read::<Service>(&stored.value) else { return };
         self.change(&key, |catalog| {
             catalog.services.insert(key.clone(), service);
         });
@@ -77,7 +77,7 @@ impl Catalog {
     /// Takes an EndpointSlice in, or its new content.
     pub fn put_slice(&mut self, stored: &StoredObject) {
         let Some(key) = service_of(stored) else { return };
-        let Ok(slice) = EndpointSlice::deserialize(&*stored.value) else { return };
+        let Ok(slice) = read::<EndpointSlice>(&stored.value) else { return };
         self.change(&key, |catalog| {
             catalog.slices.entry(key.clone()).or_default().insert(stored.key.name.clone(), endpoints_of(&slice));
         });

@@ -1,11 +1,12 @@
 //! From JSON to a typed object, naming each field that the type does not know.
 
 mod duplicates;
+mod readable;
 
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use duplicates::duplicate_fields;
+pub use readable::Readable;
 
 /// Why a document is not an object of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,17 +18,23 @@ pub struct DecodeError {
     pub why: String,
 }
 
+/// Reads an object that was read strictly before it was stored.
+pub fn read<T: Readable>(object: &Value) -> Result<T, DecodeError> {
+    T::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(object))
+        .map_err(|error| DecodeError { field: String::new(), why: error.to_string() })
+}
+
 /// Reads `document` as a `T`; the second part names the fields that `T` does not have, in the order of the document.
 ///
 /// Quantities may be bare numbers (`cpu: 1`), as the API server accepts them.
-pub fn decode_strict<T: DeserializeOwned>(mut document: Value) -> Result<(T, Vec<String>), DecodeError> {
+pub fn decode_strict<T: Readable>(mut document: Value) -> Result<(T, Vec<String>), DecodeError> {
     quote_quantities(&mut document);
     let mut unknown = Vec::new();
     let mut note_unknown = |path: serde_ignored::Path<'_>| unknown.push(field_of(&path));
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(document, &mut track);
-    let decoded = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note_unknown));
-    match decoded {
+    let noted = serde_ignored::Deserializer::new(tracked, &mut note_unknown);
+    match T::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(noted)) {
         Ok(object) => Ok((object, unknown)),
         Err(error) => {
             let field = track.path().to_string();

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::json;
+use kube::Resource as _;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
+use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::client::Object;
+use crate::client::{Cause, Object};
 
 /// As many words as are remembered; who says more than these begins anew.
 const REMEMBERED: usize = 1024;
@@ -69,16 +71,10 @@ impl EventRecorder {
         let now = (self.now)();
         let word = Word { uid, event_type, reason, message };
         let (name, count) = self.count(&word, meta.name.as_deref().unwrap_or_default(), now);
-        let api: Api<Event> = Api::namespaced(self.kube.clone(), meta.namespace.as_deref().unwrap_or_default());
         let event = event(controller, object, &word, &name, now);
+        let kube = self.kube.clone();
         tokio::spawn(async move {
-            let written = if count == 1 {
-                api.create(&PostParams::default(), &event).await.map(drop)
-            } else {
-                let patch = Patch::Merge(json!({"count": count, "lastTimestamp": event.last_timestamp}));
-                api.patch(&name, &PatchParams::default(), &patch).await.map(drop)
-            };
-            if let Err(error) = written {
+            if let Err(error) = write(&kube, &event, count).await {
                 tracing::debug!(error = error.to_string(), event = name, "an event was not written");
             }
         });
@@ -95,6 +91,19 @@ impl EventRecorder {
         *count += 1;
         (name.clone(), *count)
     }
+}
+
+/// A new Event, or the count of one that is there.
+async fn write(kube: &kube::Client, event: &Event, count: i32) -> Result<(), Cause> {
+    let request = Request::new(Event::url_path(&(), event.metadata.namespace.as_deref()));
+    let request = if count == 1 {
+        request.create(&PostParams::default(), serde_json::to_vec(event)?)?
+    } else {
+        let patch = Patch::Merge(json!({"count": count, "lastTimestamp": event.last_timestamp}));
+        request.patch(event.metadata.name.as_deref().unwrap_or_default(), &PatchParams::default(), &patch)?
+    };
+    kube.request::<Value>(request).await?;
+    Ok(())
 }
 
 fn event<K: Object>(controller: &'static str, object: &K, word: &Word, name: &str, now: Timestamp) -> Event {

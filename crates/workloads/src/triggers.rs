@@ -18,7 +18,7 @@ use spec::label_selector::matches_labels;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::client::{Client, Object};
+use crate::client::{Cause, Client, Object};
 use crate::pods::controller_of;
 use crate::work::{WorkKey, Workload};
 
@@ -135,31 +135,22 @@ async fn follow_owners<K: Object>(
         name: meta.name.clone().unwrap_or_default(),
     };
     loop {
-        let api: Api<K> = Api::all(client.kube().clone());
-        let list = match api.list(&ListParams::default()).await {
-            Ok(list) => list,
-            Err(error) => {
-                wait_after(&error).await;
+        let (list, changes) = match client.follow::<K>().await {
+            Ok(followed) => followed,
+            Err(cause) => {
+                wait_after(&cause).await;
                 continue;
             }
         };
         let present: HashMap<WorkKey, ObjectMeta> =
-            list.items.iter().map(|one| (key(one.meta()), one.meta().clone())).collect();
+            list.iter().map(|one| (key(one.meta()), one.meta().clone())).collect();
         for (gone, meta) in known.iter().filter(|(key, _)| !present.contains_key(*key)) {
             if news.send(News::OwnerGone(gone.clone(), meta.clone())).await.is_err() {
                 return;
             }
         }
         known = present;
-        let revision = list.metadata.resource_version.unwrap_or_default();
-        let listed = futures::stream::iter(list.items.into_iter().map(|one| Ok(WatchEvent::Added(one))));
-        let changes = match api.watch(&WatchParams::default(), &revision).await {
-            Ok(changes) => changes,
-            Err(error) => {
-                wait_after(&error).await;
-                continue;
-            }
-        };
+        let listed = futures::stream::iter(list.into_iter().map(|one| Ok(WatchEvent::Added(one))));
         let mut changes = listed.chain(changes.boxed());
         while let Ok(Some(change)) = changes.try_next().await {
             let told = match change {
@@ -205,7 +196,7 @@ async fn follow_pods_once(client: &Client, news: &mpsc::Sender<News>) -> Result<
     let list = match api.list_metadata(&ListParams::default()).await {
         Ok(list) => list,
         Err(error) => {
-            wait_after(&error).await;
+            wait_after(&error.into()).await;
             return Ok(());
         }
     };
@@ -216,7 +207,7 @@ async fn follow_pods_once(client: &Client, news: &mpsc::Sender<News>) -> Result<
     let changes = match api.watch_metadata(&WatchParams::default(), &revision).await {
         Ok(changes) => changes,
         Err(error) => {
-            wait_after(&error).await;
+            wait_after(&error.into()).await;
             return Ok(());
         }
     };
@@ -235,9 +226,9 @@ async fn follow_pods_once(client: &Client, news: &mpsc::Sender<News>) -> Result<
 }
 
 /// A request that failed is made again soon, but not at once. A connection breaks off when the daemon itself ends.
-async fn wait_after(error: &kube::Error) {
+async fn wait_after(error: &Cause) {
     let error_text = error.to_string();
-    if matches!(error, kube::Error::Api(_)) {
+    if matches!(error, Cause::Api(kube::Error::Api(_))) {
         tracing::warn!(error = error_text, "cannot follow objects");
     } else {
         tracing::debug!(error = error_text, "cannot follow objects");

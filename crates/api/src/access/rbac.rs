@@ -1,6 +1,6 @@
 //! Which rules somebody has: their bindings, and the roles that these name.
 
-use serde::de::DeserializeOwned;
+use spec::decode::{Readable, read};
 use spec::k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef};
 use store::{ObjectKey, Store};
 
@@ -54,11 +54,11 @@ fn of_role(store: &Store, role: &RoleRef, pod_namespace: &str) -> Vec<PolicyRule
 }
 
 /// What cannot be read grants nothing: it was validated when it was stored.
-fn all<T: DeserializeOwned>(store: &Store, resource: &str, pod_namespace: Option<&str>) -> Vec<T> {
+fn all<T: Readable>(store: &Store, resource: &str, pod_namespace: Option<&str>) -> Vec<T> {
     let list = store.list(resource, pod_namespace);
-    list.objects.iter().filter_map(|object| T::deserialize(object.value.as_ref()).ok()).collect()
+    list.objects.iter().filter_map(|object| read(&object.value).ok()).collect()
 }
 
-fn get<T: DeserializeOwned>(store: &Store, key: &ObjectKey) -> Option<T> {
-    T::deserialize(store.get(key)?.value.as_ref()).ok()
+fn get<T: Readable>(store: &Store, key: &ObjectKey) -> Option<T> {
+    read(&store.get(key)?.value).ok()
 }

@@ -1,9 +1,8 @@
 //! From what a client has sent to what may be stored: decoded, completed with defaults, validated.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use spec::decode::{DecodeError, decode_strict};
+use spec::decode::{DecodeError, Readable, decode_strict, read};
 use spec::service_network::ServiceNetwork;
 use spec::validation::FieldError;
 use store::Store;
@@ -55,7 +54,7 @@ pub enum AdmissionError {
 }
 
 /// Decodes `value` as a `T`, lets the kind complete it, and validates what came out.
-pub fn admit<T: Serialize + DeserializeOwned>(
+pub fn admit<T: Serialize + Readable>(
     value: Value,
     complete: impl FnOnce(&mut T),
     validate: impl FnOnce(&T) -> Vec<FieldError>,
@@ -67,6 +66,6 @@ pub fn admit<T: Serialize + DeserializeOwned>(
 }
 
 /// The stored object in its type, for checks of what may change.
-pub fn stored<T: DeserializeOwned>(old: Option<&Value>) -> Result<Option<T>, AdmissionError> {
-    old.map(T::deserialize).transpose().map_err(AdmissionError::Encode)
+pub fn stored<T: Readable>(old: Option<&Value>) -> Result<Option<T>, AdmissionError> {
+    Ok(old.map(read).transpose()?)
 }

@@ -1,6 +1,6 @@
 //! What the LimitRanges of a namespace do to its Pods and claims (the API server's admission plug-in LimitRanger).
 
-use serde::Deserialize as _;
+use spec::decode::read;
 use spec::k8s_openapi::api::core::v1::{LimitRange, PersistentVolumeClaim, Pod};
 use spec::limit_range::{claim_faults, fill_in, pod_faults};
 
@@ -39,8 +39,8 @@ pub fn check_claim_limits(admitted: &Admitted, admission: &Admission<'_>) -> Res
 
 fn ranges(admission: &Admission<'_>, pod_namespace: Option<&str>) -> Result<Vec<LimitRange>, AdmissionError> {
     let found = admission.store.list(LIMIT_RANGE.resource, pod_namespace).objects;
-    let read = found.iter().map(|object| LimitRange::deserialize(object.value.as_ref()));
-    read.collect::<Result<_, _>>().map_err(AdmissionError::Encode)
+    let read = found.iter().map(|object| read(&object.value));
+    read.collect::<Result<_, _>>().map_err(AdmissionError::Decode)
 }
 
 /// All that one range forbids is said at once, each sentence once.

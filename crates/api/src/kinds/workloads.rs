@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use spec::Timestamp;
+use spec::decode::read;
 use spec::defaults::{default_deployment, default_job, default_replica_set};
 use spec::k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use spec::k8s_openapi::api::batch::v1::Job;
@@ -206,8 +207,7 @@ fn with_template(object: &Value, mut cells: Vec<Value>) -> Row {
             items_at(object, "/spec/template/spec/containers").map(|container| text_at(container, field)).collect();
         json!(texts.join(","))
     };
-    let selector: LabelSelector =
-        at(object, "/spec/selector").and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
+    let selector: LabelSelector = at(object, "/spec/selector").and_then(|value| read(value).ok()).unwrap_or_default();
     cells.extend([of_containers("/name"), of_containers("/image"), json!(as_query(&selector))]);
     Row::new(cells)
 }

@@ -5,8 +5,8 @@ mod keeper;
 
 use std::convert::Infallible;
 
-use serde::Deserialize as _;
 use serde_json::{Value, json};
+use spec::decode::{DecodeError, read};
 use spec::k8s_openapi::api::core::v1::ResourceQuota;
 use spec::quota::{self, Item, charge, raw};
 use store::{Change, ObjectKey, Store, StoredObject, WriteError};
@@ -21,8 +21,8 @@ pub use keeper::keep;
 /// The quotas of a namespace, with their names in the store.
 fn quotas_of(store: &Store, pod_namespace: &str) -> Result<Vec<(ObjectKey, ResourceQuota)>, ApiError> {
     let found = store.list(RESOURCE_QUOTA.resource, Some(pod_namespace)).objects;
-    let read = |object: StoredObject| Ok((object.key, ResourceQuota::deserialize(object.value.as_ref())?));
-    found.into_iter().map(read).collect::<Result<_, serde_json::Error>>().map_err(|error| ApiError::internal(&error))
+    let read = |object: StoredObject| Ok((object.key, read(&object.value)?));
+    found.into_iter().map(read).collect::<Result<_, DecodeError>>().map_err(|error| ApiError::internal(&error))
 }
 
 /// Whether writes into the namespace must see each other's usage.
@@ -34,7 +34,7 @@ pub fn has_quotas(store: &Store, pod_namespace: Option<&str>) -> bool {
 pub fn judge(call: &Call, part: Part, old: Option<&Value>, object: &mut Value) -> Result<(), ApiError> {
     let Some(pod_namespace) = call.pod_namespace.as_deref() else { return Ok(()) };
     if call.kind.resource == RESOURCE_QUOTA.resource && part == Part::Main {
-        let quota = ResourceQuota::deserialize(&*object).map_err(|error| ApiError::internal(&error))?;
+        let quota = read::<ResourceQuota>(object).map_err(|error| ApiError::internal(&error))?;
         let status = json!(recount(&call.context.store, pod_namespace, &quota)?);
         if let Some(object) = object.as_object_mut() {
             object.insert("status".to_owned(), status);

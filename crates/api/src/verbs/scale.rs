@@ -3,6 +3,7 @@
 use http::{Method, Request};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use spec::decode::read;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use spec::label_selector::as_query;
 use spec::validation::{FieldError, FieldReason};
@@ -53,8 +54,7 @@ pub async fn scale(call: &Call, name: &str, request: Request<Incoming>) -> Resul
 
 fn scale_of(object: &Value) -> Value {
     let replicas = |path: &str| number_at(object, path).unwrap_or_default();
-    let selector: LabelSelector =
-        at(object, "/spec/selector").and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default();
+    let selector: LabelSelector = at(object, "/spec/selector").and_then(|value| read(value).ok()).unwrap_or_default();
     let mut scale = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {},
         "spec": {"replicas": replicas("/spec/replicas")},

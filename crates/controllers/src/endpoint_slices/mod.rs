@@ -9,6 +9,7 @@ mod packing;
 use std::convert::Infallible;
 
 use serde::Deserialize as _;
+use spec::decode::read;
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
 use store::{Change, ObjectKey, StoreError, StoredObject, WatchEvent, WriteError};
@@ -67,7 +68,7 @@ impl Slices {
     fn missing(&self, subject: &Subject) -> Vec<SliceChange> {
         let store = &self.0.store;
         let key = ObjectKey::namespaced(SERVICES, &subject.pod_namespace, &subject.name);
-        let Some(service) = store.get(&key).and_then(|stored| Service::deserialize(&*stored.value).ok()) else {
+        let Some(service) = store.get(&key).and_then(|stored| read::<Service>(&stored.value).ok()) else {
             // Its slices go with it: it owns them.
             return Vec::new();
         };
@@ -84,8 +85,7 @@ impl Slices {
         let pods: Vec<ServedPod<'_>> = pods.iter().map(ServedPod::new).filter(|pod| pod.matches(selector)).collect();
         let slices = store.list(SLICES, Some(&subject.pod_namespace)).objects;
         let ours = slices.iter().filter(|slice| owner(slice).as_ref() == Some(subject));
-        let ours: Vec<EndpointSlice> =
-            ours.filter_map(|slice| EndpointSlice::deserialize(&*slice.value).ok()).collect();
+        let ours: Vec<EndpointSlice> = ours.filter_map(|slice| read(&slice.value).ok()).collect();
         pack(&service, endpoints_by_ports(&service, &pods), ours, (self.0.now)())
     }
 

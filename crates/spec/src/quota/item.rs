@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod, Service};
-use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::Timestamp;
+use crate::decode::{DecodeError, read};
 use crate::huge_pages::is_huge_pages;
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, add_quantities, limiting_quantities, parsed, requested_quantities};
@@ -47,11 +47,11 @@ pub enum Item {
 
 impl Item {
     /// Reads an object of a resource by its qualified name.
-    pub fn read(resource: &str, object: &Value) -> Result<Self, serde_json::Error> {
+    pub fn read(resource: &str, object: &Value) -> Result<Self, DecodeError> {
         Ok(match resource {
-            "pods" => Self::Pod(Box::new(Pod::deserialize(object)?)),
-            "services" => Self::Service(Box::new(Service::deserialize(object)?)),
-            "persistentvolumeclaims" => Self::Claim(Box::new(PersistentVolumeClaim::deserialize(object)?)),
+            "pods" => Self::Pod(Box::new(read(object)?)),
+            "services" => Self::Service(Box::new(read(object)?)),
+            "persistentvolumeclaims" => Self::Claim(Box::new(read(object)?)),
             other => Self::Other(other.to_owned()),
         })
     }

@@ -1,0 +1,45 @@
+//! The types that are read, each compiled once.
+
+use erased_serde::{Deserializer, Error};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus,
+    PodTemplate, ResourceQuota, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as NewEvent;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Deserialize as _;
+
+/// A type of Kubernetes that is read from JSON.
+///
+/// The code that reads such a type is long, and generic: it would be in the program once for each crate and each form that
+/// something is read from. So it is called through one face here, which costs a virtual call for each field.
+pub trait Readable: Sized {
+    /// Reads one.
+    fn read(from: &mut dyn Deserializer<'_>) -> Result<Self, Error>;
+}
+
+macro_rules! readable {
+    ($($type:ty),* $(,)?) => {
+        $(impl Readable for $type {
+            fn read(from: &mut dyn Deserializer<'_>) -> Result<Self, Error> {
+                Self::deserialize(from)
+            }
+        })*
+    };
+}
+
+readable! {
+    ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, EndpointSlice, Endpoints, Event, Job, LabelSelector, Lease,
+    LimitRange, Namespace, NewEvent, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, PodTemplate,
+    PriorityClass, ReplicaSet, ResourceQuota, Role, RoleBinding, RuntimeClass, Secret, Service, ServiceAccount,
+    StorageClass, TokenRequest,
+}
