@@ -2,11 +2,16 @@
 
 mod duplicates;
 mod readable;
+mod reader;
+
+use std::cell::RefCell;
 
 use serde_json::Value;
 
 pub use duplicates::duplicate_fields;
 pub use readable::Readable;
+use reader::Notes;
+pub use reader::Reader;
 
 /// Why a document is not an object of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +25,7 @@ pub struct DecodeError {
 
 /// Reads an object that was read strictly before it was stored.
 pub fn read<T: Readable>(object: &Value) -> Result<T, DecodeError> {
-    T::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(object))
-        .map_err(|error| DecodeError { field: String::new(), why: error.to_string() })
+    read_and_note(object).map(|(object, _unknown)| object)
 }
 
 /// Reads `document` as a `T`; the second part names the fields that `T` does not have, in the order of the document.
@@ -29,17 +33,16 @@ pub fn read<T: Readable>(object: &Value) -> Result<T, DecodeError> {
 /// Quantities may be bare numbers (`cpu: 1`), as the API server accepts them.
 pub fn decode_strict<T: Readable>(mut document: Value) -> Result<(T, Vec<String>), DecodeError> {
     quote_quantities(&mut document);
-    let mut unknown = Vec::new();
-    let mut note_unknown = |path: serde_ignored::Path<'_>| unknown.push(field_of(&path));
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(document, &mut track);
-    let noted = serde_ignored::Deserializer::new(tracked, &mut note_unknown);
-    match T::read(&mut <dyn erased_serde::Deserializer<'_>>::erase(noted)) {
-        Ok(object) => Ok((object, unknown)),
-        Err(error) => {
-            let field = track.path().to_string();
-            Err(DecodeError { field: if field == "." { String::new() } else { field }, why: error.to_string() })
-        }
+    read_and_note(&document)
+}
+
+fn read_and_note<T: Readable>(document: &Value) -> Result<(T, Vec<String>), DecodeError> {
+    let notes = RefCell::new(Notes::default());
+    let object = T::read(Reader::new(document, &notes));
+    let notes = notes.into_inner();
+    match object {
+        Ok(object) => Ok((object, notes.unknown)),
+        Err(error) => Err(DecodeError { field: notes.failed.unwrap_or_default(), why: error.to_string() }),
     }
 }
 
@@ -61,19 +64,6 @@ pub fn unknown_field(field: &str) -> String {
 /// One field that stands twice, as a warning or a part of the error says it.
 pub fn duplicate_field(field: &str) -> String {
     format!("duplicate field {field:?}")
-}
-
-fn field_of(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", field_of(parent)),
-        Path::Map { parent, key } => match field_of(parent) {
-            parent if parent.is_empty() => key.clone(),
-            parent => format!("{parent}.{key}"),
-        },
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => field_of(parent),
-    }
 }
 
 /// Where a quantity stands: below the first name as a map of quantities, or as the second's own value.
@@ -135,7 +125,7 @@ fn quote(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
     use serde_json::json;
 
     #[test]
@@ -192,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn texts_numbers_and_bytes_are_read_where_a_field_takes_them() {
+        let document = json!({"spec": {"containers": [{"name": "a", "readinessProbe": {"httpGet": {"port": "web"}},
+            "livenessProbe": {"tcpSocket": {"port": 80}, "initialDelaySeconds": -1}}]}});
+        let container = decode_strict::<Pod>(document.clone()).unwrap().0.spec.unwrap().containers.remove(0);
+        assert_eq!(json!(container), document["spec"]["containers"][0]);
+        let document = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {}, "data": {"k": "AP8="}});
+        let secret = read::<Secret>(&document).unwrap();
+        assert_eq!(secret.data.unwrap()["k"].0, [0, 255]);
+    }
+
+    #[test]
     fn a_wrong_type_is_reported_with_its_field() {
         let table = [
             (
@@ -203,6 +204,14 @@ mod tests {
                 json!({"spec": {"containers": [{"name": "a", "env": [{"name": "A", "value": 1}]}]}}),
                 "spec.containers[0].env[0].value",
             ),
+            (
+                json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 5_000_000_000_u64}]}]}}),
+                "spec.containers[0].ports[1].containerPort",
+            ),
+            (json!({"spec": {"containers": [], "priority": 1.5}}), "spec.priority"),
+            (json!({"metadata": {"labels": {"a.b/c": true}}}), "metadata.labels.a.b/c"),
+            (json!({"metadata": {"creationTimestamp": "yesterday"}}), "metadata.creationTimestamp"),
+            (json!({"spec": {"containers": [{"image": ["a"]}]}}), "spec.containers[0].image"),
             (json!({"kind": "ConfigMap"}), ""),
             (json!([]), ""),
         ];

@@ -1,6 +1,5 @@
 //! The types that are read, each compiled once.
 
-use erased_serde::{Deserializer, Error};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::batch::v1::Job;
@@ -18,19 +17,21 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize as _;
 
+use super::reader::Reader;
+
 /// A type of Kubernetes that is read from JSON.
 ///
-/// The code that reads such a type is long, and generic: it would be in the program once for each crate and each form that
-/// something is read from. So it is called through one face here, which costs a virtual call for each field.
+/// The code that reads such a type is long, and generic: it would be in the program once for each crate that reads one. So it
+/// is called here, and by nobody else.
 pub trait Readable: Sized {
     /// Reads one.
-    fn read(from: &mut dyn Deserializer<'_>) -> Result<Self, Error>;
+    fn read(from: Reader<'_, '_>) -> Result<Self, serde_json::Error>;
 }
 
 macro_rules! readable {
     ($($type:ty),* $(,)?) => {
         $(impl Readable for $type {
-            fn read(from: &mut dyn Deserializer<'_>) -> Result<Self, Error> {
+            fn read(from: Reader<'_, '_>) -> Result<Self, serde_json::Error> {
                 Self::deserialize(from)
             }
         })*
