@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl clients test check unit e2e test-vm critest kubelet conformance soak bench demo deny clean
+.PHONY: help build release setup images kubectl clients test check unit e2e examples test-vm critest kubelet conformance soak bench demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,7 +23,7 @@ kubectl: # an unmodified kubectl from Debian, for the tests
 	@tests/kubectl sid >/dev/null
 	@tests/kubectl trixie >/dev/null
 
-test: setup check unit simulate e2e ## all checks and all tests (end-to-end ones as root)
+test: setup check unit simulate e2e examples ## all checks and all tests (end-to-end ones as root)
 
 check: setup ## format, lints, and the project's own rules
 	$(CARGO) fmt --all --check
@@ -44,6 +44,9 @@ clients: # client libraries of other languages, for the tests
 
 e2e: setup images kubectl clients ## a real daemon on a real kernel, each test in namespaces of its own
 	$(CARGO) xtask e2e
+
+examples: setup ## the patterns of Pods with real programs, each run and checked (some: examples/run NAME...; examples/README.md)
+	@examples/run
 
 test-vm: setup images ## the same in virtual machines: cgroup v2 alone, systemd, a power cut, AppArmor (VM_RUN: see tests/vm/run)
 	$(CARGO) xtask vm
