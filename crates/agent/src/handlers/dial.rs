@@ -1,10 +1,12 @@
-//! Connections to servers in Pods, closed by a reset.
+//! Connections to servers in Pods, and how they end.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use rustix::io::Errno;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Why there is no connection, in the words that a Go program has for it: people and tools look for them.
@@ -46,8 +48,8 @@ impl DialError {
 
 /// Connects to the first address that answers.
 ///
-/// Closing resets the connection (`SO_LINGER` with zero, socket(7)): a thousand Pods that are asked every second would
-/// otherwise fill the range of ports with connections in TIME_WAIT.
+/// Dropping resets the connection (`SO_LINGER` with zero, socket(7)): with a thousand Pods that are asked every second, what is
+/// over would otherwise stay around in TIME_WAIT. A server that was told nothing is left by [`leave`].
 pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let mut failure = None;
     for address in addresses(host).await? {
@@ -63,6 +65,23 @@ pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, DialError> 
         }
     }
     Err(failure.unwrap_or_else(|| lookup_error(host, "no such host")))
+}
+
+/// How long a server may take to see that its visitor has left (kubelet, `ProbeDialer`: `SO_LINGER` of a second).
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Ends a connection on which nothing was said in an orderly way, without being waited for. Many servers note a reset as an
+/// error each time: memcached and rsyslog do (kubernetes/kubernetes#89898). What then stays in TIME_WAIT is bound
+/// to its server's address and takes no port from others.
+pub(crate) fn leave(mut stream: TcpStream) {
+    tokio::spawn(async move {
+        if stream.shutdown().await.is_ok() {
+            let mut rest = [0; 512];
+            let left = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+            // Whoever keeps its end open for longer is reset.
+            drop(tokio::time::timeout(LEAVE, left).await);
+        }
+    });
 }
 
 fn connect_error(address: SocketAddr, source: io::Error) -> DialError {

@@ -11,7 +11,7 @@ mod tests;
 mod tls;
 
 pub(crate) use action::{Action, InvalidAction};
-pub(crate) use dial::{DialError, dial};
+pub(crate) use dial::{DialError, dial, leave};
 pub(crate) use exec::ExecFailure;
 pub(crate) use grpc::{GrpcCheck, GrpcFailure};
 pub(crate) use http::{HttpCause, HttpFailure, HttpGet};

@@ -47,7 +47,10 @@ async fn once(runtime: &dyn Runtime, id: &ContainerId, action: &Action, timeout:
         },
         Action::Http(get) => http(get, timeout).await,
         Action::Tcp { host, port } => match tokio::time::timeout(timeout, crate::handlers::dial(host, *port)).await {
-            Ok(Ok(_connection)) => Outcome::Success,
+            Ok(Ok(connection)) => {
+                crate::handlers::leave(connection);
+                Outcome::Success
+            }
             Ok(Err(error)) => not_dialled(&error, error.to_string()),
             Err(_elapsed) => {
                 Outcome::Failure(format!("dial tcp {}: i/o timeout", crate::handlers::address(host, *port)))
