@@ -94,7 +94,7 @@ impl EventRecorder {
     pub fn start(store: Store, clock: Arc<dyn Clock>, node_name: String) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let (correlator, names) = (Correlator::default(), HashMap::new());
-        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, correlator, names };
+        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, correlator, names, last: 0 };
         let task = tokio::spawn(writer.run(occurrences));
         (Self { queue, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
     }
@@ -143,7 +143,12 @@ struct EventWriter {
     correlator: Correlator,
     /// Name of the object that counts an event.
     names: HashMap<EventKey, String>,
+    /// The number in the newest name.
+    last: i128,
 }
+
+/// Another object has the name that a new event was to get.
+struct NameTaken;
 
 impl EventWriter {
     async fn run(mut self, mut occurrences: mpsc::Receiver<Occurrence>) {
@@ -163,20 +168,36 @@ impl EventWriter {
         if self.names.len() >= REMEMBERED {
             self.names.clear();
         }
-        let fresh = format!("{}.{}", occurrence.subject.pod.name, random_suffix());
-        let name = self.names.entry(key).or_insert(fresh).clone();
         let now = time(self.clock.wall());
-        let first = event_object(&name, &occurrence, &self.node_name, count, &now);
-        let key = ObjectKey::namespaced(EVENTS, namespace, name);
-        let written = self.store.write(key, move |present| {
-            let next = present.map_or(first, |present| again(&present.value, count, &occurrence.message, &now));
-            Ok::<_, std::convert::Infallible>((Change::Put(next), ()))
-        });
-        match written.await {
-            Ok(_) => Ok(()),
-            Err(store::WriteError::Refused(never)) => match never {},
-            Err(store::WriteError::Store(error)) => Err(error),
+        loop {
+            let known = self.names.get(&key).cloned();
+            let is_new = known.is_none();
+            let name = known.unwrap_or_else(|| self.next_name(&occurrence.subject.pod.name));
+            let first = event_object(&name, &occurrence, &self.node_name, count, &now);
+            let object = ObjectKey::namespaced(EVENTS, namespace.clone(), name.clone());
+            let (message, now) = (occurrence.message.clone(), now.clone());
+            let written = self.store.write(object, move |present| match present {
+                Some(_) if is_new => Err(NameTaken),
+                Some(present) => Ok((Change::Put(again(&present.value, count, &message, &now)), ())),
+                None => Ok((Change::Put(first), ())),
+            });
+            match written.await {
+                Ok(_) => {
+                    self.names.insert(key, name);
+                    return Ok(());
+                }
+                // One of an earlier daemon, whose clock was ahead.
+                Err(store::WriteError::Refused(NameTaken)) => {}
+                Err(store::WriteError::Store(error)) => return Err(error),
+            }
         }
+    }
+
+    /// A name as client-go makes it, from the time. Lists go by name, so the events of a second, which is as much as their
+    /// times tell, are listed in their order.
+    fn next_name(&mut self, pod: &str) -> String {
+        self.last = self.clock.wall().as_nanosecond().max(self.last + 1);
+        format!("{pod}.{:x}", self.last)
     }
 }
 
@@ -239,7 +260,32 @@ fn time(wall: spec::Timestamp) -> String {
     wall.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn random_suffix() -> String {
-    let hex = spec::SandboxId::random();
-    hex.as_str().get(..16).unwrap_or_default().to_owned()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::TokioClock;
+
+    /// The reasons of all events, in the order of a list.
+    fn listed(store: &Store) -> Vec<String> {
+        let list = store.list(EVENTS, None);
+        list.objects.iter().map(|object| object.value["reason"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_one_moment_are_listed_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z"));
+        let reasons = ["Scheduled", "Pulled", "Created", "Started", "Killing"];
+        // The second daemon finds the names taken that it makes: its clock is where that of the first was.
+        for _ in 0..2 {
+            let (events, writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), "edge".to_owned());
+            for reason in reasons {
+                events.normal(EventSubject::node("edge"), reason, "told");
+            }
+            drop(events);
+            writer.await.unwrap();
+        }
+        assert_eq!(listed(&store), [reasons, reasons].concat());
+    }
 }
