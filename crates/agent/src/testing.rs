@@ -23,7 +23,7 @@ pub fn desired_pod(pod: &Value) -> DesiredPod {
     let stored = StoredObject {
         key: ObjectKey::namespaced("pods", text("/metadata/namespace"), text("/metadata/name")),
         revision: 1,
-        value: Arc::new(pod.clone()),
+        value: pod.clone().into(),
         json: serde_json::to_vec(pod).unwrap().into(),
     };
     DesiredPod::read(&stored).unwrap()

@@ -42,7 +42,10 @@ async fn follow(context: &Arc<Context>) {
         let Ok(mut watches) = watches else { continue };
         let mut graph = Graph::default();
         let present = stored_kinds().flat_map(|kind| context.store.list(kind.resource, None).objects);
-        let present: Vec<StoredObject> = present.collect();
+        // All others are looked at when they change: most of a large store has no owner and stays unread.
+        let is_concerned =
+            |object: &StoredObject| object.mentions("ownerReferences") || object.mentions("deletionTimestamp");
+        let present: Vec<StoredObject> = present.filter(is_concerned).collect();
         for object in &present {
             graph.note(object);
         }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -151,7 +150,7 @@ pub(crate) fn encode(
     line.shrink_to_fit();
     let line = Bytes::from(line);
     let json = line.slice(begin..end);
-    Ok((StoredObject { key: key.clone(), revision, value: Arc::new(value), json }, line))
+    Ok((StoredObject { key: key.clone(), revision, value: value.into(), json }, line))
 }
 
 fn set_revision(key: &ObjectKey, value: &mut Value, revision: u64) -> Result<(), StoreError> {

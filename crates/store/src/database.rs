@@ -16,6 +16,7 @@ use redb::{
 use crate::copy::Entry;
 use crate::error::{Cause, OpenStoreError};
 use crate::object::{ObjectKey, StoredObject};
+use crate::value::ObjectValue;
 
 /// The schema that this code writes. An older file would be converted here; a newer one is refused.
 const SCHEMA: u64 = 1;
@@ -233,8 +234,9 @@ fn stage(transaction: &WriteTransaction, changes: &Changes<'_>) -> Result<(), re
 
 fn decode_object(id: (&str, &str, &str), revision: u64, json: &[u8]) -> Result<StoredObject, Unreadable> {
     let key = key_of(id);
-    match serde_json::from_slice(json) {
-        Ok(value) => Ok(StoredObject { key, revision, value: Arc::new(value), json: Bytes::copy_from_slice(json) }),
+    let json = Bytes::copy_from_slice(json);
+    match ObjectValue::read(json.clone()) {
+        Ok(value) => Ok(StoredObject { key, revision, value, json }),
         Err(error) => Err(Unreadable::Content(format!("{key}: {error}"))),
     }
 }

@@ -23,6 +23,7 @@ mod memory;
 mod object;
 mod open;
 mod store;
+mod value;
 mod watch;
 mod writer;
 
@@ -33,4 +34,5 @@ pub use events::{EVENTS, EVENTS_KEPT, EVENTS_KEPT_FOR};
 pub use fake::FakeDisk;
 pub use object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind, Written};
 pub use store::Store;
+pub use value::ObjectValue;
 pub use watch::{HISTORY_BYTES, HISTORY_EVENTS, ObjectWatch};

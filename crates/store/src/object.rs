@@ -1,10 +1,11 @@
 //! What is kept: objects, their keys, and what may become of them.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
+
+use crate::value::ObjectValue;
 
 /// The longest encoded object or record, in bytes. The reserve for a full disk (`ballast.rs`) is made for writes of
 /// this size; etcd takes 1.5 MiB.
@@ -48,9 +49,16 @@ pub struct StoredObject {
     pub key: ObjectKey,
     /// When it was written, in the one order of all writes; `metadata.resourceVersion` says the same.
     pub revision: u64,
-    pub value: Arc<Value>,
+    pub value: ObjectValue,
     /// `value` as JSON, encoded once for the disk and for everyone who reads it.
     pub json: Bytes,
+}
+
+impl StoredObject {
+    /// Whether a word is anywhere in the JSON: what has a field of this name mentions it. The object need not be read for that.
+    pub fn mentions(&self, word: &str) -> bool {
+        memchr::memmem::find(&self.json, word.as_bytes()).is_some()
+    }
 }
 
 /// What a write makes of an object.

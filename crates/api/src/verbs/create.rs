@@ -1,12 +1,10 @@
 //! create: a new object.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use spec::validation::{FieldError, FieldReason};
-use store::{Change, ObjectKey, StoredObject};
+use store::{Change, ObjectKey, ObjectValue, StoredObject};
 
 use crate::context::{Call, Context, refuse};
 use crate::http::reply::{Reply, warn, whole};
@@ -130,7 +128,7 @@ fn check_namespace_accepts(call: &Call, name: &str) -> Result<(), ApiError> {
     Err(ApiError::namespace_terminating(call.kind, name, pod_namespace))
 }
 
-async fn store(call: &Call, name: &str, object: Value) -> Result<(Arc<Value>, Bytes), ApiError> {
+async fn store(call: &Call, name: &str, object: Value) -> Result<(ObjectValue, Bytes), ApiError> {
     let (kind, taken) = (call.kind, name.to_owned());
     let decide = move |present: Option<&StoredObject>| match present {
         Some(_) => Err(ApiError::already_exists(kind, &taken)),
@@ -156,12 +154,12 @@ async fn store(call: &Call, name: &str, object: Value) -> Result<(Arc<Value>, By
     Ok((stored.value, stored.json))
 }
 
-fn imagine(call: &Call, name: &str, object: Value) -> Result<(Arc<Value>, Bytes), ApiError> {
+fn imagine(call: &Call, name: &str, object: Value) -> Result<(ObjectValue, Bytes), ApiError> {
     if call.context.store.get(&call.key(name)).is_some() {
         return Err(ApiError::already_exists(call.kind, name));
     }
     let json = encode(&object);
-    Ok((Arc::new(object), json))
+    Ok((object.into(), json))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! update (PUT), and the way every change of a present object goes.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
-use store::{Change, StoredObject};
+use store::{Change, ObjectValue, StoredObject};
 
 use crate::context::{Call, Context, refuse};
 use crate::fields::{at, items_at, number_at};
@@ -82,7 +80,7 @@ pub async fn revise(
 /// An object after a change.
 pub struct Revised {
     /// The object.
-    pub value: Arc<Value>,
+    pub value: ObjectValue,
     json: Bytes,
     /// What the client should know.
     pub warnings: Vec<String>,
@@ -108,7 +106,7 @@ pub async fn rewrite(
         count_generation(call, &present.value, &mut next)?;
         write_owners(call, part, Some(&present.value), &mut next, given.as_ref(), owners)?;
         let (value, json) = if options.dry_run {
-            (Arc::new(next.clone()), encode(&next))
+            (next.clone().into(), encode(&next))
         } else {
             match store(call, &present, next).await? {
                 Ok(stored) => {

@@ -189,7 +189,7 @@ fn left(before: &StoredObject, after: &StoredObject) -> StoredObject {
         *revision = after.revision.to_string().into();
     }
     let json = crate::render::encode(&value);
-    StoredObject { key: before.key.clone(), revision: after.revision, value: Arc::new(value), json }
+    StoredObject { key: before.key.clone(), revision: after.revision, value: value.into(), json }
 }
 
 /// `sendInitialEvents`, which stands only with `resourceVersionMatch=NotOlderThan` (KEP-3157).

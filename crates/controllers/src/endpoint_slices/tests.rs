@@ -54,7 +54,7 @@ fn merge(value: &mut Value, change: &Value) {
 fn stored(value: Value) -> StoredObject {
     let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let key = ObjectKey::namespaced(PODS, text("/metadata/namespace"), text("/metadata/name"));
-    StoredObject { key, revision: 1, json: Vec::new().into(), value: Arc::new(value) }
+    StoredObject { key, revision: 1, json: Vec::new().into(), value: value.into() }
 }
 
 fn packed(service: &Service, pods: &[Value], present: &[EndpointSlice]) -> Vec<SliceChange> {

@@ -1,7 +1,5 @@
 //! Names as programs ask for them, and what they hear.
 
-use std::sync::Arc;
-
 use hickory_proto::op::{Message, MessageType, OpCode};
 use serde_json::{Value, json};
 use store::{ObjectKey, StoredObject};
@@ -13,7 +11,7 @@ use crate::dns::answer::encode;
 fn stored(resource: &str, value: Value) -> StoredObject {
     let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let key = ObjectKey::namespaced(resource, text("/metadata/namespace"), text("/metadata/name"));
-    StoredObject { key, revision: 1, json: Vec::new().into(), value: Arc::new(value) }
+    StoredObject { key, revision: 1, json: Vec::new().into(), value: value.into() }
 }
 
 fn config() -> DnsConfig {
