@@ -14,6 +14,7 @@ use crate::http::accept::Form;
 use crate::http::query::Query;
 use crate::http::status::{ApiError, chain};
 use crate::kinds::{Kind, RESOURCE_QUOTA, SERVICE};
+use crate::limits::Limits;
 use crate::quotas::has_quotas;
 use crate::render::Renderer;
 
@@ -30,6 +31,8 @@ pub struct Context {
     /// Held while something is written that the next such write must see: a Service, which has an address and ports of
     /// its own, and anything in a namespace with a quota.
     pub shared_writes: tokio::sync::Mutex<()>,
+    /// How much more may be done at once.
+    pub limits: Limits,
     /// Version of the engine, for `/version`.
     pub version: String,
     /// Where the state is that is in no store: `DATA`.

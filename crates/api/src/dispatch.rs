@@ -23,8 +23,13 @@ use crate::{backup, discovery, health, images, metrics, openapi, proxy, shutdown
 /// Answers one request; what goes wrong becomes a Status.
 pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incoming>) -> Reply {
     let upgrade = request.headers().contains_key(http::header::UPGRADE);
-    let answered = match admit(&context, peer, &request) {
-        Ok(identity) => dispatch(context, &identity, request).await,
+    let route = Route::parse(request.uri().path());
+    let admitted = admit(&context, peer, &route, &request).and_then(|identity| {
+        let place = context.limits.take(&identity, &route, &request)?;
+        Ok((identity, place))
+    });
+    let answered = match admitted {
+        Ok((identity, place)) => dispatch(context, &identity, route, request).await.map(|reply| place.hold(reply)),
         Err(error) => Err(error),
     };
     let mut reply = match answered {
@@ -40,18 +45,23 @@ pub async fn answer(context: Arc<Context>, peer: &Peer, request: Request<Incomin
 }
 
 /// Finds out who asks, and whether they may.
-fn admit(context: &Context, peer: &Peer, request: &Request<Incoming>) -> Result<Identity, ApiError> {
+fn admit(context: &Context, peer: &Peer, route: &Route, request: &Request<Incoming>) -> Result<Identity, ApiError> {
     let identity = authenticate(context, peer, request.headers())?;
     let identity = impersonate(&context.store, identity, request.headers())?;
-    authorize(&context.store, &identity, request)?;
+    authorize(&context.store, &identity, route, request)?;
     Ok(identity)
 }
 
-async fn dispatch(context: Arc<Context>, identity: &Identity, request: Request<Incoming>) -> Result<Reply, ApiError> {
+async fn dispatch(
+    context: Arc<Context>,
+    identity: &Identity,
+    route: Route,
+    request: Request<Incoming>,
+) -> Result<Reply, ApiError> {
     let read_only = |reply: Result<Reply, ApiError>| {
         if request.method() == Method::GET { reply } else { Err(ApiError::method_not_allowed()) }
     };
-    match Route::parse(request.uri().path()) {
+    match route {
         Route::Version => read_only(Ok(version(&context))),
         Route::Paths => read_only(Ok(discovery::paths())),
         Route::Health(door, check) => {

@@ -18,6 +18,7 @@ mod http;
 mod images;
 mod kinds;
 mod kubeconfig;
+mod limits;
 mod metrics;
 mod openapi;
 mod owned;

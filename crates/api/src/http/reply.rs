@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
@@ -46,7 +46,11 @@ pub fn no_body() -> Body {
 
 /// The answer that an error is.
 pub fn error(error: &ApiError) -> Reply {
-    whole(error.code, "application/json", error.to_json())
+    let mut reply = whole(error.code, "application/json", error.to_json());
+    if let Some(seconds) = error.retry_after_seconds() {
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    reply
 }
 
 /// Adds `Warning: 299 - "text"` headers (RFC 7234 §5.5), which kubectl prints.

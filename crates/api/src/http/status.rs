@@ -241,6 +241,19 @@ impl ApiError {
         error
     }
 
+    /// 429: as much is under way as may be.
+    pub fn too_many(why: &str) -> Self {
+        let message = format!("{why}, please try again later");
+        let mut error = Self::plain(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        error.details.get_or_insert_default().retry_after_seconds = Some(1);
+        error
+    }
+
+    /// When to ask again, if that is known.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.details.as_ref()?.retry_after_seconds
+    }
+
     /// 408.
     pub fn slow_body() -> Self {
         Self::plain(StatusCode::REQUEST_TIMEOUT, "Timeout", "the body of the request did not arrive in time")

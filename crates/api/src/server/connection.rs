@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::access::Peer;
 use crate::context::Context;
 use crate::dispatch::answer;
+use crate::http::reply;
+use crate::http::status::ApiError;
 
 /// A head that takes longer, or a connection that asks for nothing for so long, is closed.
 const HEAD_TIME: Duration = Duration::from_mins(1);
@@ -28,6 +32,24 @@ pub async fn is_passing(error: &io::Error) -> bool {
         return true;
     }
     error.kind() == io::ErrorKind::ConnectionAborted
+}
+
+/// A client whom there is no place for has so long to say what it wants.
+const FAREWELL_TIME: Duration = Duration::from_secs(10);
+
+/// Tells a client that there is no place for it, in answer to whatever it asks first, and closes.
+pub async fn turn_away<S>(stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(|_request: Request<Incoming>| {
+        let error = ApiError::too_many("too many connections are open");
+        std::future::ready(Ok::<_, std::convert::Infallible>(reply::error(&error)))
+    });
+    let connection =
+        http1::Builder::new().keep_alive(false).max_buf_size(HEAD_SIZE).serve_connection(TokioIo::new(stream), service);
+    // Whoever does not listen has been told.
+    drop(tokio::time::timeout(FAREWELL_TIME, connection).await);
 }
 
 /// Serves a connection to its end.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::http::status::chain;
 use crate::kubeconfig::{ADMIN, kubeconfig, write_kubeconfig};
+use crate::limits::Limits;
 use crate::owned::keep_owned;
 use crate::quotas;
 use crate::standing::keep_standing_objects;
@@ -199,6 +200,7 @@ pub async fn serve(
         node_name,
         service_network,
         shared_writes,
+        limits: Limits::default(),
         version,
         data_dir,
         spool,

@@ -7,20 +7,22 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Peer;
 use crate::context::Context;
 use crate::http::status::chain;
-use crate::server::connection::{is_passing, serve_connection};
+use crate::server::connection::{is_passing, serve_connection, turn_away};
 use crate::server::{FAREWELL, ServeError};
 use crate::tls::{ServingCertificate, identity_of};
 
-/// Connections that one door serves at once; more wait in the kernel's queue. Each door has its own, so that Pods cannot
-/// take the administrator's.
+/// Connections that one door serves at once. Each door has its own, so that Pods cannot take the administrator's.
 const CONNECTIONS: usize = 4096;
+
+/// Connections beyond them that are told so at once; more wait in the kernel's queue.
+const TURNED_AWAY: usize = 64;
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,6 +36,16 @@ pub struct TlsDoor {
     listener: TcpListener,
     address: SocketAddr,
     certificate: Arc<ServingCertificate>,
+    /// How many it serves at once.
+    pub connections: usize,
+}
+
+/// What becomes of a client.
+enum Welcome {
+    /// It is served while it holds its place.
+    Served(OwnedSemaphorePermit),
+    /// It is told that there is no place.
+    TurnedAway(OwnedSemaphorePermit),
 }
 
 impl TlsDoor {
@@ -44,7 +56,7 @@ impl TlsDoor {
         let address = listener.local_addr().map_err(failed)?;
         // Now, so that a certificate that cannot be made ends the start, not the first connection.
         certificate.for_client_of(address.ip(), Context::now())?;
-        Ok(Self { listener, address, certificate })
+        Ok(Self { listener, address, certificate, connections: CONNECTIONS })
     }
 
     /// Where it listens.
@@ -55,27 +67,25 @@ impl TlsDoor {
     /// Takes connections until the context's shutdown fires, then lets answers that are under way end.
     pub async fn accept(self, context: Arc<Context>) -> Result<(), ServeError> {
         let connections = TaskTracker::new();
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Arc::new(Semaphore::new(self.connections));
+        let threshold = Arc::new(Semaphore::new(TURNED_AWAY));
         loop {
-            let next = async {
-                // It is never closed.
-                let place = Arc::clone(&room).acquire_owned().await;
-                (self.listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
+            // Neither of them is ever closed.
+            let next = async { (Arc::clone(&threshold).acquire_owned().await, self.listener.accept().await) };
+            let (waiting, accepted) = tokio::select! {
                 () = context.shutdown.cancelled() => break,
                 next = next => next,
             };
-            match accepted {
-                Ok((stream, client)) => {
-                    let serving = serve_client(stream, client, Arc::clone(&self.certificate), Arc::clone(&context));
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
+            let welcome = Arc::clone(&room).try_acquire_owned().map(Welcome::Served);
+            let welcome = welcome.or_else(|_full| waiting.map(Welcome::TurnedAway));
+            match (accepted, welcome) {
+                (Ok((stream, client)), Ok(welcome)) => {
+                    let certificate = Arc::clone(&self.certificate);
+                    connections.spawn(serve_client(stream, client, certificate, Arc::clone(&context), welcome));
                 }
-                Err(error) if is_passing(&error).await => {}
-                Err(cause) => return Err(ServeError::Accept { door: self.address.to_string(), cause }),
+                (Ok(_), Err(_closed)) => {}
+                (Err(error), _) if is_passing(&error).await => {}
+                (Err(cause), _) => return Err(ServeError::Accept { door: self.address.to_string(), cause }),
             }
         }
         connections.close();
@@ -91,6 +101,7 @@ async fn serve_client(
     client: SocketAddr,
     certificate: Arc<ServingCertificate>,
     context: Arc<Context>,
+    welcome: Welcome,
 ) {
     let config = stream.local_addr().map_err(ClientError::Socket).and_then(|local| {
         tune(&stream).map_err(ClientError::Socket)?;
@@ -119,7 +130,10 @@ async fn serve_client(
         Some(Some(identity)) => Peer::Certificate(identity),
         Some(None) | None => Peer::Unknown,
     };
-    serve_connection(stream, peer, context).await;
+    match welcome {
+        Welcome::Served(_place) => serve_connection(stream, peer, context).await,
+        Welcome::TurnedAway(_place) => turn_away(stream).await,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -39,6 +39,7 @@ use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::limits::Limits;
 use crate::server;
 
 /// No test waits longer than this for anything.
@@ -69,11 +70,16 @@ impl Answer {
 impl TestServer {
     /// A server with the namespace `default`, and an agent that sees another store: nobody but the test writes here.
     async fn start() -> Self {
+        Self::start_limited(Limits::default()).await
+    }
+
+    /// The same with other limits.
+    async fn start_limited(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let elsewhere = Store::open(&directory.path().join("elsewhere")).unwrap();
         let (agent, _runtime) = start_agent(directory.path(), elsewhere).await;
-        let server = Self::serve(directory, store, agent, None).await;
+        let server = Self::serve(directory, store, agent, None, limits).await;
         let namespace = json!({"metadata": {"name": "default"}});
         assert_eq!(server.post("/api/v1/namespaces", &namespace).await.code, StatusCode::CREATED);
         server
@@ -84,16 +90,23 @@ impl TestServer {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store")).unwrap();
         let (agent, runtime) = start_agent(directory.path(), store.clone()).await;
-        (Self::serve(directory, store, agent, Some("PEM".to_owned())).await, runtime)
+        (Self::serve(directory, store, agent, Some("PEM".to_owned()), Limits::default()).await, runtime)
     }
 
-    async fn serve(directory: tempfile::TempDir, store: Store, agent: Agent, ca: Option<String>) -> Self {
+    async fn serve(
+        directory: tempfile::TempDir,
+        store: Store,
+        agent: Agent,
+        ca: Option<String>,
+        limits: Limits,
+    ) -> Self {
         let context = Arc::new(Context {
             store,
             agent,
             node_name: "n1".to_owned(),
             service_network: ServiceNetwork::parse("10.96.0.0/24").unwrap(),
             shared_writes: tokio::sync::Mutex::new(()),
+            limits,
             version: "0.1.0".to_owned(),
             data_dir: directory.path().join("data"),
             spool: directory.path().join("spool"),

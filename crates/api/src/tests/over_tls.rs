@@ -26,11 +26,17 @@ const NOBODY: User = None;
 
 impl Door {
     async fn open() -> Self {
-        let server = TestServer::start().await;
+        Self::open_limited(Limits::default(), usize::MAX).await
+    }
+
+    /// With other limits, and for so many connections.
+    async fn open_limited(limits: Limits, connections: usize) -> Self {
+        let server = TestServer::start_limited(limits).await;
         let authority = Arc::new(Authority::open(&server.path("authority")).unwrap());
         let names = vec!["localhost".to_owned()];
         let certificate = Arc::new(ServingCertificate::new(Arc::clone(&authority), names, []));
-        let door = TlsDoor::open("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
+        let mut door = TlsDoor::open("127.0.0.1:0".parse().unwrap(), certificate).await.unwrap();
+        door.connections = connections.min(door.connections);
         let (address, context) = (door.address(), Arc::clone(&server.context));
         tokio::spawn(async move { door.accept(context).await.unwrap() });
         Self { server, authority, address }
@@ -322,4 +328,67 @@ async fn everybody_may_ask_about_themselves() {
     assert_eq!(ask(NOBODY, access, &question).await.code, StatusCode::UNAUTHORIZED);
     let empty = ask(ADMIN, access, &json!({})).await;
     assert_eq!(empty.code, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_client_whom_there_is_no_place_for_is_told_so() {
+    let door = Door::open_limited(Limits::default(), 1).await;
+    let busy = TcpStream::connect(door.address).await.unwrap();
+    let refused = loop {
+        // The first one takes its place as soon as it is accepted.
+        let answer = door.get(ADMIN, "/version").await;
+        if answer.code != StatusCode::OK {
+            break answer;
+        }
+    };
+    assert_eq!(refused.code, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(refused.headers["connection"], "close");
+    let status = refused.json();
+    assert_eq!(status["reason"], "TooManyRequests");
+    assert_eq!(status["message"], "too many connections are open, please try again later");
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+    drop(busy);
+    let again = async {
+        while door.get(ADMIN, "/version").await.code != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+}
+
+/// Jane may read ConfigMaps.
+async fn let_jane_read(door: &Door) {
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    make(door, &format!("{rbac}/roles"), &json!({"metadata": {"name": "reader"}, "rules": rules})).await;
+    let binding = json!({
+        "metadata": {"name": "jane"}, "subjects": [{"kind": "User", "name": "jane"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+    });
+    make(door, &format!("{rbac}/rolebindings"), &binding).await;
+}
+
+#[tokio::test]
+async fn watches_beyond_the_limit_are_refused_until_one_ends() {
+    let door = Door::open_limited(Limits::of(8, 1), 64).await;
+    let_jane_read(&door).await;
+    let watch = format!("{MAPS}?watch=true&timeoutSeconds=1");
+    let (one, other) = tokio::join!(door.get(JANE, &watch), door.get(JANE, &watch));
+    let (served, refused) = if one.code == StatusCode::OK { (one, other) } else { (other, one) };
+    assert_eq!((served.code, refused.code), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(refused.message(), "too many watches and followed logs are under way, please try again later");
+    assert_eq!(refused.headers["retry-after"], "1");
+    // The one that was served has ended with its time, and with it its place.
+    assert_eq!(door.get(JANE, &watch).await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn without_a_place_only_the_administrator_is_served() {
+    let door = Door::open_limited(Limits::of(0, 0), 64).await;
+    let_jane_read(&door).await;
+    let refused = door.get(JANE, MAPS).await;
+    assert_eq!(refused.code, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.message(), "too many requests are under way, please try again later");
+    assert_eq!(door.get(ADMIN, MAPS).await.code, StatusCode::OK);
 }
