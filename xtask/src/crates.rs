@@ -64,6 +64,8 @@ const RULES: &[Rule] = &[
     Rule { name: "monopod-spec", may_use: &[], never: &["anyhow", "tokio", "rustix", "libc", "nix"] },
     Rule { name: "monopod-sys", may_use: &[], never: &["anyhow", "tokio", "tracing"] },
     Rule { name: "e2e", may_use: &["store", "sys"], never: &["tokio"] },
+    // A user's program.
+    Rule { name: "kube-rs-client", may_use: &[], never: &[] },
     Rule { name: "system-bench", may_use: &["e2e"], never: &[] },
     Rule { name: "xtask", may_use: &[], never: &["tokio"] },
 ];

@@ -1,4 +1,4 @@
-//! Client libraries of other languages against a node, over TLS with the administrator's kubeconfig.
+//! Client libraries against a node, over TLS with the administrator's kubeconfig.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,16 +14,18 @@ pub enum Library {
     Python,
     /// `@kubernetes/client-node` of npm.
     Node,
+    /// `kube` of crates.io; its program is `tests/kube-rs`.
+    Rust,
 }
 
 impl Library {
-    /// Those that can be tried here. Python's always can; a machine without npm goes without the other, and says so.
+    /// Those that can be tried here. A machine without npm goes without its, and says so.
     pub fn all() -> Vec<Self> {
         if home().join("node/node_modules").is_dir() {
-            return vec![Self::Python, Self::Node];
+            return vec![Self::Python, Self::Rust, Self::Node];
         }
         eprintln!("skipped: @kubernetes/client-node: npm is missing");
-        vec![Self::Python]
+        vec![Self::Python, Self::Rust]
     }
 }
 
@@ -42,13 +44,14 @@ impl TestNode {
     /// The library's program, doing `what`, on this node's network.
     pub fn client(&self, library: Library, what: &str) -> Command {
         let programs = project().join("tests/clients");
-        let (interpreter, program) = match library {
-            Library::Python => (home().join("python/bin/python"), programs.join("client.py")),
-            Library::Node => (PathBuf::from("node"), programs.join("client.mjs")),
+        let (program, script) = match library {
+            Library::Python => (home().join("python/bin/python"), Some(programs.join("client.py"))),
+            Library::Node => (PathBuf::from("node"), Some(programs.join("client.mjs"))),
+            Library::Rust => (std::env::current_exe().unwrap().with_file_name("kube-rs-client"), None),
         };
-        let mut command = self.on_network(interpreter);
+        let mut command = self.on_network(program);
         command
-            .arg(program)
+            .args(script)
             .arg(what)
             .env("CLIENTS", home())
             .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -1,4 +1,4 @@
-//! Client libraries of other languages: what their users write works as on a cluster.
+//! Client libraries: what their users write works as on a cluster.
 
 use e2e::clients::Library;
 use e2e::{Background, Finished, TestNode};
@@ -60,7 +60,7 @@ fn libraries_follow_logs_and_run_commands(node: &mut TestNode) {
 }
 
 fn libraries_make_change_and_delete_objects(node: &mut TestNode) {
-    for (library, name) in Library::all().into_iter().zip(["python", "node"]) {
+    for (library, name) in Library::all().into_iter().zip(["python", "rust", "node"]) {
         let told = Finished::run(&mut node.client(library, "objects"), b"").ok();
         assert_eq!(told, format!("made {name} yes\nrefused 409 Conflict\n"), "{library:?}");
         node.monopod(&["wait", "pod/made", "--for=delete", "--timeout=30s"]).ok();
