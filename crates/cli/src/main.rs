@@ -5,6 +5,7 @@ mod age;
 mod archive;
 mod args;
 mod catalog;
+mod chosen;
 mod client;
 mod commands;
 mod config_file;

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::catalog::Catalog;
-use crate::errors::Failure;
 
 /// One kind of object and where the API keeps it.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,15 +102,11 @@ pub struct Target {
     pub name: Option<String>,
 }
 
-/// Reads the Pod that a command acts on: `web`, `pod/web` or `pods/web`.
-pub fn parse_pod(argument: &str) -> Result<String, Failure> {
-    match argument.split_once('/') {
-        None => Ok(argument.to_owned()),
-        Some((kind, name)) if Catalog::built_in().by_name(kind).is_ok_and(|resource| resource.kind == "Pod") => {
-            Ok(name.to_owned())
-        }
-        Some((kind, _)) => Err(Failure::new(format!("a Pod is needed here, not a {kind}"))),
-    }
+/// The Pod that an argument names as one: `web`, `pod/web` or `pods/web`. Nothing for other kinds.
+pub fn named_pod(argument: &str) -> Option<String> {
+    let Some((kind, name)) = argument.split_once('/') else { return Some(argument.to_owned()) };
+    let is_pod = Catalog::built_in().by_name(kind).is_ok_and(|resource| resource.kind == "Pod");
+    is_pod.then(|| name.to_owned())
 }
 
 /// Encodes one path segment or query value (RFC 3986: all but unreserved characters).
@@ -149,7 +144,7 @@ mod tests {
         let node = Catalog::built_in().by_name("no").unwrap();
         assert_eq!(node.object("default", "n1"), "/api/v1/nodes/n1");
         assert_eq!(with_query("/p", &[("a", "x=y,z"), ("b", "1")]), "/p?a=x%3Dy%2Cz&b=1");
-        assert_eq!(parse_pod("po/web").unwrap(), "web");
-        assert!(parse_pod("cm/web").is_err());
+        assert_eq!(named_pod("po/web").unwrap(), "web");
+        assert_eq!(named_pod("cm/web"), None);
     }
 }

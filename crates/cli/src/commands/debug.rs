@@ -1,4 +1,6 @@
-//! `debug`: an ephemeral container of tools in a running Pod, or a Pod on the node.
+//! `debug`: an ephemeral container of tools in a running Pod, a changed copy of a Pod, or a Pod on the node.
+
+mod copy;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -8,8 +10,9 @@ use std::pin::pin;
 use anyhow::Result;
 use clap::Args;
 use futures::AsyncReadExt as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use crate::commands::debug::copy::{Copy, CopyArgs, copy};
 use crate::commands::exec::attach_to;
 use crate::context::Context;
 use crate::errors::Failure;
@@ -19,19 +22,20 @@ use crate::resources::{PODS, with_query};
 use crate::watch::{Watched, until};
 
 /// Where a Pod's status tells of its containers.
-const EPHEMERAL: &str = "/status/ephemeralContainerStatuses";
-const ORDINARY: &str = "/status/containerStatuses";
+const STATUSES: [&str; 3] =
+    ["/status/ephemeralContainerStatuses", "/status/containerStatuses", "/status/initContainerStatuses"];
 
 /// Arguments of `debug`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "these are flags of a command line")]
 pub struct DebugArgs {
     /// The Pod, or `node/NAME`
     #[arg(value_name = "POD | KIND/NAME")]
     target: String,
     /// The image with the tools
-    #[arg(long)]
-    image: String,
-    /// The name of the new container
+    #[arg(long, required_unless_present = "copy_to")]
+    image: Option<String>,
+    /// The name of the new container, or, with --copy-to, of the one to change
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
     /// See the processes of this container
@@ -52,6 +56,11 @@ pub struct DebugArgs {
     /// When the image is pulled
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
+    /// COMMAND are arguments of the image's own program
+    #[arg(long)]
+    arguments_only: bool,
+    #[command(flatten)]
+    copy: CopyArgs,
     /// The program and its arguments; without it the image's own
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -72,7 +81,9 @@ pub async fn debug(arguments: &DebugArgs, context: &mut Context) -> Result<()> {
     let targets = context.targets(&words).await?;
     let name = targets.first().and_then(|target| target.name.clone()).unwrap_or_default();
     match targets.first().map(|target| target.resource.kind.as_ref()) {
+        Some("Pod") if arguments.copy.copy_to.is_some() => debug_copy(arguments, context, &name).await,
         Some("Pod") => debug_pod(arguments, context, &name).await,
+        Some("Node") if arguments.copy.copy_to.is_some() => Err(Failure::new("only a Pod can be copied").into()),
         Some("Node") => debug_node(arguments, context, &name).await,
         _ => Err(Failure::new(format!("{:?} is neither a Pod nor a node", arguments.target)).into()),
     }
@@ -80,22 +91,42 @@ pub async fn debug(arguments: &DebugArgs, context: &mut Context) -> Result<()> {
 
 async fn debug_pod(arguments: &DebugArgs, context: &mut Context, pod: &str) -> Result<()> {
     let path = PODS.object(context.namespace(), pod);
-    let container = arguments.container.clone().unwrap_or_else(|| {
-        let name = format!("debugger-{}", suffix());
-        note(&format!("Defaulting debug container name to {name}."));
-        name
-    });
+    let container = arguments.container.clone().unwrap_or_else(draw_name);
     let mut spec = container_spec(arguments, &container);
-    if let Some(fields) = spec.as_object_mut() {
-        // What a debugger needs, and nothing more (kubectl's profile `general`).
-        fields.insert("securityContext".to_owned(), json!({"capabilities": {"add": ["SYS_PTRACE"]}}));
-        if let Some(target) = &arguments.target_container {
-            fields.insert("targetContainerName".to_owned(), json!(target));
-        }
+    // What a debugger needs, and nothing more (kubectl's profile `general`).
+    spec.insert("securityContext".to_owned(), json!({"capabilities": {"add": ["SYS_PTRACE"]}}));
+    if let Some(target) = &arguments.target_container {
+        spec.insert("targetContainerName".to_owned(), json!(target));
     }
     let change = json!({"spec": {"ephemeralContainers": [spec]}});
     context.client.patch(&format!("{path}/ephemeralcontainers"), &change).await?;
-    follow(arguments, context, pod, &container, EPHEMERAL).await
+    follow(arguments, context, pod, &container).await
+}
+
+async fn debug_copy(arguments: &DebugArgs, context: &mut Context, name: &str) -> Result<()> {
+    let has_command = !arguments.command.is_empty();
+    if arguments.image.is_none() && arguments.copy.set_image.is_empty() && !has_command {
+        return Err(Failure::new("nothing is to be changed in the copy")
+            .hint("say --image, --set-image or a command")
+            .into());
+    }
+    if has_command && arguments.container.is_none() && arguments.image.is_none() {
+        let hint = "name a container of the Pod with --container, or an image for a new one with --image";
+        return Err(Failure::new("nobody is there to run the command").hint(hint).into());
+    }
+    let pod = context.client.get(&PODS.object(context.namespace(), name)).await?;
+    let changes = given_fields(arguments);
+    let Copy { pod: copied, container } =
+        copy(&pod, &arguments.copy, arguments.container.as_deref(), &changes, draw_name)?;
+    context.client.create(&PODS.collection(Some(context.namespace())), &copied).await?;
+    if arguments.copy.replace {
+        let at_once = json!({"gracePeriodSeconds": 0});
+        context.client.delete(&PODS.object(context.namespace(), name), &at_once).await?;
+    }
+    match container {
+        Some(container) => follow(arguments, context, copied.name(), &container).await,
+        None => Ok(()),
+    }
 }
 
 async fn debug_node(arguments: &DebugArgs, context: &mut Context, node: &str) -> Result<()> {
@@ -105,9 +136,7 @@ async fn debug_node(arguments: &DebugArgs, context: &mut Context, node: &str) ->
     let pod = format!("node-debugger-{node}-{}", suffix());
     let container = arguments.container.clone().unwrap_or_else(|| "debugger".to_owned());
     let mut spec = container_spec(arguments, &container);
-    if let Some(fields) = spec.as_object_mut() {
-        fields.insert("volumeMounts".to_owned(), json!([{"name": "host-root", "mountPath": "/host"}]));
-    }
+    spec.insert("volumeMounts".to_owned(), json!([{"name": "host-root", "mountPath": "/host"}]));
     let object = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": pod, "namespace": context.namespace(), "labels": {"app.kubernetes.io/managed-by": "monopod-debug"}},
@@ -119,37 +148,47 @@ async fn debug_node(arguments: &DebugArgs, context: &mut Context, node: &str) ->
     });
     note(&format!("Creating debugging pod {pod} with container {container} on node {node}."));
     context.client.create(&PODS.collection(Some(context.namespace())), &object).await?;
-    follow(arguments, context, &pod, &container, ORDINARY).await
+    follow(arguments, context, &pod, &container).await
 }
 
-fn container_spec(arguments: &DebugArgs, name: &str) -> Value {
-    let mut spec = json!({
-        "name": name, "image": arguments.image, "stdin": arguments.stdin, "tty": arguments.tty,
-        "terminationMessagePolicy": "File",
-    });
-    if let Some(fields) = spec.as_object_mut() {
-        if !arguments.command.is_empty() {
-            fields.insert("command".to_owned(), json!(arguments.command));
-        }
-        if !arguments.env.is_empty() {
-            let variables = arguments.env.iter().map(|(name, value)| json!({"name": name, "value": value}));
-            fields.insert("env".to_owned(), variables.collect());
-        }
-        if let Some(policy) = &arguments.image_pull_policy {
-            fields.insert("imagePullPolicy".to_owned(), json!(policy));
-        }
-    }
+/// A new container.
+fn container_spec(arguments: &DebugArgs, name: &str) -> Map<String, Value> {
+    let mut spec = given_fields(arguments);
+    spec.insert("name".to_owned(), json!(name));
+    spec.insert("terminationMessagePolicy".to_owned(), json!("File"));
     spec
 }
 
+/// The fields of a container that the command line sets.
+fn given_fields(arguments: &DebugArgs) -> Map<String, Value> {
+    let mut fields = Map::new();
+    let mut put = |field: &str, value: Value| drop(fields.insert(field.to_owned(), value));
+    put("stdin", json!(arguments.stdin));
+    put("tty", json!(arguments.tty));
+    if let Some(image) = &arguments.image {
+        put("image", json!(image));
+    }
+    if !arguments.command.is_empty() {
+        put(if arguments.arguments_only { "args" } else { "command" }, json!(arguments.command));
+    }
+    if !arguments.env.is_empty() {
+        let variables = arguments.env.iter().map(|(name, value)| json!({"name": name, "value": value}));
+        put("env", variables.collect());
+    }
+    if let Some(policy) = &arguments.image_pull_policy {
+        put("imagePullPolicy", json!(policy));
+    }
+    fields
+}
+
+fn draw_name() -> String {
+    let name = format!("debugger-{}", suffix());
+    note(&format!("Defaulting debug container name to {name}."));
+    name
+}
+
 /// Waits until the container runs and connects to it; of one that has ended already, prints what it wrote.
-async fn follow(
-    arguments: &DebugArgs,
-    context: &mut Context,
-    pod: &str,
-    container: &str,
-    statuses: &str,
-) -> Result<()> {
+async fn follow(arguments: &DebugArgs, context: &mut Context, pod: &str, container: &str) -> Result<()> {
     if !arguments.attach && !arguments.stdin {
         return Ok(());
     }
@@ -159,7 +198,8 @@ async fn follow(
         let Some(object) = object else {
             return Err(Failure::new(format!("pod {pod:?} was deleted meanwhile")).into());
         };
-        let status = object.items(statuses).iter().find(|status| status.text("/name") == container);
+        let status =
+            STATUSES.iter().flat_map(|list| object.items(list)).find(|status| status.text("/name") == container);
         let state = status.map_or(&Value::Null, |status| status.at("/state"));
         let waiting = state.text("/waiting/message");
         if !waiting.is_empty() && waiting != told {

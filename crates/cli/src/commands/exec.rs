@@ -6,17 +6,19 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
+use crate::chosen::{Purpose, choose_pod};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::output::note;
-use crate::resources::{PODS, parse_pod, with_query};
+use crate::resources::{PODS, named_pod, with_query};
 use crate::session::{self, Ends};
 
 /// Which container, and which streams: what `exec` and `attach` have in common.
 #[derive(Debug, Args)]
 pub struct Door {
-    /// The Pod
+    /// The Pod, or a Service or workload, such as `deployment/NAME`, for one of its Pods
+    #[arg(value_name = "POD | KIND/NAME")]
     pod: String,
     /// The container; without it the Pod's first one
     #[arg(short, long)]
@@ -52,12 +54,14 @@ pub struct AttachArgs {
 /// Runs a program in a container; its exit status is ours.
 pub async fn exec(arguments: &ExecArgs, context: &mut Context) -> Result<()> {
     let ExecArgs { door, command } = arguments;
-    let pod = parse_pod(&door.pod)?;
-    let container = if let Some(container) = &door.container {
-        container.clone()
-    } else {
-        let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
-        choose_container(&object, door.quiet)?
+    let (pod, container) = match (named_pod(&door.pod), &door.container) {
+        // Nothing has to be looked up.
+        (Some(pod), Some(container)) => (pod, container.clone()),
+        (_, container) => {
+            let object = choose_pod(&door.pod, Purpose::Door, context).await?.pod;
+            let container = container.clone().map_or_else(|| choose_container(&object, door.quiet), Ok)?;
+            (object.name().to_owned(), container)
+        }
     };
     let tty = usable_terminal(door.tty, door.stdin);
     let path = exec_path(context.namespace(), &pod, &container, command, &stream_query(door.stdin, tty));
@@ -82,8 +86,7 @@ pub fn exec_path(
 /// Connects to the program that a container runs.
 pub async fn attach(arguments: &AttachArgs, context: &mut Context) -> Result<()> {
     let door = &arguments.door;
-    let pod = parse_pod(&door.pod)?;
-    let object = context.client.get(&PODS.object(context.namespace(), &pod)).await?;
+    let object = choose_pod(&door.pod, Purpose::Door, context).await?.pod;
     let container = match &door.container {
         Some(container) => container.clone(),
         None => choose_container(&object, door.quiet)?,

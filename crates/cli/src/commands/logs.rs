@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::age::parse_duration;
+use crate::chosen::{Purpose, choose_pod};
 use crate::client::Client;
 use crate::commands::exec::choose_container;
 use crate::context::Context;
@@ -17,15 +18,15 @@ use crate::errors::{ExitStatus, Failure, render};
 use crate::escape::StreamEscaper;
 use crate::fields::Fields as _;
 use crate::output::{Output, note};
-use crate::resources::{PODS, parse_pod, with_query};
+use crate::resources::{PODS, named_pod, with_query};
 use crate::watch::{Watched, until};
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "these are flags of a command line")]
 pub struct LogsArgs {
-    /// The Pod
-    #[arg(required_unless_present = "selector", conflicts_with = "selector")]
+    /// The Pod, or a Service or workload, such as `job/NAME`, for one of its Pods
+    #[arg(value_name = "POD | KIND/NAME", required_unless_present = "selector", conflicts_with = "selector")]
     pod: Option<String>,
     /// The container, as kubectl also takes it
     #[arg(value_name = "CONTAINER", conflicts_with = "container")]
@@ -133,13 +134,18 @@ async fn sources(arguments: &LogsArgs, context: &Context) -> Result<Vec<Source>>
             note(&format!("No resources found in {} namespace.", context.namespace()));
         }
     } else {
-        let name = parse_pod(arguments.pod.as_deref().unwrap_or_default())?;
-        let named = arguments.container.as_ref().or(arguments.second.as_ref());
-        if let Some(container) = named.filter(|_| !arguments.all_containers) {
-            sources.push(source(arguments, context.namespace(), &name, container));
-        } else {
-            let pod = context.client.get(&PODS.object(context.namespace(), &name)).await?;
-            add_sources(arguments, context, &pod, &mut sources)?;
+        let asked = arguments.pod.as_deref().unwrap_or_default();
+        let named = arguments.container.as_ref().or(arguments.second.as_ref()).filter(|_| !arguments.all_containers);
+        match (named_pod(asked), named) {
+            // Nothing has to be looked up.
+            (Some(pod), Some(container)) => sources.push(source(arguments, context.namespace(), &pod, container)),
+            (_, named) => {
+                let pod = choose_pod(asked, Purpose::Logs, context).await?.pod;
+                match named {
+                    Some(container) => sources.push(source(arguments, context.namespace(), pod.name(), container)),
+                    None => add_sources(arguments, context, &pod, &mut sources)?,
+                }
+            }
         }
     }
     if arguments.follow && sources.len() > MANY {

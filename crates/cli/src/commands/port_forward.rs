@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::chosen::{Chosen, Purpose, choose_pod};
 use crate::client::Client;
 use crate::context::Context;
 use crate::errors::{Failure, render};
@@ -31,7 +32,7 @@ const CHUNK: usize = 32 * 1024;
 /// Arguments of `port-forward`.
 #[derive(Debug, Args)]
 pub struct PortForwardArgs {
-    /// The Pod, or `svc/NAME` for a Pod of a Service
+    /// The Pod, or a Service or workload, such as `svc/NAME`, for one of its Pods
     #[arg(value_name = "POD | KIND/NAME")]
     target: String,
     /// `LOCAL:REMOTE`, `REMOTE` for the same port here, or `:REMOTE` for a free one; REMOTE may be a port's name
@@ -52,7 +53,9 @@ struct Forward {
 
 /// Listens and forwards until it is ended.
 pub async fn port_forward(arguments: &PortForwardArgs, context: &mut Context) -> Result<()> {
-    let (pod, service) = find_pod(arguments, context).await?;
+    let Chosen { pod, through } = choose_pod(&arguments.target, Purpose::Door, context).await?;
+    // Only a Service has ports of its own.
+    let service = through.filter(|object| object.text("/kind") == "Service");
     let forwards = arguments.ports.iter().map(|port| parse_port(port, &pod, service.as_ref()));
     let forwards = forwards.collect::<Result<Vec<_>, _>>()?;
     let phase = pod.text("/status/phase");
@@ -80,38 +83,6 @@ pub async fn port_forward(arguments: &PortForwardArgs, context: &mut Context) ->
     match futures::future::select_all(serving).await.0 {
         Ok(never) => match never {},
         Err(error) => Err(error),
-    }
-}
-
-/// The Pod that is meant, and the Service that it was found by.
-async fn find_pod(arguments: &PortForwardArgs, context: &Context) -> Result<(Value, Option<Value>)> {
-    let words = if arguments.target.contains('/') {
-        vec![arguments.target.clone()]
-    } else {
-        vec!["pod".to_owned(), arguments.target.clone()]
-    };
-    let targets = context.targets(&words).await?;
-    let target = targets.first().context("nothing is named")?;
-    let name = target.name.as_deref().unwrap_or_default();
-    let object = context.client.get(&target.resource.object(context.namespace(), name)).await?;
-    match target.resource.kind.as_ref() {
-        "Pod" => Ok((object, None)),
-        "Service" => {
-            let selector: Vec<String> =
-                object.entries("/spec/selector").map(|(key, value)| format!("{key}={}", plain(value))).collect();
-            if selector.is_empty() {
-                return Err(Failure::new(format!("service {name:?} selects no Pods")).into());
-            }
-            let query = [("labelSelector", selector.join(","))];
-            let query: Vec<_> = query.iter().map(|(key, value)| (*key, value.as_str())).collect();
-            let list = context.client.get(&with_query(&PODS.collection(Some(context.namespace())), &query)).await?;
-            let running = list.items("/items").iter().find(|pod| pod.text("/status/phase") == "Running");
-            let pod = running.cloned().ok_or_else(|| {
-                Failure::new(format!("no running Pod has the labels that service {name:?} selects by"))
-            })?;
-            Ok((pod, Some(object)))
-        }
-        kind => Err(Failure::new(format!("a Pod or a Service is needed here, not a {kind}")).into()),
     }
 }
 

@@ -17,7 +17,9 @@ tests! {
     any_kind_can_be_named,
     files_are_copied_in_and_out,
     ports_are_forwarded,
+    a_workload_stands_for_one_of_its_pods,
     debug_brings_tools,
+    debug_changes_a_copy,
     help_check_and_completion_work,
     a_missing_daemon_is_explained,
 }
@@ -279,5 +281,49 @@ fn debug_brings_tools(node: &mut TestNode) {
     let on_node = format!("node{}", node.api().names("/api/v1/nodes").first().unwrap());
     let seen = node.monopod(&["debug", &on_node, "--image", "busybox:stable", "--attach", "--", "ls", "/host"]).ok();
     assert!(seen.lines().any(|line| line == "etc"), "{seen}");
+    node.monopod(&["delete", "pods", "--all"]).ok();
+}
+
+fn debug_changes_a_copy(node: &mut TestNode) {
+    node.run_ready("idle");
+    let copy = ["debug", "idle", "--copy-to", "copied", "--image", "busybox:stable", "-c", "tools", "-i", "--"];
+    let look = ["sh", "-c", "read word; cat /proc/*/comm | grep -c sleep; echo $word"];
+    let seen = node.monopod_with(&[&copy[..], &look].concat(), b"friend\n").ok();
+    // The copy's own container runs in sight of the tools.
+    assert!(seen.ends_with("1\nfriend\n"), "{seen}");
+    assert_eq!(node.pod("copied")["spec"]["shareProcessNamespace"], true);
+    let again = ["debug", "copied", "--copy-to", "replaced", "--replace", "-c", "main", "--", "sleep", "1000"];
+    node.monopod(&again).ok();
+    let replaced = node.wait_ready("replaced");
+    assert_eq!(replaced["spec"]["containers"][0]["command"], serde_json::json!(["sleep", "1000"]));
+    node.monopod(&["wait", "pod/copied", "--for=delete", "--timeout=30s"]).ok();
+    let nothing = node.monopod(&["debug", "idle", "--copy-to", "same"]);
+    assert!(nothing.stderr.contains("nothing is to be changed in the copy"), "{nothing}");
+    node.monopod(&["delete", "pods", "--all"]).ok();
+}
+
+fn a_workload_stands_for_one_of_its_pods(node: &mut TestNode) {
+    let labels = "{app: web}";
+    // The first container is never ready in the Pod that comes first.
+    let pod = |name: &str, ready: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {labels}}}, spec: {{terminationGracePeriodSeconds: 0,
+             containers: [{{name: main, image: 'busybox:stable', command: [sh, -c, 'echo from {name}; sleep 1000'],
+             readinessProbe: {{exec: {{command: [{ready}]}}, periodSeconds: 1}}}}]}}}}\n"
+        )
+    };
+    let service = format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{selector: {labels}, ports: [{{port: 80}}]}}}}\n"
+    );
+    node.apply_text(&[pod("a-unready", "'false'"), pod("b-ready", "'true'"), service].concat()).ok();
+    node.wait_ready("b-ready");
+    node.wait_phase("a-unready", "Running");
+    assert_eq!(node.monopod(&["exec", "svc/web", "--", "hostname"]).ok(), "b-ready\n");
+    let logs = node.monopod(&["logs", "service/web"]);
+    assert!(logs.stderr.contains("Found 2 pods, using pod/b-ready"), "{logs}");
+    assert_eq!(logs.ok(), "from b-ready\n");
+    let wrong = node.monopod(&["exec", "configmap/kube-root-ca.crt", "--", "true"]);
+    assert!(wrong.stderr.contains("a Pod, a Service or a workload is needed here"), "{wrong}");
+    node.monopod(&["delete", "service", "web"]).ok();
     node.monopod(&["delete", "pods", "--all"]).ok();
 }
