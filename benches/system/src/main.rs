@@ -9,9 +9,12 @@
     reason = "a benchmark: what goes wrong ends it, and clocks and programs are what it is about"
 )]
 
+mod api;
 mod cri;
+mod etcd;
 mod figures;
 mod floor;
+mod grpc;
 mod material;
 mod memory;
 mod monopod;
@@ -29,12 +32,14 @@ use floor::Floor;
 use peers::Peers;
 use report::{Engine, Report};
 
-const USAGE: &str = "usage: cargo xtask bench [-- [--quick] [--rounds N] [--pods N,N…] [--peers DIR] [--write DIR]]
+const USAGE: &str =
+    "usage: cargo xtask bench [-- [--quick] [--rounds N] [--pods N,N…] [--peers DIR] [--write DIR] [--api]]
   --quick       two minutes: fewer of all, and no peers
   --rounds N    how often each engine has its turn (default 20)
   --pods N,N    beside how many Pods a start is measured (default 100,500,1000)
   --peers DIR   where the peers are installed (default target/peers; `none`: without them)
-  --write DIR   leaves results.json and plots there";
+  --write DIR   leaves results.json and plots there
+  --api         nothing but the API under many clients";
 
 /// What is asked for.
 struct Plan {
@@ -45,6 +50,8 @@ struct Plan {
     peers: Option<PathBuf>,
     write: Option<PathBuf>,
     large: bool,
+    /// Nothing but the API under many clients.
+    api: bool,
 }
 
 fn main() -> ExitCode {
@@ -72,8 +79,15 @@ fn main() -> ExitCode {
 
 fn parse(arguments: &[String]) -> Option<Plan> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers");
-    let mut plan =
-        Plan { rounds: 20, each: 10, pods: vec![100, 500, 1000], peers: Some(target), write: None, large: true };
+    let mut plan = Plan {
+        rounds: 20,
+        each: 10,
+        pods: vec![100, 500, 1000],
+        peers: Some(target),
+        write: None,
+        large: true,
+        api: false,
+    };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -83,6 +97,7 @@ fn parse(arguments: &[String]) -> Option<Plan> {
             "--rounds" => plan.rounds = words.next()?.parse().ok()?,
             "--pods" => plan.pods = words.next()?.split(',').map(|pods| pods.parse().ok()).collect::<Option<_>>()?,
             "--peers" => plan.peers = Some(words.next()?).filter(|word| *word != "none").map(PathBuf::from),
+            "--api" => plan.api = true,
             "--write" => plan.write = Some(words.next()?.into()),
             _ => return None,
         }
@@ -92,6 +107,11 @@ fn parse(arguments: &[String]) -> Option<Plan> {
 
 fn measure(plan: &Plan) -> Report {
     let directory = tempfile::Builder::new().prefix("monopod-bench-").tempdir().unwrap();
+    if plan.api {
+        let mut report = Report { machine: material::machine(directory.path()), rows: Vec::new() };
+        api(plan, &mut report);
+        return report;
+    }
     let floor = Floor::build(&directory.path().join("floor"));
     let peers = plan.peers.as_deref().map(Peers::start);
     let mut report = Report { machine: material::machine(directory.path()), rows: Vec::new() };
@@ -109,6 +129,7 @@ fn measure(plan: &Plan) -> Report {
     }
     streams(plan, &node, floor.as_ref(), peers.as_ref(), directory.path(), &mut report);
     drop(peers);
+    api(plan, &mut report);
     let mut present = 0;
     for pods in &plan.pods {
         monopod::many(&node, present, *pods, plan.rounds.max(10), &mut report);
@@ -119,6 +140,12 @@ fn measure(plan: &Plan) -> Report {
         monopod::restart(&mut node, &format!("daemon start to serving with {pods} Pods to take over"), &mut report);
     }
     report
+}
+
+/// The API under many clients, and etcd where there are peers.
+fn api(plan: &Plan, report: &mut Report) {
+    let etcd = plan.peers.as_ref().map(|peers| peers.with_file_name("etcd"));
+    api::measure(&api::Load { rounds: plan.rounds.div_ceil(4), etcd: etcd.as_deref() }, report);
 }
 
 /// Everybody once, one after the other: what the machine does meanwhile meets all alike.

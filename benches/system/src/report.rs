@@ -16,6 +16,8 @@ pub enum Engine {
     Crun,
     Podman,
     Containerd,
+    /// What Kubernetes' API server keeps its objects in: a put or a range of the same bytes.
+    Etcd,
 }
 
 impl Engine {
@@ -26,6 +28,7 @@ impl Engine {
             Self::Crun => "crun alone",
             Self::Podman => "podman",
             Self::Containerd => "containerd",
+            Self::Etcd => "etcd",
         }
     }
 }
