@@ -1,8 +1,12 @@
 //! What one object takes: its usage by the names that quotas know.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, ResourceRequirements, Service,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 use serde_json::Value;
 
 use crate::Timestamp;
@@ -145,6 +149,7 @@ fn is_counted(pod: &Pod, now: Timestamp) -> bool {
 }
 
 fn of_pod(pod: &Pod) -> QuantityList {
+    let pod = &while_resized(pod);
     let (mut requests, mut limits) = (requested_quantities(pod), limiting_quantities(pod));
     let overhead = parsed(pod.spec.as_ref().and_then(|spec| spec.overhead.as_ref()));
     add_quantities(&mut requests, &overhead);
@@ -152,6 +157,51 @@ fn of_pod(pod: &Pod) -> QuantityList {
         *limit = limit.plus(overhead.get(name).copied().unwrap_or(Quantity::ZERO));
     }
     by_names(&requests, &limits)
+}
+
+/// A Pod whose containers want the larger of what they are to have and of what they have: until a smaller size is real, the
+/// larger one counts, and of a resize that cannot be only what is real (KEP-1287, "Resource Quota").
+fn while_resized(pod: &Pod) -> Cow<'_, Pod> {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return Cow::Borrowed(pod) };
+    let is_impossible = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "PodResizePending"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some("Infeasible")
+    });
+    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let real: BTreeMap<&str, &ContainerStatus> =
+        statuses.filter(|own| own.resources.is_some()).map(|own| (own.name.as_str(), own)).collect();
+    if real.is_empty() {
+        return Cow::Borrowed(pod);
+    }
+    let larger = |container: &mut Container| {
+        let Some(own) = real.get(container.name.as_str()) else { return };
+        let wanted = container.resources.take().unwrap_or_default();
+        let has = own.resources.as_ref();
+        let (requests, limits) = (has.and_then(|has| has.requests.as_ref()), has.and_then(|has| has.limits.as_ref()));
+        let (wanted_requests, wanted_limits) =
+            if is_impossible { (None, None) } else { (wanted.requests.as_ref(), wanted.limits.as_ref()) };
+        container.resources = Some(ResourceRequirements {
+            requests: Some(largest([wanted_requests, requests, own.allocated_resources.as_ref()])),
+            limits: Some(largest([wanted_limits, limits, None])),
+            claims: wanted.claims,
+        });
+    };
+    let mut spec: PodSpec = spec.clone();
+    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(larger);
+    Cow::Owned(Pod { spec: Some(spec), metadata: pod.metadata.clone(), status: None })
+}
+
+/// The largest quantity of each name.
+fn largest(lists: [Option<&BTreeMap<String, RawQuantity>>; 3]) -> BTreeMap<String, RawQuantity> {
+    let mut all = QuantityList::new();
+    for (name, quantity) in lists.into_iter().flat_map(parsed) {
+        let known = all.entry(name).or_insert(quantity);
+        if quantity.compare(*known).is_gt() {
+            *known = quantity;
+        }
+    }
+    super::raw(&all)
 }
 
 fn of_container(container: &Container) -> QuantityList {

@@ -155,3 +155,39 @@ fn scopes_choose_what_counts() {
         assert_eq!(counted["pods"].0, wanted.iter().filter(|is| **is).count().to_string(), "{spec}");
     }
 }
+
+#[test]
+fn a_pod_that_is_being_resized_counts_with_the_larger_size() {
+    let usage = |wanted: &str, has: &str, allocated: &str, reason: &str| {
+        let pod = json!({
+            "spec": {"containers": [{"name": "a", "image": "i", "resources": {
+                "requests": {"cpu": wanted, "memory": "1Mi"}, "limits": {"cpu": wanted},
+            }}]},
+            "status": {
+                "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                "containerStatuses": [{
+                    "name": "a", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+                    "allocatedResources": {"cpu": allocated, "memory": "1Mi"},
+                    "resources": {"requests": {"cpu": has, "memory": "1Mi"}, "limits": {"cpu": has}},
+                }],
+            },
+        });
+        let usage = Item::read("pods", &pod).unwrap().usage(now());
+        let of = |name: &str| usage[name].to_string();
+        assert_eq!(of("requests.memory"), "1Mi");
+        (of("requests.cpu"), of("limits.cpu"))
+    };
+    let table = [
+        // What it grows to counts at once, what it shrinks from until it has shrunk.
+        (("2", "1", "1", "Deferred"), ("2", "2")),
+        (("500m", "1", "500m", ""), ("1", "1")),
+        (("500m", "500m", "1", ""), ("1", "500m")),
+        (("500m", "500m", "500m", ""), ("500m", "500m")),
+        // What can never be does not count.
+        (("64", "1", "1", "Infeasible"), ("1", "1")),
+    ];
+    for ((wanted, has, allocated, reason), (requests, limits)) in table {
+        let expected = (requests.to_owned(), limits.to_owned());
+        assert_eq!(usage(wanted, has, allocated, reason), expected, "{wanted} {has} {allocated} {reason}");
+    }
+}
