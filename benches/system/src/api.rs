@@ -108,7 +108,7 @@ fn clear(node: &TestNode) {
     let path = format!("{PODS_COLLECTION}?gracePeriodSeconds=0");
     let (code, answer) = client.request("DELETE", &path, "application/json", "");
     assert_eq!(code, 200, "{answer}");
-    e2e::eventually(Duration::from_secs(120), "all Pods are gone", || {
+    e2e::eventually(Duration::from_mins(2), "all Pods are gone", || {
         let (_, answer) = client.request("GET", &format!("{PODS_COLLECTION}?limit=1"), "application/json", "");
         let list: Value = serde_json::from_str(&answer).unwrap();
         if list["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err("there are some".to_owned()) }
@@ -214,7 +214,7 @@ fn watch(socket: &Path, seen: Sender<(usize, Instant)>) {
 /// Waits until all watchers have a stamp; the time at which the last one had it.
 fn wait_for(stamps: &Receiver<(usize, Instant)>, known: &mut BTreeMap<usize, usize>, wanted: usize) -> Instant {
     loop {
-        let (stamp, at) = stamps.recv_timeout(Duration::from_secs(60)).unwrap();
+        let (stamp, at) = stamps.recv_timeout(Duration::from_mins(1)).unwrap();
         let count = known.entry(stamp).or_default();
         *count += 1;
         if stamp == wanted && *count == WATCHERS {

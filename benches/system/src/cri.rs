@@ -1,6 +1,6 @@
 //! A client of CRI v1 as far as the benchmark needs it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -14,9 +14,9 @@ pub struct Cri {
 }
 
 impl Cri {
-    pub fn new(socket: PathBuf) -> Self {
+    pub fn new(socket: &Path) -> Self {
         let event_loop = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let connection = event_loop.block_on(connect(&socket));
+        let connection = event_loop.block_on(connect(socket));
         Self { event_loop, connection }
     }
 

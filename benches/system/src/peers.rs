@@ -43,7 +43,7 @@ impl Peers {
         let init = e2e::namespaces::children_of(unshare.id()).first().copied().unwrap();
         // The socket lies on a file system that only they see.
         let socket = PathBuf::from(format!("/proc/{init}/root")).join(root.strip_prefix("/").unwrap());
-        let cri = Cri::new(socket.join("run/containerd/containerd.sock"));
+        let cri = Cri::new(&socket.join("run/containerd/containerd.sock"));
         Self { unshare, _alive: alive, init, root, cri }
     }
 

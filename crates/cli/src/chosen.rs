@@ -146,7 +146,7 @@ mod tests {
             (
                 "ready later",
                 pod("other", |pod| {
-                    pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:09:00Z")
+                    pod["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:09:00Z");
                 }),
                 None,
             ),

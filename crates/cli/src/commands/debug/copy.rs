@@ -82,8 +82,10 @@ pub fn copy(
     }
     for own in containers(&mut spec, "containers") {
         let of = |name: &str| arguments.set_image.iter().rev().find(|(container, _)| container == name);
-        if let Some((_, image)) = of(own.text("/name")).or_else(|| of("*")) {
-            own["image"] = json!(image);
+        if let Some((_, image)) = of(own.text("/name")).or_else(|| of("*"))
+            && let Some(fields) = own.as_object_mut()
+        {
+            fields.insert("image".to_owned(), json!(image));
         }
     }
     let kept = ["labels", "annotations"].map(|field| (field, pod.at("/metadata").get(field).cloned()));
@@ -108,7 +110,7 @@ pub fn copy(
         for (field, value) in kept {
             keep(field, value);
         }
-        return Ok(Copy { pod: whole(&metadata, spec), container: None });
+        return Ok(Copy { pod: whole(&metadata, &spec), container: None });
     }
     let name = container.map_or_else(draw, str::to_owned);
     if is_new {
@@ -143,10 +145,10 @@ pub fn copy(
         spec.remove("initContainers");
     }
     spec.entry("shareProcessNamespace").or_insert(json!(true));
-    Ok(Copy { pod: whole(&metadata, spec), container: Some(name) })
+    Ok(Copy { pod: whole(&metadata, &spec), container: Some(name) })
 }
 
-fn whole(metadata: &Value, spec: Map<String, Value>) -> Value {
+fn whole(metadata: &Value, spec: &Map<String, Value>) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 }
 
@@ -164,7 +166,11 @@ fn change(container: &mut Value, changes: &Map<String, Value>) {
     let context = fields.entry("securityContext").or_insert_with(|| json!({}));
     let mut added = context.items("/capabilities/add").to_vec();
     added.push(json!("SYS_PTRACE"));
-    context["capabilities"]["add"] = json!(added);
+    let capabilities =
+        context.as_object_mut().map(|context| context.entry("capabilities").or_insert_with(|| json!({})));
+    if let Some(capabilities) = capabilities.and_then(Value::as_object_mut) {
+        capabilities.insert("add".to_owned(), json!(added));
+    }
 }
 
 #[cfg(test)]
