@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use store::{Change, ObjectKey, Store};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const WRITERS: usize = 64;
 const CREATES: usize = 6400;
@@ -45,9 +45,11 @@ fn main() -> Outcome<()> {
     report("1,000 creates at once", runtime.block_on(measure_at_once())?);
     report("list of 1,000 objects", runtime.block_on(measure_list())?);
     for objects in [0, 1_000, MANY] {
-        let times = (0..RUNS).map(|_| measure_open(objects)).collect::<Outcome<Vec<_>>>()?;
+        let times = (0..RUNS).map(|_| measure_open(objects, false)).collect::<Outcome<Vec<_>>>()?;
         report(&format!("open after kill -9 with {objects} objects"), times);
     }
+    let times = (0..RUNS).map(|_| measure_open(MANY, true)).collect::<Outcome<Vec<_>>>()?;
+    report(&format!("open after kill -9 with {MANY} objects deleted"), times);
     Ok(())
 }
 
@@ -85,7 +87,7 @@ async fn measure_single() -> Outcome<Vec<Duration>> {
     let mut times = Vec::new();
     for number in 0..500 {
         let start = Instant::now();
-        create(&store, number).await?;
+        create(store.clone(), number).await?;
         times.push(start.elapsed());
     }
     Ok(times)
@@ -134,12 +136,13 @@ async fn measure_list() -> Outcome<Vec<Duration>> {
 }
 
 /// Opens a store whose process was killed while it wrote.
-fn measure_open(objects: usize) -> Outcome<Duration> {
+fn measure_open(objects: usize, deleted: bool) -> Outcome<Duration> {
     let directory = tempfile::tempdir()?;
     #[expect(clippy::disallowed_methods, reason = "a process has to be killed")]
     let mut victim = Command::new(std::env::current_exe()?)
         .env(VICTIM, directory.path())
         .env("STORE_BENCH_OBJECTS", objects.to_string())
+        .envs(deleted.then_some(("STORE_BENCH_DELETE", "1")))
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
@@ -149,16 +152,20 @@ fn measure_open(objects: usize) -> Outcome<Duration> {
     let start = Instant::now();
     let store = Store::open(directory.path())?;
     let took = start.elapsed();
-    if store.list("pods", None).objects.len() < objects { Err("objects are missing".into()) } else { Ok(took) }
+    let expected = if deleted { 0 } else { objects };
+    if store.list("pods", None).objects.len() < expected { Err("objects are missing".into()) } else { Ok(took) }
 }
 
 async fn write_until_killed(directory: &Path) -> Outcome<()> {
     let objects = std::env::var("STORE_BENCH_OBJECTS")?.parse()?;
     let store = Store::open(directory)?;
     create_many(&store, objects).await?;
+    if std::env::var_os("STORE_BENCH_DELETE").is_some() {
+        write_by(&store, objects, WRITERS, delete).await?;
+    }
     println!("written");
     for number in objects.. {
-        create(&store, number).await?;
+        create(store.clone(), number).await?;
     }
     Ok(())
 }
@@ -168,11 +175,19 @@ async fn create_many(store: &Store, objects: usize) -> Outcome<()> {
 }
 
 async fn create_by(store: &Store, objects: usize, writers: usize) -> Outcome<()> {
+    write_by(store, objects, writers, create).await
+}
+
+/// Writes each object once; every writer has one write under way.
+async fn write_by<F>(store: &Store, objects: usize, writers: usize, write: fn(Store, usize) -> F) -> Outcome<()>
+where
+    F: Future<Output = Outcome<()>> + Send + 'static,
+{
     let writers = (0..writers).map(|writer| {
         let (store, step) = (store.clone(), writers);
         tokio::spawn(async move {
             for number in (writer..objects).step_by(step) {
-                create(&store, number).await.map_err(|error| error.to_string())?;
+                write(store.clone(), number).await.map_err(|error| error.to_string())?;
             }
             Ok::<_, String>(())
         })
@@ -183,7 +198,13 @@ async fn create_by(store: &Store, objects: usize, writers: usize) -> Outcome<()>
     Ok(())
 }
 
-async fn create(store: &Store, number: usize) -> Outcome<()> {
+async fn delete(store: Store, number: usize) -> Outcome<()> {
+    let key = ObjectKey::namespaced("pods", "default", format!("pod-{number}"));
+    store.write(key, |_| Ok::<_, std::convert::Infallible>((Change::Delete, ()))).await?;
+    Ok(())
+}
+
+async fn create(store: Store, number: usize) -> Outcome<()> {
     let name = format!("pod-{number}");
     let value = pod(&name);
     let key = ObjectKey::namespaced("pods", "default", name);

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
-use crate::watch::{Feed, ObjectWatch};
+use crate::watch::{Feed, Forgotten, ObjectWatch};
 
 /// All objects at one revision. Only the writer thread changes it, after the change is durable.
 #[derive(Debug)]
@@ -74,8 +74,9 @@ impl Memory {
         objects.feed(resource).watch(after)
     }
 
-    /// Makes durable changes visible, in the order of their revisions, all at once.
-    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) {
+    /// Makes durable changes visible, in the order of their revisions, all at once. Gives what is to be dropped when nobody waits.
+    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) -> Forgotten {
+        let mut forgotten = Forgotten::new();
         let mut objects = self.write();
         let mut changed: Vec<String> = Vec::new();
         for event in events {
@@ -92,12 +93,13 @@ impl Memory {
                 changed.push(key.resource.clone());
             }
             let resource = key.resource.clone();
-            objects.feed(&resource).push(event);
+            objects.feed(&resource).push(event, &mut forgotten);
         }
         objects.revision = revision;
         for (resource, feed) in &objects.feeds {
             feed.advance(revision, changed.contains(resource));
         }
+        forgotten
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Objects> {

@@ -13,6 +13,9 @@ pub const HISTORY_EVENTS: usize = 2048;
 /// How many bytes of JSON the kept changes of a resource may have; parsed they take eight times that (benchmark).
 pub const HISTORY_BYTES: usize = 2 << 20;
 
+/// Changes that no watch can have any more. Taking their trees apart is work, so it is done where nobody waits for it.
+pub(crate) type Forgotten = Vec<Arc<WatchEvent>>;
+
 /// The newest changes of one resource, in the order of their revisions.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -25,13 +28,14 @@ pub(crate) struct History {
 }
 
 impl History {
-    fn push(&mut self, event: WatchEvent) {
+    fn push(&mut self, event: WatchEvent, forgotten: &mut Forgotten) {
         self.bytes += event.object.json.len();
         self.events.push_back(Arc::new(event));
         while self.events.len() > HISTORY_EVENTS || self.bytes > HISTORY_BYTES {
             let Some(oldest) = self.events.pop_front() else { break };
             self.bytes -= oldest.object.json.len();
             self.floor = oldest.object.revision;
+            forgotten.push(oldest);
         }
     }
 
@@ -62,8 +66,8 @@ impl Feed {
         Self { history: Arc::new(Mutex::new(history)), wake: watch::Sender::new(()) }
     }
 
-    pub(crate) fn push(&self, event: WatchEvent) {
-        lock(&self.history).push(event);
+    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) {
+        lock(&self.history).push(event, forgotten);
     }
 
     /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has `changed`.

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::memory::Memory;
 use crate::object::{ObjectKey, WatchKind};
+use crate::watch::Forgotten;
 
 /// A batch takes no further write once it has this many bytes of values, so that it fits into the reserve.
 const BATCH_BYTES: usize = 512 << 10;
@@ -118,10 +119,14 @@ impl Writer {
             full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
-        let result = self.commit(batch);
+        let (result, forgotten) = match self.commit(batch) {
+            Ok(forgotten) => (Ok(()), forgotten),
+            Err(error) => (Err(error), Forgotten::new()),
+        };
         for answer in answers {
             answer(result.clone());
         }
+        drop(forgotten);
     }
 
     fn remove_surplus_events(&mut self, batch: &mut Batch<'_>) {
@@ -143,7 +148,7 @@ impl Writer {
     }
 
     /// Makes a batch durable, then visible.
-    fn commit(&mut self, batch: Batch<'_>) -> Result<(), StoreError> {
+    fn commit(&mut self, batch: Batch<'_>) -> Result<Forgotten, StoreError> {
         let Batch { objects, unwritten, events, records, revision, .. } = batch;
         let is_written = |key: &ObjectKey| key.resource != EVENTS && !unwritten.contains(key);
         let mut changes = Changes {
@@ -166,12 +171,12 @@ impl Writer {
         }
         let changed_events = objects.into_keys().filter(|key| key.resource == EVENTS);
         let changed_events: Vec<ObjectKey> = changed_events.collect();
-        self.memory.publish(events, revision);
+        let forgotten = self.memory.publish(events, revision);
         for key in changed_events {
             // That thread lives as long as this one; if it died, events stay in memory.
             drop(self.changed_events.send(key));
         }
-        Ok(())
+        Ok(forgotten)
     }
 
     fn fail(&mut self, error: redb::Error) -> StoreError {
