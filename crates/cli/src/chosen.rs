@@ -86,12 +86,12 @@ fn best(pods: &[Value], purpose: Purpose) -> Option<&Value> {
     // Nothing stands behind everything.
     let time = |text: &str| if text.is_empty() { "~".to_owned() } else { text.to_owned() };
     pods.iter().min_by_key(|pod| {
-        let phase = match (pod.text("/status/phase"), purpose) {
-            ("Running", _) => 0,
-            ("Unknown", _) => 1,
-            ("Pending", _) | (_, Purpose::Door) => 2,
+        let phase = match pod.text("/status/phase") {
+            "Running" => 0,
+            "Unknown" => 1,
             // Whoever has ended has a log.
-            (_, Purpose::Logs) => 0,
+            "Succeeded" | "Failed" if purpose == Purpose::Logs => 0,
+            _ => 2,
         };
         let ready = pod.items("/status/conditions").iter().find(|condition| condition.text("/type") == "Ready");
         let ready = ready.filter(|condition| condition.text("/status") == "True");
