@@ -1,7 +1,7 @@
 """The root: takes a question, asks all leaves at once, each for its part, and makes one answer of theirs.
 
-Who the leaves are is asked of DNS for each question: the name of a Service without an address (clusterIP: None) has the addresses
-of all its ready Pods. So more leaves are used as soon as they are ready, and nobody has to be told.
+Who the leaves are is asked of DNS for each question: the name of a Service without an address (clusterIP: None) has the
+addresses of all its ready Pods. So more leaves are used as soon as they are ready, and nobody has to be told.
 """
 
 import concurrent.futures
@@ -37,7 +37,7 @@ def scatter_and_gather(word):
     with concurrent.futures.ThreadPoolExecutor(max_workers=len(addresses) or 1) as pool:
         asked = [pool.submit(ask, address, word, part, len(addresses)) for part, address in enumerate(addresses)]
     answers, missing = [], [] if addresses else ["no leaf is ready"]
-    for address, answer in zip(addresses, asked):
+    for address, answer in zip(addresses, asked, strict=True):
         try:
             answers.append(answer.result())
         except OSError as error:
