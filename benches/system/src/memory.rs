@@ -1,4 +1,4 @@
-//! What a process costs in memory (proc_pid_smaps(5), proc_pid_status(5)).
+//! What a process costs in memory, processor time and writes (proc_pid_smaps(5), proc_pid_status(5)).
 
 use std::fs;
 
@@ -15,6 +15,11 @@ pub fn resident(pid: u32) -> u64 {
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Bytes that a process has had written to disks (proc_pid_io(5)).
+pub fn written(pid: u32) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/io")).unwrap(), "write_bytes:")
 }
 
 /// Processor time in clock ticks, all threads (proc_pid_stat(5), fields 14 and 15).

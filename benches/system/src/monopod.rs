@@ -112,11 +112,14 @@ pub fn beside(pods: usize) -> String {
     format!("apply to exec beside {pods} Pods")
 }
 
-/// The processor time that the daemon takes with nothing to do, in a thousandth of a core.
+/// The processor time that the daemon takes with nothing to do, in a thousandth of a core, and what it writes meanwhile.
 pub fn idle(node: &TestNode, pods: usize, time: Duration, report: &mut Report) {
     let used = || memory::processor_ticks(node.daemon_pid());
-    let before = used();
+    let written = || memory::written(node.daemon_pid());
+    let (before, written_before) = (used(), written());
     std::thread::sleep(time);
+    let kilobytes = f64::from(u32::try_from((written() - written_before) / 1024).unwrap());
+    report.add(&format!("written by the daemon with {pods} idle Pods"), "kB", Engine::Monopod, kilobytes);
     // A hundred ticks are a second (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
     let ticks = f64::from(u32::try_from(used() - before).unwrap());
     let thousandths = ticks * 10.0 / time.as_secs_f64();
