@@ -53,7 +53,8 @@ fn tree(root: &Path) -> Vec<String> {
             there.mode(),
             there.uid(),
             there.gid(),
-            there.mtime(),
+            // The root of a layer is in no archive: it is as old as its unpacking.
+            if path == root { 0 } else { there.mtime() },
             if there.is_dir() { 0 } else { there.nlink() },
             there.rdev(),
             attribute("security.capability"),
