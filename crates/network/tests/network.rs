@@ -175,7 +175,7 @@ fn a_restart_takes_over_and_disturbs_no_connection() {
         assert_eq!(network.addresses(&pod.id), [address]);
         assert_eq!(pod.attach(&network).await.unwrap(), address);
         network.retain(&HashSet::from([pod.id.clone()])).await.unwrap();
-        assert_eq!(machine.recorded_sandboxes(), [pod.id.as_str()]);
+        assert_eq!(machine.recorded_sandboxes().await, [pod.id.as_str()]);
         assert!(!ip("link").contains(&host_interface(&orphan.id)));
         assert!(ip("link").contains(&host_interface(&pod.id)));
         assert!(network.addresses(&orphan.id).is_empty());
@@ -244,7 +244,7 @@ fn a_failed_attach_leaves_nothing() {
         let error = sandbox.attach(&network).await.unwrap_err();
         assert!(matches!(error, AttachError::Link { .. }), "{error}");
         assert!(!ip("link").contains(&host_interface(&sandbox.id)));
-        assert!(machine.recorded_sandboxes().is_empty());
+        assert!(machine.recorded_sandboxes().await.is_empty());
         assert!(network.addresses(&sandbox.id).is_empty());
         sandbox.inside(|| ip("link del eth0"));
         assert_eq!(sandbox.attach(&network).await.unwrap().to_string(), "10.85.0.3", "the next one, not the same");
@@ -269,7 +269,7 @@ fn a_caller_that_gives_up_leaves_nothing_behind_its_detach() {
             assert!(!ip("link").contains(&host_interface(&sandbox.id)));
             assert!(network.addresses(&sandbox.id).is_empty());
         }
-        assert!(machine.recorded_sandboxes().is_empty());
+        assert!(machine.recorded_sandboxes().await.is_empty());
     });
 }
 
@@ -344,13 +344,13 @@ fn two_hundred_cycles_and_a_removal_leave_nothing() {
         assert_eq!(seen.len(), 200);
         let after = (ip("link").lines().count(), ip("route show table all"), ip("neigh"), nft("list ruleset"));
         assert_eq!(after, before);
-        assert!(machine.recorded_sandboxes().is_empty());
+        assert!(machine.recorded_sandboxes().await.is_empty());
 
         let last = Sandbox::new();
         last.attach(&network).await.unwrap();
         network.remove().await.unwrap();
         assert_eq!((ip("link"), ip("route"), nft("list ruleset")), start);
-        assert!(machine.recorded_sandboxes().is_empty());
+        assert!(machine.recorded_sandboxes().await.is_empty());
         assert!(machine.store.records::<serde_json::Value>("network-ring").unwrap().is_empty());
         network.remove().await.unwrap();
     });

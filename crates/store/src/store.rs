@@ -205,7 +205,12 @@ impl Store {
         self.put_off(deletion(table, key));
     }
 
-    /// All records of a table, sorted by key.
+    /// Waits until all that was asked for before is durable, also what was put off.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.run(|_batch| Ok(())).await
+    }
+
+    /// All records of a table, sorted by key: those that are on the disk.
     pub fn records<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<(String, T)>, StoreError> {
         let records = match &self.0.ground {
             Ground::Disk(disk) => disk.file.records(table).map_err(|error| disk.unreadable(error))?,

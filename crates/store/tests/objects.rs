@@ -349,6 +349,10 @@ async fn a_change_of_records_that_was_put_off_waits_for_company_only_so_long() {
     while !store.records::<i32>("things").unwrap().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+    store.put_record_soon("things", "a", &2).unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(store.records::<i32>("things").unwrap(), [("a".to_owned(), 2)]);
+    store.delete_record("things", "a").await.unwrap();
     // Nobody waits for a great number of them: they are written as they come.
     for number in 0..1000 {
         store.put_record_soon("things", &number.to_string(), &number).unwrap();

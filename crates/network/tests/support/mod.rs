@@ -66,8 +66,9 @@ impl Machine {
         (machine, network)
     }
 
-    /// The records of the addresses that Pods have.
-    pub fn recorded_sandboxes(&self) -> Vec<String> {
+    /// The records of the addresses that Pods have, and after all that was put off.
+    pub async fn recorded_sandboxes(&self) -> Vec<String> {
+        self.store.flush().await.unwrap();
         let records = self.store.records::<serde_json::Value>("network-addresses").unwrap();
         records.into_iter().map(|(sandbox, _)| sandbox).collect()
     }
