@@ -31,7 +31,7 @@ impl Cri {
         for word in command {
             config = config.text(3, word);
         }
-        let config = config.text(10, "main.log");
+        let config = config.text(11, "main.log");
         let request = Message::default().text(1, sandbox).message(2, &config).message(3, &sandbox_config());
         first_text(&self.call("CreateContainer", &request))
     }

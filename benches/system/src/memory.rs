@@ -2,9 +2,9 @@
 
 use std::fs;
 
-/// Proportional set size in kB: its own pages, and its share of those that others map too.
+/// Proportional set size in kB: its own pages, and its share of those that others map too. One that has just ended has none.
 pub fn proportional(pid: u32) -> u64 {
-    field(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap(), "Pss:")
+    fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map_or(0, |text| field(&text, "Pss:"))
 }
 
 /// Resident set size in kB.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use e2e::TestNode;
+use e2e::api::Api;
 use serde_json::{Value, json};
 
 use crate::report::{Engine, Report};
@@ -25,7 +26,7 @@ pub fn life(node: &TestNode, report: &mut Report) {
 
 fn start(node: &TestNode, watch: &mut e2e::api::Watch, name: &str, report: &mut Report, work: &str, seen: bool) {
     let (begin, wall) = (Instant::now(), SystemTime::now());
-    create(node, name, SHARE);
+    create(&node.api(), name, SHARE);
     wait(watch, |kind, pod| kind != "DELETED" && pod["metadata"]["name"] == *name && runs(pod));
     if seen {
         report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
@@ -76,14 +77,29 @@ pub fn commands(node: &TestNode, report: &mut Report) {
 pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &mut Report) {
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
     let begin = Instant::now();
-    for number in present..pods {
-        create(node, &format!("idle-{number}"), None);
-    }
+    // Beside the watch: one that nobody reads is ended.
+    let api = node.api();
+    let creator = std::thread::spawn(move || {
+        for number in present..pods {
+            create(&api, &format!("idle-{number}"), None);
+        }
+    });
     let mut running = std::collections::BTreeSet::new();
+    // Who falls behind what the daemon remembers of changes begins anew, as any client does.
     while running.len() < pods - present {
-        let pod = wait(&mut watch, |kind, pod| kind != "DELETED" && runs(pod));
-        running.insert(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        for (kind, pod) in &mut watch {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let number = name.strip_prefix("idle-").and_then(|number| number.parse::<usize>().ok());
+            if kind != "DELETED" && number.is_some_and(|number| number >= present) && runs(&pod) {
+                running.insert(number);
+            }
+            if running.len() == pods - present {
+                break;
+            }
+        }
+        watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
     }
+    creator.join().unwrap();
     let new = pods - present;
     report.add_time(
         &format!("{new} Pods applied at once beside {present}, until all run"),
@@ -177,8 +193,8 @@ pub fn restart(node: &mut TestNode, what: &str, report: &mut Report) {
     report.add_time(what, Engine::Monopod, begin.elapsed());
 }
 
-fn create(node: &TestNode, name: &str, share: Option<&str>) {
-    let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name, share)));
+fn create(api: &Api, name: &str, share: Option<&str>) {
+    let answer = api.request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name, share)));
     assert_eq!(answer.code, 201, "{}", answer.body);
 }
 
