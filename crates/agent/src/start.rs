@@ -36,6 +36,8 @@ use crate::volumes::{
     pod_tmpfs, set_up_on_disk, volume_mounts, write_secret,
 };
 use crate::worker::{PassError, PodWorker};
+use steps::step;
+use tracing::Instrument as _;
 
 /// Waits after a sandbox that could not be made.
 const SANDBOX_INITIAL: Duration = Duration::from_secs(1);
@@ -105,11 +107,18 @@ impl PodWorker {
         };
         self.begin_pulls(desired, actions);
         let (volumes, directory) = (planned.clone(), self.paths.directory.clone());
-        if let Err(error) = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall)).await? {
+        if let Err(error) = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall))
+            .instrument(step!("make the volumes"))
+            .await?
+        {
             return Ok((false, Some(self.volume_failed(desired, &error, now))));
         }
         let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
-            (Some(run), _) => match self.run_sandbox(desired, observed, actions, run, &planned, now).await? {
+            (Some(run), _) => match self
+                .run_sandbox(desired, observed, actions, run, &planned, now)
+                .instrument(step!("make the sandbox"))
+                .await?
+            {
                 Ok(sandbox) => sandbox,
                 Err(retry_at) => return Ok((false, Some(retry_at))),
             },
@@ -120,13 +129,16 @@ impl PodWorker {
             }
             (None, None) => return Ok((false, None)),
         };
-        if let Some(error) = self.fill_sandbox(desired, &sandbox, actions, &planned).await? {
+        if let Some(error) =
+            self.fill_sandbox(desired, &sandbox, actions, &planned).instrument(step!("write the pod's files")).await?
+        {
             return Ok((actions.run_sandbox.is_some(), Some(self.volume_failed(desired, &error, now))));
         }
         self.volume_failure = None;
         let mut done = actions.run_sandbox.is_some();
         for start in &actions.start {
-            let started = self.start_container(desired, &sandbox, start, &planned).await?;
+            let started =
+                self.start_container(desired, &sandbox, start, &planned).instrument(step!("start a container")).await?;
             done |= started;
             if started && desired.container(&start.name).is_some_and(has_post_start) {
                 // The rest waits for its hook.
@@ -288,7 +300,10 @@ impl PodWorker {
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
         // Together: the store commits all their records at once.
-        let (kept, made) = tokio::join!(self.keep(desired, actions), self.shared.runtime.run_pod_sandbox(config));
+        let (kept, made) = tokio::join!(
+            self.keep(desired, actions).instrument(step!("keep its record and images")),
+            self.shared.runtime.run_pod_sandbox(config)
+        );
         self.note_kept(kept)?;
         match made {
             Ok(sandbox) => {
@@ -438,7 +453,7 @@ impl PodWorker {
         if let Some(unstarted) = &start.unstarted {
             runtime.remove_container(unstarted).await?;
         }
-        let id = match runtime.create_container(&sandbox.id, config).await {
+        let id = match runtime.create_container(&sandbox.id, config).instrument(step!("create")).await {
             Ok(id) => id,
             Err(error) => {
                 let reason = match &error {
@@ -466,7 +481,7 @@ impl PodWorker {
             let id = id.clone();
             self.save_record(|record| record.post_start.extend([id])).await?;
         }
-        if let Err(error) = runtime.start_container(&id).await {
+        if let Err(error) = runtime.start_container(&id).instrument(step!("start")).await {
             let message = chain(&error);
             self.failed(desired, container, FailureKind::Other, "RunContainerError", message, START_AGAIN, now);
             return Ok(true);

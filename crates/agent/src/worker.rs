@@ -10,6 +10,7 @@ use std::time::Duration;
 use image::Image;
 use runtime::{ContainerState, RuntimeError};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
+use steps::step;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -188,13 +189,14 @@ impl PodWorker {
     /// Passes until nothing of the pod is left.
     pub(crate) async fn run(self) {
         let span = tracing::info_span!("pod", pod = %self.pod, uid = %self.uid);
-        self.passes().instrument(span).await;
+        let steps = steps::of_pod(self.uid.as_str());
+        self.passes().instrument(steps).instrument(span).await;
     }
 
     async fn passes(mut self) {
         loop {
             // Boxed, so that a worker that waits does not hold the room of a pass.
-            let next = match Box::pin(self.pass()).await {
+            let next = match Box::pin(self.pass().instrument(step!("pass"))).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
@@ -263,7 +265,7 @@ impl PodWorker {
         if self.record.is_none() {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
-        self.read_desired()?;
+        step!("read the object").in_scope(|| self.read_desired())?;
         for message in self.untold_stops.drain(..) {
             if let Some(desired) = &self.desired {
                 self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
@@ -277,7 +279,7 @@ impl PodWorker {
         let now = self.shared.clock.now();
         self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
-        let observed = self.observe(now).await?;
+        let observed = self.observe(now).instrument(step!("look at what runs")).await?;
         if let Some(wait) = self.wait_for_answer(&observed, now) {
             return Ok(wait);
         }
@@ -410,7 +412,7 @@ impl PodWorker {
             self.write_status(gated_status(desired, now.wall), false).await?;
             return Ok(Next::Wait(None));
         }
-        if let Some(next) = self.admit(desired, &observed).await? {
+        if let Some(next) = self.admit(desired, &observed).instrument(step!("find room on the node")).await? {
             return Ok(next);
         }
         if let Some(next) = self.restart_in_place(desired, &observed, now).await? {
@@ -445,7 +447,7 @@ impl PodWorker {
         for (name, waits) in pulling {
             waiting.entry(name).or_insert(waits);
         }
-        self.publish(desired, &observed, &waiting, false).await?;
+        self.publish(desired, &observed, &waiting, false).instrument(step!("publish the status")).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
         let failures = failures.collect::<Vec<_>>();
         let hooked = self.kills.values().filter(|kill| self.hooks.holds_back_stop(kill.id())).map(|kill| kill.deadline);

@@ -31,6 +31,8 @@ pub struct Context {
     /// Held while something is written that the next such write must see: a Service, which has an address and ports of
     /// its own, and anything in a namespace with a quota.
     pub shared_writes: tokio::sync::Mutex<()>,
+    /// What was done for the last Pods.
+    pub steps: steps::Recorder,
     /// How much more may be done at once.
     pub limits: Limits,
     /// Version of the engine, for `/version`.

@@ -6,6 +6,8 @@ use http::{Method, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
+use steps::step;
+use tracing::Instrument as _;
 
 use crate::access::reviews;
 use crate::access::{Identity, Peer, authenticate, authorize, impersonate};
@@ -92,6 +94,7 @@ async fn dispatch(
         Route::Shutdown => shutdown::answer(&context, request.method()).await,
         Route::Backup => backup::answer(&context, identity, request.method()).await,
         Route::Timeline { pod_namespace, name } => read_only(timeline::answer(&context, &pod_namespace, &name).await),
+        Route::Steps { pod_namespace, name } => read_only(timeline::steps(&context, &pod_namespace, &name)),
         Route::Objects { kind, pod_namespace, target } => objects(context, kind, pod_namespace, target, request).await,
         Route::NoSuchResource => Err(ApiError::no_such_resource()),
         Route::Unknown => Ok(whole(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")),
@@ -138,8 +141,12 @@ async fn collection(call: &Call, request: Request<Incoming>) -> Result<Reply, Ap
         Method::GET if call.query.flag("watch") => verbs::watch(call),
         Method::GET => verbs::list(call),
         Method::POST if placed => {
-            let object = body::decode(&call.headers, &body::read(request.into_body()).await?)?;
-            verbs::create(call, object).await
+            let create = async {
+                let bytes = body::read(request.into_body()).instrument(step!("read the request")).await?;
+                let object = step!("decode the object").in_scope(|| body::decode(&call.headers, &bytes))?;
+                verbs::create(call, object).await
+            };
+            create.instrument(steps::of_new_pod()).await
         }
         Method::DELETE if placed => {
             let options = verbs::DeleteOptions::parse(call, &body::read(request.into_body()).await?)?;

@@ -62,6 +62,13 @@ pub enum Route {
         /// The Pod.
         name: String,
     },
+    /// `/monopod/v1/namespaces/<namespace>/pods/<name>/steps`
+    Steps {
+        /// The Pod's namespace.
+        pod_namespace: String,
+        /// The Pod.
+        name: String,
+    },
     /// A path of a known API, but nothing is there.
     NoSuchResource,
     /// Nothing at all.
@@ -136,6 +143,9 @@ impl Route {
             ["monopod", "v1", "backup"] => Self::Backup,
             ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "timeline"] => {
                 Self::Timeline { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
+            }
+            ["monopod", "v1", "namespaces", pod_namespace, "pods", name, "steps"] => {
+                Self::Steps { pod_namespace: (*pod_namespace).to_owned(), name: (*name).to_owned() }
             }
             _ => Self::Unknown,
         }

@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -413,6 +413,23 @@ pub struct ExecPlan {
     pub oom_score_adj: Option<i32>,
 }
 
+/// When what came before execve(2) was done, in wall time: nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct StartTimes {
+    /// The request was read.
+    #[n(0)]
+    pub received_at: i64,
+    /// The first process is there.
+    #[n(1)]
+    pub cloned_at: i64,
+    /// It has mounted its root file system and its volumes.
+    #[n(2)]
+    pub assembled_at: i64,
+    /// It is about to execute its program.
+    #[n(3)]
+    pub executing_at: i64,
+}
+
 /// What infra answers.
 #[derive(Debug, Clone, Encode, Decode)]
 pub enum Reply {
@@ -446,6 +463,9 @@ pub enum Reply {
         /// Wall time, nanoseconds since 1970.
         #[n(0)]
         started_at: i64,
+        /// How it came to that, of a container; since version 8.
+        #[n(1)]
+        times: Option<StartTimes>,
     },
     /// It failed.
     #[n(3)]

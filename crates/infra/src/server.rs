@@ -19,7 +19,7 @@ use crate::poll::{Poll, Source, Watched};
 use crate::process::ChildMessage;
 use crate::protocol::{
     AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply,
-    Request, VERSION,
+    Request, StartTimes, VERSION,
 };
 use crate::sandbox::{Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::Streams;
@@ -69,7 +69,9 @@ enum Stage {
     /// Cloned, not yet its program.
     Starting {
         report: Watched,
-        executing: bool,
+        /// When it said that only execve(2) is left.
+        executing_at: Option<i64>,
+        times: StartTimes,
         waiters: Vec<Waiter>,
         birth: Option<Box<Birth>>,
     },
@@ -350,11 +352,12 @@ impl Server {
                 return Ok(());
             }
             Some((Stage::Running | Stage::Exited(_), started_at)) => {
-                self.send(waiter.0, waiter.1, &Reply::Started { started_at }, &[]);
+                self.send(waiter.0, waiter.1, &Reply::Started { started_at, times: None }, &[]);
                 return Ok(());
             }
             None => {}
         }
+        let received_at = now();
         let mut descriptors = ContainerDescriptors::take(plan, fds)?;
         let sandbox = self.sandbox()?;
         if sandbox.spare {
@@ -374,10 +377,11 @@ impl Server {
         let born = start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?;
         let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
-        self.watch(&plan.id, born.child, born.channel, waiter, kind, Some(Box::new(birth)))
+        self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), received_at)
     }
 
     fn exec(&mut self, waiter: Waiter, plan: &ExecPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        let received_at = now();
         let descriptors = ExecDescriptors::take(plan, fds)?;
         let (child, devpts) = self.running(&plan.container)?;
         let sandbox = self.sandbox()?;
@@ -388,7 +392,7 @@ impl Server {
             user_namespace: sandbox.user_namespace.as_ref(),
         };
         let (born, terminal) = start_exec(self.proof, plan, &descriptors, joined, &self.null)?;
-        self.watch(&plan.id, born.child, born.channel, waiter, Kind::Exec { terminal }, None)
+        self.watch(&plan.id, (born.child, born.channel), waiter, Kind::Exec { terminal }, None, received_at)
     }
 
     /// A running container's first process and devpts.
@@ -403,17 +407,19 @@ impl Server {
     fn watch(
         &mut self,
         id: &str,
-        child: Child,
-        channel: OwnedFd,
+        (child, channel): (Child, OwnedFd),
         waiter: Waiter,
         kind: Kind,
         birth: Option<Box<Birth>>,
+        received_at: i64,
     ) -> Result<(), Failure> {
+        let cloned_at = now();
+        let times = StartTimes { received_at, cloned_at, assembled_at: cloned_at, executing_at: cloned_at };
         let pidfd = rustix::io::fcntl_dupfd_cloexec(&child.pidfd, 3).at("watch a process")?;
         let watched = self.poll.add(pidfd, Source::Process(id.to_owned()), EventFlags::IN).at("watch a process")?;
         rustix::io::ioctl_fionbio(&channel, true).at("watch a process")?;
         let report = self.poll.add(channel, Source::Report(id.to_owned()), EventFlags::IN).at("watch a process")?;
-        let stage = Stage::Starting { report, executing: false, waiters: vec![waiter], birth };
+        let stage = Stage::Starting { report, executing_at: None, times, waiters: vec![waiter], birth };
         let process = Process { child, watched: Some(watched), started_at: 0, kind, stage };
         self.processes.insert(id.to_owned(), process);
         Ok(())
@@ -431,8 +437,10 @@ impl Server {
             match frame.body::<ChildMessage>() {
                 Some(ChildMessage::Assembled) => self.adopt_streams(id, frame.descriptors),
                 Some(ChildMessage::Executing) => {
-                    if let Some(Process { stage: Stage::Starting { executing, .. }, .. }) = self.processes.get_mut(id) {
-                        *executing = true;
+                    if let Some(Process { stage: Stage::Starting { executing_at, .. }, .. }) =
+                        self.processes.get_mut(id)
+                    {
+                        *executing_at = Some(now());
                     }
                 }
                 Some(ChildMessage::Failed(failure)) => return self.fail_start(id, &failure),
@@ -443,11 +451,12 @@ impl Server {
 
     fn adopt_streams(&mut self, id: &str, descriptors: Vec<OwnedFd>) {
         let Some(process) = self.processes.get_mut(id) else { return };
-        let (Kind::Container { streams, devpts, terminal }, Stage::Starting { birth, .. }) =
+        let (Kind::Container { streams, devpts, terminal }, Stage::Starting { birth, times, .. }) =
             (&mut process.kind, &mut process.stage)
         else {
             return;
         };
+        times.assembled_at = now();
         let mut descriptors = descriptors.into_iter();
         *devpts = descriptors.next();
         let master = descriptors.next();
@@ -461,12 +470,13 @@ impl Server {
     /// The report channel closed: the program is executed, or the process was killed before.
     fn finish_start(&mut self, id: &str) {
         let Some(process) = self.processes.get_mut(id) else { return };
-        let Stage::Starting { executing, .. } = &process.stage else { return };
-        if !*executing {
+        let Stage::Starting { executing_at, times, .. } = &process.stage else { return };
+        let Some(executing_at) = *executing_at else {
             let failure =
                 Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
             return self.fail_start(id, &failure);
-        }
+        };
+        let times = Some(StartTimes { executing_at, ..*times });
         let started_at = now();
         process.started_at = started_at;
         let terminal = match &mut process.kind {
@@ -477,7 +487,7 @@ impl Server {
             drop(self.poll.remove(report));
             let descriptors: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
             for (client, request) in waiters {
-                self.send(client, request, &Reply::Started { started_at }, &descriptors);
+                self.send(client, request, &Reply::Started { started_at, times }, &descriptors);
             }
         }
     }

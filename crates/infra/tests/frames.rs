@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 use infra::protocol::{
     AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure,
-    MountPlan, MountSource, PidPlan, ProcessPlan, Reply, Request, SysctlPlan, TmpfsPlan, UserNamespacePlan, VERSION,
+    MountPlan, MountSource, PidPlan, ProcessPlan, Reply, Request, StartTimes, SysctlPlan, TmpfsPlan, UserNamespacePlan,
+    VERSION,
 };
 use minicbor::Encode;
 
@@ -147,7 +148,10 @@ fn replies() -> Vec<Reply> {
     vec![
         Reply::Done,
         Reply::State { version: 0, booted: true, containers: vec![report(End::Code(3))], ready: true, spare: true },
-        Reply::Started { started_at: 5 },
+        Reply::Started {
+            started_at: 5,
+            times: Some(StartTimes { received_at: 1, cloned_at: 2, assembled_at: 3, executing_at: 4 }),
+        },
         Reply::Failed(failure),
         Reply::Unknown,
     ]

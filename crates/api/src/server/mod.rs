@@ -57,6 +57,8 @@ pub struct ApiConfig {
     pub node_name: String,
     /// Where Services get their addresses from.
     pub service_network: ServiceNetwork,
+    /// Where the steps of Pods' starts are kept.
+    pub steps: steps::Recorder,
     /// Version of the engine, shown behind that of Kubernetes.
     pub version: String,
     /// The data directory, for what a backup takes from it.
@@ -189,7 +191,7 @@ pub async fn serve(
     let server = format!("https://{}", reachable(doors.address()));
     let authority = Arc::clone(&doors.authority);
     tracing::info!(socket = %doors.config.socket.display(), server, "serving");
-    let ApiConfig { socket, node_name, service_network, version, data_dir, spool, kubeconfig: file, .. } =
+    let ApiConfig { socket, node_name, service_network, steps, version, data_dir, spool, kubeconfig: file, .. } =
         doors.config.clone();
     let ca = Some(authority.certificate_pem().to_owned());
     let shared_writes = tokio::sync::Mutex::new(());
@@ -200,6 +202,7 @@ pub async fn serve(
         node_name,
         service_network,
         shared_writes,
+        steps,
         limits: Limits::default(),
         version,
         data_dir,

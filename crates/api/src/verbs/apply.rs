@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use spec::validation::FieldReason;
+use tracing::Instrument as _;
 
 use crate::context::{Call, Context};
 use crate::fields::text_at;
@@ -43,7 +44,8 @@ pub async fn apply(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result
                 return Err(ApiError::conflict(call.kind, name, &why));
             }
             let (_, owners) = run(call, part, None, &wanted)?;
-            match create_owned(call, wanted.clone(), Owners::Are(owners)).await {
+            let created = create_owned(call, wanted.clone(), Owners::Are(owners));
+            match created.instrument(steps::of_new_pod()).await {
                 Err(taken) if taken.code == StatusCode::CONFLICT => {}
                 outcome => return outcome,
             }

@@ -17,6 +17,8 @@ use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::owners::{Owners, write_owners};
 use crate::verbs::update::Part;
+use steps::step;
+use tracing::Instrument as _;
 
 /// How often a generated name is drawn anew when it is taken, as upstream.
 const NAME_DRAWS: usize = 8;
@@ -33,6 +35,9 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
     metadata::check_type(call, &mut object)?;
     metadata::check_namespace(call, &mut object)?;
     complete_metadata(call, &mut object)?;
+    if call.kind.resource == "pods" {
+        steps::name_pod(metadata::text(&object, "uid"));
+    }
     let generated = metadata::text(&object, "name").is_empty();
     let _turn = call.turn().await;
     let mut draws = 0;
@@ -41,10 +46,14 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let mut candidate = object.clone();
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
-        let Accepted { object: mut admitted, submitted, warnings } =
-            admit(call, candidate, None, Part::Main, options.unknown)?;
-        note_owners(call, &mut admitted, submitted, owners.clone())?;
-        let stored = if options.dry_run { imagine(call, &name, admitted) } else { store(call, &name, admitted).await };
+        let admitted = step!("admit the object").in_scope(|| admit(call, candidate, None, Part::Main, options.unknown));
+        let Accepted { object: mut admitted, submitted, warnings } = admitted?;
+        step!("note its owners").in_scope(|| note_owners(call, &mut admitted, submitted, owners.clone()))?;
+        let stored = if options.dry_run {
+            imagine(call, &name, admitted)
+        } else {
+            store(call, &name, admitted).instrument(step!("store the object")).await
+        };
         let (value, json) = match stored {
             Ok(stored) => stored,
             Err(error) if generated && draws < NAME_DRAWS && error.code == StatusCode::CONFLICT => continue,

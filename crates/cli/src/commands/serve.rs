@@ -19,9 +19,13 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use services::{AddressRange, DnsConfig, DnsSockets, DomainName, Services};
 use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
+use steps::{Recorder, StepLayer};
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 use workloads::Workloads;
 
 use super::check::{require_kernel, tell_withheld};
@@ -105,7 +109,8 @@ impl Engine {
 
 /// Runs the daemon.
 pub fn serve(arguments: &ServeArgs) -> Result<()> {
-    start_logging(&arguments.log_level)?;
+    let steps = Recorder::default();
+    start_logging(&arguments.log_level, Some(&steps))?;
     require_root("sudo monopod serve")?;
     require_kernel()?;
     tell_withheld();
@@ -118,7 +123,7 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments, services, registries, sysctls));
+    let result = runtime.block_on(run(&place, arguments, services, registries, sysctls, steps));
     // What is under way in threads is found and finished by the next start.
     runtime.shutdown_background();
     result
@@ -141,6 +146,7 @@ async fn run(
     service_network: ServiceNetwork,
     registries: RegistryConfig,
     allowed_sysctls: AllowedSysctls,
+    steps: Recorder,
 ) -> Result<()> {
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -166,6 +172,7 @@ async fn run(
         kubeconfig: place.admin_kubeconfig(),
         node_name: node_name.clone(),
         service_network,
+        steps,
         version: config.version.clone(),
         data_dir: place.data_dir.clone(),
         spool: place.data_dir.join("images").join("tmp"),
@@ -227,8 +234,8 @@ pub async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Logs to stderr what `levels` say.
-pub fn start_logging(levels: &str) -> Result<()> {
+/// Logs to stderr what `levels` say, and has the steps of Pods' starts kept.
+pub fn start_logging(levels: &str, steps: Option<&Recorder>) -> Result<()> {
     use std::io::IsTerminal as _;
     let filter = EnvFilter::try_new(levels).map_err(|error| {
         Failure::new(format!("{levels:?} are not log levels"))
@@ -236,7 +243,9 @@ pub fn start_logging(levels: &str) -> Result<()> {
             .hint("for example `info` or `info,agent=debug`")
     })?;
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours).with_filter(filter);
+    let steps = steps.map(|recorder| StepLayer::new(recorder.clone()).with_filter(filter_fn(StepLayer::is_meant)));
+    tracing_subscriber::registry().with(log).with(steps).init();
     Ok(())
 }
 

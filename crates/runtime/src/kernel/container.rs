@@ -9,11 +9,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::Image;
-use infra::protocol::{ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request};
+use infra::protocol::{
+    ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request, StartTimes,
+};
 use infra::versions::{self, Need};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
+
+use steps::step;
+use tracing::Instrument as _;
 
 use super::cgroups::{CgroupPath, Placement, Unit};
 use super::connection::RequestError;
@@ -92,8 +97,8 @@ impl Kernel {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
-        let rootfs = self.mount_rootfs(id, config, ids.clone()).await?;
-        let account = resolve_user(config, &image, &rootfs)?;
+        let rootfs = self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")).await?;
+        let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
         if ids.is_some() {
             check_ids(config, &account)?;
         }
@@ -114,7 +119,9 @@ impl Kernel {
         };
         // The cgroup is made while the record is on its way to the disk: one that no record names is removed at the start.
         let recorded = self.store.put_record(CONTAINERS, id.as_str(), &record);
-        let (recorded, placement) = tokio::join!(recorded, async { self.place_container(id, &record) });
+        let (recorded, placement) = tokio::join!(recorded.instrument(step!("write its record")), async {
+            step!("make its cgroup").in_scope(|| self.place_container(id, &record))
+        });
         recorded?;
         Ok((record, Prepared { rootfs, placement: placement? }))
     }
@@ -220,8 +227,9 @@ impl Kernel {
         };
         let logs =
             open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
-        let mounts = self.open_mounts(config, ids).await?;
-        let process = self.process_plan(record, config.command.clone(), config.tty)?;
+        let mounts = self.open_mounts(config, ids).instrument(step!("open its volumes")).await?;
+        let process =
+            step!("plan the process").in_scope(|| self.process_plan(record, config.command.clone(), config.tty))?;
         let plan = container_plan(id, record, process, &mounts, &placement);
         if let Some(need) = versions::container_lacks(&plan, self.state.infra_version(&record.sandbox)) {
             return Err(RuntimeError::ContainerConfig { message: too_old(need) });
@@ -230,8 +238,13 @@ impl Kernel {
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
         descriptors.extend(mounts.iter().flatten().map(|mount| mount.tree.as_fd()));
-        match connection.request(&Request::Start(Box::new(plan)), &descriptors, START_LIMIT).await {
-            Ok((Reply::Started { started_at }, _)) => Ok(started_at),
+        let request = Request::Start(Box::new(plan));
+        let started = connection.request(&request, &descriptors, START_LIMIT);
+        match started.instrument(step!("have infra start it")).await {
+            Ok((Reply::Started { started_at, times }, _)) => {
+                note_times(times, started_at);
+                Ok(started_at)
+            }
             Ok(_) | Err(RequestError::Gone(_)) => {
                 Err(RuntimeError::SandboxNotReady { pod: sandbox.config.pod.clone() })
             }
@@ -660,4 +673,13 @@ mod tests {
         assert_eq!(environment(&env, "/root"), ["A=3", "B=2", "HOME=/root"]);
         assert_eq!(environment(&[pair("HOME", "/x")], "/root"), ["HOME=/x"]);
     }
+}
+
+/// What infra and the container's first process did, as infra has timed it.
+fn note_times(times: Option<StartTimes>, started_at: i64) {
+    let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
+    steps::note("clone the first process", received_at, cloned_at);
+    steps::note("mount its file systems", cloned_at, assembled_at);
+    steps::note("enter them, become the user", assembled_at, executing_at);
+    steps::note("execute the program", executing_at, started_at);
 }

@@ -13,9 +13,11 @@ use std::time::Duration;
 use infra::protocol::{AssignPlan, Request, VERSION};
 use network::PortMapping;
 use spec::{PodRef, PodUid, SandboxId, Timestamp};
+use steps::step;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::records::{SANDBOXES, SandboxRecord};
 use super::sandbox::{self, run_error};
@@ -176,7 +178,10 @@ impl Kernel {
             sandbox.record = record.clone();
         }
         let recorded = self.store.put_record(SANDBOXES, id.as_str(), &record);
-        let (recorded, made) = tokio::join!(recorded, self.make_it_a_pods(id, config));
+        let (recorded, made) = tokio::join!(
+            recorded.instrument(step!("write its record")),
+            self.make_it_a_pods(id, config).instrument(step!("make a spare sandbox the pod's"))
+        );
         made?;
         recorded?;
         self.state.announce(&config.uid);
@@ -197,7 +202,9 @@ impl Kernel {
         };
         let assign = Request::Assign(plan);
         let assigned = connection.request(&assign, &[], PROMPT);
-        let (assigned, placed) = tokio::join!(assigned, async { self.make_places(config) });
+        let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), async {
+            step!("make the pod's cgroup").in_scope(|| self.make_places(config))
+        });
         placed?;
         assigned.map_err(|e| run_error(config, "make its namespaces", e))?;
         if config.ports.is_empty() {
