@@ -387,6 +387,7 @@ impl Server {
             Some(PidPlan::Target { container }) => Processes::Of(&self.running(container)?.0.pidfd),
         };
         let born = start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?;
+        let times = cloned_now(received_at);
         if let Some(sandbox) = &mut self.sandbox
             && sandbox.ahead == Ahead::Assembled
         {
@@ -406,7 +407,7 @@ impl Server {
         tolerate(tell(&born.channel, &ChildMessage::GoOn));
         let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
-        self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), received_at)
+        self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), times)
     }
 
     fn exec(&mut self, waiter: Waiter, plan: &ExecPlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
@@ -421,7 +422,8 @@ impl Server {
             user_namespace: sandbox.user_namespace.as_ref(),
         };
         let (born, terminal) = start_exec(self.proof, plan, &descriptors, joined, &self.null)?;
-        self.watch(&plan.id, (born.child, born.channel), waiter, Kind::Exec { terminal }, None, received_at)
+        let times = cloned_now(received_at);
+        self.watch(&plan.id, (born.child, born.channel), waiter, Kind::Exec { terminal }, None, times)
     }
 
     /// A running container's first process and devpts.
@@ -440,10 +442,8 @@ impl Server {
         waiter: Waiter,
         kind: Kind,
         birth: Option<Box<Birth>>,
-        received_at: i64,
+        times: StartTimes,
     ) -> Result<(), Failure> {
-        let cloned_at = now();
-        let times = StartTimes { received_at, cloned_at, assembled_at: cloned_at, executing_at: cloned_at };
         let pidfd = rustix::io::fcntl_dupfd_cloexec(&child.pidfd, 3).at("watch a process")?;
         let watched = self.poll.add(pidfd, Source::Process(id.to_owned()), EventFlags::IN).at("watch a process")?;
         rustix::io::ioctl_fionbio(&channel, true).at("watch a process")?;
@@ -686,6 +686,12 @@ impl Process {
 fn kill_and_reap(child: &Child) {
     tolerate(pidfd_send_signal(&child.pidfd, Signal::KILL));
     tolerate(waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
+/// As far as it is known when the first process is there.
+fn cloned_now(received_at: i64) -> StartTimes {
+    let cloned_at = now();
+    StartTimes { received_at, cloned_at, assembled_at: cloned_at, executing_at: cloned_at }
 }
 
 /// Wall time in nanoseconds since 1970: until the year 2262.
