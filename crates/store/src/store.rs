@@ -173,13 +173,14 @@ impl Store {
 
     /// Writes a record of what exists on this node, durably. `table` names its kind, such as `sandboxes`.
     ///
-    /// It has its place among the writes when this returns: what is written after that is not durable before it.
+    /// It has its place among the writes when this returns: what is written after that is not durable before it. Whoever
+    /// wants to may wait for it later.
     pub fn put_record<T: Serialize>(
         &self,
         table: &'static str,
         key: &str,
         value: &T,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<'_, T> {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<T> {
         let queued = encode_record(table, key, value).map(|encoded| {
             let key = key.to_owned();
             self.queue(Order::Now, move |batch| batch.put_record(table, key, encoded))
@@ -250,11 +251,11 @@ impl Store {
     }
 
     /// Has `stage` run on the writer thread; what this returns waits until the batch that it became part of is durable.
-    fn queue<R: Send + 'static>(
-        &self,
-        order: Order,
-        stage: impl FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
-    ) -> impl Future<Output = Result<R, StoreError>> + Send {
+    fn queue<R, F>(&self, order: Order, stage: F) -> impl Future<Output = Result<R, StoreError>> + Send + use<R, F>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |batch| {
             let staged = batch.and_then(stage);
@@ -264,20 +265,24 @@ impl Store {
             });
             answer
         });
-        let ground = &self.0.ground;
-        let on_fake = match ground {
+        let (directory, on_fake) = match &self.0.ground {
             Ground::Disk(disk) => {
                 // The answer tells of a writer that is gone.
                 drop(disk.jobs.as_ref().map(|jobs| jobs.send((order, job))));
-                None
+                (Some(Arc::clone(&disk.directory)), None)
             }
-            Ground::Fake(file) => Some((file, job)),
+            Ground::Fake(_) => (None, Some((self.clone(), job))),
         };
         async move {
-            if let Some((file, job)) = on_fake {
-                file.write(&self.0.memory, job).await;
+            if let Some((store, job)) = on_fake
+                && let Ground::Fake(file) = &store.0.ground
+            {
+                file.write(&store.0.memory, job).await;
             }
-            answer.await.unwrap_or_else(|_gone| Err(ground.closed()))
+            answer.await.unwrap_or_else(|_gone| {
+                let directory = directory.map_or_else(|| "memory".into(), |directory| directory.path.clone());
+                Err(StoreError::Closed { directory })
+            })
         }
     }
 
@@ -295,16 +300,6 @@ impl Store {
             Ground::Disk(disk) => drop(disk.jobs.as_ref().map(|jobs| jobs.send((Order::Soon, job)))),
             Ground::Fake(file) => file.write_now(&self.0.memory, job),
         }
-    }
-}
-
-impl Ground {
-    fn closed(&self) -> StoreError {
-        let directory = match self {
-            Self::Disk(disk) => disk.directory.path.clone(),
-            Self::Fake(_) => "memory".into(),
-        };
-        StoreError::Closed { directory }
     }
 }
 

@@ -9,12 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use infra::protocol::{BootPlan, Event, Reply, Request, SysctlPlan, TmpfsPlan};
 use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
+use store::StoreError;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
@@ -101,6 +103,7 @@ impl Kernel {
             user_namespace: None,
             id_lock,
             infra_version: infra::protocol::VERSION,
+            recording: None,
         };
         inner.sandboxes.insert(id.clone(), sandbox);
         Ok(record)
@@ -172,6 +175,20 @@ impl Kernel {
             .await
             .map_err(|e| run_error(config, "finish its sandbox", e))?;
         Ok(Made { connection, events, infra, user_namespace, addresses })
+    }
+
+    /// Waits until a sandbox' record is durable. One that could not be written is written again for whoever asks next.
+    pub(super) async fn wait_for_record(&self, id: &SandboxId) -> Result<(), StoreError> {
+        let recording = self.state.lock().sandboxes.get(id).and_then(|sandbox| sandbox.recording.clone());
+        let Some(recording) = recording else { return Ok(()) };
+        let recorded = recording.await;
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.recording = match &recorded {
+                Ok(()) => None,
+                Err(_) => Some(self.store.put_record(SANDBOXES, id.as_str(), &sandbox.record).boxed().shared()),
+            };
+        }
+        recorded
     }
 
     /// Makes what a Pod has beside its sandbox: the directory of its logs and its cgroup.
