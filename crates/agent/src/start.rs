@@ -11,7 +11,7 @@ use runtime::{ContainerConfig, Mount, PodSandboxStatus, RuntimeError};
 use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
-use spec::{ContainerId, ContainerName};
+use spec::{ContainerId, ContainerName, Digest};
 use steps::step;
 use store::StoreError;
 use tracing::Instrument as _;
@@ -283,7 +283,7 @@ impl PodWorker {
         &mut self,
         desired: &DesiredPod,
         actions: &PodActions,
-    ) -> impl Future<Output = Result<Vec<(ContainerName, Image)>, StoreError>> + Send + use<> {
+    ) -> impl Future<Output = Result<Vec<(ContainerName, Digest)>, StoreError>> + Send + use<> {
         let saving = self.record.is_none().then(|| {
             let record =
                 PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) };
@@ -293,12 +293,12 @@ impl PodWorker {
         });
         let holds = actions.start.iter().filter_map(|start| {
             let image = self.image_at_hand(desired.container(&start.name)?, start)?;
-            let held = self.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
+            let held = self.held_images.get(&start.name).is_some_and(|held| *held == image.id);
             (!held).then(|| {
                 let holding = self.shared.images.hold(&image.id, &image_holder(&self.pod, &self.uid, &start.name));
                 let name = start.name.clone();
                 // An image that is removed in this moment is missed when its container starts.
-                async move { holding.await.ok().map(|image| (name, image)) }
+                async move { holding.await.ok().map(|image| (name, image.id)) }
             })
         });
         let holds = futures::future::join_all(holds.collect::<Vec<_>>());
@@ -314,7 +314,7 @@ impl PodWorker {
         }
     }
 
-    fn note_kept(&mut self, kept: Result<Vec<(ContainerName, Image)>, StoreError>) -> Result<(), PassError> {
+    fn note_kept(&mut self, kept: Result<Vec<(ContainerName, Digest)>, StoreError>) -> Result<(), PassError> {
         match kept {
             Ok(images) => {
                 self.held_images.extend(images);
@@ -618,12 +618,12 @@ impl PodWorker {
     }
 
     async fn hold_image(&mut self, name: &ContainerName, image: &Image) -> Result<(), PassError> {
-        if self.held_images.get(name).is_some_and(|held| held.id == image.id) {
+        if self.held_images.get(name).is_some_and(|held| *held == image.id) {
             return Ok(());
         }
         let holder = image_holder(&self.pod, &self.uid, name);
         match self.shared.images.hold(&image.id, &holder).await {
-            Ok(image) => drop(self.held_images.insert(name.clone(), image)),
+            Ok(image) => drop(self.held_images.insert(name.clone(), image.id)),
             // Removed in this moment, or the store is full: creating the container will say so.
             Err(error) => tracing::warn!(error = %chain(&error), container = %name, "cannot hold an image"),
         }
