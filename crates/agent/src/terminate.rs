@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use steps::step;
 use store::{Change, WriteError};
+use tracing::Instrument as _;
 
 #[cfg(not(test))]
 use crate::actions::containers_to_end;
@@ -119,10 +121,10 @@ impl PodWorker {
     ) -> Result<Next, PassError> {
         let kept = desired.filter(|desired| desired.object.metadata.deletion_timestamp.is_none());
         if !self.cleaned {
-            self.give_back(desired, observed).await?;
+            self.give_back(desired, observed).instrument(step!("remove the sandbox")).await?;
             let directory =
                 if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
-            self.remove(directory).await?;
+            self.remove(directory).instrument(step!("remove its files")).await?;
             self.shared.immutable.leave(&self.uid);
             self.cleaned = true;
             self.shared.make_room(&self.uid);
@@ -133,13 +135,13 @@ impl PodWorker {
         // A pod that had ended long before it was deleted still has its directory.
         self.remove(self.paths.directory.clone()).await?;
         if self.record.is_some() {
-            self.remove(self.paths.logs.clone()).await?;
+            self.remove(self.paths.logs.clone()).instrument(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
         }
         match desired {
             None => Ok(Next::Gone),
-            Some(desired) => self.delete_object(desired).await,
+            Some(desired) => self.delete_object(desired).instrument(step!("remove the object")).await,
         }
     }
 

@@ -16,9 +16,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
+use steps::step;
 use store::StoreError;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::cgroups::{CgroupPath, Unit};
 use super::connection::{Connection, RequestError};
@@ -349,11 +351,12 @@ impl Kernel {
                 None => (None, None),
             }
         };
-        end_infra(connection, infra).await?;
+        end_infra(connection, infra).instrument(step!("end infra")).await?;
         let pod = CgroupPath::of(&record.config);
         // A newer sandbox of the same Pod lives in the same cgroup.
         if pod.is_ours() && !self.has_other_sandbox(id, record) {
-            self.cgroups.remove(&pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
+            let removed = self.cgroups.remove(&pod).instrument(step!("remove the pod's cgroup")).await;
+            removed.map_err(|e| remove_error("remove the pod's control group", e))?;
         }
         self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
         for container in self.state.containers_of(id) {
@@ -363,7 +366,8 @@ impl Kernel {
             }
             self.settle_lost_container(&container).await;
         }
-        self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;
+        let detached = self.network.detach(id).instrument(step!("detach the network")).await;
+        detached.map_err(|e| remove_error("give back the pod's address", e))?;
         remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
     }
 
