@@ -79,7 +79,7 @@ enum FailureKind {
 /// How a start begins, before its first container runs.
 enum Begun {
     /// The sandbox is there, and the first container, if its turn has come: created, or why not.
-    Ready { sandbox: PodSandboxStatus, first: Option<Result<ContainerId, RuntimeError>> },
+    Ready { sandbox: Box<PodSandboxStatus>, first: Option<Result<ContainerId, RuntimeError>> },
     /// It goes no further until then. `done`: a sandbox was made.
     Failed { done: bool, retry_at: BootTime },
 }
@@ -186,7 +186,7 @@ impl PodWorker {
         }
         self.volume_failure = None;
         self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
-        Ok(Begun::Ready { sandbox, first })
+        Ok(Begun::Ready { sandbox: Box::new(sandbox), first })
     }
 
     /// Forgets failures whose reason is gone, so that what they held up starts at once.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::RuntimeError;
 use steps::step;
 use store::{Change, WriteError};
 use tracing::Instrument as _;
@@ -60,8 +61,14 @@ impl PodWorker {
             if let Some(desired) = desired
                 && self.is_admitted(desired, observed)
             {
-                let desired = Arc::new(desired.clone());
-                self.publish(&desired, observed, &BTreeMap::new(), true).await?;
+                let status = self.next_status(desired, observed, &BTreeMap::new(), true);
+                // Beside each other: the status has its place among the writes before the records go. What could not be removed
+                // is what the next pass begins with.
+                let (published, _removed) = tokio::join!(
+                    self.write_status(status, true).instrument(step!("publish the end")),
+                    self.remove_sandboxes(observed).instrument(step!("remove the sandbox"))
+                );
+                published?;
             }
             self.lifecycle = PodLifecycle::Terminated;
             return Ok(Next::Again);
@@ -147,13 +154,7 @@ impl PodWorker {
 
     /// Sandboxes with their containers, and images.
     async fn give_back(&mut self, desired: Option<&DesiredPod>, observed: &PodObservation) -> Result<(), PassError> {
-        let mut failed = None;
-        for sandbox in &observed.sandboxes {
-            if let Err(error) = self.shared.runtime.remove_pod_sandbox(&sandbox.id).await {
-                failed.get_or_insert(error);
-            }
-        }
-        if let Some(error) = failed {
+        if let Err(error) = self.remove_sandboxes(observed).await {
             if let Some(desired) = desired {
                 let message = format!("error killing pod: {}", crate::volumes::chain(&error));
                 self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
@@ -165,6 +166,15 @@ impl PodWorker {
         self.held_images.clear();
         self.held_volumes.clear();
         Ok(())
+    }
+
+    /// All that can be; gives the first failure.
+    async fn remove_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
+        let mut removed = Ok(());
+        for sandbox in &observed.sandboxes {
+            removed = removed.and(self.shared.runtime.remove_pod_sandbox(&sandbox.id).await);
+        }
+        removed
     }
 
     async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {
