@@ -25,11 +25,12 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sys::process::Unshare;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const STARTS: usize = 200;
+const ROUNDS: usize = 100;
 const RUNS: usize = 7;
 const LINES: usize = 2_000_000;
 const SIGKILL: i32 = 9;
@@ -51,56 +52,92 @@ fn main() -> Outcome<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let base = tempfile::tempdir()?;
-    let mut pod = Pod::boot(base.path())?;
-    println!("anonymous memory of an infra with nothing started: {} kB", pod.memory()?);
+    make_image(&base.path().join("layer"))?;
+    for target in FILES {
+        let file = base.path().join("files").join(target.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().ok_or("no parent")?)?;
+        fs::write(file, "")?;
+    }
+    // What the daemon puts below an image's layers.
+    for target in FILES.iter().filter(|target| target.starts_with("/etc")) {
+        let point = base.path().join("mount-points").join(target.trim_start_matches('/'));
+        fs::create_dir_all(point.parent().ok_or("no parent")?)?;
+        fs::write(point, "")?;
+    }
+    fs::create_dir_all(base.path().join("mount-points").join(TOKEN.trim_start_matches('/')))?;
     println!("{:<44} {:>9} {:>9} {:>9}", "ms", "min", "median", "p95");
     if only.as_deref() != Some("logs") {
-        measure_starts(&mut pod)?;
-        println!("anonymous memory after starts: {} kB", pod.memory()?);
+        for work in STARTS {
+            measure_starts(base.path(), work)?;
+        }
     }
     if only.as_deref() != Some("starts") {
-        measure_logs(&mut pod, &base.path().join("lines"))?;
-        println!("anonymous memory after logs: {} kB", pod.memory()?);
-    }
-    pod.end()
-}
-
-fn measure_starts(pod: &mut Pod) -> Outcome<()> {
-    for what in ["a container", "a container without the Pod's files"] {
-        let mounts = what == "a container";
-        let mut steps: [Vec<Duration>; 6] = Default::default();
-        for _ in 0..STARTS {
-            let (whole, times) = pod.start_and_kill(mounts)?;
-            let StartTimes { received_at, cloned_at, assembled_at, executing_at } = times.0;
-            let between = |from: i64, to: i64| Duration::from_nanos(u64::try_from(to - from).unwrap_or_default());
-            let all = [
-                whole,
-                between(received_at, times.1),
-                between(received_at, cloned_at),
-                between(cloned_at, assembled_at),
-                between(assembled_at, executing_at),
-                between(executing_at, times.1),
-            ];
-            for (step, time) in steps.iter_mut().zip(all) {
-                step.push(time);
-            }
-        }
-        let names = ["request to answer", "inside", "  clone", "  mount", "  enter, become", "  execute"];
-        println!("{what}");
-        for (name, times) in names.into_iter().zip(steps) {
-            report(name, times);
-        }
+        measure_logs(base.path())?;
     }
     Ok(())
 }
 
-fn measure_logs(pod: &mut Pod, lines: &Path) -> Outcome<()> {
+/// A start to measure.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    name: &'static str,
+    /// It is not the first one in its sandbox.
+    later: bool,
+    /// It has the files that every container of a Pod has.
+    files: bool,
+    /// Their mount points are there.
+    points: bool,
+}
+
+const STARTS: [Start; 4] = [
+    Start { name: "the first container", later: false, files: true, points: true },
+    Start { name: "a later one", later: true, files: true, points: true },
+    Start { name: "the first, mount points to be made", later: false, files: true, points: false },
+    Start { name: "the first, without the Pod's files", later: false, files: false, points: false },
+];
+
+fn measure_starts(base: &Path, work: Start) -> Outcome<()> {
+    let mut steps: [Vec<Duration>; 6] = Default::default();
+    for _ in 0..ROUNDS {
+        let mut pod = Pod::boot(base)?;
+        if work.later {
+            pod.start_and_kill(work)?;
+        }
+        let (whole, times, started_at) = pod.start_and_kill(work)?;
+        pod.end()?;
+        let StartTimes { received_at, cloned_at, assembled_at, executing_at } = times;
+        let between = |from: i64, to: i64| Duration::from_nanos(u64::try_from(to - from).unwrap_or_default());
+        let all = [
+            whole,
+            between(received_at, started_at),
+            between(received_at, cloned_at),
+            between(cloned_at, assembled_at),
+            between(assembled_at, executing_at),
+            between(executing_at, started_at),
+        ];
+        for (step, time) in steps.iter_mut().zip(all) {
+            step.push(time);
+        }
+    }
+    let names = ["request to answer", "inside", "  clone", "  mount", "  enter, become", "  execute"];
+    println!("{}", work.name);
+    for (name, times) in names.into_iter().zip(steps) {
+        report(name, times);
+    }
+    Ok(())
+}
+
+fn measure_logs(base: &Path) -> Outcome<()> {
+    let mut pod = Pod::boot(base)?;
+    println!("anonymous memory of an infra: {} kB", pod.memory()?);
+    let lines = base.join("lines");
     for (name, length) in [("lines of 100 bytes", 100), ("lines of 20 bytes", 20), ("lines of 2,000 bytes", 2000)] {
-        write_lines(lines, length)?;
-        let times = (0..RUNS).map(|_| pod.log(lines)).collect::<Outcome<Vec<_>>>()?;
+        write_lines(&lines, length)?;
+        let times = (0..RUNS).map(|_| pod.log(&lines)).collect::<Outcome<Vec<_>>>()?;
         report(&format!("200 MB of output, {name}"), times);
     }
-    Ok(())
+    println!("anonymous memory after logs: {} kB", pod.memory()?);
+    pod.end()
 }
 
 /// An infra process, and where its containers' files are.
@@ -114,12 +151,8 @@ struct Pod {
 
 impl Pod {
     fn boot(base: &Path) -> Outcome<Self> {
-        make_image(&base.join("layer"))?;
-        for directory in ["records", "logs", "files"] {
-            fs::create_dir(base.join(directory))?;
-        }
-        for file in FILES {
-            fs::write(base.join("files").join(Path::new(file).file_name().ok_or("no name")?), "")?;
+        for directory in ["records", "logs"] {
+            fs::create_dir_all(base.join(directory))?;
         }
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         bind(&listener, &SocketAddrUnix::new(base.join("socket"))?)?;
@@ -177,22 +210,22 @@ impl Pod {
     }
 
     /// Takes as long as the daemon waits for it; and as infra says.
-    fn start_and_kill(&mut self, files: bool) -> Outcome<(Duration, (StartTimes, i64))> {
-        let root = self.root()?;
-        let (mounts, trees) = if files { self.files()? } else { Default::default() };
+    fn start_and_kill(&mut self, work: Start) -> Outcome<(Duration, StartTimes, i64)> {
+        let root = self.root(work.points)?;
+        let (mounts, trees) = if work.files { self.files()? } else { Default::default() };
         let begin = Instant::now();
-        let started = self.start(&["sleep", "1000000"], &root, mounts, &trees)?;
+        let (times, started_at) = self.start(&["sleep", "1000000"], &root, mounts, &trees)?;
         let took = begin.elapsed();
         let id = self.id();
         self.request(&Request::Signal { id, signal: SIGKILL }, &[])?;
         self.wait_for_end()?;
         self.clear()?;
-        Ok((took, started))
+        Ok((took, times, started_at))
     }
 
     /// From execve(2) to its exit, which infra reports when all its output is in the log.
     fn log(&mut self, lines: &Path) -> Outcome<Duration> {
-        let root = self.root()?;
+        let root = self.root(false)?;
         let tree = clone(lines)?;
         let mounts = vec![mount("/lines", false, "lines")];
         let (_, started_at) = self.start(&["cat", "/lines"], &root, mounts, &[tree])?;
@@ -212,14 +245,16 @@ impl Pod {
         self.base.join(self.id())
     }
 
-    fn root(&mut self) -> Outcome<OwnedFd> {
+    fn root(&mut self, points: bool) -> Outcome<OwnedFd> {
         self.containers += 1;
         let directory = self.directory();
         for name in ["", "upper", "work"] {
             fs::create_dir(directory.join(name))?;
         }
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, "lowerdir", self.base.join("layer"))?;
+        let layer = self.base.join("layer").display().to_string();
+        let layers = if points { format!("{layer}:{}", self.base.join("mount-points").display()) } else { layer };
+        fsconfig_set_string(&context, "lowerdir", layers)?;
         fsconfig_set_string(&context, "upperdir", directory.join("upper"))?;
         fsconfig_set_string(&context, "workdir", directory.join("work"))?;
         fsconfig_set_flag(&context, "volatile")?;
@@ -231,8 +266,7 @@ impl Pod {
         let mut mounts = Vec::new();
         let mut trees = Vec::new();
         for target in FILES {
-            let name = Path::new(target).file_name().ok_or("no name")?;
-            trees.push(clone(&self.base.join("files").join(name))?);
+            trees.push(clone(&self.base.join("files").join(target.trim_start_matches('/')))?);
             mounts.push(mount(target, false, "files"));
         }
         let source = MountSource::Tmpfs { volume: "token".into() };
@@ -314,7 +348,8 @@ impl Pod {
     fn end(self) -> Outcome<()> {
         wire::send(&self.socket, &wire::encode(u64::MAX, &Request::Shutdown), &[])?;
         while wire::receive(&self.socket)?.is_some() {}
-        Ok(())
+        waitid(WaitId::PidFd(self.infra.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+        Ok(fs::remove_file(self.base.join("socket"))?)
     }
 }
 

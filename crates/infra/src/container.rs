@@ -14,12 +14,14 @@ use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 
 use crate::apparmor::Confinement;
 use crate::failure::At;
-use crate::process::{ChildMessage, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
+use crate::process::{
+    ChildMessage, Report, become_program, join_cgroups, make_working_dir, set_oom_score, tell,
+};
 use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
-use crate::rootfs::Rootfs;
-use crate::sandbox::Sandbox;
+use crate::rootfs::{Rootfs, Surroundings};
+use crate::sandbox::{Ahead, Sandbox};
 use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
-use crate::wire;
+use crate::server::now;
 
 /// A container writes this much before it waits for a slow log writer.
 const PIPE_SIZE: usize = 1024 * 1024;
@@ -160,13 +162,16 @@ fn run_container(
     // The namespace's root is where the process is when it is made, so it comes after joining.
     sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
     setsid().at("make a session")?;
-    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan.privileged, in_user_namespace, &sandbox.cgroup_mounts)?;
+    let surroundings = Surroundings {
+        in_user_namespace,
+        cgroup_mounts: &sandbox.cgroup_mounts,
+        ahead: sandbox.ahead == Ahead::Assembled,
+    };
+    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan, surroundings)?;
     rootfs.mount_volumes(&plan.mounts, mounts)?;
+    let assembled_at = now();
     let terminal =
         if plan.process.tty { Some(Terminal::open(rootfs.devpts(), Owner::of(&plan.process, None))?) } else { None };
-    let mut report: Vec<BorrowedFd<'_>> = vec![rootfs.devpts()];
-    report.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
-    wire::send(channel, &wire::encode(0, &ChildMessage::Assembled), &report).at("report to infra")?;
     if let Some(terminal) = &terminal {
         rootfs.mount_console(&terminal.number)?;
     }
@@ -175,11 +180,14 @@ fn run_container(
     }
     rootfs.enter(plan)?;
     make_working_dir(Path::new(&plan.process.working_dir))?;
-    match terminal {
+    match &terminal {
         Some(terminal) => terminal.become_stdio()?,
         None => become_stdio(streams, null)?,
     }
-    become_program(&plan.process, confinement.as_ref(), channel)
+    let mut descriptors = vec![rootfs.devpts()];
+    descriptors.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
+    let report = Report { channel, assembled_at: Some(assembled_at), descriptors: &descriptors };
+    become_program(&plan.process, confinement.as_ref(), report)
 }
 
 /// The descriptors that come with an [`ExecPlan`].
@@ -286,7 +294,8 @@ fn run_exec(
         Some(terminal) => terminal.become_stdio()?,
         None => become_stdio(&descriptors.streams, null)?,
     }
-    become_program(&plan.process, confinement.as_ref(), channel)
+    let report = Report { channel, assembled_at: None, descriptors: &[] };
+    become_program(&plan.process, confinement.as_ref(), report)
 }
 
 fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {

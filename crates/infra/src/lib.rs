@@ -9,6 +9,7 @@
 mod apparmor;
 mod container;
 mod failure;
+mod kernel_files;
 mod limits;
 mod logs;
 mod mounts;

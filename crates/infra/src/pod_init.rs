@@ -54,7 +54,7 @@ pub(crate) fn start(
     drop(child_channel);
     let word = wire::receive(&channel).at("hear of the pod's PID 1")?;
     match word.as_ref().and_then(wire::Frame::body::<ChildMessage>) {
-        Some(ChildMessage::Executing) => Ok(child),
+        Some(ChildMessage::Executing { .. }) => Ok(child),
         Some(ChildMessage::Failed(failure)) => Err(failure),
         _ => Err(Errno::CHILD).at("start the pod's PID 1"),
     }
@@ -79,7 +79,7 @@ fn become_init(infra: &OwnedFd, channel: &OwnedFd) -> Result<Infallible, Failure
     if has_ended(infra) {
         return Err(Errno::SRCH).at("find infra alive");
     }
-    tell(channel, &ChildMessage::Executing)?;
+    tell(channel, &ChildMessage::Executing { assembled_at: None })?;
     sys::process::wait_without_descriptors()
 }
 

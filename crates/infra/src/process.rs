@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
@@ -23,12 +23,17 @@ const SOFT_NOFILE: u64 = 1024;
 /// What a child tells infra before it becomes its program.
 #[derive(Debug, Clone, minicbor::Encode, minicbor::Decode)]
 pub(crate) enum ChildMessage {
-    /// Descriptors: the container's devpts and, with a terminal, its master.
+    /// The other side may go on.
     #[n(0)]
-    Assembled,
-    /// All is done but execve(2): the socket's end after this means success.
+    GoOn,
+    /// All is done but execve(2): the socket's end after this means success. Descriptors: a new container's devpts and, with
+    /// a terminal, its master.
     #[n(1)]
-    Executing,
+    Executing {
+        /// When its file systems were mounted, in nanoseconds since 1970.
+        #[n(0)]
+        assembled_at: Option<i64>,
+    },
     /// It could not go on.
     #[n(2)]
     Failed(#[n(0)] Failure),
@@ -47,6 +52,14 @@ pub(crate) enum ChildMessage {
 /// Tells infra something.
 pub(crate) fn tell(channel: &OwnedFd, message: &ChildMessage) -> Result<(), Failure> {
     wire::send(channel, &wire::encode(0, message), &[]).at("report to infra")
+}
+
+/// The last word to infra.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Report<'a> {
+    pub(crate) channel: &'a OwnedFd,
+    pub(crate) assembled_at: Option<i64>,
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
 }
 
 /// Joins v1 cgroups: a process with one thread that writes `0` into `tasks` waits for no RCU grace period.
@@ -71,6 +84,9 @@ pub(crate) fn set_oom_score(score: Option<i32>) -> Result<(), Failure> {
 
 /// Makes the working directory if it is missing, as runtimes do, while this process still may.
 pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
+    if path == Path::new("/") {
+        return Ok(());
+    }
     let root = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).at_path("open", "/")?;
     let kind = crate::mounts::MountPoint::Directory;
     crate::mounts::open_mount_point(root.as_fd(), path, kind).at_path("make the working directory", path).map(drop)
@@ -79,7 +95,7 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 /// Becomes the plan's user and program. Returns only with why it could not.
 ///
 /// The order matters:
-/// 1. Inherited state goes: umask, signals (Rust ignores SIGPIPE, and exec keeps that), session keyring, limits.
+/// 1. Inherited state goes: umask, signals (infra ignores some, and exec keeps that), session keyring, limits.
 /// 2. Groups, then group, then user (each needs privilege that the next one gives up); capabilities last.
 /// 3. The working directory is entered as the user, and must lie inside the root (CVE-2024-21626).
 /// 4. The death signal after the user: setuid clears it. It is a hint; the cgroup is the truth.
@@ -90,10 +106,10 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 pub(crate) fn become_program(
     plan: &ProcessPlan,
     confinement: Option<&Confinement<'_>>,
-    channel: &OwnedFd,
+    report: Report<'_>,
 ) -> Result<Infallible, Failure> {
     umask(Mode::from_raw_mode(0o022));
-    sys::signal::reset_all().at("reset signals")?;
+    sys::signal::reset_ignored().at("reset signals")?;
     // Kernels without keyrings, and sandboxes that forbid them, have nothing to leak.
     drop(sys::keyring::join_new_session_keyring());
     limit_descriptors()?;
@@ -110,7 +126,8 @@ pub(crate) fn become_program(
         confinement.begin_at_exec()?;
     }
     close_on_exec();
-    tell(channel, &ChildMessage::Executing)?;
+    let executing = ChildMessage::Executing { assembled_at: report.assembled_at };
+    wire::send(report.channel, &wire::encode(0, &executing), report.descriptors).at("report to infra")?;
     if let Some(program) = &plan.seccomp {
         sys::seccomp::add_filter(program).at("load the seccomp profile")?;
     }

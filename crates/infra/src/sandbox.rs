@@ -12,10 +12,10 @@ use sys::mount::{MountAttributes, mount_setattr};
 use sys::process::{Child, SingleThreaded, Unshare};
 
 use crate::failure::At;
+use crate::kernel_files::{self, EMPTY, make_nodes};
 use crate::mounts::{attach, clone_mount, filesystem, open_path};
 use crate::pod_init;
 use crate::protocol::{AssignPlan, BootPlan, CgroupMount, Failure};
-use crate::rootfs::make_nodes;
 use crate::sysctls;
 use crate::user_namespace::{self, UserNamespace};
 
@@ -45,6 +45,19 @@ pub(crate) struct Sandbox {
     pub(crate) user_namespace: Option<UserNamespace>,
     /// It is nobody's yet.
     pub(crate) spare: bool,
+    /// Kernel file systems of the next container.
+    pub(crate) ahead: Ahead,
+}
+
+/// What infra has assembled for a container that has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ahead {
+    /// `/dev` and `/sys` are in their places.
+    Assembled,
+    /// A container has moved its copy of them; infra's own is still there.
+    Taken,
+    /// Nothing.
+    Nothing,
 }
 
 /// Device nodes for containers in a user namespace, where nobody may make any.
@@ -73,6 +86,7 @@ pub(crate) fn own_pidfd() -> rustix::io::Result<OwnedFd> {
 /// 4. The Pod's memory file systems, attached: before Linux 6.15 a mount that never was cannot be cloned.
 /// 5. The old root is detached: infra keeps no mount of the machine busy.
 /// 6. PID 1 of shared processes, whose own root is attached beneath the new one. `infra`: a pidfd of this process.
+/// 7. `/dev` and `/sys` of the first container; PID 1 would only have had a copy of them.
 pub(crate) fn boot(
     proof: SingleThreaded,
     plan: &BootPlan,
@@ -104,6 +118,7 @@ pub(crate) fn boot(
     sysctls::write(&plan.sysctls)?;
     let users = user_namespace.as_ref();
     let pod_init = if plan.shared_pid { Some(pod_init::start(proof, users, infra)?) } else { None };
+    let assembled = users.is_none() && kernel_files::assemble_ahead(&plan.cgroup_mounts);
     Ok(Sandbox {
         network_namespace,
         route_socket,
@@ -113,6 +128,7 @@ pub(crate) fn boot(
         pod_init,
         user_namespace,
         spare: plan.spare,
+        ahead: if assembled { Ahead::Assembled } else { Ahead::Nothing },
     })
 }
 
@@ -154,7 +170,8 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
     let restricted = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let root = filesystem("tmpfs", &[("mode", Some("0755")), ("size", Some("1m"))], restricted)
         .at_path("mount tmpfs at", "/")?;
-    for directory in ["proc", "sys", "shm", "volumes", "mapped", "devices", "rootfs"] {
+    let own = ["proc", "sys", "shm", "volumes", "mapped", "devices", "rootfs", "empty"];
+    for directory in own.into_iter().chain(kernel_files::PLACES) {
         mkdirat(&root, directory, Mode::from_raw_mode(0o755)).at_path("make directory", directory)?;
     }
     // Attached over /proc, which every machine has; the old root goes away below.
@@ -175,6 +192,8 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
     for tmpfs in &plan.tmpfs {
         make_tmpfs(&root, tmpfs, users)?;
     }
+    let empty = [("mode", Some("0755")), ("size", Some("4k")), ("nr_inodes", Some("1"))];
+    mount_at("tmpfs", &empty, restricted | MountAttrFlags::MOUNT_ATTR_RDONLY, &root, EMPTY.trim_start_matches('/'))?;
     if users.is_some() {
         let options = [("mode", Some("0755")), ("size", Some("64k"))];
         let devices =

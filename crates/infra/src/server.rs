@@ -21,9 +21,9 @@ use crate::protocol::{
     AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply,
     Request, StartTimes, VERSION,
 };
-use crate::sandbox::{Sandbox, assign, boot, own_pidfd, tmpfs_path};
+use crate::sandbox::{Ahead, Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::Streams;
-use crate::{records, title, wire};
+use crate::{kernel_files, records, title, wire};
 
 /// infra's whole state.
 #[derive(Debug)]
@@ -372,9 +372,21 @@ impl Server {
             },
             Some(PidPlan::Target { container }) => Processes::Of(&self.running(container)?.0.pidfd),
         };
-        let logs = rustix::io::fcntl_dupfd_cloexec(&descriptors.logs, 3).at("open the log directory")?;
-        let log = Log::open(logs, &plan.log_file, plan.log_max_size, plan.log_max_files)?;
         let born = start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?;
+        if let Some(sandbox) = &mut self.sandbox
+            && sandbox.ahead == Ahead::Assembled
+        {
+            sandbox.ahead = Ahead::Taken;
+        }
+        // While the new process is at work: both take their time.
+        let log = match Log::open(descriptors.logs, &plan.log_file, plan.log_max_size, plan.log_max_files) {
+            Ok(log) => log,
+            Err(failure) => {
+                kill_and_reap(&born.child);
+                self.let_go_of_what_was_taken();
+                return Err(failure);
+            }
+        };
         let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
         self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), received_at)
@@ -435,28 +447,28 @@ impl Server {
                 Ok(None) | Err(_) => return self.finish_start(id),
             };
             match frame.body::<ChildMessage>() {
-                Some(ChildMessage::Assembled) => self.adopt_streams(id, frame.descriptors),
-                Some(ChildMessage::Executing) => {
-                    if let Some(Process { stage: Stage::Starting { executing_at, .. }, .. }) =
+                Some(ChildMessage::Executing { assembled_at }) => {
+                    if let Some(Process { stage: Stage::Starting { executing_at, times, .. }, .. }) =
                         self.processes.get_mut(id)
                     {
                         *executing_at = Some(now());
+                        times.assembled_at = assembled_at.unwrap_or(times.assembled_at);
                     }
+                    self.adopt_streams(id, frame.descriptors);
                 }
                 Some(ChildMessage::Failed(failure)) => return self.fail_start(id, &failure),
-                Some(ChildMessage::MadeNamespaces | ChildMessage::Cloned { .. }) | None => {}
+                Some(ChildMessage::GoOn | ChildMessage::MadeNamespaces | ChildMessage::Cloned { .. }) | None => {}
             }
         }
     }
 
     fn adopt_streams(&mut self, id: &str, descriptors: Vec<OwnedFd>) {
         let Some(process) = self.processes.get_mut(id) else { return };
-        let (Kind::Container { streams, devpts, terminal }, Stage::Starting { birth, times, .. }) =
+        let (Kind::Container { streams, devpts, terminal }, Stage::Starting { birth, .. }) =
             (&mut process.kind, &mut process.stage)
         else {
             return;
         };
-        times.assembled_at = now();
         let mut descriptors = descriptors.into_iter();
         *devpts = descriptors.next();
         let master = descriptors.next();
@@ -490,13 +502,23 @@ impl Server {
                 self.send(client, request, &Reply::Started { started_at, times }, &descriptors);
             }
         }
+        self.let_go_of_what_was_taken();
+    }
+
+    /// When nobody waits any more: taking mounts down waits for the whole kernel (RCU).
+    fn let_go_of_what_was_taken(&mut self) {
+        if let Some(sandbox) = &mut self.sandbox
+            && sandbox.ahead == Ahead::Taken
+        {
+            kernel_files::let_go();
+            sandbox.ahead = Ahead::Nothing;
+        }
     }
 
     fn fail_start(&mut self, id: &str, failure: &Failure) {
         let Some(mut process) = self.processes.remove(id) else { return };
         // It is about to exit, or waits in a mount; either way it must be gone before anybody hears of the failure.
-        tolerate(pidfd_send_signal(&process.child.pidfd, Signal::KILL));
-        tolerate(waitid(WaitId::PidFd(process.child.pidfd.as_fd()), WaitIdOptions::EXITED));
+        kill_and_reap(&process.child);
         if let Some(watched) = process.watched.take() {
             drop(self.poll.remove(watched));
         }
@@ -510,6 +532,7 @@ impl Server {
                 self.send(client, request, &Reply::Failed(failure.clone()), &[]);
             }
         }
+        self.let_go_of_what_was_taken();
     }
 
     /// A process ended: its last output is written, its exit is recorded, then the daemon hears of it.
@@ -625,8 +648,7 @@ impl Server {
             }
         }
         if let Some(pod_init) = self.sandbox.as_ref().and_then(|sandbox| sandbox.pod_init.as_ref()) {
-            tolerate(pidfd_send_signal(&pod_init.pidfd, Signal::KILL));
-            tolerate(waitid(WaitId::PidFd(pod_init.pidfd.as_fd()), WaitIdOptions::EXITED));
+            kill_and_reap(pod_init);
         }
     }
 }
@@ -643,8 +665,14 @@ impl Process {
     }
 }
 
+/// Nothing comes of a child that is gone already.
+fn kill_and_reap(child: &Child) {
+    tolerate(pidfd_send_signal(&child.pidfd, Signal::KILL));
+    tolerate(waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
+}
+
 /// Wall time in nanoseconds since 1970: until the year 2262.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 

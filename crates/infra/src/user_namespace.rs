@@ -43,8 +43,7 @@ pub(crate) fn make(proof: SingleThreaded, plan: UserNamespacePlan) -> Result<Use
     .at("make a user namespace (the sysctl user.max_user_namespaces limits them)")?;
     drop(helpers);
     let made = write_maps(helper.pid, plan).and_then(|()| {
-        // A word, so that it goes on.
-        tell(&channel, &ChildMessage::Assembled)?;
+        tell(&channel, &ChildMessage::GoOn)?;
         take_namespaces(&channel)
     });
     drop(channel);

@@ -3,9 +3,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// The kernel's last signal (`_NSIG`).
-const LAST: libc::c_int = 64;
-
 /// Sets one signal to its default by the kernel's own call: the C library keeps 32 and 33 for itself and would leave
 /// them ignored when a parent did that. Async-signal-safe. SIGKILL and SIGSTOP answer EINVAL and need nothing.
 pub(crate) fn set_default(signal: libc::c_int) {
@@ -29,9 +26,14 @@ pub(crate) fn set_default(signal: libc::c_int) {
     };
 }
 
-/// Sets every signal to its default and unblocks all: exec keeps ignored and blocked signals, and Rust ignores SIGPIPE.
-pub fn reset_all() -> io::Result<()> {
-    for signal in 1..=LAST {
+/// Signals that [`ignore_termination`] and [`ignore_children`] ignore, and Rust's start, which ignores SIGPIPE.
+const IGNORED: [libc::c_int; 6] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE, libc::SIGCHLD];
+
+/// Sets the signals that this process may have ignored to their defaults and unblocks all: exec keeps ignored and blocked
+/// signals. Whoever was started by [`crate::spawn::spawn`] has inherited no others.
+pub fn reset_ignored() -> io::Result<()> {
+    for signal in IGNORED {
         set_default(signal);
     }
     let mut empty = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
