@@ -33,8 +33,17 @@ pub struct ResetArgs {
 }
 
 /// What lies in the data directory; nothing else is touched.
-const DATA: [&str; 8] =
-    ["admin.kubeconfig", "authority", "containers", "images", "pods", "sandboxes", "service-accounts.key", "store"];
+const DATA: [&str; 9] = [
+    "admin.kubeconfig",
+    "authority",
+    "containers",
+    "images",
+    "mount-points",
+    "pods",
+    "sandboxes",
+    "service-accounts.key",
+    "store",
+];
 /// What lies in the run directory.
 const RUN: [&str; 2] = ["monopod.sock", "sandboxes"];
 /// Seconds that programs have to end by themselves: their data goes anyway.

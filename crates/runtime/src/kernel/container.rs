@@ -25,7 +25,7 @@ use super::cgroups::{CgroupPath, Placement, Unit};
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
-use super::rootfs::{DetachedMount, clone_host_path, mount_image, mount_overlay};
+use super::rootfs::{DetachedMount, clone_host_path, has_room_for_another, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::seccomp::Filters;
 use super::state::{Container, Prepared};
@@ -155,11 +155,17 @@ impl Kernel {
         config: &ContainerConfig,
         ids: Option<PodIds>,
     ) -> Result<OwnedFd, RuntimeError> {
-        let layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
+        let mut layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
         let directory = self.config.container_directory(id);
+        let (mount_points, mounts) = (Arc::clone(&self.mount_points), config.mounts.clone());
         let mounted = tokio::task::spawn_blocking(move || {
             remove_directory(&directory)?;
             make_private_directory(&directory)?;
+            if has_room_for_another(&layers)
+                && let Some(lowest) = mount_points.layer(&mounts, &layers)?
+            {
+                layers.insert(0, lowest);
+            }
             mount_overlay(&layers, &directory.join("rootfs"), ids.as_ref())
         })
         .await;

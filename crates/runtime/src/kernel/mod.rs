@@ -15,6 +15,7 @@ mod exits;
 mod huge_pages;
 mod id_range;
 mod limits;
+mod mount_points;
 mod old_logs;
 mod records;
 mod recovery;
@@ -62,6 +63,7 @@ use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
 use seccomp::Filters;
+use mount_points::MountPoints;
 use spares::Spares;
 use state::State;
 
@@ -151,6 +153,7 @@ struct Kernel {
     ids: IdRange,
     state: State,
     spares: Spares,
+    mount_points: Arc<MountPoints>,
 }
 
 impl KernelRuntime {
@@ -171,8 +174,21 @@ impl KernelRuntime {
         let state = State::new();
         let apparmor = AppArmor::of_machine();
         let spares = Spares::default();
-        let kernel = Kernel { config, store, images, network, cgroups, binary, filters, apparmor, ids, state, spares };
-        let kernel = Arc::new(kernel);
+        let mount_points = Arc::new(MountPoints::new(config.data_dir.join("mount-points")));
+        let kernel = Arc::new(Kernel {
+            config,
+            store,
+            images,
+            network,
+            cgroups,
+            binary,
+            filters,
+            apparmor,
+            ids,
+            state,
+            spares,
+            mount_points,
+        });
         let preparing = Arc::clone(&kernel);
         tokio::spawn(async move { preparing.apparmor.prepare().await });
         kernel.recover().await?;

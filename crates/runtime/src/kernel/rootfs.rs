@@ -123,6 +123,14 @@ fn merge(layers: &[PathBuf], empty: &Path) -> io::Result<OwnedFd> {
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// Whether one more layer is certain to fit, by what [`set_layers`] may use.
+pub(super) fn has_room_for_another(layers: &[PathBuf]) -> bool {
+    const OF_MANY: usize = 490;
+    const OF_ONE_STRING: usize = 10;
+    let most = if layers.first().is_some_and(|layer| takes_one_by_one(layer)) { OF_MANY } else { OF_ONE_STRING };
+    layers.len() < most
+}
+
 /// One by one where the kernel can (Linux 6.8), else all in one string as far as it fits. Before Linux 6.5 that is read when
 /// the mount is created: what is returned must be open until then.
 fn set_layers(context: &OwnedFd, layers: &[PathBuf]) -> io::Result<Vec<File>> {
