@@ -137,6 +137,8 @@ fn measure_logs(base: &Path) -> Outcome<()> {
         report(&format!("200 MB of output, {name}"), times);
     }
     println!("anonymous memory after logs: {} kB", pod.memory()?);
+    std::thread::sleep(Duration::from_millis(1500));
+    println!("and a second later: {} kB", pod.memory()?);
     pod.end()
 }
 

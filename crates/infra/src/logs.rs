@@ -13,6 +13,11 @@ use crate::protocol::Failure;
 /// A longer line is split into parts tagged `P`, the last one `F`, as containerd and CRI-O do it.
 const LINE_LIMIT: usize = 16 * 1024;
 
+/// `2026-01-02T03:04:05.000000006Z stdout F `.
+const PREFIX: usize = 40;
+/// Lines are written when they are so many bytes.
+const BATCH: usize = 1024 * 1024;
+
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stream {
@@ -90,15 +95,20 @@ impl Log {
     }
 
     /// Writes the whole lines of `data`, keeping a begun one. Never fails and never waits for a disk to have room:
-    /// what cannot be written is counted.
-    pub(crate) fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp) -> Option<Lost> {
-        let pending = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        let mut lines = Vec::with_capacity(data.len() + data.len() / 2 + 128);
-        format_lines(pending, stream, data, now, &mut lines);
-        self.append(&lines)
+    /// what cannot be written is counted. `lines` is room to work in, and comes back empty.
+    pub(crate) fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp, lines: &mut Vec<u8>) -> Option<Lost> {
+        let prefixes = Prefixes::new(stream, now);
+        let (mut rest, mut lost) = (data, None);
+        while !rest.is_empty() {
+            let pending = match stream {
+                Stream::Stdout => &mut self.stdout,
+                Stream::Stderr => &mut self.stderr,
+            };
+            rest = format_lines(pending, &prefixes, rest, lines);
+            lost = self.append(lines).or(lost);
+            lines.clear();
+        }
+        lost
     }
 
     /// Writes a begun line that will not be finished, tagged `P` as containerd does.
@@ -106,15 +116,14 @@ impl Log {
         let mut lines = Vec::new();
         for (stream, pending) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
             if !pending.bytes.is_empty() {
-                push_line(&mut lines, &prefix(stream, 'P', now), &pending.bytes);
+                pending.end_part(&Prefixes::new(stream, now).part, &mut lines);
                 pending.bytes = Vec::new();
             }
         }
         self.append(&lines)
     }
 
-    /// One write for a batch, so that a reader finds whole lines; a batch of short lines may overrun the size by what its
-    /// prefixes add, some 4 MiB at most.
+    /// One write for a batch, so that a reader finds whole lines; it may overrun the size at which the log is rotated.
     fn append(&mut self, lines: &[u8]) -> Option<Lost> {
         if lines.is_empty() {
             return None;
@@ -210,39 +219,75 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn prefix(stream: Stream, tag: char, now: Timestamp) -> String {
-    format!("{now:.9} {} {tag} ", stream.name())
+/// What each line begins with. As an array it is copied without a call.
+struct Prefixes {
+    full: [u8; PREFIX],
+    part: [u8; PREFIX],
 }
 
-fn push_line(lines: &mut Vec<u8>, prefix: &str, text: &[u8]) {
-    lines.extend_from_slice(prefix.as_bytes());
-    lines.extend_from_slice(text);
-    lines.push(b'\n');
-}
-
-/// Appends each finished line of `pending` and `data` to `lines`, and keeps the rest in `pending`.
-fn format_lines(pending: &mut Pending, stream: Stream, data: &[u8], now: Timestamp, lines: &mut Vec<u8>) {
-    let (full, part) = (prefix(stream, 'F', now), prefix(stream, 'P', now));
-    let mut rest = data;
-    loop {
-        let room = LINE_LIMIT - pending.bytes.len();
-        let end = memchr::memchr(b'\n', rest.get(..rest.len().min(room + 1)).unwrap_or_default());
-        let (text, next, prefix) = match end {
-            Some(end) => (rest.get(..end), rest.get(end + 1..), &full),
-            None if rest.len() > room => (rest.get(..room), rest.get(room..), &part),
-            None => break,
+impl Prefixes {
+    fn new(stream: Stream, now: Timestamp) -> Self {
+        let prefix = |tag| {
+            // Of this length in any year from 0 to 9999.
+            let mut bytes = [b' '; PREFIX];
+            for (to, from) in bytes.iter_mut().zip(format!("{now:.9} {} {tag} ", stream.name()).bytes()) {
+                *to = from;
+            }
+            bytes
         };
-        pending.split = end.is_none();
-        lines.extend_from_slice(prefix.as_bytes());
-        lines.append(&mut pending.bytes);
-        lines.extend_from_slice(text.unwrap_or_default());
-        lines.push(b'\n');
-        rest = next.unwrap_or_default();
+        Self { full: prefix('F'), part: prefix('P') }
     }
-    pending.bytes.extend_from_slice(rest);
+}
+
+impl Pending {
+    /// Takes what follows of a line, and moves all parts but the last to `lines`.
+    fn take(&mut self, mut text: &[u8], prefixes: &Prefixes, lines: &mut Vec<u8>) {
+        while let Some((now, later)) = text.split_at_checked(LINE_LIMIT - self.bytes.len())
+            && !later.is_empty()
+        {
+            self.bytes.extend_from_slice(now);
+            self.end_part(&prefixes.part, lines);
+            self.split = true;
+            text = later;
+        }
+        self.bytes.extend_from_slice(text);
+    }
+
+    fn end_part(&mut self, prefix: &[u8; PREFIX], lines: &mut Vec<u8>) {
+        lines.extend_from_slice(prefix);
+        lines.append(&mut self.bytes);
+        lines.push(b'\n');
+    }
+}
+
+/// Appends finished lines of `pending` and `data` to `lines`, and gives what is left to do when they are a batch; else
+/// `pending` keeps the begun line.
+fn format_lines<'a>(pending: &mut Pending, prefixes: &Prefixes, data: &'a [u8], lines: &mut Vec<u8>) -> &'a [u8] {
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', data) {
+        let line = data.get(start..=end).unwrap_or_default();
+        start = end + 1;
+        if pending.bytes.is_empty() && line.len() <= LINE_LIMIT + 1 {
+            lines.extend_from_slice(&prefixes.full);
+            lines.extend_from_slice(line);
+        } else {
+            pending.take(line.strip_suffix(b"\n").unwrap_or(line), prefixes, lines);
+            pending.end_part(&prefixes.full, lines);
+        }
+        pending.split = false;
+        if lines.len() >= BATCH {
+            break;
+        }
+    }
+    let rest = data.get(start..).unwrap_or_default();
+    if lines.len() >= BATCH {
+        return rest;
+    }
+    pending.take(rest, prefixes, lines);
     if pending.bytes.is_empty() {
         pending.bytes = Vec::new();
     }
+    &[]
 }
 
 #[cfg(test)]
@@ -263,9 +308,10 @@ mod tests {
     fn lines_are_stamped_and_begun_ones_wait() {
         let directory = tempfile::tempdir().unwrap();
         let mut log = log(directory.path(), 1 << 20, 5);
-        log.write(Stream::Stdout, b"one\ntwo\nthr", now());
-        log.write(Stream::Stderr, b"oops\n", now());
-        log.write(Stream::Stdout, b"ee\n\nrest", now());
+        let lines = &mut Vec::new();
+        log.write(Stream::Stdout, b"one\ntwo\nthr", now(), lines);
+        log.write(Stream::Stderr, b"oops\n", now(), lines);
+        log.write(Stream::Stdout, b"ee\n\nrest", now(), lines);
         log.finish(now());
         let stamp = "2026-01-02T03:04:05.000000006Z";
         let expected =
@@ -288,7 +334,8 @@ mod tests {
                 let mut data = vec![b'x'; length];
                 data.push(b'\n');
                 for piece in data.chunks(chunk) {
-                    format_lines(&mut pending, Stream::Stdout, piece, now(), &mut lines);
+                    let prefixes = Prefixes::new(Stream::Stdout, now());
+                    assert!(format_lines(&mut pending, &prefixes, piece, &mut lines).is_empty());
                 }
                 let text = String::from_utf8(lines).unwrap();
                 let found: Vec<(char, usize)> =
@@ -300,13 +347,48 @@ mod tests {
         }
     }
 
+    /// What comes out does not depend on how the output was cut into reads, or the log into batches.
+    #[test]
+    fn lines_are_the_same_however_they_come() {
+        let mut data = Vec::new();
+        // Lengths around all limits, lines of one byte that make more than a batch, and a begun one.
+        for length in [0, 1, LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1, 2 * LINE_LIMIT, 2 * LINE_LIMIT + 1, 7] {
+            data.extend(std::iter::repeat_n(b'a', length).chain([b'\n']));
+        }
+        data.extend(b"b\n".repeat(BATCH / PREFIX * 2));
+        data.extend(b"begun");
+        let mut expected = Vec::new();
+        let stamp = "2026-01-02T03:04:05.000000006Z stdout";
+        for line in data.split(|&byte| byte == b'\n') {
+            let parts: Vec<&[u8]> = line.chunks(LINE_LIMIT).collect();
+            let (&last, parts) = parts.split_last().unwrap_or((&&b""[..], &[]));
+            for part in parts {
+                expected.extend([format!("{stamp} P ").as_bytes(), part, b"\n"].concat());
+            }
+            let tag = if last == b"begun" { 'P' } else { 'F' };
+            expected.extend([format!("{stamp} {tag} ").as_bytes(), last, b"\n"].concat());
+        }
+        for chunk in [1000, LINE_LIMIT, LINE_LIMIT + 1, 65_537, data.len()] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut log = log(directory.path(), u64::MAX, 1);
+            let mut lines = Vec::new();
+            for piece in data.chunks(chunk) {
+                assert_eq!(log.write(Stream::Stdout, piece, now(), &mut lines), None);
+                assert!(lines.is_empty());
+            }
+            assert!(lines.capacity() < 3 * BATCH, "{}", lines.capacity());
+            log.finish(now());
+            assert!(fs::read(directory.path().join("0.log")).unwrap() == expected, "in pieces of {chunk}");
+        }
+    }
+
     #[test]
     fn rotation_keeps_whole_lines_and_so_many_files() {
         let directory = tempfile::tempdir().unwrap();
         let mut log = log(directory.path(), 1000, 3);
         for second in 0..100 {
             let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
-            log.write(Stream::Stdout, format!("line {second} {}\n", "y".repeat(100)).as_bytes(), at);
+            log.write(Stream::Stdout, format!("line {second} {}\n", "y".repeat(100)).as_bytes(), at, &mut Vec::new());
         }
         let mut names: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

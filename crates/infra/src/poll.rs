@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use rustix::time::Timespec;
 
 use crate::failure::tolerate;
 use crate::logs::Stream;
@@ -78,10 +81,11 @@ impl Poll {
         watched.fd
     }
 
-    /// Waits until something happens.
-    pub(crate) fn wait(&mut self) -> rustix::io::Result<Vec<(u64, EventFlags)>> {
+    /// Waits until something happens, or for a time.
+    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> rustix::io::Result<Vec<(u64, EventFlags)>> {
         let mut events = Vec::with_capacity(16);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+        let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() });
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
             Ok(_) => Ok(events.iter().map(|event| (event.data.u64(), event.flags)).collect()),
             Err(rustix::io::Errno::INTR) => Ok(Vec::new()),
             Err(error) => Err(error),

@@ -22,7 +22,7 @@ use crate::protocol::{
     Request, StartTimes, VERSION,
 };
 use crate::sandbox::{Ahead, Sandbox, assign, boot, own_pidfd, tmpfs_path};
-use crate::streams::Streams;
+use crate::streams::{Buffers, Streams};
 use crate::{kernel_files, records, title, wire};
 
 /// infra's whole state.
@@ -42,6 +42,7 @@ pub(crate) struct Server {
     /// What the daemon gave to be kept open.
     held: Vec<OwnedFd>,
     processes: BTreeMap<String, Process>,
+    buffers: Buffers,
 }
 
 /// Who waits for a reply: a client and the id of its request.
@@ -113,6 +114,7 @@ impl Server {
             ready: false,
             held: Vec::new(),
             processes: BTreeMap::new(),
+            buffers: Buffers::default(),
         };
         server.add_client(first)?;
         Ok(server)
@@ -121,12 +123,13 @@ impl Server {
     /// Serves until the sandbox is to end.
     pub(crate) fn run(mut self) -> rustix::io::Result<()> {
         loop {
-            for (token, flags) in self.poll.wait()? {
+            for (token, flags) in self.poll.wait(self.buffers.release_in())? {
                 let Some(source) = self.poll.source(token) else { continue };
                 if self.dispatch(source, flags) == Flow::End {
                     return Ok(());
                 }
             }
+            self.buffers.release_if_unused();
         }
     }
 
@@ -143,7 +146,7 @@ impl Server {
                 return Flow::End;
             }
             Source::Output(id, stream) => {
-                let lost = self.with_streams(&id, |streams, poll| streams.read_output(poll, stream)).flatten();
+                let lost = self.with_output(&id, |streams, poll, buffers| streams.read_output(poll, buffers, stream));
                 self.report_log(&id, lost);
             }
             Source::StdinTo(id) if gone => drop(self.with_streams(&id, Streams::close_stdin)),
@@ -164,6 +167,17 @@ impl Server {
             Kind::Container { streams: Some(ref mut streams), .. } => Some(work(streams, &mut self.poll)),
             Kind::Container { streams: None, .. } | Kind::Exec { .. } => None,
         }
+    }
+
+    fn with_output(
+        &mut self,
+        id: &str,
+        work: impl FnOnce(&mut Streams, &mut Poll, &mut Buffers) -> Option<Lost>,
+    ) -> Option<Lost> {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let lost = self.with_streams(id, |streams, poll| work(streams, poll, &mut buffers)).flatten();
+        self.buffers = buffers;
+        lost
     }
 
     // Clients.
@@ -524,7 +538,7 @@ impl Server {
         }
         if let Kind::Container { streams: Some(streams), .. } = &mut process.kind {
             // The daemon hears of the failure itself; lost lines do not matter beside it.
-            let _lost = streams.finish(&mut self.poll);
+            let _lost = streams.finish(&mut self.poll, &mut self.buffers);
         }
         if let Stage::Starting { report, waiters, .. } = process.stage {
             drop(self.poll.remove(report));
@@ -555,7 +569,7 @@ impl Server {
             self.processes.remove(id);
             return self.broadcast(&Event::ExecExited { id: id.to_owned(), end });
         }
-        let lost = self.with_streams(id, Streams::finish).flatten();
+        let lost = self.with_output(id, Streams::finish);
         self.report_log(id, lost);
         self.drop_idle_streams(id);
         let Some(process) = self.processes.get_mut(id) else { return };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::event::epoll::EventFlags;
@@ -15,6 +16,10 @@ use crate::protocol::Failure;
 
 /// Read at once, at most.
 const READ_LIMIT: usize = 512 * 1024;
+/// So much output is read into memory of its own.
+const LITTLE: usize = 4096;
+/// How long buffers are kept for more output.
+const BUFFERS_KEPT: Duration = Duration::from_secs(1);
 /// An attached client that is this far behind is detached: it must not hold up the container or the log.
 const BACKLOG_LIMIT: usize = 1024 * 1024;
 /// Read from a client's stdin at once, and only when all before it is delivered.
@@ -24,6 +29,47 @@ const STDIN_CHUNK: usize = 64 * 1024;
 const IDLE: EventFlags = EventFlags::ONESHOT;
 const READABLE: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 const WRITABLE: EventFlags = EventFlags::OUT.union(EventFlags::ONESHOT);
+
+/// Room for reading output and for its lines: used by all streams in turns, and kept between them, since new memory costs
+/// more than what is done in it.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    output: Vec<u8>,
+    lines: Vec<u8>,
+    used: Option<Instant>,
+}
+
+impl Buffers {
+    /// How long they may still be waited for; none if they take no memory.
+    pub(crate) fn release_in(&self) -> Option<Duration> {
+        self.used.map(|used| BUFFERS_KEPT.saturating_sub(used.elapsed()))
+    }
+
+    /// Gives their memory back once nothing but single lines has come for a while.
+    pub(crate) fn release_if_unused(&mut self) {
+        if self.release_in() == Some(Duration::ZERO) {
+            *self = Self::default();
+        }
+    }
+
+    /// For so much output; a little gets memory for itself.
+    fn take(&mut self, waiting: usize) -> (Vec<u8>, Vec<u8>) {
+        if waiting <= LITTLE {
+            return (Vec::with_capacity(LITTLE), Vec::new());
+        }
+        self.used = Some(Instant::now());
+        let (mut output, lines) = (std::mem::take(&mut self.output), std::mem::take(&mut self.lines));
+        output.reserve_exact(READ_LIMIT);
+        (output, lines)
+    }
+
+    fn put_back(&mut self, mut output: Vec<u8>, lines: Vec<u8>) {
+        output.clear();
+        if output.capacity() > LITTLE {
+            (self.output, self.lines) = (output, lines);
+        }
+    }
+}
 
 /// Streams of one container.
 #[derive(Debug)]
@@ -97,12 +143,22 @@ impl Streams {
     }
 
     /// Reads what a stream holds, once; `Some` when log lines were lost.
-    pub(crate) fn read_output(&mut self, poll: &mut Poll, stream: Stream) -> Option<Lost> {
-        let watched = self.outputs.get(&stream)?;
-        let waiting = rustix::io::ioctl_fionread(watched).unwrap_or(0);
-        let size = usize::try_from(waiting).unwrap_or(READ_LIMIT).clamp(4096, READ_LIMIT);
-        let mut data = Vec::with_capacity(size);
-        match rustix::io::read(watched, rustix::buffer::spare_capacity(&mut data)) {
+    pub(crate) fn read_output(&mut self, poll: &mut Poll, buffers: &mut Buffers, stream: Stream) -> Option<Lost> {
+        let waiting = rustix::io::ioctl_fionread(self.outputs.get(&stream)?).unwrap_or(0);
+        let (mut data, mut lines) = buffers.take(usize::try_from(waiting).unwrap_or(READ_LIMIT));
+        let lost = self.read_into(poll, stream, &mut data, &mut lines);
+        buffers.put_back(data, lines);
+        lost
+    }
+
+    fn read_into(
+        &mut self,
+        poll: &mut Poll,
+        stream: Stream,
+        data: &mut Vec<u8>,
+        lines: &mut Vec<u8>,
+    ) -> Option<Lost> {
+        match rustix::io::read(self.outputs.get(&stream)?, rustix::buffer::spare_capacity(data)) {
             Err(Errno::AGAIN | Errno::INTR) => None,
             // EIO on a terminal's master: nobody has its other side open. That is its end, not an error.
             Ok(0) | Err(_) => {
@@ -113,22 +169,22 @@ impl Streams {
             }
             Ok(_) => {
                 for attached in self.attached.values_mut() {
-                    attached.deliver(poll, stream, &data);
+                    attached.deliver(poll, stream, data);
                 }
-                self.log.write(stream, &data, Timestamp::now())
+                self.log.write(stream, data, Timestamp::now(), lines)
             }
         }
     }
 
     /// Reads all that is left and closes the container's side; who is attached gets what is still on its way.
-    pub(crate) fn finish(&mut self, poll: &mut Poll) -> Option<Lost> {
+    pub(crate) fn finish(&mut self, poll: &mut Poll, buffers: &mut Buffers) -> Option<Lost> {
         let mut lost = None;
         for stream in [Stream::Stdout, Stream::Stderr] {
             // A process outside the container may hold the pipe open and go on writing: what is in it now is enough.
             let mut rounds = 64;
             while rounds > 0 && self.has_output(stream) {
                 rounds -= 1;
-                lost = self.read_output(poll, stream).or(lost);
+                lost = self.read_output(poll, buffers, stream).or(lost);
             }
             if let Some(watched) = self.outputs.remove(&stream) {
                 drop(poll.remove(watched));
