@@ -16,7 +16,7 @@ const LINE_LIMIT: usize = 16 * 1024;
 /// `2026-01-02T03:04:05.000000006Z stdout F `.
 const PREFIX: usize = 40;
 /// Lines are written when they are so many bytes.
-const BATCH: usize = 1024 * 1024;
+pub(crate) const BATCH: usize = 1024 * 1024;
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

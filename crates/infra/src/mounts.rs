@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -69,25 +69,29 @@ pub(crate) fn open_mount_point(root: BorrowedFd<'_>, path: &Path, kind: MountPoi
         Err(Errno::NOENT) => {}
         found => return found,
     }
-    let mut names = path.components().filter(|component| matches!(component, Component::Normal(_))).peekable();
-    let mut below = PathBuf::from(".");
-    let mut parent = resolve(root, &below)?;
-    while let Some(name) = names.next() {
-        below.push(name);
-        parent = match resolve(root, &below) {
-            Ok(found) => found,
-            Err(Errno::NOENT) if kind == MountPoint::File && names.peek().is_none() => {
-                make_file(parent.as_fd(), name.as_os_str().as_ref())?;
-                resolve_in(parent.as_fd(), name.as_os_str().as_ref())?
-            }
-            Err(Errno::NOENT) => {
-                mkdirat(&parent, Path::new(name.as_os_str()), Mode::from_raw_mode(0o755))?;
-                resolve_in(parent.as_fd(), name.as_os_str().as_ref())?
-            }
-            Err(error) => return Err(error),
-        };
+    let names: PathBuf = path.components().filter(|component| matches!(component, Component::Normal(_))).collect();
+    if names != path.strip_prefix("/").unwrap_or(path)
+        && let Ok(found) = resolve(root, &names)
+    {
+        return Ok(found);
     }
-    Ok(parent)
+    make_below(root, &names, kind)
+}
+
+/// What is there of the path is found by its longest part that is.
+fn make_below(root: BorrowedFd<'_>, path: &Path, kind: MountPoint) -> rustix::io::Result<OwnedFd> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return resolve(root, Path::new(".")) };
+    let parent = match resolve(root, &Path::new(".").join(above)) {
+        Err(Errno::NOENT) => make_below(root, above, MountPoint::Directory)?,
+        found => found?,
+    };
+    // A link that leads nowhere is EEXIST.
+    let name = Path::new(name);
+    match kind {
+        MountPoint::File => make_file(parent.as_fd(), name)?,
+        MountPoint::Directory => mkdirat(&parent, name, Mode::from_raw_mode(0o755))?,
+    }
+    resolve_in(parent.as_fd(), name)
 }
 
 /// Refers to `path` with `root` as `/`; symbolic links are followed inside, magic links of procfs are not.
@@ -108,11 +112,58 @@ pub(crate) fn open_plain_file(directory: BorrowedFd<'_>, name: &str) -> rustix::
 }
 
 fn make_file(directory: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
-    openat(directory, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+    mknodat(directory, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
 }
 
 fn resolve_in(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(parent, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    struct Root(tempfile::TempDir);
+
+    impl Root {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir_all(root.path().join("there/deep")).unwrap();
+            symlink("/there", root.path().join("link")).unwrap();
+            symlink("/nowhere", root.path().join("dangling")).unwrap();
+            Self(root)
+        }
+
+        fn point(&self, path: &str, kind: MountPoint) -> rustix::io::Result<u64> {
+            let root = fs::File::open(self.0.path()).unwrap();
+            let found = open_mount_point(root.as_fd(), Path::new(path), kind)?;
+            Ok(rustix::fs::fstat(&found).unwrap().st_ino)
+        }
+    }
+
+    #[test]
+    fn what_is_missing_of_a_mount_point_is_made_where_links_lead() {
+        let root = Root::new();
+        for (path, kind, there) in [
+            ("/there/deep", MountPoint::Directory, "there/deep"),
+            ("/link/deep/a/b/c", MountPoint::Directory, "there/deep/a/b/c"),
+            ("/link/file", MountPoint::File, "there/file"),
+            ("/new/file", MountPoint::File, "new/file"),
+            ("/../outside", MountPoint::Directory, "outside"),
+            ("/gone/../there/deep", MountPoint::Directory, "gone/there/deep"),
+            ("/gone/../there/deep", MountPoint::Directory, "there/deep"),
+            ("/", MountPoint::Directory, ""),
+        ] {
+            let inode = root.point(path, kind).unwrap();
+            let metadata = fs::metadata(root.0.path().join(there)).unwrap();
+            assert_eq!((inode, metadata.is_dir()), (metadata.ino(), kind == MountPoint::Directory), "{path}");
+        }
+        for path in ["/dangling", "/dangling/below"] {
+            assert_eq!(root.point(path, MountPoint::Directory).unwrap_err(), Errno::EXIST, "{path}");
+        }
+        assert!(!root.0.path().join("nowhere").exists());
+    }
 }

@@ -81,8 +81,8 @@ pub(crate) fn own_pidfd() -> rustix::io::Result<OwnedFd> {
 /// Makes the sandbox. The order matters:
 /// 1. Not dumpable, before any container exists that could look (CVE-2016-9962).
 /// 2. Namespaces, while this process has one thread and no child.
-/// 3. A new root of tmpfs with a full procfs and sysfs: a user-namespaced child may mount those only where a full one
-///    is visible, and clone(CLONE_NEWNS) copies every mount of its parent.
+/// 3. A new root of tmpfs with little in it: clone(CLONE_NEWNS) copies every mount of its parent. A child in a user namespace may
+///    mount procfs and sysfs only where full ones are visible.
 /// 4. The Pod's memory file systems, attached: before Linux 6.15 a mount that never was cannot be cloned.
 /// 5. The old root is detached: infra keeps no mount of the machine busy.
 /// 6. PID 1 of shared processes, whose own root is attached beneath the new one. `infra`: a pidfd of this process.
@@ -178,7 +178,9 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
     attach(&root, open_path("/proc").at_path("open", "/proc")?).at_path("attach", "/")?;
     fchdir(&root).at("enter the new root")?;
     mount_at("proc", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "proc")?;
-    mount_at("sysfs", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
+    if users.is_some() {
+        mount_at("sysfs", &[], restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "sys")?;
+    }
     if plan.host_ipc {
         let shm = clone_mount(CWD, "/dev/shm", false).at_path("clone the machine's", "/dev/shm")?;
         attach_at(&shm, &root, "shm")?;

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::container::Pipes;
 use crate::failure::tolerate;
-use crate::logs::{Log, Lost, Stream};
+use crate::logs::{BATCH, Log, Lost, Stream};
 use crate::poll::{Poll, Source, Watched};
 use crate::protocol::Failure;
 
@@ -58,8 +58,10 @@ impl Buffers {
             return (Vec::with_capacity(LITTLE), Vec::new());
         }
         self.used = Some(Instant::now());
-        let (mut output, lines) = (std::mem::take(&mut self.output), std::mem::take(&mut self.lines));
+        let (mut output, mut lines) = (std::mem::take(&mut self.output), std::mem::take(&mut self.lines));
+        // All at once, so that neither is ever moved; what is not used takes no memory.
         output.reserve_exact(READ_LIMIT);
+        lines.reserve_exact(BATCH + 2 * READ_LIMIT);
         (output, lines)
     }
 
