@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use infra::protocol::{
-    BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, MountPlan, MountSource, ProcessPlan, Reply, Request,
-    StartTimes, TmpfsPlan, VERSION,
+    BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, MountPlan, MountSource, ProcessPlan, Reply,
+    Request, StartTimes, TmpfsPlan, VERSION,
 };
 use infra::wire;
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};

@@ -14,14 +14,13 @@ use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 
 use crate::apparmor::Confinement;
 use crate::failure::At;
-use crate::process::{
-    ChildMessage, Report, become_program, join_cgroups, make_working_dir, set_oom_score, tell,
-};
+use crate::process::{ChildMessage, Report, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
 use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
 use crate::rootfs::{Rootfs, Surroundings};
 use crate::sandbox::{Ahead, Sandbox};
-use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
 use crate::server::now;
+use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
+use crate::wire;
 
 /// A container writes this much before it waits for a slow log writer.
 const PIPE_SIZE: usize = 1024 * 1024;
@@ -184,10 +183,20 @@ fn run_container(
         Some(terminal) => terminal.become_stdio()?,
         None => become_stdio(streams, null)?,
     }
+    wait_for_log(channel)?;
     let mut descriptors = vec![rootfs.devpts()];
     descriptors.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
     let report = Report { channel, assembled_at: Some(assembled_at), descriptors: &descriptors };
     become_program(&plan.process, confinement.as_ref(), report)
+}
+
+/// infra opens the log meanwhile, and says so: without a log there is no program.
+fn wait_for_log(channel: &OwnedFd) -> Result<(), Failure> {
+    let word = wire::receive(channel).at("hear from infra")?;
+    match word.as_ref().and_then(wire::Frame::body) {
+        Some(ChildMessage::GoOn) => Ok(()),
+        _ => Err(Errno::PROTO).at("hear from infra"),
+    }
 }
 
 /// The descriptors that come with an [`ExecPlan`].

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, makedev, mkdir, mkdirat, mknodat,
-    openat2, stat, symlinkat,
+    AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, makedev, mkdir, mkdirat,
+    mknodat, openat2, stat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, move_mount, unmount};
@@ -105,7 +105,7 @@ pub(crate) fn mount_sys(
             CgroupMount::V1 { directory, options } => (directory, "cgroup", Some(options.join(","))),
         };
         let options = options.map(CString::new).transpose().map_err(|_nul| Errno::INVAL).at("read cgroup options")?;
-        mount_at(kind, &cgroup_place(directory), PLAIN, options.as_deref())?;
+        mount_at(kind, cgroup_place(directory), PLAIN, options.as_deref())?;
     }
     if !privileged {
         let sys = open_path(SYS).at_path("open", "/sys")?;
@@ -197,8 +197,8 @@ fn mount_at(kind: &str, place: impl AsRef<Path>, flags: MountFlags, options: Opt
 /// Moves what is mounted at a place to where it belongs below the root, together with what is mounted in it.
 fn move_into(root: &OwnedFd, place: &str) -> Result<(), Failure> {
     let target = shown(Path::new(place));
-    let point = open_mount_point(root.as_fd(), &target, MountPoint::Directory)
-        .at_path("make the mount point", &target)?;
+    let point =
+        open_mount_point(root.as_fd(), &target, MountPoint::Directory).at_path("make the mount point", &target)?;
     move_mount(CWD, place, &point, "", MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH).at_path("attach", &target)
 }
 
@@ -222,8 +222,8 @@ fn bind_devices(dev: &OwnedFd) -> Result<(), Failure> {
     for (name, _, _) in DEVICES {
         let shown = Path::new("/dev").join(name);
         let device = clone_mount(CWD, Path::new(NODES).join(name), false).at_path("clone device", &shown)?;
-        let point = open_mount_point(dev.as_fd(), Path::new(name), MountPoint::File)
-            .at_path("make the mount point", &shown)?;
+        let point =
+            open_mount_point(dev.as_fd(), Path::new(name), MountPoint::File).at_path("make the mount point", &shown)?;
         attach(&device, &point).at_path("attach", &shown)?;
     }
     Ok(())

@@ -84,7 +84,10 @@ impl Poll {
     /// Waits until something happens, or for a time.
     pub(crate) fn wait(&mut self, limit: Option<Duration>) -> rustix::io::Result<Vec<(u64, EventFlags)>> {
         let mut events = Vec::with_capacity(16);
-        let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() });
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
             Ok(_) => Ok(events.iter().map(|event| (event.data.u64(), event.flags)).collect()),
             Err(rustix::io::Errno::INTR) => Ok(Vec::new()),

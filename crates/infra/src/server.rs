@@ -16,7 +16,7 @@ use crate::container::{ContainerDescriptors, ExecDescriptors, Joined, Pipes, Pro
 use crate::failure::{At, tolerate};
 use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
-use crate::process::ChildMessage;
+use crate::process::{ChildMessage, tell};
 use crate::protocol::{
     AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply,
     Request, StartTimes, VERSION,
@@ -392,8 +392,9 @@ impl Server {
         {
             sandbox.ahead = Ahead::Taken;
         }
-        // While the new process is at work: both take their time.
-        let log = match Log::open(descriptors.logs, &plan.log_file, plan.log_max_size, plan.log_max_files) {
+        // While the new process is at work, which then waits for the word that it may go on.
+        let log = Log::open(descriptors.logs, &plan.log_file, plan.log_max_size, plan.log_max_files);
+        let log = match log {
             Ok(log) => log,
             Err(failure) => {
                 kill_and_reap(&born.child);
@@ -401,6 +402,8 @@ impl Server {
                 return Err(failure);
             }
         };
+        // One that is gone already has said why.
+        tolerate(tell(&born.channel, &ChildMessage::GoOn));
         let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
         self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), received_at)

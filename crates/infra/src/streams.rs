@@ -153,13 +153,7 @@ impl Streams {
         lost
     }
 
-    fn read_into(
-        &mut self,
-        poll: &mut Poll,
-        stream: Stream,
-        data: &mut Vec<u8>,
-        lines: &mut Vec<u8>,
-    ) -> Option<Lost> {
+    fn read_into(&mut self, poll: &mut Poll, stream: Stream, data: &mut Vec<u8>, lines: &mut Vec<u8>) -> Option<Lost> {
         match rustix::io::read(self.outputs.get(&stream)?, rustix::buffer::spare_capacity(data)) {
             Err(Errno::AGAIN | Errno::INTR) => None,
             // EIO on a terminal's master: nobody has its other side open. That is its end, not an error.
@@ -365,5 +359,34 @@ impl Attached {
         for stream in delivered {
             self.drop_output(poll, stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_stay_after_much_output_and_go_when_no_more_comes() {
+        let mut buffers = Buffers::default();
+        let (output, lines) = buffers.take(LITTLE);
+        assert_eq!((output.capacity(), lines.capacity()), (LITTLE, 0));
+        buffers.put_back(output, lines);
+        assert_eq!((buffers.release_in(), buffers.output.capacity()), (None, 0));
+        let (mut output, lines) = buffers.take(LITTLE + 1);
+        assert!(output.capacity() >= READ_LIMIT && lines.capacity() > BATCH);
+        output.push(1);
+        let memory = output.as_ptr();
+        buffers.put_back(output, lines);
+        assert!(buffers.release_in().is_some());
+        let (output, lines) = buffers.take(READ_LIMIT);
+        assert!(output.as_ptr() == memory && output.is_empty());
+        buffers.put_back(output, lines);
+        // A little output does not keep them.
+        buffers.used = Instant::now().checked_sub(BUFFERS_KEPT);
+        let (output, lines) = buffers.take(1);
+        buffers.put_back(output, lines);
+        buffers.release_if_unused();
+        assert_eq!((buffers.release_in(), buffers.output.capacity(), buffers.lines.capacity()), (None, 0, 0));
     }
 }

@@ -62,8 +62,8 @@ use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
 use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
-use seccomp::Filters;
 use mount_points::MountPoints;
+use seccomp::Filters;
 use spares::Spares;
 use state::State;
 

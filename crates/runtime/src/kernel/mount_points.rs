@@ -33,15 +33,20 @@ impl MountPoints {
 
     /// The layer for a container with these mounts on these layers, lowest first; none if it needs no such mount point.
     pub(super) fn layer(&self, mounts: &[Mount], layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-        let of = |target: &str| mounts.iter().find(|mount| mount.target == Path::new(target) && mount.sub_path.is_none());
+        let of =
+            |target: &str| mounts.iter().find(|mount| mount.target == Path::new(target) && mount.sub_path.is_none());
         let files: Vec<&str> = FILES.into_iter().filter(|target| of(target).is_some_and(is_file)).collect();
         let account = of(ACCOUNT).filter(|mount| matches!(mount.source, MountSource::PodTmpfs(_)));
         let account = account.map(|_| if leads_to_run(layers) { ACCOUNT_IN_RUN } else { ACCOUNT });
         if files.is_empty() && account.is_none() {
             return Ok(None);
         }
-        let names: Vec<String> =
-            files.iter().copied().chain(account).map(|target| target.trim_start_matches('/').replace('/', "-")).collect();
+        let names: Vec<String> = files
+            .iter()
+            .copied()
+            .chain(account)
+            .map(|target| target.trim_start_matches('/').replace('/', "-"))
+            .collect();
         let layer = self.directory.join(names.join("+"));
         // One that is made twice at once is whole all the same: all steps find it done.
         if !self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&layer) {

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod kernel_files;
 mod protocol_v1;
 mod relay;
 mod spares;
@@ -93,6 +94,10 @@ const TESTS: &[(&str, fn())] = &[
     ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
+    ("kernel_file_systems_are_each_containers_own", || block_on(kernel_files::are_each_containers_own())),
+    ("those_of_a_privileged_container_are_writable", || {
+        block_on(kernel_files::of_a_privileged_container_are_writable());
+    }),
 ];
 
 fn block_on(test: impl Future<Output = ()>) {
@@ -378,6 +383,25 @@ async fn start_failure() {
         assert!(matches!(exit.reason, ExitReason::StartFailed { .. }));
         node.runtime.remove_container(&id).await.unwrap();
     }
+    // The log is opened while the first process is on its way already: it must not become the program.
+    let logs = node.directory.path().join("logs/default_web_uid/unlogged");
+    std::fs::create_dir_all(&logs).unwrap();
+    std::os::unix::fs::symlink("/proc/sysrq-trigger", logs.join("0.log")).unwrap();
+    let mut config = node.container("unlogged", "echo ran > /volume/ran");
+    config.mounts = vec![Mount {
+        source: MountSource::HostPath(node.directory.path().to_owned()),
+        target: "/volume".into(),
+        read_only: false,
+        recursive_read_only: false,
+        propagation: Propagation::Private,
+        volume: VolumeName::new("volume"),
+        sub_path: None,
+    }];
+    let id = node.runtime.create_container(&sandbox.id, config).await.unwrap();
+    let error = chain(node.runtime.start_container(&id).await.unwrap_err());
+    assert!(error.contains("open the log") && error.contains("symbolic links"), "{error}");
+    node.runtime.remove_container(&id).await.unwrap();
+    assert!(!node.directory.path().join("ran").exists());
     let mut config = node.container("app", "true");
     config.security.run_as_user = Some(0);
     config.security.run_as_non_root = true;
