@@ -36,7 +36,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) revision: u64,
     /// Encoded values that are to be written.
     pub(crate) bytes: usize,
-    room: Room,
+    /// What may be written.
+    pub(crate) room: Room,
 }
 
 impl<'a> Batch<'a> {

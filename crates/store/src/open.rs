@@ -1,5 +1,6 @@
 //! Opening: from a directory to a store that answers.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,17 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use redb::backends::FileBackend;
+use rustix::fs::OFlags;
 
-use crate::ballast::{Ballast, ReservedFile};
+use crate::ballast::{self, Ballast, ReservedFile, Room};
 use crate::database::{Changes, Contents, DatabaseFile};
 use crate::directory::{Acknowledged, Directory, open_private};
 use crate::error::{OpenStoreError, RestoreError};
 use crate::events::{EventAges, open_events, spawn_events_writer};
+use crate::journal::{self, Found, Frame, Journal, Unusable};
 use crate::memory::Memory;
+use crate::object::{ObjectKey, StoredObject};
+use crate::pending::Pending;
 use crate::store::{Disk, Ground, OpenStore};
 use crate::writer::{Job, Order, Writer};
 
@@ -27,41 +32,104 @@ const CACHE_BYTES: usize = 8 << 20;
 /// 1. lock the directory, before any file in it is touched;
 /// 2. have the reserve, which opening the objects file on a full disk may need;
 /// 3. open the objects file; make it only where there was never one;
-/// 4. see that it has all that was acknowledged;
-/// 5. open the events file, whatever its state;
-/// 6. start the threads.
+/// 4. read what the journal has beyond it;
+/// 5. see that nothing is missing that was acknowledged;
+/// 6. have the journal as it must be, for what comes;
+/// 7. open the events file, whatever its state;
+/// 8. start the threads.
 pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let mut directory = Directory::lock(path)?;
     let ballast_path = directory.ballast();
     let ballast = Ballast::open(&ballast_path).map_err(|cause| OpenStoreError::Access { path: ballast_path, cause })?;
     let ballast = Arc::new(ballast);
     let (file, contents) = open_objects(&mut directory, &ballast)?;
-    let acknowledged = open_acknowledged(&directory, &contents)?;
-    start(directory, ballast, file, contents, acknowledged)
+    let found = read_journal(&directory, &contents)?;
+    let newest = found.as_ref().and_then(|found| found.frames.last()).map_or(contents.commits, |frame| frame.number);
+    let acknowledged = open_acknowledged(&directory, newest)?;
+    let journal = open_journal(&directory, &ballast, found.as_ref())?;
+    if journal.is_some() && !contents.journaled {
+        file.begin_journal()?;
+    }
+    let frames = found.map(|found| found.frames).unwrap_or_default();
+    start(Opened { directory, ballast, file, contents, journal, frames, acknowledged })
 }
 
-/// Refuses an objects file that lacks what was acknowledged.
-fn open_acknowledged(directory: &Directory, contents: &Contents) -> Result<Acknowledged, OpenStoreError> {
+/// Reads what the objects file lacks. `None` means that no journal goes on from it.
+fn read_journal(directory: &Directory, contents: &Contents) -> Result<Option<Found>, OpenStoreError> {
+    let path = directory.journal();
+    if contents.journaled {
+        return journal::read(&path, contents.commits).map_err(|unusable| match unusable {
+            Unusable::Access(cause) => OpenStoreError::Access { path, cause },
+            // The frames are whole: it is the objects file that is behind them.
+            Unusable::Behind(why) => OpenStoreError::damaged(directory.objects(), why),
+            Unusable::Damaged(why) => OpenStoreError::damaged(path, why),
+        });
+    }
+    if path.exists() {
+        tracing::warn!(journal = %path.display(), "an earlier version has written to the store; the journal begins anew");
+    }
+    Ok(None)
+}
+
+/// Makes a journal where there is none, or none that counts. Without room for it there is none.
+fn open_journal(
+    directory: &Directory,
+    ballast: &Arc<Ballast>,
+    found: Option<&Found>,
+) -> Result<Option<Journal>, OpenStoreError> {
+    let path = directory.journal();
+    let made = match found {
+        None if ballast.room() != Room::Ample => Err(io::ErrorKind::StorageFull.into()),
+        _ => Journal::make_ready(&path, Arc::clone(ballast), found),
+    };
+    let access = |cause| OpenStoreError::Access { path: path.clone(), cause };
+    match made {
+        Ok(journal) => {
+            if found.is_none() {
+                directory.sync().map_err(access)?;
+            }
+            Ok(Some(journal))
+        }
+        Err(error) if ballast::is_full(&error) => {
+            tracing::warn!(journal = %path.display(), "no room for a journal: each commit goes to the objects file");
+            // What is in it must not come back later.
+            if found.is_none() {
+                remove_if_there(&path)?;
+                directory.sync().map_err(access)?;
+            }
+            Ok(None)
+        }
+        Err(cause) => Err(access(cause)),
+    }
+}
+
+/// Refuses a store that lacks what was acknowledged; `newest` is the newest commit that it has.
+fn open_acknowledged(directory: &Directory, newest: u64) -> Result<Acknowledged, OpenStoreError> {
     let path = directory.acknowledged();
-    let (acknowledged, newest) = match Acknowledged::open(&path) {
+    let (acknowledged, expected) = match Acknowledged::open(&path) {
         Ok(opened) => opened,
         Err(cause) => return Err(OpenStoreError::Access { path, cause }),
     };
-    if contents.commits < newest {
-        let why = format!("it is as after commit {}, but {newest} were acknowledged", contents.commits);
-        let cause: Box<dyn std::error::Error + Send + Sync> = why.into();
-        return Err(OpenStoreError::Damaged { path: directory.objects(), cause: cause.into() });
+    if newest < expected {
+        let why = format!("it is as after commit {newest}, but {expected} were acknowledged");
+        return Err(OpenStoreError::damaged(directory.objects(), why));
     }
     Ok(acknowledged)
 }
 
-fn start(
+/// A store without its threads.
+struct Opened {
     directory: Directory,
     ballast: Arc<Ballast>,
     file: DatabaseFile,
     contents: Contents,
+    journal: Option<Journal>,
+    frames: Vec<Frame>,
     acknowledged: Acknowledged,
-) -> Result<OpenStore, OpenStoreError> {
+}
+
+fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
+    let Opened { directory, ballast, file, contents, journal, frames, acknowledged } = opened;
     let directory = Arc::new(directory);
     let file = Arc::new(file);
     let (events_file, events) = open_events(&directory.events());
@@ -70,7 +138,14 @@ fn start(
     for event in &events {
         ages.note(&event.key, Some(event.revision), now);
     }
-    let Contents { reserved_revision, mut objects, .. } = contents;
+    let Contents { mut reserved_revision, mut objects, .. } = contents;
+    let mut changed: BTreeMap<ObjectKey, Option<StoredObject>> = BTreeMap::new();
+    for Frame { changes, .. } in &frames {
+        changed.extend(changes.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
+        reserved_revision = changes.reserved_revision.unwrap_or(reserved_revision);
+    }
+    objects.retain(|object| !changed.contains_key(&object.key));
+    objects.extend(changed.into_values().flatten());
     objects.extend(events);
     // Normally the reserved one; more only if one of the files comes from elsewhere.
     let revision = objects.iter().map(|object| object.revision).fold(reserved_revision, u64::max);
@@ -80,9 +155,11 @@ fn start(
     let (changed_events, events_thread) =
         spawn_events_writer(Arc::clone(&directory), events_file, Arc::clone(&memory)).map_err(failed)?;
     let commits = Arc::new(AtomicU64::new(0));
+    let pending = Arc::new(Pending::new(Arc::clone(&file), frames));
     let writer = Writer {
-        directory: Arc::clone(&directory),
         file: Arc::clone(&file),
+        journal,
+        pending: Arc::clone(&pending),
         memory: Arc::clone(&memory),
         acknowledged,
         ballast,
@@ -91,11 +168,13 @@ fn start(
         reserved_revision,
         commits: Arc::clone(&commits),
         failed: None,
+        directory: Arc::clone(&directory),
     };
+    let pending_thread = pending.spawn(Arc::clone(&directory)).map_err(failed)?;
     let (jobs, queue) = channel();
     let writer_thread = spawn_writer(writer, queue).map_err(failed)?;
-    let threads = vec![writer_thread, events_thread];
-    let disk = Disk { file, commits, jobs: Some(jobs), threads, directory };
+    let threads = vec![writer_thread, events_thread, pending_thread];
+    let disk = Disk { file, pending, commits, jobs: Some(jobs), threads, directory };
     Ok(OpenStore { memory, ground: Ground::Disk(disk) })
 }
 
@@ -113,10 +192,7 @@ fn open_objects(directory: &mut Directory, ballast: &Arc<Ballast>) -> Result<(Da
     };
     match found {
         // redb takes an empty file as a new one.
-        Some(metadata) if metadata.len() == 0 => {
-            let cause: Box<dyn std::error::Error + Send + Sync> = "it is empty".into();
-            return Err(OpenStoreError::Damaged { path, cause: cause.into() });
-        }
+        Some(metadata) if metadata.len() == 0 => return Err(OpenStoreError::damaged(path, "it is empty")),
         None if directory.in_use() => return Err(OpenStoreError::Missing { path }),
         None => make_objects(directory, ballast)?,
         Some(_) => {}
@@ -145,26 +221,26 @@ pub(crate) fn fill_objects(
 /// An empty objects file under another name, so that a crash never leaves half of one.
 fn begin_objects(directory: &Directory, ballast: &Arc<Ballast>) -> Result<DatabaseFile, OpenStoreError> {
     let unfinished = directory.objects_unfinished();
-    match std::fs::remove_file(&unfinished) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            return Err(OpenStoreError::Access { path: unfinished, cause });
-        }
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(&unfinished)?;
     Ok(open_file(&unfinished, &directory.objects(), ballast)?.0)
 }
 
 fn finish_objects(directory: &Directory) -> Result<(), OpenStoreError> {
     let (unfinished, path) = (directory.objects_unfinished(), directory.objects());
-    // It tells of a file that is no more.
-    match std::fs::remove_file(directory.acknowledged()) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-            return Err(OpenStoreError::Access { path: directory.acknowledged(), cause });
-        }
-        Ok(()) | Err(_) => {}
-    }
+    // They tell of a file that is no more.
+    remove_if_there(&directory.acknowledged())?;
+    remove_if_there(&directory.journal())?;
     let renamed = std::fs::rename(&unfinished, path).and_then(|()| directory.sync());
     renamed.map_err(|cause| OpenStoreError::Access { path: unfinished, cause })
+}
+
+fn remove_if_there(path: &Path) -> Result<(), OpenStoreError> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(OpenStoreError::Access { path: path.to_owned(), cause })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Takes back what [`fill_objects`] could not finish.
@@ -179,7 +255,7 @@ pub(crate) fn remove_unfinished(directory: &Directory) {
 /// Opens `path`, which errors call `name`.
 fn open_file(path: &Path, name: &Path, ballast: &Arc<Ballast>) -> Result<(DatabaseFile, Contents), OpenStoreError> {
     let access = |cause| OpenStoreError::Access { path: path.to_owned(), cause };
-    let file = open_private(path).map_err(access)?;
+    let file = open_private(path, OFlags::empty()).map_err(access)?;
     let file = FileBackend::new(file).map_err(|error| access(io::Error::other(error)))?;
     DatabaseFile::open(name, ReservedFile { file, ballast: Arc::clone(ballast) }, CACHE_BYTES)
 }
@@ -193,7 +269,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Change, ObjectKey, Store, StoreError, WriteError};
+    use crate::{Change, Store, StoreError, WriteError};
 
     /// A disk whose fsync can be made to fail.
     #[derive(Debug)]
@@ -229,7 +305,9 @@ mod tests {
         let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
         let (file, contents) = DatabaseFile::open(&directory.objects(), disk, CACHE_BYTES).unwrap();
         let (acknowledged, _newest) = Acknowledged::open(&directory.acknowledged()).unwrap();
-        let store = Store::from_open(start(directory, ballast, file, contents, acknowledged).unwrap());
+        let (journal, frames) = (None, Vec::new());
+        let opened = Opened { directory, ballast, file, contents, journal, frames, acknowledged };
+        let store = Store::from_open(start(opened).unwrap());
 
         let write = |name: &str| {
             let key = ObjectKey::namespaced("pods", "default", name);

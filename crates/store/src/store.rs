@@ -20,6 +20,7 @@ use crate::fake::{FakeDisk, FakeFile};
 use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
+use crate::pending::Pending;
 use crate::watch::ObjectWatch;
 use crate::writer::{Answer, Job, Order};
 
@@ -47,6 +48,7 @@ pub(crate) enum Ground {
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) file: Arc<DatabaseFile>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) commits: Arc<AtomicU64>,
     /// `None` once it closes.
     pub(crate) jobs: Option<Sender<(Order, Job)>>,
@@ -78,7 +80,7 @@ impl Store {
         self.0.memory.revision()
     }
 
-    /// How many times the objects file was committed since the store was opened.
+    /// How many durable commits there were since the store was opened.
     pub fn commits(&self) -> u64 {
         match &self.0.ground {
             Ground::Disk(disk) => disk.commits.load(Ordering::Relaxed),
@@ -211,10 +213,10 @@ impl Store {
         self.run(|_batch| Ok(())).await
     }
 
-    /// All records of a table, sorted by key: those that are on the disk.
+    /// All records of a table, sorted by key: those that are durable.
     pub fn records<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<(String, T)>, StoreError> {
         let records = match &self.0.ground {
-            Ground::Disk(disk) => disk.file.records(table).map_err(|error| disk.unreadable(error))?,
+            Ground::Disk(disk) => disk.pending.records(table).map_err(|error| disk.unreadable(error))?,
             Ground::Fake(file) => file.records(table),
         };
         let decoded = records.into_iter().map(|(key, json)| {
@@ -227,7 +229,7 @@ impl Store {
     /// One record.
     pub fn record<T: DeserializeOwned>(&self, table: &'static str, key: &str) -> Result<Option<T>, StoreError> {
         let json = match &self.0.ground {
-            Ground::Disk(disk) => disk.file.record(table, key).map_err(|error| disk.unreadable(error))?,
+            Ground::Disk(disk) => disk.pending.record(table, key).map_err(|error| disk.unreadable(error))?,
             Ground::Fake(file) => file.record(table, key),
         };
         json.map(|json| decode(table, key, &json)).transpose()
@@ -237,7 +239,10 @@ impl Store {
     /// exceeds. Blocks; writes go on meanwhile.
     pub fn copy(&self, take: &mut dyn FnMut(Entry)) -> Result<u64, StoreError> {
         match &self.0.ground {
-            Ground::Disk(disk) => disk.file.copy(take).map_err(|error| disk.unreadable(error)),
+            Ground::Disk(disk) => {
+                disk.pending.settle()?;
+                disk.file.copy(take).map_err(|error| disk.unreadable(error))
+            }
             Ground::Fake(file) => Ok(file.copy(&self.0.memory, take)),
         }
     }
