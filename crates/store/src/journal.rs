@@ -54,7 +54,7 @@ mod tag {
 #[derive(Debug)]
 pub(crate) struct Journal {
     pub(crate) path: PathBuf,
-    file: File,
+    pub(crate) file: File,
     ballast: Arc<Ballast>,
     blocks: usize,
     /// Where the next frame goes.
@@ -122,31 +122,31 @@ impl Kept {
 }
 
 /// Why a journal cannot be used.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It cannot be read.
-    Access(io::Error),
     /// Something in it is spoilt.
     Damaged(String),
     /// The objects file has not come as far as it goes back.
     Behind(String),
 }
 
-/// Reads what the objects file lacks, whose newest commit is `commits`. `None` if there is no journal.
+/// All bytes of the file, or `None` if there is none.
+pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::with_capacity(JOURNAL_BYTES + 1);
+    file.take(READ_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Finds what the objects file lacks, whose newest commit is `commits`.
 ///
 /// The end of the newest frame may never have been written: then nobody has had an answer, and it is left out. A gap is
 /// damage.
-pub(crate) fn read(path: &Path, commits: u64) -> Result<Option<Found>, Unusable> {
-    let mut bytes = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(READ_BYTES).read_to_end(&mut bytes).map_err(Unusable::Access)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Unusable::Access(error)),
-    };
-    find(&bytes, commits).map(Some)
-}
-
-fn find(bytes: &[u8], commits: u64) -> Result<Found, Unusable> {
+pub(crate) fn find(bytes: &[u8], commits: u64) -> Result<Found, Unusable> {
     let mut frames = BTreeMap::new();
     let mut newest = None;
     let mut block = 0;
@@ -404,5 +404,211 @@ impl<'a> Reader<'a> {
 
     fn key(&mut self) -> Option<ObjectKey> {
         Some(key_of((self.text()?, self.text()?, self.text()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::batch::encode as encode_object;
+    use crate::object::WatchKind;
+
+    fn put(name: &str, revision: u64, size: usize) -> (ObjectKey, Option<StoredObject>) {
+        let key = ObjectKey::namespaced("pods", "default", name);
+        let value = json!({"metadata": {"name": name}, "content": "x".repeat(size)});
+        let (object, _line) = encode_object(&key, value, revision, WatchKind::Added).unwrap();
+        (key, Some(object))
+    }
+
+    /// A commit with a change of each kind.
+    fn commit(number: u64, size: usize) -> Kept {
+        let mut kept = Kept::default();
+        kept.objects.extend([put(&format!("pod-{number}"), number, size)]);
+        kept.objects.insert(ObjectKey::cluster("nodes", format!("node-{number}")), None);
+        kept.put_record("things".into(), number.to_string(), Some(vec![b'7'; size / 10]));
+        kept.put_record("things".into(), (number - 1).to_string(), None);
+        kept.reserved_revision = (number % 2 == 0).then_some(number + 4096);
+        kept
+    }
+
+    fn open(directory: &Path) -> Journal {
+        let ballast = Arc::new(Ballast::open(&directory.join("ballast")).unwrap());
+        Journal::make_ready(&directory.join("journal"), ballast, None).unwrap()
+    }
+
+    fn write(journal: &mut Journal, number: u64, kept: &Kept, tail: Option<usize>) -> usize {
+        let blocks = journal.encode(number, &kept.changes()).unwrap();
+        let begin = journal.place(blocks, tail).unwrap();
+        journal.write(begin).unwrap();
+        begin
+    }
+
+    /// A journal with some commits, as it is on the disk, with where they begin, and where the last one ends.
+    fn journal_of(commits: &[Kept]) -> (Vec<u8>, Vec<usize>) {
+        let home = tempfile::tempdir().unwrap();
+        let mut journal = open(home.path());
+        let mut begins = Vec::new();
+        for (kept, number) in commits.iter().zip(1..) {
+            begins.push(write(&mut journal, number, kept, begins.first().copied()) * BLOCK);
+        }
+        begins.push(journal.head * BLOCK);
+        (read(&journal.path).unwrap().unwrap(), begins)
+    }
+
+    fn same(found: &[Frame], commits: &[Kept]) -> bool {
+        let content = |kept: &Kept| (kept.objects.clone(), kept.records.clone(), kept.reserved_revision);
+        found.len() == commits.len()
+            && found.iter().zip(commits).all(|(frame, kept)| content(&frame.changes) == content(kept))
+    }
+
+    #[test]
+    fn what_was_written_is_found() {
+        let commits = [commit(1, 10), commit(2, 20_000), commit(3, 4000)];
+        let (bytes, begins) = journal_of(&commits);
+        assert_eq!(bytes.len(), JOURNAL_BYTES);
+        assert_eq!(begins, [0, BLOCK, BLOCK + 6 * BLOCK, BLOCK + 6 * BLOCK + 2 * BLOCK]);
+        for have in 0..=3 {
+            let found = find(&bytes, have).unwrap();
+            assert!(same(&found.frames, &commits[usize::try_from(have).unwrap()..]), "after commit {have}");
+            assert_eq!(found.newest, Some((3, 9)));
+        }
+        assert!(find(&bytes, 9).unwrap().frames.is_empty());
+        assert!(find(&[], 0).unwrap().frames.is_empty());
+    }
+
+    #[test]
+    fn a_last_frame_that_was_not_finished_is_left_out_wherever_it_ends() {
+        let commits = [commit(1, 10), commit(2, 6000)];
+        let (mut whole, begins) = journal_of(&commits);
+        let begin = begins[1];
+        let length = HEADER + length_of(&commits[1].changes());
+        let mut older = journal_of(&[commit(1, 10), commit(2, 5000)]).0;
+        whole.truncate(begins[2]);
+        older.truncate(begins[2]);
+        for end in 0..length {
+            // Over zeros, over noise, and over another frame.
+            for before in [0, 0xa5] {
+                let mut torn = whole.clone();
+                torn[begin + end..].fill(before);
+                // The last bytes of a frame may be what was there before.
+                let all_there = torn[begin..begin + length] == whole[begin..begin + length];
+                let found = find(&torn, 0).unwrap().frames;
+                assert!(same(&found, &commits[..1 + usize::from(all_there)]), "cut after {end} bytes");
+            }
+            let mut torn = older.clone();
+            torn[begin..begin + end].copy_from_slice(&whole[begin..begin + end]);
+            let one_of_them = torn == older || torn[begin..begin + length] == whole[begin..begin + length];
+            let found = find(&torn, 0).unwrap().frames;
+            assert!(same(&found[..1], &commits[..1]) && one_of_them == (found.len() == 2), "cut after {end} bytes");
+        }
+        whole.truncate(begin + length);
+        assert!(same(&find(&whole, 0).unwrap().frames, &commits), "the rest of a block says nothing");
+    }
+
+    #[test]
+    fn a_bit_that_is_another_is_noticed_or_changes_nothing() {
+        let commits = [commit(1, 10), commit(2, 6000), commit(3, 10)];
+        let (mut whole, begins) = journal_of(&commits);
+        whole.truncate(begins[3] + BLOCK);
+        for at in 0..begins[3] + BLOCK {
+            let mut spoilt = whole.clone();
+            spoilt[at] ^= 1 << (at % 8);
+            match find(&spoilt, 0) {
+                Ok(found) => {
+                    // Of the last one nobody knows here whether it was acknowledged.
+                    let all = commits.len() - usize::from(found.frames.len() == 2 && at >= begins[2]);
+                    assert!(same(&found.frames, &commits[..all]), "byte {at}");
+                }
+                Err(Unusable::Behind(why)) => {
+                    assert!(at < begins[1], "byte {at}: {why}");
+                    assert_eq!(why, "it is as after commit 0, but the journal goes on with commit 2");
+                }
+                Err(Unusable::Damaged(why)) => {
+                    assert!((begins[1]..begins[2]).contains(&at), "byte {at}: {why}");
+                    assert_eq!(why, "commit 3 is in it, but commit 2 is not");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_content_is_taken_for_a_frame() {
+        let mut inner = journal_of(&[commit(1, 10)]).0;
+        inner.truncate(BLOCK);
+        // Whatever a client sends is JSON, and so text.
+        let text = String::from_utf8_lossy(&inner).repeat(20);
+        let mut kept = Kept::default();
+        kept.put_record("things".into(), "a".to_owned(), Some(text.into_bytes()));
+        let (mut bytes, begins) = journal_of(&[kept]);
+        bytes[..BLOCK].fill(0);
+        for shift in 0..BLOCK {
+            assert!(find(&bytes[shift..begins[1]], 0).unwrap().frames.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_ring_never_writes_over_what_must_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let mut journal = open(home.path());
+        let (mut begins, mut kept) = (std::collections::VecDeque::new(), std::collections::VecDeque::new());
+        let mut moved = 0;
+        let mut full = 0;
+        for number in 1..400 {
+            let size = [10, 9000, 300_000, 60_000, 4100][usize::try_from(number * 7 % 5).unwrap()];
+            let next = commit(number, size);
+            let blocks = journal.encode(number, &next.changes()).unwrap();
+            let begin = loop {
+                let tail = begins.front().copied();
+                if let Some(begin) = journal.place(blocks, tail) {
+                    break begin;
+                }
+                full += 1;
+                // Some go to the objects file.
+                for _ in 0..=number % 4 {
+                    moved += u64::from(begins.pop_front().is_some());
+                    kept.pop_front();
+                }
+            };
+            journal.write(begin).unwrap();
+            begins.push_back(begin);
+            kept.push_back(next);
+            let found = find(&read(&journal.path).unwrap().unwrap(), moved).unwrap();
+            assert!(same(&found.frames, kept.make_contiguous()), "after commit {number}");
+            assert_eq!(found.newest, Some((number, journal.head)));
+        }
+        assert!(full > 20, "{full}");
+    }
+
+    #[test]
+    fn a_commit_that_is_too_long_is_not_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let mut journal = open(home.path());
+        assert_eq!(journal.encode(1, &commit(1, FRAME_BYTES).changes()), None);
+        let mut long = Kept::default();
+        long.put_record("t".into(), "k".into(), Some(vec![b'1'; FRAME_BYTES - HEADER - 1 - 5 - 5 - 4]));
+        assert_eq!(journal.encode(1, &long.changes()), Some(FRAME_BYTES / BLOCK));
+    }
+
+    #[test]
+    fn a_journal_that_is_not_all_there_is_completed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("journal");
+        let commits = [commit(1, 10), commit(2, 20_000)];
+        let (bytes, begins) = journal_of(&commits);
+        let ballast = Arc::new(Ballast::open(&home.path().join("ballast")).unwrap());
+        // Cut short, and with a hole.
+        for kept in [begins[2], begins[2] + 5, JOURNAL_BYTES] {
+            std::fs::remove_file(&path).or_else(|_| File::create(&path).map(drop)).unwrap();
+            let file = File::create(&path).unwrap();
+            file.write_all_at(&bytes[..begins[2]], 0).unwrap();
+            file.set_len(kept as u64).unwrap();
+            let found = find(&read(&path).unwrap().unwrap(), 0).unwrap();
+            let mut journal = Journal::make_ready(&path, Arc::clone(&ballast), Some(&found)).unwrap();
+            assert!(std::fs::metadata(&path).unwrap().blocks() * 512 >= JOURNAL_BYTES as u64);
+            write(&mut journal, 3, &commit(3, 10), Some(0));
+            assert_eq!(find(&read(&path).unwrap().unwrap(), 0).unwrap().frames.len(), 3);
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Instant;
 
 use redb::backends::FileBackend;
@@ -31,8 +32,8 @@ const CACHE_BYTES: usize = 8 << 20;
 ///
 /// 1. lock the directory, before any file in it is touched;
 /// 2. have the reserve, which opening the objects file on a full disk may need;
-/// 3. open the objects file; make it only where there was never one;
-/// 4. read what the journal has beyond it;
+/// 3. open the objects file; make it only where there was never one; read the journal meanwhile;
+/// 4. find what the journal has beyond it;
 /// 5. see that nothing is missing that was acknowledged;
 /// 6. have the journal as it must be, for what comes;
 /// 7. open the events file, whatever its state;
@@ -42,8 +43,17 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let ballast_path = directory.ballast();
     let ballast = Ballast::open(&ballast_path).map_err(|cause| OpenStoreError::Access { path: ballast_path, cause })?;
     let ballast = Arc::new(ballast);
-    let (file, contents) = open_objects(&mut directory, &ballast)?;
-    let found = read_journal(&directory, &contents)?;
+    let journal_path = directory.journal();
+    let (objects, journal) = thread::scope(|scope| {
+        // It was written past the page cache, so it comes from the disk.
+        let reading = Builder::new().spawn_scoped(scope, || journal::read(&journal_path));
+        let objects = open_objects(&mut directory, &ballast);
+        let journal = reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (objects, journal)
+    });
+    let (file, contents) = objects?;
+    let journal = journal.map_err(|cause| OpenStoreError::Access { path: journal_path, cause })?;
+    let found = find_journal(&directory, &contents, journal.as_deref())?;
     let newest = found.as_ref().and_then(|found| found.frames.last()).map_or(contents.commits, |frame| frame.number);
     let acknowledged = open_acknowledged(&directory, newest)?;
     let journal = open_journal(&directory, &ballast, found.as_ref())?;
@@ -54,21 +64,23 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     start(Opened { directory, ballast, file, contents, journal, frames, acknowledged })
 }
 
-/// Reads what the objects file lacks. `None` means that no journal goes on from it.
-fn read_journal(directory: &Directory, contents: &Contents) -> Result<Option<Found>, OpenStoreError> {
-    let path = directory.journal();
-    if contents.journaled {
-        return journal::read(&path, contents.commits).map_err(|unusable| match unusable {
-            Unusable::Access(cause) => OpenStoreError::Access { path, cause },
-            // The frames are whole: it is the objects file that is behind them.
-            Unusable::Behind(why) => OpenStoreError::damaged(directory.objects(), why),
-            Unusable::Damaged(why) => OpenStoreError::damaged(path, why),
-        });
+/// Finds what the objects file lacks. `None` means that no journal goes on from it.
+fn find_journal(
+    directory: &Directory,
+    contents: &Contents,
+    journal: Option<&[u8]>,
+) -> Result<Option<Found>, OpenStoreError> {
+    let Some(bytes) = journal else { return Ok(None) };
+    if !contents.journaled {
+        tracing::warn!("an earlier version has written to the store since; the journal begins anew");
+        return Ok(None);
     }
-    if path.exists() {
-        tracing::warn!(journal = %path.display(), "an earlier version has written to the store; the journal begins anew");
-    }
-    Ok(None)
+    let found = journal::find(bytes, contents.commits).map_err(|unusable| match unusable {
+        Unusable::Damaged(why) => OpenStoreError::damaged(directory.journal(), why),
+        // The frames are whole: it is the objects file that is behind them.
+        Unusable::Behind(why) => OpenStoreError::damaged(directory.objects(), why),
+    })?;
+    Ok(Some(found))
 }
 
 /// Makes a journal where there is none, or none that counts. Without room for it there is none.
@@ -296,24 +308,37 @@ mod tests {
         }
     }
 
+    /// A store on such a disk; its journal is on a real one.
+    fn open_on(disk: FailingDisk, home: &Path, with_journal: bool) -> Opened {
+        let directory = Directory::lock(home).unwrap();
+        let ballast = Arc::new(Ballast::open(&directory.ballast()).unwrap());
+        let (file, contents) = DatabaseFile::open(&directory.objects(), disk, CACHE_BYTES).unwrap();
+        let (acknowledged, _newest) = Acknowledged::open(&directory.acknowledged()).unwrap();
+        let journal = if with_journal { open_journal(&directory, &ballast, None).unwrap() } else { None };
+        Opened { directory, ballast, file, contents, journal, frames: Vec::new(), acknowledged }
+    }
+
+    async fn write(store: &Store, name: &str) -> Result<(), WriteError<()>> {
+        let key = ObjectKey::namespaced("pods", "default", name);
+        store.write(key, |_| Ok((Change::Put(json!({})), ()))).await.map(drop)
+    }
+
+    async fn fails(store: &Store, name: &str, file: &str, cause: &str) {
+        let Err(WriteError::Store(error @ StoreError::Failed { .. })) = write(store, name).await else {
+            panic!("{name} was answered as if it were durable");
+        };
+        assert!(error.to_string().contains(&format!("{file} failed; the daemon must restart")), "{error}");
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains(cause), "{error:?}");
+        assert!(matches!(store.delete_record("sandboxes", "a").await, Err(StoreError::Failed { .. })));
+    }
+
     #[tokio::test]
     async fn a_failed_fsync_is_final_and_what_it_covered_is_never_seen() {
         let home = tempfile::tempdir().unwrap();
-        let directory = Directory::lock(home.path()).unwrap();
-        let ballast = Arc::new(Ballast::open(&directory.ballast()).unwrap());
         let failing = Arc::new(AtomicBool::new(false));
         let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
-        let (file, contents) = DatabaseFile::open(&directory.objects(), disk, CACHE_BYTES).unwrap();
-        let (acknowledged, _newest) = Acknowledged::open(&directory.acknowledged()).unwrap();
-        let (journal, frames) = (None, Vec::new());
-        let opened = Opened { directory, ballast, file, contents, journal, frames, acknowledged };
-        let store = Store::from_open(start(opened).unwrap());
-
-        let write = |name: &str| {
-            let key = ObjectKey::namespaced("pods", "default", name);
-            store.write(key, |_| Ok::<_, ()>((Change::Put(json!({})), ())))
-        };
-        write("before").await.unwrap();
+        let store = Store::from_open(start(open_on(disk, home.path(), false)).unwrap());
+        write(&store, "before").await.unwrap();
         let before = store.list("pods", None);
         let mut watch = store.watch("pods", None).unwrap();
 
@@ -321,15 +346,60 @@ mod tests {
         for (name, repaired) in [("first", false), ("second", false), ("third", true)] {
             // A disk that works again changes nothing: what is on it is not known.
             failing.store(!repaired, Ordering::SeqCst);
-            let Err(WriteError::Store(error @ StoreError::Failed { .. })) = write(name).await else {
-                panic!("{name} was answered as if it were durable");
-            };
-            assert!(error.to_string().contains("objects.redb failed; the daemon must restart"), "{error}");
-            assert!(std::error::Error::source(&error).unwrap().to_string().contains("bad sector"));
+            fails(&store, name, "objects.redb", "bad sector").await;
         }
-        assert!(matches!(store.delete_record("sandboxes", "a").await, Err(StoreError::Failed { .. })));
         assert_eq!(store.list("pods", None), before);
         drop(store);
         assert_eq!(watch.next().await, None, "a write that failed was announced");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_cannot_be_written_is_final_and_what_it_was_to_hold_is_never_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::default() };
+        let mut opened = open_on(disk, home.path(), true);
+        // Writes to it fail from the first on.
+        let journal = opened.journal.as_mut().unwrap();
+        journal.file = std::fs::File::open(&journal.path).unwrap();
+        let store = Store::from_open(start(opened).unwrap());
+        let mut watch = store.watch("pods", None).unwrap();
+        for name in ["first", "second"] {
+            fails(&store, name, "journal", "Bad file descriptor").await;
+        }
+        assert_eq!((store.list("pods", None).objects.len(), store.commits()), (0, 0));
+        drop(store);
+        assert_eq!(watch.next().await, None, "a write that failed was announced");
+    }
+
+    #[tokio::test]
+    async fn an_objects_file_that_cannot_take_what_the_journal_has_is_final_and_nothing_is_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let failing = Arc::new(AtomicBool::new(false));
+        let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
+        let store = Store::from_open(start(open_on(disk, home.path(), true)).unwrap());
+        failing.store(true, Ordering::SeqCst);
+        // In the journal they are durable.
+        write(&store, "a").await.unwrap();
+        store.put_record("things", "b", &1).await.unwrap();
+        let before = store.list("pods", None);
+        let error = store.copy(&mut |_| panic!("it has nothing")).unwrap_err();
+        assert!(error.to_string().contains("objects.redb failed; the daemon must restart"), "{error}");
+        failing.store(false, Ordering::SeqCst);
+        fails(&store, "c", "objects.redb", "bad sector").await;
+        assert_eq!(store.list("pods", None), before);
+        assert_eq!(store.records::<u64>("things").unwrap(), [("b".to_owned(), 1)]);
+        drop(store);
+
+        // The next start begins with what the disk has.
+        let bytes = journal::read(&home.path().join("journal")).unwrap().unwrap();
+        let frames = journal::find(&bytes, 0).unwrap().frames;
+        let disk = FailingDisk { memory: InMemoryBackend::new(), failing };
+        let mut opened = open_on(disk, home.path(), false);
+        opened.frames = frames;
+        let store = Store::from_open(start(opened).unwrap());
+        assert_eq!(store.list("pods", None).objects, before.objects);
+        assert_eq!(store.records::<u64>("things").unwrap(), [("b".to_owned(), 1)]);
+        write(&store, "c").await.unwrap();
+        assert_eq!(store.commits(), 1);
     }
 }
