@@ -429,7 +429,7 @@ mod tests {
         kept.objects.insert(ObjectKey::cluster("nodes", format!("node-{number}")), None);
         kept.put_record("things".into(), number.to_string(), Some(vec![b'7'; size / 10]));
         kept.put_record("things".into(), (number - 1).to_string(), None);
-        kept.reserved_revision = (number % 2 == 0).then_some(number + 4096);
+        kept.reserved_revision = number.is_multiple_of(2).then_some(number + 4096);
         kept
     }
 
@@ -495,7 +495,7 @@ mod tests {
                 // The last bytes of a frame may be what was there before.
                 let all_there = torn[begin..begin + length] == whole[begin..begin + length];
                 let found = find(&torn, 0).unwrap().frames;
-                assert!(same(&found, &commits[..1 + usize::from(all_there)]), "cut after {end} bytes");
+                assert!(same(&found, &commits[..=usize::from(all_there)]), "cut after {end} bytes");
             }
             let mut torn = older.clone();
             torn[begin..begin + end].copy_from_slice(&whole[begin..begin + end]);

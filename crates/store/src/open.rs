@@ -178,6 +178,7 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
         ages,
         changed_events,
         reserved_revision,
+        trim_due: None,
         commits: Arc::clone(&commits),
         failed: None,
         directory: Arc::clone(&directory),

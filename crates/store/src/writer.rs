@@ -12,13 +12,13 @@ use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::journal::{Frame, Journal, Kept};
-use crate::memory::Memory;
+use crate::memory::{Memory, Published};
 use crate::object::{ObjectKey, WatchKind};
 use crate::pending::Pending;
-use crate::watch::Forgotten;
+use crate::watch::{Forgotten, HISTORY_KEPT_FOR};
 
-/// A batch takes no further write once it has this many bytes of values, so that it fits into the reserve.
-const BATCH_BYTES: usize = 512 << 10;
+/// A batch takes no further write once it has this many bytes of values, so that it fits into the journal and the reserve.
+const BATCH_BYTES: usize = 256 << 10;
 /// How many writes a batch takes at most, so that the first one does not wait too long.
 const BATCH_WRITES: usize = 1024;
 /// How long a write waits for one that somebody waits for.
@@ -82,6 +82,8 @@ pub(crate) struct Writer {
     pub(crate) changed_events: Sender<ObjectKey>,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
+    /// When histories that a burst has made long are cut.
+    pub(crate) trim_due: Option<Instant>,
     /// Counts durable commits.
     pub(crate) commits: Arc<AtomicU64>,
     /// Why nothing is written any more.
@@ -95,13 +97,18 @@ impl Writer {
     pub(crate) fn run(mut self, jobs: &Receiver<(Order, Job)>) {
         let mut put_off = PutOff::default();
         loop {
-            let next = match [self.ages.next_surplus(), put_off.due].into_iter().flatten().min() {
+            let due = [self.ages.next_surplus(), put_off.due, self.trim_due];
+            let next = match due.into_iter().flatten().min() {
                 None => jobs.recv().map_err(RecvTimeoutError::from),
                 Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match next {
                 Ok((Order::Soon, job)) if put_off.jobs.len() < PUT_OFF_WRITES => put_off.push(job),
                 Ok((_, job)) => self.write_batch(put_off.and(job), jobs),
+                Err(RecvTimeoutError::Timeout) if self.trim_due.is_some_and(|due| due <= Instant::now()) => {
+                    let long = self.memory.trim();
+                    self.trim_due = long.then(|| Instant::now() + HISTORY_KEPT_FOR);
+                }
                 Err(RecvTimeoutError::Timeout) => self.write_batch(put_off.take(), jobs),
                 Err(RecvTimeoutError::Disconnected) => return self.write_batch(put_off.take(), jobs),
             }
@@ -183,7 +190,10 @@ impl Writer {
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.reserved_revision = reserved_revision;
         }
-        let forgotten = self.memory.publish(events, revision);
+        let Published { forgotten, long } = self.memory.publish(events, revision);
+        if long {
+            self.trim_due.get_or_insert_with(|| Instant::now() + HISTORY_KEPT_FOR);
+        }
         for key in changed_events {
             // That thread lives as long as this one; if it died, events stay in memory.
             drop(self.changed_events.send(key));
