@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
+use crate::value::ObjectValue;
 use crate::watch::{Feed, Forgotten, ObjectWatch};
 
 /// All objects at one revision. Only the writer thread changes it, after the change is durable.
@@ -97,11 +98,12 @@ impl Memory {
             }
             let feed = objects.feed(&event.object.key.resource);
             feed.changed = true;
-            if let Some(thin) = feed.push(event, &mut forgotten)
-                && let Some(object) = objects.by_key.get_mut(&thin.key)
-                && object.revision == thin.revision
+            if let Some((key, revision)) = feed.push(event, &mut forgotten)
+                && let Some(object) = objects.by_key.get_mut(&key)
+                && object.revision == revision
             {
-                object.value = thin.value;
+                // One of its own: the tree that somebody makes who looks at the present object goes with the object.
+                object.value = ObjectValue::without_tree(object.json.clone());
             }
         }
         objects.revision = revision;
@@ -226,12 +228,14 @@ mod tests {
         assert!(events.first().is_some_and(|event| event.previous.is_none()));
         let previous = events[1].previous.as_ref().unwrap();
         assert!(!previous.value.has_tree() && previous.value == objects[0].value);
-        for event in &events {
+        for event in &events[..40] {
             assert_eq!(*event.object.value, serde_json::from_slice::<serde_json::Value>(&event.object.json).unwrap());
         }
-        // Who has looked at one has done so for all.
-        let first = memory.get(&key(0)).unwrap();
-        assert!(first.value.has_tree() && first == objects[1]);
+        // Who looks at an object that is not new gives no tree to the history.
+        let first = memory.get(&key(43)).unwrap();
+        assert!(!first.value.has_tree() && first.value.is_object() && first.value.has_tree());
+        let again = ready(memory.watch("pods", Some(0)).unwrap().next_of(1000));
+        assert!(again.iter().all(|event| event.object.key != first.key || !event.object.value.has_tree()));
     }
 
     fn ready<T>(future: impl Future<Output = Option<T>>) -> T {

@@ -53,14 +53,14 @@ impl History {
         }
     }
 
-    /// Takes the trees of the newest change that is to have none; gives its object.
-    fn take_trees(&mut self, forgotten: &mut Forgotten) -> Option<StoredObject> {
+    /// Takes the trees of the newest change that is to have none; says which one it is.
+    fn take_trees(&mut self, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
         let index = self.events.len().checked_sub(WITH_TREES + 1)?;
         let event = self.events.get_mut(index)?;
         let thin = Arc::new(without_trees(event));
-        let object = thin.object.clone();
+        let version = (thin.object.key.clone(), thin.object.revision);
         forgotten.push(std::mem::replace(event, thin));
-        Some(object)
+        Some(version)
     }
 
     fn is_long(&self) -> bool {
@@ -112,8 +112,8 @@ impl Feed {
         Self { history: Arc::new(Mutex::new(history)), changed: false, wake: watch::Sender::new(()) }
     }
 
-    /// Gives the object whose tree is no longer kept here, if there is one.
-    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) -> Option<StoredObject> {
+    /// Gives the version of an object whose tree is no longer kept here, if there is one.
+    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
         let mut history = lock(&self.history);
         history.push(event, forgotten);
         history.take_trees(forgotten)
