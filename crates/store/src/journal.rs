@@ -418,7 +418,7 @@ mod tests {
     fn put(name: &str, revision: u64, size: usize) -> (ObjectKey, Option<StoredObject>) {
         let key = ObjectKey::namespaced("pods", "default", name);
         let value = json!({"metadata": {"name": name}, "content": "x".repeat(size)});
-        let (object, _line) = encode_object(&key, value, revision, WatchKind::Added).unwrap();
+        let (object, _line) = encode_object(&key, value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
         (key, Some(object))
     }
 

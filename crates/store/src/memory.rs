@@ -166,7 +166,7 @@ mod tests {
     fn publish(memory: &Memory, number: u64, size: usize) -> bool {
         let revision = memory.revision() + 1;
         let value = json!({"metadata": {}, "content": [number, "x".repeat(size)]});
-        let (object, line) = encode(&key(number), value, revision, WatchKind::Added).unwrap();
+        let (object, line) = encode(&key(number), value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
         let previous = memory.get(&key(number));
         memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision).long
     }

@@ -8,7 +8,6 @@ use tokio::sync::watch;
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, StoredObject, WatchEvent};
-use crate::value::ObjectValue;
 
 /// How many changes of a resource are kept for watchers at most.
 pub const HISTORY_EVENTS: usize = 8192;
@@ -168,13 +167,8 @@ impl Feed {
 }
 
 fn without_trees(event: &WatchEvent) -> WatchEvent {
-    let thin = |object: &StoredObject| StoredObject {
-        key: object.key.clone(),
-        revision: object.revision,
-        value: ObjectValue::without_tree(object.json.clone()),
-        json: object.json.clone(),
-    };
-    let (object, previous) = (thin(&event.object), event.previous.as_ref().map(thin));
+    let WatchEvent { object, previous, .. } = event.clone();
+    let (object, previous) = (object.without_tree(), previous.map(StoredObject::without_tree));
     WatchEvent { kind: event.kind, object, previous, line: event.line.clone() }
 }
 

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::journal::{Frame, Journal, Kept};
 use crate::memory::{Memory, Published};
-use crate::object::{ObjectKey, WatchKind};
+use crate::object::{ObjectKey, StoredObject, WatchKind};
 use crate::pending::Pending;
 use crate::watch::{Forgotten, HISTORY_KEPT_FOR};
 
@@ -170,7 +170,7 @@ impl Writer {
             if key.resource == EVENTS {
                 changed_events.push(key);
             } else if !unwritten.contains(&key) {
-                kept.objects.insert(key, object);
+                kept.objects.insert(key, object.map(StoredObject::without_tree));
             }
         }
         for (table, key, value) in records {
