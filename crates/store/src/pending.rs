@@ -3,7 +3,10 @@
 //! It is brought there once nothing has been written for a while, or when there is much of it: many commits at once, of
 //! which only the last word about each thing is written. When all is there, nothing is done any more.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,9 +18,10 @@ use crate::journal::{Frame, JOURNAL_BYTES, Kept};
 
 /// So long after the last commit all goes to the objects file.
 const QUIET: Duration = Duration::from_secs(1);
-/// At once if the journal has so many blocks of it, or so many changes wait.
+/// At once if the journal has so many blocks of it, or so many changes wait. Each may alter a page of its own, and on a disk
+/// that has become full all pages come from the reserve (`ballast.rs`).
 const MANY_BLOCKS: usize = JOURNAL_BYTES / 4096 / 2;
-const MANY_CHANGES: usize = 1024;
+const MANY_CHANGES: usize = 512;
 
 /// Commits that the objects file lacks, shared by the writer, the thread that moves them, and readers of records.
 #[derive(Debug)]
@@ -108,7 +112,11 @@ impl Pending {
     pub(crate) fn spawn(self: &Arc<Self>, directory: Arc<Directory>) -> io::Result<JoinHandle<()>> {
         let pending = Arc::clone(self);
         Builder::new().name("store-pending".into()).spawn(move || {
-            pending.run();
+            if catch_unwind(AssertUnwindSafe(|| pending.run())).is_err() {
+                let why: Box<dyn Error + Send + Sync> = "the thread that writes it panicked".into();
+                pending.lock().failed = Some(StoreError::failed(&pending.file.path, why.into()));
+                pending.changed.notify_all();
+            }
             // Locked until the file is closed.
             drop(pending);
             drop(directory);
@@ -138,7 +146,7 @@ impl Pending {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
-            if state.waiting.changes < 2 * MANY_CHANGES
+            if state.waiting.changes < MANY_CHANGES
                 && let Some(block) = place(state.tail())
             {
                 return Ok(block);
@@ -210,7 +218,7 @@ impl Pending {
         if pending.is_empty() {
             return Ok(found);
         }
-        let mut records: std::collections::BTreeMap<_, _> = found.into_iter().map(|(key, v)| (key, Some(v))).collect();
+        let mut records: BTreeMap<_, _> = found.into_iter().map(|(key, v)| (key, Some(v))).collect();
         records.extend(pending.into_iter().flatten());
         Ok(records.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
