@@ -379,9 +379,20 @@ mod tests {
         let disk = FailingDisk { memory: InMemoryBackend::new(), failing: Arc::clone(&failing) };
         let store = Store::from_open(start(open_on(disk, home.path(), true)).unwrap());
         failing.store(true, Ordering::SeqCst);
-        // In the journal they are durable.
-        write(&store, "a").await.unwrap();
-        store.put_record("things", "b", &1).await.unwrap();
+        // In the journal they are durable. The first one waits for the second, so that both are one commit.
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let first = store.write(ObjectKey::namespaced("pods", "default", "a"), move |_| {
+            held.recv().unwrap();
+            Ok::<_, ()>((Change::Put(json!({})), ()))
+        });
+        let second = async {
+            let queued = store.put_record("things", "b", &1);
+            release.send(()).unwrap();
+            queued.await
+        };
+        let (first, second) = tokio::join!(first, second);
+        first.unwrap();
+        second.unwrap();
         let before = store.list("pods", None);
         let error = store.copy(&mut |_| panic!("it has nothing")).unwrap_err();
         assert!(error.to_string().contains("objects.redb failed; the daemon must restart"), "{error}");

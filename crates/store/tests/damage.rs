@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use common::{delete, open, pod, put};
+use common::{delete, files, open, pod, put};
 use store::{ObjectList, OpenStoreError, Store};
 
 const PAGE: usize = 4096;
@@ -137,11 +137,13 @@ async fn a_spoilt_file_of_a_store_that_was_killed_is_noticed() {
     fill(&store, 60, 300).await;
     let expected = content(&store).unwrap();
     // As it lies there while the store is open, and so after kill -9.
-    let [bytes, journal, acknowledged] =
-        ["objects.redb", "journal", "acknowledged"].map(|name| fs::read(home.path().join(name)).unwrap());
+    let left = files(home.path());
     drop(store);
-    fs::write(other.path().join("journal"), journal).unwrap();
-    let (damaged, whole) = open_spoilt(other.path(), &bytes, &acknowledged, &expected, 0..150);
+    for (name, bytes) in &left {
+        fs::write(other.path().join(name), bytes).unwrap();
+    }
+    let [(_, bytes), _, (_, acknowledged), _] = &left[..] else { panic!("other files") };
+    let (damaged, whole) = open_spoilt(other.path(), bytes, acknowledged, &expected, 0..150);
     assert!(damaged > 20 && whole > 20, "{damaged} damaged, {whole} whole: the damage hits nothing, or all");
 }
 

@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{SKIPPED, change, content, create, delete, event, is_full, names, object, open, pod, put};
+use common::{SKIPPED, change, content, create, delete, event, files, is_full, names, object, open, pod, put};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 use store::{BALLAST_BYTES, Change, StoreError, WriteError};
@@ -169,8 +169,8 @@ async fn crash_on_a_full_disk(disk: &Path) {
     // What kill -9 leaves, with the place that it takes.
     let crashed = disk.join("crashed");
     std::fs::create_dir(&crashed).unwrap();
-    for name in ["objects.redb", "journal", "acknowledged", "lock"] {
-        std::fs::copy(directory.join(name), crashed.join(name)).unwrap();
+    for (name, bytes) in files(&directory) {
+        std::fs::write(crashed.join(name), bytes).unwrap();
     }
     drop(store);
     std::fs::rename(directory.join("ballast"), crashed.join("ballast")).unwrap();
