@@ -31,7 +31,7 @@ use crate::value::ObjectValue;
 /// full meanwhile, so it is much smaller than that.
 pub(crate) const JOURNAL_BYTES: usize = 2 << 20;
 /// A commit that is longer goes to the objects file at once.
-pub(crate) const FRAME_BYTES: usize = JOURNAL_BYTES / 4;
+pub(crate) const FRAME_BYTES: usize = JOURNAL_BYTES / 2;
 
 /// What a disk writes at once, at least (O_DIRECT wants it, too): no write touches a block of another frame.
 const BLOCK: usize = 4096;

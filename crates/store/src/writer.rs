@@ -18,7 +18,7 @@ use crate::pending::Pending;
 use crate::watch::{Forgotten, HISTORY_KEPT_FOR};
 
 /// A batch takes no further write once it has this many bytes of values, so that it fits into the journal and the reserve.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 512 << 10;
 /// How many writes a batch takes at most, so that the first one does not wait too long.
 const BATCH_WRITES: usize = 1024;
 /// How long a write waits for one that somebody waits for.
