@@ -38,7 +38,7 @@ const BLOCK: usize = 4096;
 /// Also says how the changes are encoded. Its beginning is in no text, so none within a frame looks like another frame.
 const MAGIC: [u8; 8] = *b"\xff\xfejourn\x01";
 const HEADER: usize = 24;
-/// A file that is longer than this is none of ours.
+/// What is beyond this in a file that somebody has made longer is not used.
 const READ_BYTES: u64 = 64 << 20;
 
 /// The tags of changes.
@@ -233,7 +233,8 @@ impl Journal {
         if let Err(error) = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::DIRECT)) {
             tracing::debug!(journal = %path.display(), %error, "it is written through the page cache");
         }
-        let blocks = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)? / BLOCK;
+        let bytes = file.metadata()?.len().min(READ_BYTES);
+        let blocks = usize::try_from(bytes).map_err(io::Error::other)? / BLOCK;
         let head = found.and_then(|found| found.newest).map_or(0, |(_, end)| end);
         Ok(Self { path: path.to_owned(), file, ballast, blocks, head, buffer: Vec::new() })
     }

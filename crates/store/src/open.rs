@@ -44,9 +44,12 @@ pub(crate) fn open_store(path: &Path) -> Result<OpenStore, OpenStoreError> {
     let ballast = Ballast::open(&ballast_path).map_err(|cause| OpenStoreError::Access { path: ballast_path, cause })?;
     let ballast = Arc::new(ballast);
     let journal_path = directory.journal();
+    // Beside no objects file there is nothing that it could go on from.
+    let go_on = directory.objects().exists();
     let (objects, journal) = thread::scope(|scope| {
         // It was written past the page cache, so it comes from the disk.
-        let reading = Builder::new().spawn_scoped(scope, || journal::read(&journal_path));
+        let read = || if go_on { journal::read(&journal_path) } else { Ok(None) };
+        let reading = Builder::new().spawn_scoped(scope, read);
         let objects = open_objects(&mut directory, &ballast);
         let journal = reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         (objects, journal)
@@ -240,10 +243,10 @@ fn begin_objects(directory: &Directory, ballast: &Arc<Ballast>) -> Result<Databa
 
 fn finish_objects(directory: &Directory) -> Result<(), OpenStoreError> {
     let (unfinished, path) = (directory.objects_unfinished(), directory.objects());
-    // They tell of a file that is no more.
+    // They tell of a file that is no more, and must never be seen beside the new one.
     remove_if_there(&directory.acknowledged())?;
     remove_if_there(&directory.journal())?;
-    let renamed = std::fs::rename(&unfinished, path).and_then(|()| directory.sync());
+    let renamed = directory.sync().and_then(|()| std::fs::rename(&unfinished, path)).and_then(|()| directory.sync());
     renamed.map_err(|cause| OpenStoreError::Access { path: unfinished, cause })
 }
 

@@ -344,6 +344,24 @@ async fn a_journal_of_another_store_is_not_taken_for_the_restored_ones() {
     assert_eq!(names(&open(crashed.path()), "pods"), ["restored"]);
 }
 
+#[tokio::test]
+async fn a_journal_without_its_objects_file_is_no_start_for_a_new_one() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    for number in 0..5 {
+        put(&store, &pod(&format!("old-{number}")), 1).await;
+    }
+    let crashed = crash(home.path());
+    // Whoever wants to begin anew and leaves some of the files.
+    fs::remove_file(crashed.path().join("objects.redb")).unwrap();
+    fs::remove_file(crashed.path().join("lock")).unwrap();
+    let store = open(crashed.path());
+    assert!(names(&store, "pods").is_empty());
+    put(&store, &pod("new"), 1).await;
+    let again = crash(crashed.path());
+    assert_eq!(names(&open(again.path()), "pods"), ["new"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_of_one_moment_while_they_go_to_the_objects_file() {
     let home = tempfile::tempdir().unwrap();
