@@ -683,6 +683,15 @@ fn describe(error: &RuntimeError) -> String {
     text
 }
 
+/// What infra and the container's first process did, as infra has timed it.
+fn note_times(times: Option<StartTimes>, started_at: i64) {
+    let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
+    steps::note("clone the first process", received_at, cloned_at);
+    steps::note("mount its file systems", cloned_at, assembled_at);
+    steps::note("enter them, become the user", assembled_at, executing_at);
+    steps::note("execute the program", executing_at, started_at);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -694,13 +703,4 @@ mod tests {
         assert_eq!(environment(&env, "/root"), ["A=3", "B=2", "HOME=/root"]);
         assert_eq!(environment(&[pair("HOME", "/x")], "/root"), ["HOME=/x"]);
     }
-}
-
-/// What infra and the container's first process did, as infra has timed it.
-fn note_times(times: Option<StartTimes>, started_at: i64) {
-    let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
-    steps::note("clone the first process", received_at, cloned_at);
-    steps::note("mount its file systems", cloned_at, assembled_at);
-    steps::note("enter them, become the user", assembled_at, executing_at);
-    steps::note("execute the program", executing_at, started_at);
 }
