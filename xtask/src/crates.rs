@@ -26,6 +26,7 @@ const ALL: &[&str] = &[
     "runtime",
     "services",
     "spec",
+    "steps",
     "store",
     "streaming",
     "sys",
@@ -34,7 +35,7 @@ const ALL: &[&str] = &[
 
 const RULES: &[Rule] = &[
     Rule { name: "monopod", may_use: ALL, never: &[] },
-    Rule { name: "monopod-api", may_use: &["spec", "store", "agent", "streaming"], never: &["anyhow"] },
+    Rule { name: "monopod-api", may_use: &["spec", "steps", "store", "agent", "streaming"], never: &["anyhow"] },
     Rule {
         name: "monopod-cri",
         may_use: &["spec", "image", "runtime", "streaming"],
@@ -46,13 +47,13 @@ const RULES: &[Rule] = &[
     Rule { name: "monopod-controllers", may_use: &["spec", "store"], never: &["anyhow", "rustix", "axum"] },
     Rule {
         name: "monopod-agent",
-        may_use: &["spec", "store", "image", "runtime"],
+        may_use: &["spec", "steps", "store", "image", "runtime"],
         // It asks the servers of containers, as probes and hooks do; it is none.
         never: &["anyhow", "axum"],
     },
     Rule {
         name: "monopod-runtime",
-        may_use: &["spec", "store", "sys", "infra", "image", "network"],
+        may_use: &["spec", "steps", "store", "sys", "infra", "image", "network"],
         never: &["anyhow", "k8s-openapi"],
     },
     Rule { name: "monopod-image", may_use: &["spec", "store", "sys"], never: &["anyhow"] },
@@ -61,6 +62,7 @@ const RULES: &[Rule] = &[
     Rule { name: "monopod-infra", may_use: &["sys"], never: &["anyhow", "tokio", "k8s-openapi"] },
     // It reserves space and locks its file; nothing else of Linux is its business.
     Rule { name: "monopod-store", may_use: &["spec"], never: &["anyhow", "libc", "nix", "k8s-openapi"] },
+    Rule { name: "monopod-steps", may_use: &[], never: &["anyhow", "tokio", "rustix", "libc"] },
     Rule { name: "monopod-spec", may_use: &[], never: &["anyhow", "tokio", "rustix", "libc", "nix"] },
     Rule { name: "monopod-sys", may_use: &[], never: &["anyhow", "tokio", "tracing"] },
     Rule { name: "e2e", may_use: &["store", "sys"], never: &["tokio"] },

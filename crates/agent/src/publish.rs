@@ -33,6 +33,19 @@ impl PodWorker {
         waiting: &BTreeMap<ContainerName, Waiting>,
         ended: bool,
     ) -> Result<(), PassError> {
+        let status = self.next_status(desired, observed, waiting, ended);
+        self.write_status(status, true).await?;
+        Ok(())
+    }
+
+    /// The status as it is to be now; its changes are noted for the timeline.
+    pub(crate) fn next_status(
+        &mut self,
+        desired: &DesiredPod,
+        observed: &PodObservation,
+        waiting: &BTreeMap<ContainerName, Waiting>,
+        ended: bool,
+    ) -> core::PodStatus {
         let newer = self.with_status_as_stored(desired);
         let desired = newer.as_ref().unwrap_or(desired);
         let inputs = StatusInputs {
@@ -51,8 +64,7 @@ impl PodWorker {
             disrupt(&mut status, ending, &desired.status, self.shared.clock.wall());
         }
         self.note_changes(desired, &status);
-        self.write_status(status, true).await?;
-        Ok(())
+        status
     }
 
     /// The Pod with the status that this pass has stored already, if it has: a condition that stays as it is keeps the time of

@@ -71,9 +71,9 @@ impl PodRecord {
         Ok(store.records(TABLE)?.into_iter().map(|(uid, record)| (PodUid::new(uid), record)).collect())
     }
 
-    /// Makes it durable.
-    pub async fn save(&self, store: &Store, uid: &PodUid) -> Result<(), StoreError> {
-        store.put_record(TABLE, uid.as_str(), self).await
+    /// Makes it durable; what is written after this call is not durable before it.
+    pub fn save(&self, store: &Store, uid: &PodUid) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        store.put_record(TABLE, uid.as_str(), self)
     }
 
     /// All of the pod is gone. Where a crash brings the record back, the next daemon finds nothing of the pod, and removes

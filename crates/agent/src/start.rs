@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::Image;
-use runtime::{Mount, PodSandboxStatus, RuntimeError};
+use runtime::{ContainerConfig, Mount, PodSandboxStatus, RuntimeError};
 use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
-use spec::{ContainerId, ContainerName};
+use spec::{ContainerId, ContainerName, Digest};
+use steps::step;
+use store::StoreError;
+use tracing::Instrument as _;
 
 use crate::actions::{PodActions, RunSandbox, StartContainer};
 use crate::backoff::{INITIAL, LONGEST, RETRY, RetryBackOff, VOLUME_INITIAL, VOLUME_LONGEST};
@@ -36,8 +39,6 @@ use crate::volumes::{
     pod_tmpfs, set_up_on_disk, volume_mounts, write_secret,
 };
 use crate::worker::{PassError, PodWorker};
-use steps::step;
-use tracing::Instrument as _;
 
 /// Waits after a sandbox that could not be made.
 const SANDBOX_INITIAL: Duration = Duration::from_secs(1);
@@ -75,11 +76,12 @@ enum FailureKind {
     Other,
 }
 
-/// What was made durable before a start.
-struct Kept {
-    /// The pod's record, if it had none.
-    record: Result<Option<PodRecord>, store::StoreError>,
-    images: Vec<(ContainerName, Image)>,
+/// How a start begins, before its first container runs.
+enum Begun {
+    /// The sandbox is there, and the first container, if its turn has come: created, or why not.
+    Ready { sandbox: Box<PodSandboxStatus>, first: Option<Result<ContainerId, RuntimeError>> },
+    /// It goes no further until then. `done`: a sandbox was made.
+    Failed { done: bool, retry_at: BootTime },
 }
 
 /// What a pass that starts things came to.
@@ -106,39 +108,29 @@ impl PodWorker {
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
         self.begin_pulls(desired, actions);
-        let (volumes, directory) = (planned.clone(), self.paths.directory.clone());
-        if let Err(error) = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall))
-            .instrument(step!("make the volumes"))
-            .await?
-        {
-            return Ok((false, Some(self.volume_failed(desired, &error, now))));
-        }
-        let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
-            (Some(run), _) => match self
-                .run_sandbox(desired, observed, actions, run, &planned, now)
-                .instrument(step!("make the sandbox"))
-                .await?
-            {
-                Ok(sandbox) => sandbox,
-                Err(retry_at) => return Ok((false, Some(retry_at))),
-            },
-            (None, Some(sandbox)) => {
-                let kept = self.keep(desired, actions).await;
-                self.note_kept(kept)?;
-                sandbox.clone()
+        if planned.iter().any(PlannedVolume::is_on_disk) {
+            let (volumes, directory) = (planned.clone(), self.paths.directory.clone());
+            let made = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall));
+            if let Err(error) = made.instrument(step!("make the volumes")).await? {
+                return Ok((false, Some(self.volume_failed(desired, &error, now))));
             }
-            (None, None) => return Ok((false, None)),
-        };
-        if let Some(error) =
-            self.fill_sandbox(desired, &sandbox, actions, &planned).instrument(step!("write the pod's files")).await?
-        {
-            return Ok((actions.run_sandbox.is_some(), Some(self.volume_failed(desired, &error, now))));
         }
-        self.volume_failure = None;
+        // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
+        let keeping = self.keep(desired, actions).instrument(step!("keep its record and images"));
+        let (kept, begun) = tokio::join!(keeping, self.begin(desired, observed, actions, &planned, now));
+        self.note_kept(kept)?;
+        let (sandbox, mut first) = match begun? {
+            Begun::Ready { sandbox, first } => (sandbox, first),
+            Begun::Failed { done, retry_at } => return Ok((done, Some(retry_at))),
+        };
         let mut done = actions.run_sandbox.is_some();
-        for start in &actions.start {
-            let started =
-                self.start_container(desired, &sandbox, start, &planned).instrument(step!("start a container")).await?;
+        for (number, start) in actions.start.iter().enumerate() {
+            let created = match number {
+                0 => first.take(),
+                _ => self.create_container(desired, &sandbox, start, &planned).await?,
+            };
+            let Some(created) = created else { continue };
+            let started = self.start_container(desired, start, created).instrument(step!("start a container")).await?;
             done |= started;
             if started && desired.container(&start.name).is_some_and(has_post_start) {
                 // The rest waits for its hook.
@@ -146,6 +138,55 @@ impl PodWorker {
             }
         }
         Ok((done, None))
+    }
+
+    /// Makes the sandbox if need be, then writes the pod's files while the first container is created.
+    async fn begin(
+        &mut self,
+        desired: &Arc<DesiredPod>,
+        observed: &PodObservation,
+        actions: &PodActions,
+        planned: &[PlannedVolume],
+        now: Now,
+    ) -> Result<Begun, PassError> {
+        let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
+            (Some(run), _) => {
+                let made = self.run_sandbox(desired, observed, run, planned, now);
+                match made.instrument(step!("make the sandbox")).await? {
+                    Ok(sandbox) => sandbox,
+                    Err(retry_at) => return Ok(Begun::Failed { done: false, retry_at }),
+                }
+            }
+            (None, Some(sandbox)) => sandbox.clone(),
+            // Never reached: without a sandbox one is to be made.
+            (None, None) => return Ok(Begun::Failed { done: false, retry_at: now.boot.after(START_AGAIN) }),
+        };
+        let config = match actions.start.first() {
+            Some(start) => self.plan_container(desired, &sandbox, start, planned).await?,
+            None => None,
+        };
+        let creating = async { Some(self.shared.runtime.create_container(&sandbox.id, config?).await) };
+        let (filled, first) = tokio::join!(
+            self.fill_sandbox(desired, &sandbox, actions, planned).instrument(step!("write the pod's files")),
+            creating.instrument(step!("create the first container")),
+        );
+        match filled? {
+            Ok(warnings) => {
+                for warning in warnings {
+                    self.shared.events.warning(EventSubject::pod(desired), "DNSConfigForming", warning);
+                }
+            }
+            Err(error) => {
+                if let Some(Ok(id)) = first {
+                    self.shared.runtime.remove_container(&id).await?;
+                }
+                let retry_at = self.volume_failed(desired, &error, now);
+                return Ok(Begun::Failed { done: actions.run_sandbox.is_some(), retry_at });
+            }
+        }
+        self.volume_failure = None;
+        self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
+        Ok(Begun::Ready { sandbox: Box::new(sandbox), first })
     }
 
     /// Forgets failures whose reason is gone, so that what they held up starts at once.
@@ -236,45 +277,61 @@ impl PodWorker {
         until
     }
 
-    /// Record and images at once: they do not depend on each other, and the store commits them together.
-    async fn keep(&self, desired: &DesiredPod, actions: &PodActions) -> Kept {
-        let record = self
-            .record
-            .is_none()
-            .then(|| PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) });
-        let save = async {
-            match &record {
-                Some(record) => record.save(&self.shared.store, &self.uid).await,
+    /// Writes the pod's record and holds the images of its containers, as far as that is not done: they have their places among
+    /// the store's writes when this returns. What is given waits until they are durable.
+    fn keep(
+        &mut self,
+        desired: &DesiredPod,
+        actions: &PodActions,
+    ) -> impl Future<Output = Result<Vec<(ContainerName, Digest)>, StoreError>> + Send + use<> {
+        let saving = self.record.is_none().then(|| {
+            let record =
+                PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) };
+            let saving = record.save(&self.shared.store, &self.uid);
+            self.record = Some(record);
+            saving
+        });
+        let holds = actions.start.iter().filter_map(|start| {
+            let image = self.image_at_hand(desired.container(&start.name)?, start)?;
+            let held = self.held_images.get(&start.name).is_some_and(|held| *held == image.id);
+            (!held).then(|| {
+                let holding = self.shared.images.hold(&image.id, &image_holder(&self.pod, &self.uid, &start.name));
+                let name = start.name.clone();
+                // An image that is removed in this moment is missed when its container starts.
+                async move { holding.await.ok().map(|image| (name, image.id)) }
+            })
+        });
+        let holds = futures::future::join_all(holds.collect::<Vec<_>>());
+        let saving = async move {
+            match saving {
+                Some(saving) => saving.await,
                 None => Ok(()),
             }
         };
-        let holds = actions.start.iter().filter_map(|start| {
-            let image = self.image_at_hand(desired.container(&start.name)?, start)?;
-            let held = self.held_images.get(&start.name).is_some_and(|held| held.id == image.id);
-            (!held).then_some((start.name.clone(), image))
-        });
-        // An image that is removed in this moment is missed when its container starts.
-        let holds = holds.map(|(name, image)| async move {
-            let holder = image_holder(&self.pod, &self.uid, &name);
-            self.shared.images.hold(&image.id, &holder).await.ok().map(|image| (name, image))
-        });
-        let (saved, images) = tokio::join!(save, futures::future::join_all(holds));
-        Kept { record: saved.map(|()| record), images: images.into_iter().flatten().collect() }
+        async move {
+            let (saved, images) = tokio::join!(saving, holds);
+            saved.map(|()| images.into_iter().flatten().collect())
+        }
     }
 
-    fn note_kept(&mut self, kept: Kept) -> Result<(), PassError> {
-        self.held_images.extend(kept.images);
-        if let Some(record) = kept.record? {
-            self.record = Some(record);
+    fn note_kept(&mut self, kept: Result<Vec<(ContainerName, Digest)>, StoreError>) -> Result<(), PassError> {
+        match kept {
+            Ok(images) => {
+                self.held_images.extend(images);
+                Ok(())
+            }
+            Err(error) => {
+                // Only a first one is written here.
+                self.record = None;
+                Err(error.into())
+            }
         }
-        Ok(())
     }
 
     async fn run_sandbox(
         &mut self,
         desired: &DesiredPod,
         observed: &PodObservation,
-        actions: &PodActions,
         run: &RunSandbox,
         planned: &[PlannedVolume],
         now: Now,
@@ -299,13 +356,7 @@ impl PodWorker {
         let pids_limit = self.shared.config.pod_pids_limit;
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
-        // Together: the store commits all their records at once.
-        let (kept, made) = tokio::join!(
-            self.keep(desired, actions).instrument(step!("keep its record and images")),
-            self.shared.runtime.run_pod_sandbox(config)
-        );
-        self.note_kept(kept)?;
-        match made {
+        match self.shared.runtime.run_pod_sandbox(config).await {
             Ok(sandbox) => {
                 self.sandbox_failure = None;
                 for dead in &run.dead {
@@ -327,14 +378,15 @@ impl PodWorker {
         until
     }
 
-    /// Files that need the sandbox: those with its address, and Secrets in its memory.
+    /// Writes files that need the sandbox: those with its address, and Secrets in its memory. Gives what the events should say of
+    /// the DNS configuration.
     async fn fill_sandbox(
-        &mut self,
+        &self,
         desired: &Arc<DesiredPod>,
         sandbox: &PodSandboxStatus,
         actions: &PodActions,
         planned: &[PlannedVolume],
-    ) -> Result<Option<VolumeError>, PassError> {
+    ) -> Result<Result<Vec<String>, VolumeError>, PassError> {
         let shared = Arc::clone(&self.shared);
         let (pod, directory) = (Arc::clone(desired), self.paths.directory.clone());
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
@@ -351,25 +403,14 @@ impl PodWorker {
             self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && written == planned);
         let secrets = async { if is_written { Ok(Ok(())) } else { self.write_secrets(sandbox, planned).await } };
         let (files, secrets) = tokio::join!(files, secrets);
-        match files? {
-            Ok(files) => {
-                for warning in files.dns_warnings {
-                    self.shared.events.warning(EventSubject::pod(desired), "DNSConfigForming", warning);
-                }
-            }
-            Err(error) => {
+        Ok(match (files?, secrets?) {
+            (Ok(files), Ok(())) => Ok(files.dns_warnings),
+            (Err(error), _) => {
                 let volume = spec::VolumeName::new("pod-files");
-                return Ok(Some(VolumeError { volume, cause: VolumeCause::Unmet(chain(&error)) }));
+                Err(VolumeError { volume, cause: VolumeCause::Unmet(chain(&error)) })
             }
-        }
-        if let Err(error) = secrets? {
-            return Ok(Some(error));
-        }
-        if is_written {
-            return Ok(None);
-        }
-        self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
-        Ok(None)
+            (_, Err(error)) => Err(error),
+        })
     }
 
     async fn write_secrets(
@@ -395,20 +436,32 @@ impl PodWorker {
         Ok(Ok(()))
     }
 
-    /// Whether anything came of it; what hindered it is remembered.
-    async fn start_container(
+    /// Creates a container; `None` while it cannot be: what hinders it is remembered.
+    async fn create_container(
         &mut self,
         desired: &DesiredPod,
         sandbox: &PodSandboxStatus,
         start: &StartContainer,
         planned: &[PlannedVolume],
-    ) -> Result<bool, PassError> {
-        let Some(container) = desired.container(&start.name) else { return Ok(false) };
+    ) -> Result<Option<Result<ContainerId, RuntimeError>>, PassError> {
+        let Some(config) = self.plan_container(desired, sandbox, start, planned).await? else { return Ok(None) };
+        let creating = self.shared.runtime.create_container(&sandbox.id, config);
+        Ok(Some(creating.instrument(step!("create a container")).await))
+    }
+
+    /// What a container is created from; `None` while it cannot be: what hinders it is remembered.
+    async fn plan_container(
+        &mut self,
+        desired: &DesiredPod,
+        sandbox: &PodSandboxStatus,
+        start: &StartContainer,
+        planned: &[PlannedVolume],
+    ) -> Result<Option<ContainerConfig>, PassError> {
+        let Some(container) = desired.container(&start.name) else { return Ok(None) };
         let now = self.shared.clock.now();
         let Some((image, volume_images)) = self.images_for(desired, container, start, now).await? else {
-            return Ok(false);
+            return Ok(None);
         };
-        let subject = EventSubject::container(desired, &start.name);
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let name = pod_files::kernel_hostname(&self.shared.config, desired);
         let objects = self.objects();
@@ -417,7 +470,7 @@ impl PodWorker {
             Ok(mounts) => mounts,
             Err((heals, error)) => {
                 self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
-                return Ok(false);
+                return Ok(None);
             }
         };
         let target = match self.target_of(desired, sandbox, &start.name).await {
@@ -425,7 +478,7 @@ impl PodWorker {
             Err(message) => {
                 let heals = FailureKind::Other;
                 self.failed(desired, container, heals, "CreateContainerConfigError", message, RETRY, now);
-                return Ok(false);
+                return Ok(None);
             }
         };
         mounts.extend(file_mounts(container, &self.paths.directory, start.attempt));
@@ -442,18 +495,29 @@ impl PodWorker {
             Err(error) => {
                 let heals = FailureKind::Config;
                 self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
-                return Ok(false);
+                return Ok(None);
             }
         };
         if let Some(back_off) = start.back_off.clone() {
             let name = start.name.clone();
             self.save_record(|record| drop(record.back_offs.insert(name, back_off))).await?;
         }
-        let runtime = Arc::clone(&self.shared.runtime);
         if let Some(unstarted) = &start.unstarted {
-            runtime.remove_container(unstarted).await?;
+            self.shared.runtime.remove_container(unstarted).await?;
         }
-        let id = match runtime.create_container(&sandbox.id, config).instrument(step!("create")).await {
+        Ok(Some(config))
+    }
+
+    /// Starts what was created. Whether anything came of it; what hindered it is remembered.
+    async fn start_container(
+        &mut self,
+        desired: &DesiredPod,
+        start: &StartContainer,
+        created: Result<ContainerId, RuntimeError>,
+    ) -> Result<bool, PassError> {
+        let Some(container) = desired.container(&start.name) else { return Ok(false) };
+        let (subject, now) = (EventSubject::container(desired, &start.name), self.shared.clock.now());
+        let id = match created {
             Ok(id) => id,
             Err(error) => {
                 let reason = match &error {
@@ -481,7 +545,7 @@ impl PodWorker {
             let id = id.clone();
             self.save_record(|record| record.post_start.extend([id])).await?;
         }
-        if let Err(error) = runtime.start_container(&id).instrument(step!("start")).await {
+        if let Err(error) = self.shared.runtime.start_container(&id).await {
             let message = chain(&error);
             self.failed(desired, container, FailureKind::Other, "RunContainerError", message, START_AGAIN, now);
             return Ok(true);
@@ -554,12 +618,12 @@ impl PodWorker {
     }
 
     async fn hold_image(&mut self, name: &ContainerName, image: &Image) -> Result<(), PassError> {
-        if self.held_images.get(name).is_some_and(|held| held.id == image.id) {
+        if self.held_images.get(name).is_some_and(|held| *held == image.id) {
             return Ok(());
         }
         let holder = image_holder(&self.pod, &self.uid, name);
         match self.shared.images.hold(&image.id, &holder).await {
-            Ok(image) => drop(self.held_images.insert(name.clone(), image)),
+            Ok(image) => drop(self.held_images.insert(name.clone(), image.id)),
             // Removed in this moment, or the store is full: creating the container will say so.
             Err(error) => tracing::warn!(error = %chain(&error), container = %name, "cannot hold an image"),
         }

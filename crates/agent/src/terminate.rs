@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::RuntimeError;
+use steps::step;
 use store::{Change, WriteError};
+use tracing::Instrument as _;
 
 #[cfg(not(test))]
 use crate::actions::containers_to_end;
@@ -58,8 +61,14 @@ impl PodWorker {
             if let Some(desired) = desired
                 && self.is_admitted(desired, observed)
             {
-                let desired = Arc::new(desired.clone());
-                self.publish(&desired, observed, &BTreeMap::new(), true).await?;
+                let status = self.next_status(desired, observed, &BTreeMap::new(), true);
+                // Beside each other: the status has its place among the writes before the records go. What could not be removed
+                // is what the next pass begins with.
+                let (published, _removed) = tokio::join!(
+                    self.write_status(status, true).instrument(step!("publish the end")),
+                    self.remove_sandboxes(observed).instrument(step!("remove the sandbox"))
+                );
+                published?;
             }
             self.lifecycle = PodLifecycle::Terminated;
             return Ok(Next::Again);
@@ -119,10 +128,10 @@ impl PodWorker {
     ) -> Result<Next, PassError> {
         let kept = desired.filter(|desired| desired.object.metadata.deletion_timestamp.is_none());
         if !self.cleaned {
-            self.give_back(desired, observed).await?;
+            self.give_back(desired, observed).instrument(step!("remove the sandbox")).await?;
             let directory =
                 if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
-            self.remove(directory).await?;
+            self.remove(directory).instrument(step!("remove its files")).await?;
             self.shared.immutable.leave(&self.uid);
             self.cleaned = true;
             self.shared.make_room(&self.uid);
@@ -133,25 +142,19 @@ impl PodWorker {
         // A pod that had ended long before it was deleted still has its directory.
         self.remove(self.paths.directory.clone()).await?;
         if self.record.is_some() {
-            self.remove(self.paths.logs.clone()).await?;
+            self.remove(self.paths.logs.clone()).instrument(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
         }
         match desired {
             None => Ok(Next::Gone),
-            Some(desired) => self.delete_object(desired).await,
+            Some(desired) => self.delete_object(desired).instrument(step!("remove the object")).await,
         }
     }
 
     /// Sandboxes with their containers, and images.
     async fn give_back(&mut self, desired: Option<&DesiredPod>, observed: &PodObservation) -> Result<(), PassError> {
-        let mut failed = None;
-        for sandbox in &observed.sandboxes {
-            if let Err(error) = self.shared.runtime.remove_pod_sandbox(&sandbox.id).await {
-                failed.get_or_insert(error);
-            }
-        }
-        if let Some(error) = failed {
+        if let Err(error) = self.remove_sandboxes(observed).await {
             if let Some(desired) = desired {
                 let message = format!("error killing pod: {}", crate::volumes::chain(&error));
                 self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
@@ -163,6 +166,15 @@ impl PodWorker {
         self.held_images.clear();
         self.held_volumes.clear();
         Ok(())
+    }
+
+    /// All that can be; gives the first failure.
+    async fn remove_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
+        let mut removed = Ok(());
+        for sandbox in &observed.sandboxes {
+            removed = removed.and(self.shared.runtime.remove_pod_sandbox(&sandbox.id).await);
+        }
+        removed
     }
 
     async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {

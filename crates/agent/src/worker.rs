@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use image::Image;
 use runtime::{ContainerState, RuntimeError};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use steps::step;
@@ -108,7 +107,7 @@ pub(crate) struct PodWorker {
     pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
     /// What its volumes hold of them.
     pub(crate) tokens: PodTokens,
-    pub(crate) held_images: BTreeMap<ContainerName, Image>,
+    pub(crate) held_images: BTreeMap<ContainerName, Digest>,
     /// Images that are being pulled, or were, for starts that are still to come.
     pub(crate) pulls: BTreeMap<ImageUse, PullForStart>,
     /// Images of volumes, held for the containers that mount them.

@@ -232,19 +232,25 @@ impl ImageStore {
         Ok(removed)
     }
 
-    /// Keeps an image from being removed until `holder` releases it, also over a restart.
-    pub async fn hold(&self, id: &Digest, holder: &str) -> Result<Image, HoldError> {
-        let not_found = || HoldError::NotFound { id: id.clone() };
+    /// Keeps an image from being removed until `holder` releases it, also over a restart. The record of it has its place among
+    /// the store's writes when this returns; what is given waits until it is durable.
+    pub fn hold(&self, id: &Digest, holder: &str) -> impl Future<Output = Result<Image, HoldError>> + Send + use<> {
         // In memory first: a removal that begins from here on sees it.
-        let is_new = self.catalog().hold(id, holder).ok_or_else(not_found)?;
-        if is_new {
+        let taken = self.catalog().hold(id, holder);
+        let recording = (taken == Some(true)).then(|| {
             let record = HoldRecord { image: id.clone(), holder: holder.to_owned() };
-            if let Err(source) = self.0.store.put_record(HOLDS, &hold_key(id, holder), &record).await {
-                self.catalog().unhold(id, holder);
-                return Err(HoldError::Record { id: id.clone(), holder: holder.to_owned(), source });
+            self.0.store.put_record(HOLDS, &hold_key(id, holder), &record)
+        });
+        let (images, id, holder) = (self.clone(), id.clone(), holder.to_owned());
+        async move {
+            if let Some(recording) = recording
+                && let Err(source) = recording.await
+            {
+                images.catalog().unhold(&id, &holder);
+                return Err(HoldError::Record { id, holder, source });
             }
+            taken.and_then(|_| images.get(&id)).ok_or(HoldError::NotFound { id })
         }
-        self.get(id).ok_or_else(not_found)
     }
 
     /// Whether anybody holds the image.

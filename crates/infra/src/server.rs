@@ -202,6 +202,19 @@ impl Server {
         if let Some(watched) = self.clients.remove(&client) {
             drop(self.poll.remove(watched));
         }
+        if self.clients.is_empty() {
+            self.keep_exits();
+        }
+    }
+
+    /// Makes durable what the daemon that is gone may have heard and not stored: what it stored, it had forgotten here.
+    fn keep_exits(&self) {
+        let Some(sandbox) = &self.sandbox else { return };
+        let exits =
+            self.processes.iter().filter_map(|(id, process)| process.report(id)).filter(|report| report.exit.is_some());
+        for report in exits {
+            tolerate(records::write(&sandbox.records, &report, true));
+        }
     }
 
     /// A client that does not take its answers is dropped; it connects again and asks for the state.
@@ -582,7 +595,7 @@ impl Server {
         let Some(report) = process.report(id) else { return };
         if let Some(sandbox) = &self.sandbox {
             // On a full disk the daemon still learns it from the event, or from the state as long as infra lives.
-            tolerate(records::write(&sandbox.records, &report));
+            tolerate(records::write(&sandbox.records, &report, self.clients.is_empty()));
         }
         self.broadcast(&Event::Exited(report));
     }

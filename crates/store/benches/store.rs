@@ -25,6 +25,8 @@ const RUNS: usize = 9;
 const VICTIM: &str = "STORE_BENCH_VICTIM";
 /// Set in the process that is measured: the directory it opens.
 const RESIDENT: &str = "STORE_BENCH_RESIDENT";
+/// Set in it if it is to write much.
+const BURST: &str = "STORE_BENCH_BURST";
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -38,9 +40,12 @@ fn main() -> Outcome<()> {
         let resident = runtime.block_on(measure_memory(objects))?;
         println!("resident with {objects} objects of {} bytes of JSON: {resident}", pod("pod-1234").to_string().len());
     }
+    println!("resident after a burst: {}", measure_burst()?);
     println!("{:<58} {:>10} {:>10} {:>10}", "", "min", "median", "p95");
     report("fdatasync of 4 KiB appended (floor of one fsync)", measure_fdatasync()?);
-    report("one write at a time, durable", runtime.block_on(measure_single())?);
+    report("one write at a time, durable", runtime.block_on(measure_single(500, Duration::ZERO))?);
+    let pause = Duration::from_millis(5);
+    report("one write at a time, after a pause of 5 ms", runtime.block_on(measure_single(200, pause))?);
     report(&format!("{CREATES} creates by {WRITERS} writers"), runtime.block_on(measure_creates())?);
     report("1,000 creates at once", runtime.block_on(measure_at_once())?);
     report("list of 1,000 objects", runtime.block_on(measure_list())?);
@@ -63,9 +68,37 @@ async fn measure_memory(objects: usize) -> Outcome<String> {
 }
 
 fn print_memory(directory: &Path) -> Outcome<()> {
+    if std::env::var_os(BURST).is_some() {
+        return burst(directory);
+    }
     let _store = Store::open(directory)?;
+    println!("{}", resident()?);
+    Ok(())
+}
+
+fn resident() -> Outcome<String> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    println!("{}", status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?.trim());
+    Ok(status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?.trim().to_owned())
+}
+
+/// The memory of a process in which 500 objects have been written ten times, and how much of that a watcher could still read.
+fn measure_burst() -> Outcome<String> {
+    let directory = tempfile::tempdir()?;
+    #[expect(clippy::disallowed_methods, reason = "a fresh process has to be measured")]
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.env(RESIDENT, directory.path()).env(BURST, "1").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn burst(directory: &Path) -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let store = Store::open(directory)?;
+    for _ in 0..5 {
+        runtime.block_on(create_many(&store, 500))?;
+        runtime.block_on(write_by(&store, 500, WRITERS, touch))?;
+    }
+    let oldest = store.watch("pods", Some(0)).err().map_or(0, |expired| expired.oldest);
+    println!("{}; the newest {} of 5000 changes can be read", resident()?, store.revision() - oldest);
     Ok(())
 }
 
@@ -81,11 +114,12 @@ fn measure_fdatasync() -> Outcome<Vec<Duration>> {
     (0..200).map(once).collect()
 }
 
-async fn measure_single() -> Outcome<Vec<Duration>> {
+async fn measure_single(writes: usize, pause: Duration) -> Outcome<Vec<Duration>> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path())?;
     let mut times = Vec::new();
-    for number in 0..500 {
+    for number in 0..writes {
+        tokio::time::sleep(pause).await;
         let start = Instant::now();
         create(store.clone(), number).await?;
         times.push(start.elapsed());
@@ -98,14 +132,23 @@ async fn measure_creates() -> Outcome<Vec<Duration>> {
     for _ in 0..RUNS {
         let directory = tempfile::tempdir()?;
         let store = Store::open(directory.path())?;
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), processor_time());
         create_many(&store, CREATES).await?;
-        let took = start.elapsed();
+        let (took, commits) = (start.elapsed(), store.commits());
+        // With what is done later.
+        drop(store);
+        let processor = processor_time() - processor;
         let a_second = CREATES * 1_000_000 / usize::try_from(took.as_micros())?;
-        println!("  {a_second} creates/s, {} commits", store.commits());
+        println!("  {a_second} creates/s, {commits} commits, {processor} ms of processor time");
         times.push(took);
     }
     Ok(times)
+}
+
+/// Milliseconds of all threads.
+fn processor_time() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
 /// As many writers as objects.
@@ -201,6 +244,15 @@ where
 async fn delete(store: Store, number: usize) -> Outcome<()> {
     let key = ObjectKey::namespaced("pods", "default", format!("pod-{number}"));
     store.write(key, |_| Ok::<_, std::convert::Infallible>((Change::Delete, ()))).await?;
+    Ok(())
+}
+
+async fn touch(store: Store, number: usize) -> Outcome<()> {
+    let name = format!("pod-{number}");
+    let mut value = pod(&name);
+    value.as_object_mut().ok_or("no object")?.insert("touched".to_owned(), json!(true));
+    let key = ObjectKey::namespaced("pods", "default", name);
+    store.write(key, move |_| Ok::<_, std::convert::Infallible>((Change::Put(value), ()))).await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
-use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatvfs};
 use rustix::io::Errno;
 
 use crate::directory::open_private;
@@ -58,7 +58,7 @@ pub(crate) enum Room {
 impl Ballast {
     /// Takes over the reserve file, or makes it; a disk too full for it is no error.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = open_private(path)?;
+        let file = open_private(path, OFlags::empty())?;
         let metadata = file.metadata()?;
         // A sparse file (restored from a copy) holds nothing back.
         let real = metadata.blocks().saturating_mul(512) >= metadata.len();
@@ -100,6 +100,16 @@ impl Ballast {
         held.bytes == left
     }
 
+    /// Does a write again with a dose of the reserve for as long as the disk is full.
+    pub(crate) fn with_reserve(&self, wanted: u64, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match write() {
+                Err(error) if is_full(&error) && self.release(wanted) => {}
+                result => return result,
+            }
+        }
+    }
+
     fn refill(&self, held: &mut Held) {
         let missing = BALLAST_BYTES - held.bytes;
         // Asked first: a failing fallocate(2) takes all the space there is for a moment.
@@ -133,17 +143,6 @@ pub(crate) struct ReservedFile {
     pub(crate) ballast: Arc<Ballast>,
 }
 
-impl ReservedFile {
-    fn with_reserve(&self, wanted: u64, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-        loop {
-            match write() {
-                Err(error) if is_full(&error) && self.ballast.release(wanted) => {}
-                result => return result,
-            }
-        }
-    }
-}
-
 impl StorageBackend for ReservedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
@@ -154,7 +153,7 @@ impl StorageBackend for ReservedFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with_reserve(DOSE_BYTES, || self.file.set_len(len))
+        self.ballast.with_reserve(DOSE_BYTES, || self.file.set_len(len))
     }
 
     // Not tried again: after a failed fsync nobody knows what is on the disk (fsync(2), "NOTES").
@@ -163,7 +162,7 @@ impl StorageBackend for ReservedFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.with_reserve(data.len() as u64, || self.file.write(offset, data))
+        self.ballast.with_reserve(data.len() as u64, || self.file.write(offset, data))
     }
 
     fn close(&self) -> io::Result<()> {
@@ -195,6 +194,7 @@ impl StorageBackend for ReservedFile {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether a write failed for want of space.
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -36,7 +36,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) revision: u64,
     /// Encoded values that are to be written.
     pub(crate) bytes: usize,
-    room: Room,
+    /// What may be written.
+    pub(crate) room: Room,
+    line: Vec<u8>,
 }
 
 impl<'a> Batch<'a> {
@@ -44,7 +46,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(memory: &'a Memory, directory: &'a Path, revision: u64, room: Room) -> Self {
         let (objects, events, records) = (HashMap::new(), Vec::new(), Vec::new());
         let unwritten = HashSet::new();
-        Self { memory, directory, objects, unwritten, events, records, revision, bytes: 0, room }
+        Self { memory, directory, objects, unwritten, events, records, revision, bytes: 0, room, line: Vec::new() }
     }
 
     /// The object after the writes of this batch so far.
@@ -78,7 +80,7 @@ impl<'a> Batch<'a> {
             return Err(StoreError::DiskFull { directory: self.directory.to_owned() });
         }
         let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
-        let (object, line) = encode(key, value, self.revision + 1, kind)?;
+        let (object, line) = encode(key, value, self.revision + 1, kind, &mut self.line)?;
         if object.json.len() > MAX_VALUE_BYTES {
             let (what, bytes) = (key.to_string(), object.json.len());
             return Err(StoreError::TooLarge { what, bytes, limit: MAX_VALUE_BYTES });
@@ -100,7 +102,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn delete(&mut self, present: StoredObject) -> Result<StoredObject, StoreError> {
         let value = Value::clone(&present.value);
         let kind = WatchKind::Deleted;
-        let (object, line) = encode(&present.key, value, self.revision + 1, kind)?;
+        let (object, line) = encode(&present.key, value, self.revision + 1, kind, &mut self.line)?;
         self.apply(WatchEvent { kind, object: object.clone(), previous: Some(present), line });
         Ok(object)
     }
@@ -129,26 +131,27 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// An object as it is stored, and the line that tells watchers of it; its JSON is a part of the line.
+/// An object as it is stored, and the line that tells watchers of it; its JSON is a part of the line. It is made in a buffer that
+/// serves for many.
 pub(crate) fn encode(
     key: &ObjectKey,
     mut value: Value,
     revision: u64,
     kind: WatchKind,
+    line: &mut Vec<u8>,
 ) -> Result<(StoredObject, Bytes), StoreError> {
     set_revision(key, &mut value, revision)?;
-    let mut line = Vec::with_capacity(4096);
+    line.clear();
     line.extend_from_slice(b"{\"type\":\"");
     line.extend_from_slice(kind.name().as_bytes());
     line.extend_from_slice(b"\",\"object\":");
     let begin = line.len();
-    serde_json::to_writer(&mut line, &value)
+    serde_json::to_writer(&mut *line, &value)
         .map_err(|_impossible| StoreError::InvalidObject { key: key.clone(), why: "it cannot be written as JSON" })?;
     let end = line.len();
     line.extend_from_slice(b"}\n");
-    // It is kept as long as the object.
-    line.shrink_to_fit();
-    let line = Bytes::from(line);
+    // It is kept as long as the object, so it gets no more than it needs.
+    let line = Bytes::copy_from_slice(line);
     let json = line.slice(begin..end);
     Ok((StoredObject { key: key.clone(), revision, value: value.into(), json }, line))
 }

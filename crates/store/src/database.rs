@@ -1,6 +1,5 @@
 //! A redb file of ours: made, opened with its schema checked, loaded, and committed to.
 
-use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -9,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
-    WriteTransaction,
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    TableError, WriteTransaction,
 };
 
 use crate::copy::Entry;
-use crate::error::{Cause, OpenStoreError};
+use crate::error::{OpenStoreError, StoreError};
 use crate::object::{ObjectKey, StoredObject};
 use crate::value::ObjectValue;
 
@@ -32,8 +31,11 @@ const META_SCHEMA: &str = "schema";
 /// Every revision up to this one may have been given out.
 const META_RESERVED: &str = "reserved-revision";
 
-/// How many times the file was committed.
+/// The number of the newest commit.
 const META_COMMITS: &str = "commits";
+/// The same, as it was written by a version that knows the journal. Where they differ, an earlier version has written since,
+/// and what is in the journal does not follow.
+const META_JOURNALED: &str = "journaled";
 
 const ALTERED: &str = "a page is not what was written";
 
@@ -49,8 +51,10 @@ pub(crate) struct DatabaseFile {
 #[derive(Debug)]
 pub(crate) struct Contents {
     pub(crate) reserved_revision: u64,
-    /// How many times the file was committed.
+    /// The number of the newest commit.
     pub(crate) commits: u64,
+    /// Whether a journal may go on from there.
+    pub(crate) journaled: bool,
     pub(crate) objects: Vec<StoredObject>,
 }
 
@@ -93,15 +97,23 @@ impl DatabaseFile {
         }
     }
 
-    /// Commits durably, and tells how many times it has been done. After an error the state of the file is unknown and it
-    /// takes no more commits. One thread at a time.
+    /// Commits durably, as the next number; gives it. After an error the state of the file is unknown and it takes no more
+    /// commits. One thread at a time.
     pub(crate) fn commit(&self, changes: &Changes<'_>) -> Result<u64, redb::Error> {
-        let number = self.commits.load(Ordering::Relaxed) + 1;
+        self.commit_up_to(self.commits.load(Ordering::Relaxed) + 1, changes)
+    }
+
+    /// The same for all commits up to a number that it has not yet.
+    pub(crate) fn commit_up_to(&self, number: u64, changes: &Changes<'_>) -> Result<u64, redb::Error> {
         let commit = || {
             let mut transaction = self.database.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
             stage(&transaction, changes)?;
-            transaction.open_table(META)?.insert(META_COMMITS, number)?;
+            {
+                let mut meta = transaction.open_table(META)?;
+                meta.insert(META_COMMITS, number)?;
+                meta.insert(META_JOURNALED, number)?;
+            }
             Ok(transaction.commit()?)
         };
         unpanicked(commit)?;
@@ -109,23 +121,25 @@ impl DatabaseFile {
         Ok(number)
     }
 
-    /// The records of one table, sorted by key.
-    pub(crate) fn records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        unpanicked(|| self.read_records(table))
+    /// The number of its newest commit.
+    pub(crate) fn newest(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
-    fn read_records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-        let records = self.database.begin_read()?.open_table(RECORDS)?;
-        let mut found = Vec::new();
-        for entry in records.range((table, "")..)? {
-            let (key, value) = entry?;
-            let (of, key) = key.value();
-            if of != table {
-                break;
-            }
-            found.push((key.to_owned(), value.value().to_owned()));
-        }
-        Ok(found)
+    /// Has a journal go on from here.
+    pub(crate) fn begin_journal(&self) -> Result<(), OpenStoreError> {
+        self.commit(&Changes::default()).map_err(|error| Unreadable::Redb(error).at(&self.path))?;
+        Ok(())
+    }
+
+    /// What a failed commit leads to.
+    pub(crate) fn failed(&self, error: redb::Error) -> StoreError {
+        StoreError::failed(&self.path, Arc::new(error))
+    }
+
+    /// The file as it is now, whatever is committed later.
+    pub(crate) fn now(&self) -> Result<Now, redb::Error> {
+        unpanicked(|| Ok(Now(self.database.begin_read()?)))
     }
 
     /// One record.
@@ -178,6 +192,7 @@ impl DatabaseFile {
             meta.insert(META_SCHEMA, SCHEMA)?;
             // Not 0, which clients send for "any version".
             meta.insert(META_RESERVED, 1)?;
+            meta.insert(META_JOURNALED, 0)?;
             transaction.open_table(OBJECTS)?;
             transaction.open_table(RECORDS)?;
         }
@@ -189,6 +204,7 @@ impl DatabaseFile {
         let meta = transaction.open_table(META).map_err(redb::Error::from)?;
         let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
         let (reserved, commits) = (number(META_RESERVED)?, number(META_COMMITS)?.unwrap_or(0));
+        let journaled = number(META_JOURNALED)? == Some(commits);
         let table = transaction.open_table(OBJECTS).map_err(redb::Error::from)?;
         let mut objects = Vec::new();
         for entry in table.iter().map_err(redb::Error::from)? {
@@ -197,7 +213,31 @@ impl DatabaseFile {
             objects.push(decode_object(key.value(), revision, json)?);
         }
         let reserved_revision = reserved.ok_or_else(|| Unreadable::Content("it has no revision".into()))?;
-        Ok(Contents { reserved_revision, commits, objects })
+        Ok(Contents { reserved_revision, commits, journaled, objects })
+    }
+}
+
+/// A file at one moment.
+pub(crate) struct Now(ReadTransaction);
+
+impl Now {
+    /// The records of one table, sorted by key.
+    pub(crate) fn records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        unpanicked(|| self.read_records(table))
+    }
+
+    fn read_records(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let records = self.0.open_table(RECORDS)?;
+        let mut found = Vec::new();
+        for entry in records.range((table, "")..)? {
+            let (key, value) = entry?;
+            let (of, key) = key.value();
+            if of != table {
+                break;
+            }
+            found.push((key.to_owned(), value.value().to_owned()));
+        }
+        Ok(found)
     }
 }
 
@@ -241,7 +281,7 @@ fn decode_object(id: (&str, &str, &str), revision: u64, json: &[u8]) -> Result<S
     }
 }
 
-fn key_of((resource, namespace, name): (&str, &str, &str)) -> ObjectKey {
+pub(crate) fn key_of((resource, namespace, name): (&str, &str, &str)) -> ObjectKey {
     let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
     ObjectKey { resource: resource.to_owned(), namespace, name: name.to_owned() }
 }
@@ -264,9 +304,7 @@ impl Unreadable {
         let path = path.to_owned();
         match self {
             Self::Newer(found) => OpenStoreError::Newer { path, found, supported: SCHEMA },
-            Self::Content(why) => {
-                OpenStoreError::Damaged { path, cause: Cause::from(Box::<dyn Error + Send + Sync>::from(why)) }
-            }
+            Self::Content(why) => OpenStoreError::damaged(path, why),
             // What redb says of a file that is not its own, or too short.
             Self::Redb(redb::Error::Io(cause))
                 if !matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>

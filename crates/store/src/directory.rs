@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::OpenStoreError;
@@ -35,7 +35,7 @@ impl Directory {
 
         let lock_path = path.join("lock");
         let failed = |cause| OpenStoreError::Lock { path: lock_path.clone(), cause };
-        let mut lock = open_private(&lock_path).map_err(failed)?;
+        let mut lock = open_private(&lock_path, OFlags::empty()).map_err(failed)?;
         let patience = Instant::now() + RELEASE;
         loop {
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -86,6 +86,10 @@ impl Directory {
         self.path.join("objects.redb.new")
     }
 
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     pub(crate) fn events(&self) -> PathBuf {
         self.path.join("events.redb")
     }
@@ -95,18 +99,18 @@ impl Directory {
     }
 }
 
-/// The number of the newest acknowledged commit, beside the objects file.
+/// The number of the newest acknowledged commit, beside the objects file and the journal.
 ///
-/// An objects file whose newest commit is spoilt after a crash looks as if that commit had never been finished, and opens
-/// as it was before. This number, written after the commit is durable and without an fsync of its own, tells the two
-/// apart: a file that is behind it has lost what was acknowledged.
+/// A file whose newest commit is spoilt after a crash looks as if that commit had never been finished, and is read as it was
+/// before. This number, written after the commit is durable and without an fsync of its own, tells the two apart: what is
+/// behind it has lost what was acknowledged. An earlier version, which knows no journal, refuses what is in there alone by it.
 #[derive(Debug)]
 pub(crate) struct Acknowledged(File);
 
 impl Acknowledged {
     /// Opens or makes the file; gives the number in it, 0 where there is none.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, u64)> {
-        let mut file = open_private(path)?;
+        let mut file = open_private(path, OFlags::empty())?;
         let mut text = String::new();
         // What cannot be read says nothing.
         let read = file.read_to_string(&mut text).ok();
@@ -121,8 +125,10 @@ impl Acknowledged {
 }
 
 /// Opens or makes a file that only we may read, whatever its mode was (it may hold Secrets).
-pub(crate) fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+pub(crate) fn open_private(path: &Path, flags: OFlags) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

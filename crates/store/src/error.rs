@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::object::ObjectKey;
@@ -49,6 +49,12 @@ pub enum OpenStoreError {
         #[source]
         cause: io::Error,
     },
+}
+
+impl OpenStoreError {
+    pub(crate) fn damaged(path: PathBuf, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Damaged { path, cause: Cause::from(why.into()) }
+    }
 }
 
 /// Why [`crate::Restoring`] made no store.
@@ -108,6 +114,15 @@ pub enum StoreError {
     },
     #[error("the store at {} is closed", directory.display())]
     Closed { directory: PathBuf },
+}
+
+impl StoreError {
+    /// What is said, and logged, of a file that could not be written.
+    pub(crate) fn failed(path: &Path, cause: Cause) -> Self {
+        let error = Self::Failed { path: path.to_owned(), cause };
+        tracing::error!(%error, cause = Error::source(&error), "the store takes no more writes");
+        error
+    }
 }
 
 /// Why a write did not happen.

@@ -12,6 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
+use rustix::fs::OFlags;
 
 use crate::database::{Changes, DatabaseFile};
 use crate::directory::{Directory, open_private};
@@ -171,7 +172,7 @@ fn collect(first: ObjectKey, changed: &Receiver<ObjectKey>) -> (HashSet<ObjectKe
 
 fn open_file(path: &Path) -> Result<(DatabaseFile, Vec<StoredObject>), OpenStoreError> {
     let access = |cause| OpenStoreError::Access { path: path.to_owned(), cause };
-    let file = open_private(path).map_err(access)?;
+    let file = open_private(path, OFlags::empty()).map_err(access)?;
     let backend = FileBackend::new(file).map_err(|cause| access(io::Error::other(cause)))?;
     let (file, contents) = DatabaseFile::open(path, backend, CACHE_BYTES)?;
     Ok((file, contents.objects))

@@ -90,7 +90,7 @@ impl FakeFile {
             }
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
-        memory.publish(events.clone(), revision);
+        drop(memory.publish(events.clone(), revision));
         self.disk.written(&events);
         answer(Ok(()));
     }

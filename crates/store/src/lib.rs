@@ -2,7 +2,7 @@
 //!
 //! Every object write goes through one door, [`Store::write`]: a closure sees the present object on the writer
 //! thread and says what becomes of it. All writes that are waiting are committed together, and each is answered
-//! when it is durable. Objects live in memory as well, so that reading them never touches the disk.
+//! when it is durable: in the journal, from where it goes to the objects file later. Objects live in memory as well, so that reading them never touches the disk.
 //!
 //! The store keeps objects and does not judge them: no rule of Kubernetes is in here, but one name: objects of the
 //! resource [`EVENTS`] are kept in a file of their own, bounded and cheap.
@@ -19,9 +19,11 @@ mod directory;
 mod error;
 mod events;
 mod fake;
+mod journal;
 mod memory;
 mod object;
 mod open;
+mod pending;
 mod store;
 mod value;
 mod watch;

@@ -5,6 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
+use crate::value::ObjectValue;
 use crate::watch::{Feed, Forgotten, ObjectWatch};
 
 /// All objects at one revision. Only the writer thread changes it, after the change is durable.
@@ -18,6 +19,14 @@ struct Objects {
     opened: u64,
     by_key: BTreeMap<ObjectKey, StoredObject>,
     feeds: HashMap<String, Feed>,
+}
+
+/// What becoming visible leads to.
+pub(crate) struct Published {
+    /// To be dropped when nobody waits.
+    pub(crate) forgotten: Forgotten,
+    /// Whether more is kept for watchers than is always kept.
+    pub(crate) long: bool,
 }
 
 impl Memory {
@@ -74,32 +83,47 @@ impl Memory {
         objects.feed(resource).watch(after)
     }
 
-    /// Makes durable changes visible, in the order of their revisions, all at once. Gives what is to be dropped when nobody waits.
-    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) -> Forgotten {
+    /// Makes durable changes visible, in the order of their revisions, all at once.
+    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) -> Published {
         let mut forgotten = Forgotten::new();
         let mut objects = self.write();
-        let mut changed: Vec<String> = Vec::new();
         for event in events {
-            let key = &event.object.key;
             match event.kind {
                 WatchKind::Added | WatchKind::Modified => {
-                    objects.by_key.insert(key.clone(), event.object.clone());
+                    objects.by_key.insert(event.object.key.clone(), event.object.clone());
                 }
                 WatchKind::Deleted => {
-                    objects.by_key.remove(key);
+                    objects.by_key.remove(&event.object.key);
                 }
             }
-            if !changed.contains(&key.resource) {
-                changed.push(key.resource.clone());
+            let feed = objects.feed(&event.object.key.resource);
+            feed.changed = true;
+            if let Some((key, revision)) = feed.push(event, &mut forgotten)
+                && let Some(object) = objects.by_key.get_mut(&key)
+                && object.revision == revision
+            {
+                // One of its own: the tree that somebody makes who looks at the present object goes with the object.
+                object.value = ObjectValue::without_tree(object.json.clone());
             }
-            let resource = key.resource.clone();
-            objects.feed(&resource).push(event, &mut forgotten);
         }
         objects.revision = revision;
-        for (resource, feed) in &objects.feeds {
-            feed.advance(revision, changed.contains(resource));
+        let mut long = false;
+        for feed in objects.feeds.values_mut() {
+            long |= feed.advance(revision);
         }
-        forgotten
+        Published { forgotten, long }
+    }
+
+    /// Drops changes that are old and more than is always kept; says whether there are still more.
+    pub(crate) fn trim(&self) -> bool {
+        let mut forgotten = Forgotten::new();
+        let objects = self.read();
+        let mut long = false;
+        for feed in objects.feeds.values() {
+            long |= feed.trim(&mut forgotten);
+        }
+        drop(objects);
+        long
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Objects> {
@@ -121,8 +145,104 @@ impl Objects {
         self.by_key.range(first..).take_while(move |(key, _)| wanted(key)).map(|(_, object)| object)
     }
 
-    fn feed(&mut self, resource: &str) -> &Feed {
+    fn feed(&mut self, resource: &str) -> &mut Feed {
         let (opened, revision) = (self.opened, self.revision);
         self.feeds.entry(resource.to_owned()).or_insert_with(|| Feed::new(opened, revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::batch::encode;
+    use crate::watch::{HISTORY_BYTES, HISTORY_EVENTS};
+
+    fn key(number: u64) -> ObjectKey {
+        ObjectKey::namespaced("pods", "default", format!("pod-{number}"))
+    }
+
+    fn publish(memory: &Memory, number: u64, size: usize) -> bool {
+        let revision = memory.revision() + 1;
+        let value = json!({"metadata": {}, "content": [number, "x".repeat(size)]});
+        let (object, line) = encode(&key(number), value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
+        let previous = memory.get(&key(number));
+        memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision).long
+    }
+
+    /// How many changes can be read.
+    fn kept(memory: &Memory) -> usize {
+        let oldest = match memory.watch("pods", Some(0)) {
+            Err(expired) => expired.oldest,
+            Ok(_) => 0,
+        };
+        usize::try_from(memory.revision() - oldest).unwrap()
+    }
+
+    #[test]
+    fn a_burst_is_kept_for_a_while() {
+        let memory = Memory::new(0, []);
+        for number in 0..2048 {
+            assert!(!publish(&memory, number, 10));
+        }
+        assert!(publish(&memory, 1, 10));
+        for number in 0..HISTORY_EVENTS as u64 {
+            publish(&memory, number, 10);
+        }
+        assert_eq!(kept(&memory), HISTORY_EVENTS);
+        assert!(memory.trim(), "all of it may be young");
+        for number in 0..1000 {
+            publish(&memory, number, 10);
+        }
+        assert_eq!(kept(&memory), HISTORY_EVENTS);
+        assert!(!memory.trim(), "those of the last time are old now");
+        assert_eq!(kept(&memory), 2048);
+
+        // The same by size.
+        let large = 64 << 10;
+        for number in 0..400 {
+            publish(&memory, number, large);
+        }
+        assert!((HISTORY_BYTES / large - 2..HISTORY_BYTES / large).contains(&kept(&memory)), "{}", kept(&memory));
+        assert!(memory.trim() && !memory.trim());
+        assert!((30..32).contains(&kept(&memory)), "{}", kept(&memory));
+        // Nothing more goes.
+        assert!(!memory.trim());
+        assert!((30..32).contains(&kept(&memory)));
+    }
+
+    #[test]
+    fn only_the_newest_changes_have_trees_and_all_can_be_read() {
+        let memory = Memory::new(0, []);
+        publish(&memory, 0, 10);
+        for number in 0..300 {
+            publish(&memory, number, 10);
+        }
+        let with_trees = |objects: &[StoredObject]| objects.iter().filter(|object| object.value.has_tree()).count();
+        assert_eq!(with_trees(&memory.list("pods", None).objects), 256);
+        let mut watch = memory.watch("pods", Some(0)).unwrap();
+        let events = ready(watch.next_of(1000));
+        let objects: Vec<_> = events.iter().map(|event| event.object.clone()).collect();
+        assert_eq!((objects.len(), with_trees(&objects)), (301, 256));
+        assert!(events.first().is_some_and(|event| event.previous.is_none()));
+        let previous = events[1].previous.as_ref().unwrap();
+        assert!(!previous.value.has_tree() && previous.value == objects[0].value);
+        for event in &events[..40] {
+            assert_eq!(*event.object.value, serde_json::from_slice::<serde_json::Value>(&event.object.json).unwrap());
+        }
+        // Who looks at an object that is not new gives no tree to the history.
+        let first = memory.get(&key(43)).unwrap();
+        assert!(!first.value.has_tree() && first.value.is_object() && first.value.has_tree());
+        let again = ready(memory.watch("pods", Some(0)).unwrap().next_of(1000));
+        assert!(again.iter().all(|event| event.object.key != first.key || !event.object.value.has_tree()));
+    }
+
+    fn ready<T>(future: impl Future<Output = Option<T>>) -> T {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::pin!(future).poll(&mut context) {
+            std::task::Poll::Ready(Some(value)) => value,
+            _ => panic!("nothing is there"),
+        }
     }
 }

@@ -55,6 +55,12 @@ pub struct StoredObject {
 }
 
 impl StoredObject {
+    /// The same without the tree of its value.
+    pub(crate) fn without_tree(mut self) -> Self {
+        self.value = ObjectValue::without_tree(self.json.clone());
+        self
+    }
+
     /// Whether a word is anywhere in the JSON: what has a field of this name mentions it. The object need not be read for that.
     pub fn mentions(&self, word: &str) -> bool {
         memchr::memmem::find(&self.json, word.as_bytes()).is_some()

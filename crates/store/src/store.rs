@@ -20,6 +20,7 @@ use crate::fake::{FakeDisk, FakeFile};
 use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
+use crate::pending::Pending;
 use crate::watch::ObjectWatch;
 use crate::writer::{Answer, Job, Order};
 
@@ -47,6 +48,7 @@ pub(crate) enum Ground {
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) file: Arc<DatabaseFile>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) commits: Arc<AtomicU64>,
     /// `None` once it closes.
     pub(crate) jobs: Option<Sender<(Order, Job)>>,
@@ -78,7 +80,7 @@ impl Store {
         self.0.memory.revision()
     }
 
-    /// How many times the objects file was committed since the store was opened.
+    /// How many durable commits there were since the store was opened.
     pub fn commits(&self) -> u64 {
         match &self.0.ground {
             Ground::Disk(disk) => disk.commits.load(Ordering::Relaxed),
@@ -173,13 +175,14 @@ impl Store {
 
     /// Writes a record of what exists on this node, durably. `table` names its kind, such as `sandboxes`.
     ///
-    /// It has its place among the writes when this returns: what is written after that is not durable before it.
+    /// It has its place among the writes when this returns: what is written after that is not durable before it. Whoever
+    /// wants to may wait for it later.
     pub fn put_record<T: Serialize>(
         &self,
         table: &'static str,
         key: &str,
         value: &T,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<'_, T> {
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<T> {
         let queued = encode_record(table, key, value).map(|encoded| {
             let key = key.to_owned();
             self.queue(Order::Now, move |batch| batch.put_record(table, key, encoded))
@@ -210,10 +213,10 @@ impl Store {
         self.run(|_batch| Ok(())).await
     }
 
-    /// All records of a table, sorted by key: those that are on the disk.
+    /// All records of a table, sorted by key: those that are durable.
     pub fn records<T: DeserializeOwned>(&self, table: &'static str) -> Result<Vec<(String, T)>, StoreError> {
         let records = match &self.0.ground {
-            Ground::Disk(disk) => disk.file.records(table).map_err(|error| disk.unreadable(error))?,
+            Ground::Disk(disk) => disk.pending.records(table).map_err(|error| disk.unreadable(error))?,
             Ground::Fake(file) => file.records(table),
         };
         let decoded = records.into_iter().map(|(key, json)| {
@@ -226,7 +229,7 @@ impl Store {
     /// One record.
     pub fn record<T: DeserializeOwned>(&self, table: &'static str, key: &str) -> Result<Option<T>, StoreError> {
         let json = match &self.0.ground {
-            Ground::Disk(disk) => disk.file.record(table, key).map_err(|error| disk.unreadable(error))?,
+            Ground::Disk(disk) => disk.pending.record(table, key).map_err(|error| disk.unreadable(error))?,
             Ground::Fake(file) => file.record(table, key),
         };
         json.map(|json| decode(table, key, &json)).transpose()
@@ -236,7 +239,10 @@ impl Store {
     /// exceeds. Blocks; writes go on meanwhile.
     pub fn copy(&self, take: &mut dyn FnMut(Entry)) -> Result<u64, StoreError> {
         match &self.0.ground {
-            Ground::Disk(disk) => disk.file.copy(take).map_err(|error| disk.unreadable(error)),
+            Ground::Disk(disk) => {
+                disk.pending.settle()?;
+                disk.file.copy(take).map_err(|error| disk.unreadable(error))
+            }
             Ground::Fake(file) => Ok(file.copy(&self.0.memory, take)),
         }
     }
@@ -250,11 +256,11 @@ impl Store {
     }
 
     /// Has `stage` run on the writer thread; what this returns waits until the batch that it became part of is durable.
-    fn queue<R: Send + 'static>(
-        &self,
-        order: Order,
-        stage: impl FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
-    ) -> impl Future<Output = Result<R, StoreError>> + Send {
+    fn queue<R, F>(&self, order: Order, stage: F) -> impl Future<Output = Result<R, StoreError>> + Send + use<R, F>
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<R, StoreError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |batch| {
             let staged = batch.and_then(stage);
@@ -264,20 +270,24 @@ impl Store {
             });
             answer
         });
-        let ground = &self.0.ground;
-        let on_fake = match ground {
+        let (directory, on_fake) = match &self.0.ground {
             Ground::Disk(disk) => {
                 // The answer tells of a writer that is gone.
                 drop(disk.jobs.as_ref().map(|jobs| jobs.send((order, job))));
-                None
+                (Some(Arc::clone(&disk.directory)), None)
             }
-            Ground::Fake(file) => Some((file, job)),
+            Ground::Fake(_) => (None, Some((self.clone(), job))),
         };
         async move {
-            if let Some((file, job)) = on_fake {
-                file.write(&self.0.memory, job).await;
+            if let Some((store, job)) = on_fake
+                && let Ground::Fake(file) = &store.0.ground
+            {
+                file.write(&store.0.memory, job).await;
             }
-            answer.await.unwrap_or_else(|_gone| Err(ground.closed()))
+            answer.await.unwrap_or_else(|_gone| {
+                let directory = directory.map_or_else(|| "memory".into(), |directory| directory.path.clone());
+                Err(StoreError::Closed { directory })
+            })
         }
     }
 
@@ -295,16 +305,6 @@ impl Store {
             Ground::Disk(disk) => drop(disk.jobs.as_ref().map(|jobs| jobs.send((Order::Soon, job)))),
             Ground::Fake(file) => file.write_now(&self.0.memory, job),
         }
-    }
-}
-
-impl Ground {
-    fn closed(&self) -> StoreError {
-        let directory = match self {
-            Self::Disk(disk) => disk.directory.path.clone(),
-            Self::Fake(_) => "memory".into(),
-        };
-        StoreError::Closed { directory }
     }
 }
 

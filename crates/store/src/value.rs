@@ -27,7 +27,17 @@ impl ObjectValue {
         // Text first, which is quick and lets the rest be passed over.
         let text = std::str::from_utf8(&json).map_err(serde::de::Error::custom)?;
         serde_json::from_str::<IgnoredAny>(text)?;
-        Ok(Self(Arc::new(Lazy { json, tree: OnceLock::new() })))
+        Ok(Self::without_tree(json))
+    }
+
+    /// The same without its tree; `json` is what it was written as.
+    pub(crate) fn without_tree(json: Bytes) -> Self {
+        Self(Arc::new(Lazy { json, tree: OnceLock::new() }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_tree(&self) -> bool {
+        self.0.tree.get().is_some()
     }
 }
 

@@ -2,16 +2,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, StoredObject, WatchEvent};
 
-/// How many changes of a resource are kept for watchers.
-pub const HISTORY_EVENTS: usize = 2048;
-/// How many bytes of JSON the kept changes of a resource may have; parsed they take eight times that (benchmark).
-pub const HISTORY_BYTES: usize = 2 << 20;
+/// How many changes of a resource are kept for watchers at most.
+pub const HISTORY_EVENTS: usize = 8192;
+/// How many bytes of JSON the kept changes of a resource may have: what 500 Pods say from their creation until all are ready.
+pub const HISTORY_BYTES: usize = 16 << 20;
+
+/// So much is kept however old it is. What is beyond it is kept for a time, so that a burst may be read slowly and a machine
+/// that has come to rest has its memory back.
+const LASTING_EVENTS: usize = 2048;
+const LASTING_BYTES: usize = 2 << 20;
+/// That time, at least; at most it is twice this.
+pub(crate) const HISTORY_KEPT_FOR: Duration = Duration::from_mins(1);
+
+/// The newest changes have the trees of their objects, which take eight times the memory of the JSON. A tree of an older one is
+/// made anew for whoever looks at it.
+const WITH_TREES: usize = 256;
 
 /// Changes that no watch can have any more. Taking their trees apart is work, so it is done where nobody waits for it.
 pub(crate) type Forgotten = Vec<Arc<WatchEvent>>;
@@ -25,6 +37,8 @@ pub(crate) struct History {
     floor: u64,
     /// The newest revision of the whole store that is visible.
     revision: u64,
+    /// What was the newest revision when it was last looked for old ones.
+    looked: u64,
 }
 
 impl History {
@@ -32,11 +46,40 @@ impl History {
         self.bytes += event.object.json.len();
         self.events.push_back(Arc::new(event));
         while self.events.len() > HISTORY_EVENTS || self.bytes > HISTORY_BYTES {
-            let Some(oldest) = self.events.pop_front() else { break };
-            self.bytes -= oldest.object.json.len();
-            self.floor = oldest.object.revision;
-            forgotten.push(oldest);
+            if !self.pop(forgotten) {
+                break;
+            }
         }
+    }
+
+    /// Takes the trees of the newest change that is to have none; says which one it is.
+    fn take_trees(&mut self, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
+        let index = self.events.len().checked_sub(WITH_TREES + 1)?;
+        let event = self.events.get_mut(index)?;
+        let thin = Arc::new(without_trees(event));
+        let version = (thin.object.key.clone(), thin.object.revision);
+        forgotten.push(std::mem::replace(event, thin));
+        Some(version)
+    }
+
+    fn is_long(&self) -> bool {
+        self.events.len() > LASTING_EVENTS || self.bytes > LASTING_BYTES
+    }
+
+    /// Drops what was there when this was called last and is more than lasts.
+    fn trim(&mut self, forgotten: &mut Forgotten) {
+        while self.is_long() && self.events.front().is_some_and(|oldest| oldest.object.revision <= self.looked) {
+            self.pop(forgotten);
+        }
+        self.looked = self.revision;
+    }
+
+    fn pop(&mut self, forgotten: &mut Forgotten) -> bool {
+        let Some(oldest) = self.events.pop_front() else { return false };
+        self.bytes -= oldest.object.json.len();
+        self.floor = oldest.object.revision;
+        forgotten.push(oldest);
+        true
     }
 
     fn first_after(&self, revision: u64) -> Result<Option<&Arc<WatchEvent>>, Expired> {
@@ -56,26 +99,43 @@ impl History {
 #[derive(Debug)]
 pub(crate) struct Feed {
     history: Arc<Mutex<History>>,
+    /// Since the last time its watchers were woken.
+    pub(crate) changed: bool,
     wake: watch::Sender<()>,
 }
 
 impl Feed {
     /// Starts at `floor`: nothing before it can be watched. `revision` is the present one.
     pub(crate) fn new(floor: u64, revision: u64) -> Self {
-        let history = History { events: VecDeque::new(), bytes: 0, floor, revision };
-        Self { history: Arc::new(Mutex::new(history)), wake: watch::Sender::new(()) }
+        let history = History { events: VecDeque::new(), bytes: 0, floor, revision, looked: revision };
+        Self { history: Arc::new(Mutex::new(history)), changed: false, wake: watch::Sender::new(()) }
     }
 
-    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) {
-        lock(&self.history).push(event, forgotten);
+    /// Gives the version of an object whose tree is no longer kept here, if there is one.
+    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
+        let mut history = lock(&self.history);
+        history.push(event, forgotten);
+        history.take_trees(forgotten)
     }
 
-    /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has `changed`.
-    pub(crate) fn advance(&self, revision: u64, changed: bool) {
-        lock(&self.history).revision = revision;
-        if changed {
+    /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has changed. Says whether
+    /// it is longer than what lasts.
+    pub(crate) fn advance(&mut self, revision: u64) -> bool {
+        let mut history = lock(&self.history);
+        history.revision = revision;
+        let long = history.is_long();
+        drop(history);
+        if std::mem::take(&mut self.changed) {
             self.wake.send_replace(());
         }
+        long
+    }
+
+    /// Drops what is old and more than lasts; says whether there is still more.
+    pub(crate) fn trim(&self, forgotten: &mut Forgotten) -> bool {
+        let mut history = lock(&self.history);
+        history.trim(forgotten);
+        history.is_long()
     }
 
     /// Takes the changes after `revision` back: from the objects as they are to what they were.
@@ -104,6 +164,12 @@ impl Feed {
         lock(&self.history).first_after(after)?;
         Ok(ObjectWatch { history: Arc::clone(&self.history), wake, after, expired: None })
     }
+}
+
+fn without_trees(event: &WatchEvent) -> WatchEvent {
+    let WatchEvent { object, previous, .. } = event.clone();
+    let (object, previous) = (object.without_tree(), previous.map(StoredObject::without_tree));
+    WatchEvent { kind: event.kind, object, previous, line: event.line.clone() }
 }
 
 fn lock(history: &Mutex<History>) -> std::sync::MutexGuard<'_, History> {

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use crate::ballast::Ballast;
+use crate::ballast::{Ballast, Room};
 use crate::batch::Batch;
-use crate::database::{Changes, DatabaseFile};
+use crate::database::DatabaseFile;
 use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
-use crate::memory::Memory;
-use crate::object::{ObjectKey, WatchKind};
-use crate::watch::Forgotten;
+use crate::journal::{Frame, Journal, Kept};
+use crate::memory::{Memory, Published};
+use crate::object::{ObjectKey, StoredObject, WatchKind};
+use crate::pending::Pending;
+use crate::watch::{Forgotten, HISTORY_KEPT_FOR};
 
-/// A batch takes no further write once it has this many bytes of values, so that it fits into the reserve.
+/// A batch takes no further write once it has this many bytes of values, so that it fits into the journal and the reserve.
 const BATCH_BYTES: usize = 512 << 10;
 /// How many writes a batch takes at most, so that the first one does not wait too long.
 const BATCH_WRITES: usize = 1024;
@@ -69,8 +71,10 @@ impl PutOff {
 
 /// The state of the writer thread.
 pub(crate) struct Writer {
-    pub(crate) directory: Arc<Directory>,
     pub(crate) file: Arc<DatabaseFile>,
+    /// `None` where there can be none: then every commit goes to the objects file itself.
+    pub(crate) journal: Option<Journal>,
+    pub(crate) pending: Arc<Pending>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) acknowledged: Acknowledged,
     pub(crate) ballast: Arc<Ballast>,
@@ -78,10 +82,14 @@ pub(crate) struct Writer {
     pub(crate) changed_events: Sender<ObjectKey>,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
-    /// Counts commits of the objects file.
+    /// When histories that a burst has made long are cut.
+    pub(crate) trim_due: Option<Instant>,
+    /// Counts durable commits.
     pub(crate) commits: Arc<AtomicU64>,
     /// Why nothing is written any more.
     pub(crate) failed: Option<StoreError>,
+    /// Stays locked until the files are closed.
+    pub(crate) directory: Arc<Directory>,
 }
 
 impl Writer {
@@ -89,13 +97,18 @@ impl Writer {
     pub(crate) fn run(mut self, jobs: &Receiver<(Order, Job)>) {
         let mut put_off = PutOff::default();
         loop {
-            let next = match [self.ages.next_surplus(), put_off.due].into_iter().flatten().min() {
+            let due = [self.ages.next_surplus(), put_off.due, self.trim_due];
+            let next = match due.into_iter().flatten().min() {
                 None => jobs.recv().map_err(RecvTimeoutError::from),
                 Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match next {
                 Ok((Order::Soon, job)) if put_off.jobs.len() < PUT_OFF_WRITES => put_off.push(job),
                 Ok((_, job)) => self.write_batch(put_off.and(job), jobs),
+                Err(RecvTimeoutError::Timeout) if self.trim_due.is_some_and(|due| due <= Instant::now()) => {
+                    let long = self.memory.trim();
+                    self.trim_due = long.then(|| Instant::now() + HISTORY_KEPT_FOR);
+                }
                 Err(RecvTimeoutError::Timeout) => self.write_batch(put_off.take(), jobs),
                 Err(RecvTimeoutError::Disconnected) => return self.write_batch(put_off.take(), jobs),
             }
@@ -110,6 +123,7 @@ impl Writer {
         let mut answers = Vec::new();
         let mut first = first.into_iter();
         let mut full = false;
+        self.failed = self.failed.take().or_else(|| self.pending.failed());
         // Those that were put off are small, and so many at most that they fit.
         while let Some(job) = first.next().or_else(|| if full { None } else { Some(jobs.try_recv().ok()?.1) }) {
             answers.push(job(match &self.failed {
@@ -149,29 +163,37 @@ impl Writer {
 
     /// Makes a batch durable, then visible.
     fn commit(&mut self, batch: Batch<'_>) -> Result<Forgotten, StoreError> {
-        let Batch { objects, unwritten, events, records, revision, .. } = batch;
-        let is_written = |key: &ObjectKey| key.resource != EVENTS && !unwritten.contains(key);
-        let mut changes = Changes {
-            objects: objects.iter().filter(|(key, _)| is_written(key)).map(|(k, v)| (k, v.as_ref())).collect(),
-            records: records.iter().map(|(table, key, value)| (*table, key.as_str(), value.as_deref())).collect(),
-            reserved_revision: None,
-        };
-        let wanted = !changes.objects.is_empty() || !changes.records.is_empty();
+        let Batch { objects, unwritten, events, records, revision, room, .. } = batch;
+        let mut kept = Kept::default();
+        let mut changed_events = Vec::new();
+        for (key, object) in objects {
+            if key.resource == EVENTS {
+                changed_events.push(key);
+            } else if !unwritten.contains(&key) {
+                kept.objects.insert(key, object.map(StoredObject::without_tree));
+            }
+        }
+        for (table, key, value) in records {
+            kept.put_record(table.into(), key, value);
+        }
+        let wanted = !kept.objects.is_empty() || !kept.records.is_empty();
         // A commit that happens anyway takes the next block along; none is made for it before the block is used up.
         if revision > self.reserved_revision || (wanted && revision + REVISION_BLOCK / 2 > self.reserved_revision) {
-            changes.reserved_revision = Some(revision + REVISION_BLOCK);
+            kept.reserved_revision = Some(revision + REVISION_BLOCK);
         }
-        if wanted || changes.reserved_revision.is_some() {
-            let number = self.file.commit(&changes).map_err(|error| self.fail(error))?;
+        if wanted || kept.reserved_revision.is_some() {
+            let reserved_revision = kept.reserved_revision.unwrap_or(self.reserved_revision);
+            let number = self.make_durable(kept, room).inspect_err(|error| self.failed = Some(error.clone()))?;
             if let Err(error) = self.acknowledged.note(number) {
                 tracing::warn!(path = %self.directory.acknowledged().display(), %error, "cannot note a commit");
             }
             self.commits.fetch_add(1, Ordering::Relaxed);
-            self.reserved_revision = changes.reserved_revision.unwrap_or(self.reserved_revision);
+            self.reserved_revision = reserved_revision;
         }
-        let changed_events = objects.into_keys().filter(|key| key.resource == EVENTS);
-        let changed_events: Vec<ObjectKey> = changed_events.collect();
-        let forgotten = self.memory.publish(events, revision);
+        let Published { forgotten, long } = self.memory.publish(events, revision);
+        if long {
+            self.trim_due.get_or_insert_with(|| Instant::now() + HISTORY_KEPT_FOR);
+        }
         for key in changed_events {
             // That thread lives as long as this one; if it died, events stay in memory.
             drop(self.changed_events.send(key));
@@ -179,10 +201,29 @@ impl Writer {
         Ok(forgotten)
     }
 
-    fn fail(&mut self, error: redb::Error) -> StoreError {
-        let error = StoreError::Failed { path: self.file.path.clone(), cause: Arc::new(error) };
-        tracing::error!(%error, cause = std::error::Error::source(&error), "the store takes no more writes");
-        self.failed = Some(error.clone());
-        error
+    /// Gives the number of the commit. An error is final.
+    fn make_durable(&mut self, kept: Kept, room: Room) -> Result<u64, StoreError> {
+        let number = self.pending.newest() + 1;
+        let changes = kept.changes();
+        // On a full disk each commit shows what it takes of the reserve before the next one is judged.
+        if room == Room::Ample
+            && let Some(journal) = &mut self.journal
+            && let Some(blocks) = journal.encode(number, &changes)
+        {
+            let begin = self.pending.wait_for_place(|tail| journal.place(blocks, tail))?;
+            journal.write(begin).map_err(|error| StoreError::failed(&journal.path, Arc::new(error)))?;
+            self.pending.add(Frame { number, begin, end: begin + blocks, changes: kept });
+        } else {
+            self.pending.settle()?;
+            self.file.commit_up_to(number, &changes).map_err(|error| self.file.failed(error))?;
+            self.pending.passed(number);
+        }
+        Ok(number)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.pending.close();
     }
 }

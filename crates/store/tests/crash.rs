@@ -48,7 +48,9 @@ fn kill_again_and_again(home: &Path, rounds: u64) {
         let newest = revisions.iter().copied().max().unwrap_or(0);
         let mut victim = start_victim(home);
         let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let kill_after = random.hash_one(round) % 300;
+        // Also when much has been brought from the journal to the objects file, and while it is.
+        let limit = if round % 3 == 0 { 5000 } else { 300 };
+        let kill_after = random.hash_one(round) % limit;
         kills.push(kill_after);
         // After the kill, what was acknowledged before it is still in the pipe.
         for (number, line) in (0..).zip(lines.filter(|line| line.starts_with("did "))) {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use common::{delete, open, pod, put};
+use common::{delete, files, open, pod, put};
 use store::{ObjectList, OpenStoreError, Store};
 
 const PAGE: usize = 4096;
@@ -137,10 +137,13 @@ async fn a_spoilt_file_of_a_store_that_was_killed_is_noticed() {
     fill(&store, 60, 300).await;
     let expected = content(&store).unwrap();
     // As it lies there while the store is open, and so after kill -9.
-    let bytes = fs::read(home.path().join("objects.redb")).unwrap();
-    let acknowledged = fs::read(home.path().join("acknowledged")).unwrap();
+    let left = files(home.path());
     drop(store);
-    let (damaged, whole) = open_spoilt(other.path(), &bytes, &acknowledged, &expected, 0..150);
+    for (name, bytes) in &left {
+        fs::write(other.path().join(name), bytes).unwrap();
+    }
+    let [(_, bytes), _, (_, acknowledged), _] = &left[..] else { panic!("other files") };
+    let (damaged, whole) = open_spoilt(other.path(), bytes, acknowledged, &expected, 0..150);
     assert!(damaged > 20 && whole > 20, "{damaged} damaged, {whole} whole: the damage hits nothing, or all");
 }
 
@@ -156,11 +159,24 @@ async fn an_older_objects_file_is_not_taken_for_the_newest() {
     let newest = put(&store, &pod("a"), 2).await;
     drop(store);
     let newer = fs::read(&path).unwrap();
-    fs::write(&path, older).unwrap();
-    let error = Store::open(home.path()).unwrap_err();
-    assert!(matches!(error, OpenStoreError::Damaged { .. }), "{error:?}");
-    let why = std::error::Error::source(&error).unwrap().to_string();
-    assert!(why.starts_with("it is as after commit ") && why.ends_with(" were acknowledged"), "{why}");
+    let acknowledged = fs::read(home.path().join("acknowledged")).unwrap();
+
+    // The journal still has what is missing.
+    fs::write(&path, &older).unwrap();
+    assert_eq!(open(home.path()).get(&pod("a")).unwrap(), newest);
+
+    for journal in [None, Some(vec![0; 4096])] {
+        fs::write(&path, &older).unwrap();
+        fs::write(home.path().join("acknowledged"), &acknowledged).unwrap();
+        match journal {
+            None => fs::remove_file(home.path().join("journal")).unwrap(),
+            Some(bytes) => fs::write(home.path().join("journal"), bytes).unwrap(),
+        }
+        let error = Store::open(home.path()).unwrap_err();
+        assert!(matches!(error, OpenStoreError::Damaged { .. }), "{error:?}");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(why.starts_with("it is as after commit ") && why.ends_with(" were acknowledged"), "{why}");
+    }
 
     fs::write(&path, newer).unwrap();
     assert_eq!(open(home.path()).get(&pod("a")).unwrap(), newest);

@@ -39,7 +39,7 @@ async fn nobody_else_may_read_the_files() {
     let files = || fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>();
     let mut found: Vec<_> = files().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     found.sort_unstable();
-    assert_eq!(found, ["acknowledged", "ballast", "events.redb", "lock", "objects.redb"]);
+    assert_eq!(found, ["acknowledged", "ballast", "events.redb", "journal", "lock", "objects.redb"]);
     assert_eq!(fs::metadata(directory.join("ballast")).unwrap().len(), BALLAST_BYTES);
 
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();

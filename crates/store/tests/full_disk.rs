@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{SKIPPED, change, content, create, delete, event, is_full, names, object, open, pod, put};
+use common::{SKIPPED, change, content, create, delete, event, files, is_full, names, object, open, pod, put};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 use store::{BALLAST_BYTES, Change, StoreError, WriteError};
@@ -135,12 +135,65 @@ fn a_store_opens_on_a_disk_that_was_full_from_the_start() {
         rival.leave(2 << 20);
         let store = open(&directory);
         assert_eq!(ballast(&directory), 0, "there is no room for the reserve");
+        assert!(!directory.join("journal").exists(), "nor for a journal");
         let refused = runtime.block_on(create(&store, &pod("a"), json!(1)));
         assert!(matches!(&refused, Err(error @ WriteError::Store(_)) if is_full(error)), "{refused:?}");
         rival.give_back();
         runtime.block_on(create(&store, &pod("a"), json!(1))).unwrap();
         assert_eq!(ballast(&directory), BALLAST_BYTES);
+        // It is made at the next start.
+        drop(store);
+        let store = open(&directory);
+        assert!(directory.join("journal").exists());
+        runtime.block_on(create(&store, &pod("b"), json!(1))).unwrap();
+        drop(store);
+        assert_eq!(names(&open(&directory), "pods"), ["a", "b"]);
     });
+}
+
+#[test]
+fn what_is_in_the_journal_when_the_disk_gets_full_is_kept_and_deletes_go_on() {
+    in_own_mount_namespace("what_is_in_the_journal_when_the_disk_gets_full_is_kept_and_deletes_go_on", |disk| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(crash_on_a_full_disk(disk));
+    });
+}
+
+async fn crash_on_a_full_disk(disk: &Path) {
+    let directory = disk.join("store");
+    let store = open(&directory);
+    for number in 0..20 {
+        put(&store, &pod(&number.to_string()), json!([number, "x".repeat(30_000)])).await;
+    }
+    let expected = store.list("pods", None).objects;
+    // What kill -9 leaves, with the place that it takes.
+    let crashed = disk.join("crashed");
+    std::fs::create_dir(&crashed).unwrap();
+    for (name, bytes) in files(&directory) {
+        std::fs::write(crashed.join(name), bytes).unwrap();
+    }
+    drop(store);
+    std::fs::rename(directory.join("ballast"), crashed.join("ballast")).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let mut rival = Rival::new(disk);
+    rival.take_all();
+
+    let store = open(&crashed);
+    assert_eq!(store.list("pods", None).objects, expected);
+    // The first one that the reserve has to be asked for.
+    while !create(&store, &pod("new"), json!(1)).await.is_err_and(|error| is_full(&error)) {
+        delete(&store, &pod("new")).await;
+        store.copy(&mut |_| ()).unwrap();
+        rival.take_all();
+    }
+    put(&store, &pod("0"), "marked").await;
+    for number in 0..20 {
+        delete(&store, &pod(&number.to_string())).await.unwrap();
+        rival.take_all();
+    }
+    drop(store);
+    rival.take_all();
+    assert!(names(&open(&crashed), "pods").is_empty());
 }
 
 fn ballast(directory: &Path) -> u64 {

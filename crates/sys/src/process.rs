@@ -102,42 +102,56 @@ pub fn wait_without_descriptors() -> ! {
     }
 }
 
+/// Bytes of the stack that a child in this memory has.
+#[cfg(target_arch = "x86_64")]
+const CHILD_STACK: usize = 32 << 10;
+
 pub(crate) enum Cloned {
     Parent(Child),
     Child,
 }
 
+/// What clone3(2) reads.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+impl CloneArgs {
+    /// With `CLONE_PIDFD`.
+    fn new(flags: libc::c_int, pidfd: &mut libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> Self {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let mut args = Self {
+            flags: u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()),
+            pidfd: std::ptr::from_mut(pidfd) as u64,
+            // A sibling takes the signal of its caller (clone(2)).
+            exit_signal: if flags & libc::CLONE_PARENT == 0 { u64::from(libc::SIGCHLD.cast_unsigned()) } else { 0 },
+            ..Self::default()
+        };
+        if let Some(cgroup) = cgroup {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+        }
+        args
+    }
+}
+
 /// clone3(2) with `CLONE_PIDFD` and copied memory. In a process with threads the child may only make async-signal-safe
 /// calls until it executes another program.
 pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: libc::c_int = -1;
-    let mut args = CloneArgs {
-        flags: u64::from((flags | libc::CLONE_PIDFD).cast_unsigned()),
-        pidfd: (&raw mut pidfd) as u64,
-        // A sibling takes the signal of its caller (clone(2)).
-        exit_signal: if flags & libc::CLONE_PARENT == 0 { u64::from(libc::SIGCHLD.cast_unsigned()) } else { 0 },
-        ..CloneArgs::default()
-    };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
-    }
+    let mut args = CloneArgs::new(flags, &mut pidfd, cgroup);
     // SAFETY: without CLONE_VM and with a null stack the child continues on a copy of this stack, as after fork(2);
     // `args` and `pidfd` live until the call returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
@@ -149,6 +163,72 @@ pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent(Child { pid: i32::try_from(pid).unwrap_or(i32::MAX), pidfd }))
         }
+    }
+}
+
+/// clone3(2) with `CLONE_PIDFD`, in this memory (`CLONE_VM`, `CLONE_VFORK`): the child runs `entry` while the calling thread
+/// waits, until it executes another program or ends. Nothing is copied, and no page has to be copied later.
+///
+/// # Safety
+/// `entry` makes only async-signal-safe calls, keeps to `argument` and its own stack of [`CHILD_STACK`] bytes, and does not
+/// return. No handler of a signal may run in the child: all are blocked.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn clone3_in_memory(
+    cgroup: Option<BorrowedFd<'_>>,
+    entry: unsafe extern "C" fn(*mut libc::c_void) -> !,
+    argument: *mut libc::c_void,
+) -> io::Result<Child> {
+    let mut stack = vec![0_u128; CHILD_STACK / size_of::<u128>()];
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs::new(libc::CLONE_VM | libc::CLONE_VFORK, &mut pidfd, cgroup);
+    args.stack = stack.as_mut_ptr() as u64;
+    args.stack_size = CHILD_STACK as u64;
+    let result: i64;
+    // SAFETY: the child begins on a stack of its own, aligned to 16 bytes, and never comes back from `entry`; this thread goes
+    // on when the child has left this memory, so that stack, `args` and `pidfd` live as long as it uses them. syscall changes
+    // rax, rcx and r11 only.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {argument}",
+            "call {entry}",
+            "ud2",
+            "2:",
+            entry = in(reg) entry,
+            argument = in(reg) argument,
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw mut args,
+            in("rsi") size_of::<CloneArgs>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    drop(stack);
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EINVAL)));
+    }
+    // SAFETY: CLONE_PIDFD has installed this descriptor for the parent, and nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: i32::try_from(result).unwrap_or(i32::MAX), pidfd })
+}
+
+/// The same with copied memory, where nobody has written it otherwise.
+///
+/// # Safety
+/// As above.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) unsafe fn clone3_in_memory(
+    cgroup: Option<BorrowedFd<'_>>,
+    entry: unsafe extern "C" fn(*mut libc::c_void) -> !,
+    argument: *mut libc::c_void,
+) -> io::Result<Child> {
+    match clone3(0, cgroup)? {
+        Cloned::Parent(child) => Ok(child),
+        // SAFETY: the caller's promise.
+        Cloned::Child => unsafe { entry(argument) },
     }
 }
 

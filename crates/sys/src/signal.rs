@@ -44,6 +44,32 @@ pub fn reset_ignored() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Blocks every signal of this thread until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Blocked(u64);
+
+/// By the kernel's own call: the C library keeps 32 and 33 for itself.
+pub(crate) fn block_all() -> io::Result<Blocked> {
+    set_mask(u64::MAX).map(Blocked)
+}
+
+/// Gives the mask that was there before.
+fn set_mask(mask: u64) -> io::Result<u64> {
+    let mut before = 0_u64;
+    // SAFETY: rt_sigprocmask(2) reads and writes a mask of eight bytes each.
+    let result = unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(before) }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // It has set another mask before, and this one was there.
+        let _cannot_fail = set_mask(self.0);
+    }
+}
+
 /// Ignores the signals that end a process politely (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE).
 pub fn ignore_termination() -> io::Result<()> {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {

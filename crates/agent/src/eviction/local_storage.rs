@@ -10,6 +10,8 @@ use crate::usage::PodDisk;
 
 /// The resource of the disk.
 pub const RESOURCE: &str = "ephemeral-storage";
+/// A pod whose JSON mentions neither has no limit.
+pub const WORDS: [&str; 2] = [RESOURCE, "sizeLimit"];
 
 /// Whether anything of the pod's disk is limited, so that it must be measured.
 pub fn is_limited(pod: &Pod) -> bool {

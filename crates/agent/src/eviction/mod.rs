@@ -23,6 +23,8 @@ use spec::placement::CRITICAL_PRIORITY;
 use spec::requests::{container_requests, pod_requests};
 use spec::{ContainerName, PodUid};
 
+use store::StoredObject;
+
 use crate::agent::{PODS, Shared};
 use crate::clock::BootTime;
 use crate::desired::DesiredPod;
@@ -155,7 +157,8 @@ impl Evictor {
     /// Ends the pods that use more of the disk than they may; whether there was one.
     async fn enforce_limits(&mut self) -> Result<bool, tokio::task::JoinError> {
         let mut evicted = false;
-        let pods = self.pods(|desired| local_storage::is_limited(&desired.object)).await;
+        let may_be = |stored: &StoredObject| local_storage::WORDS.iter().any(|word| stored.mentions(word));
+        let pods = self.pods(may_be, |desired| local_storage::is_limited(&desired.object)).await;
         self.measured.retain(|uid, _| pods.iter().any(|pod| pod.desired.uid == *uid));
         for pod in pods {
             let Some(disk) = self.measure(&pod).await? else { continue };
@@ -202,7 +205,7 @@ impl Evictor {
         observations: &Observations,
         is_news: bool,
     ) -> Result<(), tokio::task::JoinError> {
-        let pods = self.pods(|_| true).await;
+        let pods = self.pods(|_| true, |_| true).await;
         let mut candidates = Vec::new();
         for pod in &pods {
             let disk = match threshold.signal.pressure() {
@@ -237,10 +240,15 @@ impl Evictor {
         self.shared.wake(&desired.uid);
     }
 
-    /// Pods that run and may be ended. Critical ones may not: the node would be worse off without them.
-    async fn pods(&self, wanted: impl Fn(&DesiredPod) -> bool) -> Vec<ActivePod> {
+    /// Pods that run and may be ended. Critical ones may not: the node would be worse off without them. Those that `may_be`
+    /// wanted are read.
+    async fn pods(
+        &self,
+        may_be: impl Fn(&StoredObject) -> bool,
+        wanted: impl Fn(&DesiredPod) -> bool,
+    ) -> Vec<ActivePod> {
         let mut pods = Vec::new();
-        for stored in self.shared.store.list(PODS, None).objects {
+        for stored in self.shared.store.list(PODS, None).objects.into_iter().filter(may_be) {
             let Ok(desired) = DesiredPod::read(&stored) else { continue };
             let ends = desired.is_terminal() || desired.object.metadata.deletion_timestamp.is_some();
             if ends || is_critical(&desired) || !self.shared.room.has(&desired.uid) || !wanted(&desired) {

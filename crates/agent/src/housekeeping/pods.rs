@@ -26,6 +26,10 @@ pub(crate) async fn collect_pods(shared: Arc<Shared>) {
 
 /// The evicted ones first, then the oldest. One from a file would only come again.
 fn surplus(pods: Vec<StoredObject>, threshold: usize) -> Vec<StoredObject> {
+    // Where there are no more of any kind none has to be read.
+    if pods.len() <= threshold {
+        return Vec::new();
+    }
     let mut ended: Vec<_> = pods.into_iter().filter(|pod| has_ended(&pod.value)).collect();
     let count = if threshold == 0 { 0 } else { ended.len().saturating_sub(threshold) };
     let text =

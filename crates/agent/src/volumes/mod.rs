@@ -41,6 +41,19 @@ pub struct PlannedVolume {
     pub group: Option<u32>,
 }
 
+impl PlannedVolume {
+    /// Whether [`set_up_on_disk`] has anything to do for it.
+    pub fn is_on_disk(&self) -> bool {
+        match self.kind {
+            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) => true,
+            VolumeKind::Memory { .. }
+            | VolumeKind::HugePages { .. }
+            | VolumeKind::FilesInMemory(_)
+            | VolumeKind::Image => false,
+        }
+    }
+}
+
 /// The kinds of volumes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeKind {

@@ -13,7 +13,7 @@ use crate::output::{Document, note};
 use crate::table::Table;
 use crate::terminal;
 use crate::timeline::life::Life;
-use crate::timeline::{bars, line_of, moments, svg};
+use crate::timeline::{bars, line_of, moments, steps, svg, trace};
 
 /// Columns where no terminal tells them.
 const DEFAULT_WIDTH: usize = 120;
@@ -26,7 +26,9 @@ stretches are drawn shorter, marked ⋯, so that a start of milliseconds is seen
 
   monopod timeline web                 why did it take so long until ready? who died first?
   monopod timeline web --moments       the same as a list with exact times
-  monopod timeline web -o svg          as a picture in web-timeline.svg")]
+  monopod timeline web -o svg          as a picture in web-timeline.svg
+  monopod timeline web --trace         each step of the daemon and of infra, in microseconds
+  monopod timeline web --trace -o json > web.json     the same, for ui.perfetto.dev")]
 pub struct TimelineArgs {
     /// The Pod: `web` or `pod/web`
     #[arg(value_name = "POD")]
@@ -40,6 +42,10 @@ pub struct TimelineArgs {
     /// List each moment below the bars
     #[arg(long)]
     moments: bool,
+    /// Show what was done for the Pod instead, step by step: where the milliseconds of its start went. Known of the Pods that
+    /// were started last; `-o json` gives the trace event format, which ui.perfetto.dev opens
+    #[arg(long, conflicts_with = "moments")]
+    trace: bool,
 }
 
 /// Forms beside bars.
@@ -55,6 +61,9 @@ enum Form {
 pub async fn timeline(arguments: &TimelineArgs, context: &mut Context) -> Result<()> {
     let name = arguments.pod.strip_prefix("pod/").or_else(|| arguments.pod.strip_prefix("pods/"));
     let name = name.unwrap_or(&arguments.pod);
+    if arguments.trace {
+        return trace_of(arguments, context, name).await;
+    }
     let told = moments(&context.client, context.namespace(), name).await?;
     if arguments.output == Some(Form::Json) {
         context.out.document(&json!({"moments": told}), Document::Json)?;
@@ -80,6 +89,27 @@ pub async fn timeline(arguments: &TimelineArgs, context: &mut Context) -> Result
             table.rows.push(vec![after, at, container, what]);
         }
         context.out.line(&format!("\n{}", table.render()))?;
+    }
+    context.out.flush()
+}
+
+async fn trace_of(arguments: &TimelineArgs, context: &mut Context, name: &str) -> Result<()> {
+    let steps = steps(&context.client, context.namespace(), name).await?;
+    match arguments.output {
+        Some(Form::Svg) => {
+            let why = "--trace draws no SVG";
+            return Err(Failure::new(why).hint("take `-o json` and open it in ui.perfetto.dev").into());
+        }
+        Some(Form::Json) => {
+            let pod = format!("{}/{name}", context.namespace());
+            context.out.document(&trace::events(&steps, &pod), Document::Json)?;
+        }
+        None if steps.is_empty() => {
+            let why = format!("nothing is known any more of how pod {name:?} was started");
+            let hint = "the daemon remembers the steps of the last 64 Pods since it was started itself";
+            return Err(Failure::new(why).hint(hint).into());
+        }
+        None => context.out.bytes(trace::draw(&steps).as_bytes())?,
     }
     context.out.flush()
 }

@@ -4,6 +4,7 @@ pub mod bars;
 pub mod life;
 mod scale;
 pub mod svg;
+pub mod trace;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -15,6 +16,11 @@ use crate::fields::Fields as _;
 pub async fn moments(client: &Client, namespace: &str, name: &str) -> Result<Vec<Value>> {
     let mut answer = client.get(&format!("/monopod/v1/namespaces/{namespace}/pods/{name}/timeline")).await?;
     Ok(answer.get_mut("moments").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default())
+}
+
+/// What the daemon remembers of what it did for a Pod.
+pub async fn steps(client: &Client, namespace: &str, name: &str) -> Result<Vec<trace::Step>> {
+    Ok(trace::read(&client.get(&format!("/monopod/v1/namespaces/{namespace}/pods/{name}/steps")).await?))
 }
 
 /// One moment as a line of a list: when, whose, what.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures::FutureExt as _;
 use image::Image;
 use infra::protocol::{
     ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request, StartTimes,
@@ -97,7 +98,12 @@ impl Kernel {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
-        let rootfs = self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")).await?;
+        // The cgroup beside it: one that no record names is removed at the next start.
+        let (rootfs, placement) =
+            tokio::join!(self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")), async {
+                step!("make its cgroup").in_scope(|| self.place_container(id, sandbox, config))
+            });
+        let (rootfs, placement) = (rootfs?, placement?);
         let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
         if ids.is_some() {
             check_ids(config, &account)?;
@@ -117,19 +123,19 @@ impl Kernel {
             seccomp: self.read_seccomp_profile(config)?,
             apparmor: self.apparmor_profile(sandbox, config).await?,
         };
-        // The cgroup is made while the record is on its way to the disk: one that no record names is removed at the start.
-        let recorded = self.store.put_record(CONTAINERS, id.as_str(), &record);
-        let (recorded, placement) = tokio::join!(recorded.instrument(step!("write its record")), async {
-            step!("make its cgroup").in_scope(|| self.place_container(id, &record))
-        });
-        recorded?;
-        Ok((record, Prepared { rootfs, placement: placement? }))
+        // Its start waits for it.
+        let recording = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
+        Ok((record, Prepared { rootfs, placement, recording }))
     }
 
     /// Makes a container's cgroup, with its limits.
-    fn place_container(&self, id: &ContainerId, record: &ContainerRecord) -> Result<Placement, RuntimeError> {
-        let config = &record.config;
-        let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+    fn place_container(
+        &self,
+        id: &ContainerId,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+    ) -> Result<Placement, RuntimeError> {
+        let cgroup = CgroupPath::of(&self.state.sandbox_record(sandbox)?.config).container(id);
         self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
         self.cgroups
             .limit(&cgroup, &config.resources, Unit::Container)
@@ -184,7 +190,8 @@ impl Kernel {
                 error @ (RuntimeError::NoSuchSandbox(_)
                 | RuntimeError::SandboxNotReady { .. }
                 | RuntimeError::SandboxSilent { .. }
-                | RuntimeError::ContainerConfig { .. }),
+                | RuntimeError::ContainerConfig { .. }
+                | RuntimeError::Store(_)),
             ) => Err(error),
             Err(error) => {
                 self.start_failed(id, record, &error).await;
@@ -224,11 +231,13 @@ impl Kernel {
         let connection = self.state.connection(&record.sandbox)?;
         let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.prepared.take());
         let ids = self.state.pod_ids(&record.sandbox)?;
-        let Prepared { rootfs, placement } = match taken {
+        let Prepared { rootfs, placement, recording } = match taken {
             Some(prepared) => prepared,
             None => Prepared {
                 rootfs: self.mount_rootfs(id, config, ids.clone()).await?,
-                placement: self.place_container(id, record)?,
+                placement: self.place_container(id, &record.sandbox, config)?,
+                // An earlier daemon may have written it, or not come to that.
+                recording: self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared(),
             },
         };
         let logs =
@@ -240,6 +249,12 @@ impl Kernel {
         if let Some(need) = versions::container_lacks(&plan, self.state.infra_version(&record.sandbox)) {
             return Err(RuntimeError::ContainerConfig { message: too_old(need) });
         }
+        // Nothing of the Pod runs that a daemon which starts anew would not find.
+        let recorded = async {
+            self.wait_for_record(&record.sandbox).await?;
+            recording.await
+        };
+        recorded.instrument(step!("wait for its records")).await?;
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
@@ -668,6 +683,15 @@ fn describe(error: &RuntimeError) -> String {
     text
 }
 
+/// What infra and the container's first process did, as infra has timed it.
+fn note_times(times: Option<StartTimes>, started_at: i64) {
+    let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
+    steps::note("clone the first process", received_at, cloned_at);
+    steps::note("mount its file systems", cloned_at, assembled_at);
+    steps::note("enter them, become the user", assembled_at, executing_at);
+    steps::note("execute the program", executing_at, started_at);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -679,13 +703,4 @@ mod tests {
         assert_eq!(environment(&env, "/root"), ["A=3", "B=2", "HOME=/root"]);
         assert_eq!(environment(&[pair("HOME", "/x")], "/root"), ["HOME=/x"]);
     }
-}
-
-/// What infra and the container's first process did, as infra has timed it.
-fn note_times(times: Option<StartTimes>, started_at: i64) {
-    let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
-    steps::note("clone the first process", received_at, cloned_at);
-    steps::note("mount its file systems", cloned_at, assembled_at);
-    steps::note("enter them, become the user", assembled_at, executing_at);
-    steps::note("execute the program", executing_at, started_at);
 }

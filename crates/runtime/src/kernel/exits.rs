@@ -23,7 +23,11 @@ impl Kernel {
             let Some(cgroup) = self.container_cgroup(&id, &record) else { return };
             // Read before the directory goes: exit code 137 alone does not mean out of memory.
             let out_of_memory = self.cgroups.oom_kills(&cgroup) > 0;
-            self.settle(&id, record.clone(), &cgroup, conclude(report.started_at, exit, out_of_memory)).await;
+            let conclusion = conclude(report.started_at, exit, out_of_memory);
+            if !self.settle(&id, record.clone(), &cgroup, conclusion).await {
+                // infra's own record of it is what the next daemon finds.
+                return;
+            }
         }
         if let Ok(connection) = self.state.connection(&record.sandbox) {
             let forget = Request::Forget { id: report.id.clone() };
@@ -61,14 +65,14 @@ impl Kernel {
         self.settle(id, record, &cgroup, exit).await;
     }
 
-    /// Tells an exit, and is back when it is stored. A stopped container means: its cgroup is empty.
+    /// Tells an exit, and is back when it is stored, or cannot be: whether it is. A stopped container means: its cgroup is empty.
     pub(super) async fn settle(
         &self,
         id: &ContainerId,
         mut record: ContainerRecord,
         cgroup: &CgroupPath,
         exit: ContainerExit,
-    ) {
+    ) -> bool {
         if let Err(error) = self.cgroups.remove(cgroup).await {
             tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a control group is not removed");
         }
@@ -87,10 +91,11 @@ impl Kernel {
         if let Some(uid) = uid {
             self.state.announce(&uid);
         }
-        if let Err(error) = stored.await {
-            // infra's own record of it stays: it is forgotten only after this one is stored.
-            tracing::error!(container = %id, error = &error as &dyn std::error::Error, "an exit cannot be stored");
+        let stored = stored.await;
+        if let Err(error) = &stored {
+            tracing::error!(container = %id, error = error as &dyn std::error::Error, "an exit cannot be stored");
         }
+        stored.is_ok()
     }
 
     pub(super) fn container_cgroup(&self, id: &ContainerId, record: &ContainerRecord) -> Option<CgroupPath> {

@@ -9,14 +9,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use infra::protocol::{BootPlan, Event, Reply, Request, SysctlPlan, TmpfsPlan};
 use infra::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
+use steps::step;
+use store::StoreError;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::cgroups::{CgroupPath, Unit};
 use super::connection::{Connection, RequestError};
@@ -101,6 +105,7 @@ impl Kernel {
             user_namespace: None,
             id_lock,
             infra_version: infra::protocol::VERSION,
+            recording: None,
         };
         inner.sandboxes.insert(id.clone(), sandbox);
         Ok(record)
@@ -172,6 +177,20 @@ impl Kernel {
             .await
             .map_err(|e| run_error(config, "finish its sandbox", e))?;
         Ok(Made { connection, events, infra, user_namespace, addresses })
+    }
+
+    /// Waits until a sandbox' record is durable. One that could not be written is written again for whoever asks next.
+    pub(super) async fn wait_for_record(&self, id: &SandboxId) -> Result<(), StoreError> {
+        let recording = self.state.lock().sandboxes.get(id).and_then(|sandbox| sandbox.recording.clone());
+        let Some(recording) = recording else { return Ok(()) };
+        let recorded = recording.await;
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.recording = match &recorded {
+                Ok(()) => None,
+                Err(_) => Some(self.store.put_record(SANDBOXES, id.as_str(), &sandbox.record).boxed().shared()),
+            };
+        }
+        recorded
     }
 
     /// Makes what a Pod has beside its sandbox: the directory of its logs and its cgroup.
@@ -332,11 +351,12 @@ impl Kernel {
                 None => (None, None),
             }
         };
-        end_infra(connection, infra).await?;
+        end_infra(connection, infra).instrument(step!("end infra")).await?;
         let pod = CgroupPath::of(&record.config);
         // A newer sandbox of the same Pod lives in the same cgroup.
         if pod.is_ours() && !self.has_other_sandbox(id, record) {
-            self.cgroups.remove(&pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
+            let removed = self.cgroups.remove(&pod).instrument(step!("remove the pod's cgroup")).await;
+            removed.map_err(|e| remove_error("remove the pod's control group", e))?;
         }
         self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
         for container in self.state.containers_of(id) {
@@ -346,7 +366,8 @@ impl Kernel {
             }
             self.settle_lost_container(&container).await;
         }
-        self.network.detach(id).await.map_err(|e| remove_error("give back the pod's address", e))?;
+        let detached = self.network.detach(id).instrument(step!("detach the network")).await;
+        detached.map_err(|e| remove_error("give back the pod's address", e))?;
         remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
     }
 

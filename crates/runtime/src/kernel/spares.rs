@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use infra::protocol::{AssignPlan, Request, VERSION};
 use network::PortMapping;
 use spec::{PodRef, PodUid, SandboxId, Timestamp};
@@ -21,6 +22,7 @@ use tracing::Instrument as _;
 
 use super::records::{SANDBOXES, SandboxRecord};
 use super::sandbox::{self, run_error};
+use super::state::Recording;
 use super::{Kernel, PROMPT};
 use crate::config::{LinuxResources, NetworkMode, PodNamespaces, PodSandboxConfig, QosClass};
 use crate::error::RuntimeError;
@@ -164,8 +166,9 @@ impl Kernel {
         }
     }
 
-    /// Makes a spare sandbox a Pod's. What is done to the machine is done while the record is on its way to the disk: a
-    /// daemon that dies meanwhile leaves a sandbox without a container, and a cgroup that no record names.
+    /// Makes a spare sandbox a Pod's. What is done to the machine is done while the record is on its way to the disk, and only
+    /// the start of a container waits for that: a daemon that dies meanwhile leaves a sandbox without a container, which its
+    /// infra process says is no spare one, and a cgroup that no record names.
     async fn assign(&self, id: &SandboxId, config: &PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
         let record = SandboxRecord {
             config: config.clone(),
@@ -174,16 +177,12 @@ impl Kernel {
             ids: None,
             spare: false,
         };
+        let recording: Recording = self.store.put_record(SANDBOXES, id.as_str(), &record).boxed().shared();
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
-            sandbox.record = record.clone();
+            sandbox.record = record;
+            sandbox.recording = Some(recording);
         }
-        let recorded = self.store.put_record(SANDBOXES, id.as_str(), &record);
-        let (recorded, made) = tokio::join!(
-            recorded.instrument(step!("write its record")),
-            self.make_it_a_pods(id, config).instrument(step!("make a spare sandbox the pod's"))
-        );
-        made?;
-        recorded?;
+        self.make_it_a_pods(id, config).instrument(step!("make a spare sandbox the pod's")).await?;
         self.state.announce(&config.uid);
         let inner = self.state.lock();
         let sandbox = inner.sandboxes.get(id).filter(|sandbox| sandbox.state == PodSandboxState::Ready);

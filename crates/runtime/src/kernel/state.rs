@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::{BoxFuture, Shared};
 use infra::protocol::End;
 use spec::{ContainerId, PodUid, SandboxId, VolumeName};
+use store::StoreError;
 use tokio::sync::{broadcast, oneshot, watch};
 
 use super::cgroups::Placement;
@@ -47,7 +49,12 @@ pub(super) struct Sandbox {
     pub(super) id_lock: Option<OwnedFd>,
     /// Version of the protocol that its infra process speaks.
     pub(super) infra_version: u32,
+    /// The write of its record, where nobody has waited for it: what starts in it does.
+    pub(super) recording: Option<Recording>,
 }
+
+/// A record on its way to the disk.
+pub(super) type Recording = Shared<BoxFuture<'static, Result<(), StoreError>>>;
 
 #[derive(Debug)]
 pub(super) struct Container {
@@ -67,6 +74,8 @@ pub(super) struct Prepared {
     pub(super) rootfs: OwnedFd,
     /// Its cgroup, limited.
     pub(super) placement: Placement,
+    /// The write of its record.
+    pub(super) recording: Recording,
 }
 
 impl Container {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::convert::Infallible;
+use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -59,4 +60,20 @@ pub fn names(store: &Store, resource: &str) -> Vec<String> {
 
 pub fn is_full<E>(error: &WriteError<E>) -> bool {
     matches!(error, WriteError::Store(StoreError::DiskFull { .. }))
+}
+
+/// The files that a store is made of, as they lie there while nothing is written to it: what kill -9 leaves.
+pub fn files(directory: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    let read = || {
+        ["objects.redb", "journal", "acknowledged", "lock"].map(|name| (name, fs::read(directory.join(name)).unwrap()))
+    };
+    let mut found = read();
+    loop {
+        // Something may just be on its way from the journal to the objects file, which no kill could show half of.
+        let again = read();
+        if again == found {
+            return found.into();
+        }
+        found = again;
+    }
 }

@@ -162,11 +162,16 @@ fn a_backup_starts_a_new_machine(node: &mut TestNode) {
 fn a_damaged_store_is_named_and_stops_no_pod(node: &mut TestNode) {
     let before = node.run_ready("counts");
     let pid = node.process("sh -c trap").pid;
-    node.kill_daemon();
     let objects = node.data_dir().join("store/objects.redb");
+    let needle = b"\"counts\"";
+    // The journal has it at once, the objects file soon.
+    e2e::eventually(e2e::limit(10), "the objects file has the Pod", || {
+        let has_it = fs::read(&objects).unwrap().windows(needle.len()).any(|window| window == needle);
+        if has_it { Ok(()) } else { Err("it has not".to_owned()) }
+    });
+    node.kill_daemon();
     let whole = fs::read(&objects).unwrap();
     let mut spoilt = whole.clone();
-    let needle = b"\"counts\"";
     let found: Vec<usize> = (0..spoilt.len()).filter(|at| spoilt[*at..].starts_with(needle)).collect();
     assert!(!found.is_empty());
     for at in found {

@@ -80,6 +80,14 @@ fn timeline_draws_a_life_with_all_its_runs(node: &mut TestNode) {
     node.wait_for("crashes", "a back-off", |pod| {
         pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     });
+    let steps = node.monopod(&["timeline", "crashes", "--trace"]).ok();
+    for wanted in ["store the object", "  make the sandbox", "    wait for its records", "execute the program", "▒"] {
+        assert!(steps.contains(wanted), "no {wanted} in {steps}");
+    }
+    let trace = node.monopod(&["timeline", "crashes", "--trace", "-o", "json"]).ok();
+    let trace: Value = serde_json::from_str(&trace).unwrap();
+    let executed = trace["traceEvents"].as_array().unwrap().iter().filter(|step| step["name"] == "execute the program");
+    assert_eq!(executed.count(), 2, "both runs: {trace}");
     node.kill_daemon();
     node.start_daemon();
     let text = node.monopod(&["timeline", "crashes", "--moments"]).ok();
