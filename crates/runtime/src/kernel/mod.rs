@@ -174,7 +174,7 @@ impl KernelRuntime {
         let state = State::new();
         let apparmor = AppArmor::of_machine();
         let spares = Spares::default();
-        let mount_points = Arc::new(MountPoints::new(config.data_dir.join("mount-points")));
+        let mount_points = Arc::new(MountPoints::new(config.data_dir.clone()));
         let kernel = Arc::new(Kernel {
             config,
             store,

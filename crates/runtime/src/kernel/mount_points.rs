@@ -21,21 +21,22 @@ const ACCOUNT_IN_RUN: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
 /// The layers, one for each set of mount points that was needed: of few paths, so they stay few.
 pub(super) struct MountPoints {
-    directory: PathBuf,
+    data: PathBuf,
     made: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl MountPoints {
-    /// Layers below `directory`, made when they are needed.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, made: Mutex::default() }
+    /// Layers in the data directory, made when they are needed.
+    pub(super) fn new(data: PathBuf) -> Self {
+        Self { data, made: Mutex::default() }
     }
 
     /// The layer for a container with these mounts on these layers, lowest first; none if it needs no such mount point.
     pub(super) fn layer(&self, mounts: &[Mount], layers: &[PathBuf]) -> io::Result<Option<PathBuf>> {
         let of =
             |target: &str| mounts.iter().find(|mount| mount.target == Path::new(target) && mount.sub_path.is_none());
-        let files: Vec<&str> = FILES.into_iter().filter(|target| of(target).is_some_and(is_file)).collect();
+        let files: Vec<&str> =
+            FILES.into_iter().filter(|target| of(target).is_some_and(|mount| self.is_own_file(mount))).collect();
         let account = of(ACCOUNT).filter(|mount| matches!(mount.source, MountSource::PodTmpfs(_)));
         let account = account.map(|_| if leads_to_run(layers) { ACCOUNT_IN_RUN } else { ACCOUNT });
         if files.is_empty() && account.is_none() {
@@ -47,14 +48,26 @@ impl MountPoints {
             .chain(account)
             .map(|target| target.trim_start_matches('/').replace('/', "-"))
             .collect();
-        let layer = self.directory.join(names.join("+"));
+        let directory = self.data.join("mount-points");
+        let layer = directory.join(names.join("+"));
         // One that is made twice at once is whole all the same: all steps find it done.
         if !self.made.lock().unwrap_or_else(PoisonError::into_inner).contains(&layer) {
-            make_directories(&self.directory, 0o700)?;
+            make_directories(&directory, 0o700)?;
             make_layer(&layer, &files, account)?;
             self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.clone());
         }
         Ok(Some(layer))
+    }
+
+    /// A directory may be mounted there, too, and needs one to be mounted on. Elsewhere than in the data directory it is not
+    /// looked at: dead storage would not answer.
+    fn is_own_file(&self, mount: &Mount) -> bool {
+        match &mount.source {
+            MountSource::HostPath(path) => {
+                path.starts_with(&self.data) && fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+            }
+            MountSource::PodTmpfs(_) | MountSource::Image(_) => false,
+        }
     }
 }
 
@@ -89,14 +102,6 @@ fn make_directories(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// A directory may be mounted there, too, and needs one to be mounted on.
-fn is_file(mount: &Mount) -> bool {
-    match &mount.source {
-        MountSource::HostPath(path) => fs::metadata(path).is_ok_and(|found| found.is_file()),
-        MountSource::PodTmpfs(_) | MountSource::Image(_) => false,
-    }
-}
-
 /// Whether the image has a link in place of `/var/run`, as most distributions have.
 fn leads_to_run(layers: &[PathBuf]) -> bool {
     let highest = layers.iter().rev().find_map(|layer| fs::symlink_metadata(layer.join("var/run")).ok());
@@ -112,7 +117,9 @@ mod tests {
 
     use crate::config::Propagation;
 
-    fn mounts(targets: &[&str]) -> Vec<Mount> {
+    fn mounts(data: &Path, targets: &[&str]) -> Vec<Mount> {
+        let file = data.join("file");
+        fs::write(&file, "").unwrap();
         targets
             .iter()
             .map(|target| Mount {
@@ -120,7 +127,7 @@ mod tests {
                 source: if *target == ACCOUNT {
                     MountSource::PodTmpfs(VolumeName::new("v"))
                 } else {
-                    MountSource::HostPath("/proc/self/exe".into())
+                    MountSource::HostPath(file.clone())
                 },
                 read_only: false,
                 recursive_read_only: false,
@@ -151,20 +158,26 @@ mod tests {
     #[test]
     fn a_layer_holds_the_mount_points_of_its_containers_and_no_others() {
         let base = tempfile::tempdir().unwrap();
-        let points = MountPoints::new(base.path().join("mount-points"));
-        assert_eq!(points.layer(&mounts(&["/data", "/dev/termination-log"]), &[]).unwrap(), None);
-        let hosts = points.layer(&mounts(&["/data", "/etc/hosts"]), &[]).unwrap().unwrap();
+        let points = MountPoints::new(base.path().to_owned());
+        assert_eq!(points.layer(&mounts(base.path(), &["/data", "/dev/termination-log"]), &[]).unwrap(), None);
+        let hosts = points.layer(&mounts(base.path(), &["/data", "/etc/hosts"]), &[]).unwrap().unwrap();
         assert_eq!(modes(&hosts), [("etc".into(), 0o40755), ("etc/hosts".into(), 0o100_644)]);
-        let all = mounts(&["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", ACCOUNT]);
+        let all = mounts(base.path(), &["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", ACCOUNT]);
         let layer = points.layer(&all, &[]).unwrap().unwrap();
         let names: Vec<String> = modes(&layer).into_iter().map(|(name, _)| name).collect();
         let expected = ["etc", "etc/hostname", "etc/hosts", "etc/resolv.conf", "var", "var/run", "var/run/secrets"];
         assert_eq!(names[..7], expected);
         assert_eq!(names.last().unwrap(), "var/run/secrets/kubernetes.io/serviceaccount");
         assert_eq!(points.layer(&all, &[]).unwrap(), Some(layer.clone()));
+        // What may be a directory is not meant, nor what lies elsewhere.
+        for source in [base.path().to_owned(), base.path().join("gone"), "/proc/self/exe".into()] {
+            let mut other = mounts(base.path(), &["/etc/hosts"]);
+            other[0].source = MountSource::HostPath(source);
+            assert_eq!(points.layer(&other, &[]).unwrap(), None);
+        }
         // A daemon that starts anew finds it, and makes whole what was not.
         fs::remove_file(layer.join("etc/hosts")).unwrap();
-        let again = MountPoints::new(base.path().join("mount-points"));
+        let again = MountPoints::new(base.path().to_owned());
         assert_eq!(again.layer(&all, &[]).unwrap(), Some(layer.clone()));
         assert!(layer.join("etc/hosts").exists());
     }
@@ -172,13 +185,13 @@ mod tests {
     #[test]
     fn where_var_run_is_a_link_the_mount_point_is_where_it_leads() {
         let base = tempfile::tempdir().unwrap();
-        let points = MountPoints::new(base.path().join("mount-points"));
+        let points = MountPoints::new(base.path().to_owned());
         let layers = ["low", "middle", "high"].map(|name| base.path().join(name));
         for layer in &layers {
             fs::create_dir_all(layer.join("var")).unwrap();
         }
         symlink("/run", layers[1].join("var/run")).unwrap();
-        let account = mounts(&[ACCOUNT]);
+        let account = mounts(base.path(), &[ACCOUNT]);
         let linked = points.layer(&account, &layers).unwrap().unwrap();
         assert!(linked.join(&ACCOUNT_IN_RUN[1..]).is_dir() && !linked.join("var").exists());
         fs::create_dir(layers[2].join("var/run")).unwrap();

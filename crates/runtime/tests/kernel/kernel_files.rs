@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use runtime::Runtime;
-use spec::{ContainerId, SandboxId};
+use runtime::{MountSource, Propagation, Runtime};
+use spec::{ContainerId, SandboxId, VolumeName};
 
 use super::{Node, chain, pids_of_infra};
 
@@ -94,5 +94,31 @@ pub async fn of_a_privileged_container_are_writable() {
     cgroups(&tables[1], "ro,");
     node.run(&first, "true").await;
     nothing_stays_in_infra(&node);
+    node.finish(&sandbox.id).await;
+}
+
+pub async fn usual_mount_points_are_not_made_in_the_writable_layer() {
+    let node = Node::new().await;
+    let data = node.directory.path().join("data");
+    std::fs::create_dir_all(data.join("pods")).unwrap();
+    let sandbox = node.runtime.run_pod_sandbox(node.sandbox_config()).await.map_err(chain).unwrap();
+    let mut config = node.container("app", "sleep 1000");
+    for target in ["/etc/hosts", "/etc/unusual"] {
+        let source = data.join("pods").join(target.replace('/', "-"));
+        std::fs::write(&source, target).unwrap();
+        config.mounts.push(runtime::Mount {
+            source: MountSource::HostPath(source),
+            target: target.into(),
+            read_only: true,
+            recursive_read_only: false,
+            propagation: Propagation::Private,
+            volume: VolumeName::new("files"),
+            sub_path: None,
+        });
+    }
+    let id = node.start(&sandbox.id, config).await;
+    assert_eq!(node.run(&id, "cat /etc/hosts /etc/unusual").await.1, "/etc/hosts/etc/unusual");
+    let upper = data.join("containers").join(id.as_str()).join("rootfs/upper/etc");
+    assert!(upper.join("unusual").exists() && !upper.join("hosts").exists());
     node.finish(&sandbox.id).await;
 }

@@ -95,6 +95,9 @@ const TESTS: &[(&str, fn())] = &[
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
     ("kernel_file_systems_are_each_containers_own", || block_on(kernel_files::are_each_containers_own())),
+    ("usual_mount_points_are_not_made_in_the_writable_layer", || {
+        block_on(kernel_files::usual_mount_points_are_not_made_in_the_writable_layer());
+    }),
     ("those_of_a_privileged_container_are_writable", || {
         block_on(kernel_files::of_a_privileged_container_are_writable());
     }),
