@@ -3,6 +3,7 @@
 //! Code marks a step with [`step!`], a span of `tracing` like any other; whose step it is follows from the spans around
 //! it, up to one that [`of_pod`] made. A [`Recorder`] keeps the last steps of the last Pods in memory, a few kilobytes
 //! each; nothing is written. Without one, a step costs a branch.
+#![forbid(unsafe_code)]
 
 mod layer;
 mod recorder;
