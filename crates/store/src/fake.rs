@@ -90,7 +90,7 @@ impl FakeFile {
             }
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
-        drop(memory.publish(events.clone(), revision));
+        memory.publish(events.clone(), revision);
         self.disk.written(&events);
         answer(Ok(()));
     }

@@ -17,22 +17,16 @@ struct Objects {
     revision: u64,
     /// The revision at which the store was opened; nothing before it can be watched.
     opened: u64,
+    /// What was the newest revision when it was last looked for what is old.
+    looked: u64,
     by_key: BTreeMap<ObjectKey, StoredObject>,
     feeds: HashMap<String, Feed>,
-}
-
-/// What becoming visible leads to.
-pub(crate) struct Published {
-    /// To be dropped when nobody waits.
-    pub(crate) forgotten: Forgotten,
-    /// Whether more is kept for watchers than is always kept.
-    pub(crate) long: bool,
 }
 
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = StoredObject>) -> Self {
         let by_key = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
-        Self(RwLock::new(Objects { revision, opened: revision, by_key, feeds: HashMap::new() }))
+        Self(RwLock::new(Objects { revision, opened: revision, looked: revision, by_key, feeds: HashMap::new() }))
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -83,8 +77,8 @@ impl Memory {
         objects.feed(resource).watch(after)
     }
 
-    /// Makes durable changes visible, in the order of their revisions, all at once.
-    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) -> Published {
+    /// Makes durable changes visible, in the order of their revisions, all at once. Gives what is to be dropped when nobody waits.
+    pub(crate) fn publish(&self, events: Vec<WatchEvent>, revision: u64) -> Forgotten {
         let mut forgotten = Forgotten::new();
         let mut objects = self.write();
         for event in events {
@@ -98,32 +92,33 @@ impl Memory {
             }
             let feed = objects.feed(&event.object.key.resource);
             feed.changed = true;
-            if let Some((key, revision)) = feed.push(event, &mut forgotten)
-                && let Some(object) = objects.by_key.get_mut(&key)
-                && object.revision == revision
-            {
-                // One of its own: the tree that somebody makes who looks at the present object goes with the object.
-                object.value = ObjectValue::without_tree(object.json.clone());
-            }
+            feed.push(event, &mut forgotten);
         }
         objects.revision = revision;
-        let mut long = false;
         for feed in objects.feeds.values_mut() {
-            long |= feed.advance(revision);
+            feed.advance(revision);
         }
-        Published { forgotten, long }
+        forgotten
     }
 
-    /// Drops changes that are old and more than is always kept; says whether there are still more.
+    /// Takes the memory back that only what was there at the last call can spare: trees of objects, and changes beyond what always
+    /// is kept of them. Says whether something has been written since then, which is to be looked at again.
     pub(crate) fn trim(&self) -> bool {
-        let mut forgotten = Forgotten::new();
-        let objects = self.read();
-        let mut long = false;
-        for feed in objects.feeds.values() {
-            long |= feed.trim(&mut forgotten);
+        let (mut forgotten, mut trees) = (Forgotten::new(), Vec::new());
+        let mut objects = self.write();
+        let (old, revision) = (objects.looked, objects.revision);
+        for object in objects.by_key.values_mut() {
+            if object.revision <= old && object.value.has_tree() {
+                let thin = ObjectValue::without_tree(object.json.clone());
+                trees.push(std::mem::replace(&mut object.value, thin));
+            }
         }
+        for feed in objects.feeds.values() {
+            feed.trim(old, &mut forgotten);
+        }
+        objects.looked = revision;
         drop(objects);
-        long
+        revision > old
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Objects> {
@@ -163,12 +158,12 @@ mod tests {
         ObjectKey::namespaced("pods", "default", format!("pod-{number}"))
     }
 
-    fn publish(memory: &Memory, number: u64, size: usize) -> bool {
+    fn publish(memory: &Memory, number: u64, size: usize) {
         let revision = memory.revision() + 1;
         let value = json!({"metadata": {}, "content": [number, "x".repeat(size)]});
         let (object, line) = encode(&key(number), value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
         let previous = memory.get(&key(number));
-        memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision).long
+        memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision);
     }
 
     /// How many changes can be read.
@@ -183,11 +178,7 @@ mod tests {
     #[test]
     fn a_burst_is_kept_for_a_while() {
         let memory = Memory::new(0, []);
-        for number in 0..2048 {
-            assert!(!publish(&memory, number, 10));
-        }
-        assert!(publish(&memory, 1, 10));
-        for number in 0..HISTORY_EVENTS as u64 {
+        for number in 0..=HISTORY_EVENTS as u64 {
             publish(&memory, number, 10);
         }
         assert_eq!(kept(&memory), HISTORY_EVENTS);
@@ -196,7 +187,9 @@ mod tests {
             publish(&memory, number, 10);
         }
         assert_eq!(kept(&memory), HISTORY_EVENTS);
-        assert!(!memory.trim(), "those of the last time are old now");
+        assert!(memory.trim(), "those of the last time are old now, but not the others");
+        assert_eq!(kept(&memory), 2048);
+        assert!(!memory.trim());
         assert_eq!(kept(&memory), 2048);
 
         // The same by size.
@@ -207,35 +200,39 @@ mod tests {
         assert!((HISTORY_BYTES / large - 2..HISTORY_BYTES / large).contains(&kept(&memory)), "{}", kept(&memory));
         assert!(memory.trim() && !memory.trim());
         assert!((30..32).contains(&kept(&memory)), "{}", kept(&memory));
-        // Nothing more goes.
-        assert!(!memory.trim());
-        assert!((30..32).contains(&kept(&memory)));
     }
 
     #[test]
-    fn only_the_newest_changes_have_trees_and_all_can_be_read() {
+    fn trees_are_kept_of_what_is_new_and_all_can_be_read() {
         let memory = Memory::new(0, []);
         publish(&memory, 0, 10);
         for number in 0..300 {
             publish(&memory, number, 10);
         }
         let with_trees = |objects: &[StoredObject]| objects.iter().filter(|object| object.value.has_tree()).count();
-        assert_eq!(with_trees(&memory.list("pods", None).objects), 256);
-        let mut watch = memory.watch("pods", Some(0)).unwrap();
-        let events = ready(watch.next_of(1000));
-        let objects: Vec<_> = events.iter().map(|event| event.object.clone()).collect();
-        assert_eq!((objects.len(), with_trees(&objects)), (301, 256));
-        assert!(events.first().is_some_and(|event| event.previous.is_none()));
-        let previous = events[1].previous.as_ref().unwrap();
-        assert!(!previous.value.has_tree() && previous.value == objects[0].value);
-        for event in &events[..40] {
+        let changes = || ready(memory.watch("pods", Some(0)).unwrap().next_of(1000));
+        let objects = || changes().iter().map(|event| event.object.clone()).collect::<Vec<_>>();
+        // Of the present objects, and of the newest changes.
+        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (300, 256));
+        // A minute later, and two.
+        assert!(memory.trim());
+        publish(&memory, 7, 10);
+        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (300, 256));
+        assert!(memory.trim());
+        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (1, 1));
+        assert!(!memory.trim());
+        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (0, 0));
+
+        // Who looks at a present object gives no tree to the history.
+        let looked = memory.get(&key(43)).unwrap();
+        assert!(looked.value.is_object() && memory.get(&key(43)).unwrap().value.has_tree());
+        assert_eq!(with_trees(&objects()), 0);
+        for event in changes() {
             assert_eq!(*event.object.value, serde_json::from_slice::<serde_json::Value>(&event.object.json).unwrap());
         }
-        // Who looks at an object that is not new gives no tree to the history.
-        let first = memory.get(&key(43)).unwrap();
-        assert!(!first.value.has_tree() && first.value.is_object() && first.value.has_tree());
-        let again = ready(memory.watch("pods", Some(0)).unwrap().next_of(1000));
-        assert!(again.iter().all(|event| event.object.key != first.key || !event.object.value.has_tree()));
+        let changes = changes();
+        let previous = changes[1].previous.as_ref().unwrap();
+        assert!(!previous.value.has_tree() && previous.value == changes[0].object.value);
     }
 
     fn ready<T>(future: impl Future<Output = Option<T>>) -> T {

@@ -35,7 +35,6 @@ impl ObjectValue {
         Self(Arc::new(Lazy { json, tree: OnceLock::new() }))
     }
 
-    #[cfg(test)]
     pub(crate) fn has_tree(&self) -> bool {
         self.0.tree.get().is_some()
     }

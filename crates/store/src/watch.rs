@@ -14,15 +14,15 @@ pub const HISTORY_EVENTS: usize = 8192;
 /// How many bytes of JSON the kept changes of a resource may have: what 500 Pods say from their creation until all are ready.
 pub const HISTORY_BYTES: usize = 16 << 20;
 
-/// So much is kept however old it is. What is beyond it is kept for a time, so that a burst may be read slowly and a machine
-/// that has come to rest has its memory back.
+/// So much is kept however old it is. What is beyond it is kept for a time, so that a burst may be read slowly, and what a
+/// daemon at rest does not need can be used for other things.
 const LASTING_EVENTS: usize = 2048;
 const LASTING_BYTES: usize = 2 << 20;
 /// That time, at least; at most it is twice this.
-pub(crate) const HISTORY_KEPT_FOR: Duration = Duration::from_mins(1);
+pub(crate) const OLD_AFTER: Duration = Duration::from_mins(1);
 
-/// The newest changes have the trees of their objects, which take eight times the memory of the JSON. A tree of an older one is
-/// made anew for whoever looks at it.
+/// The newest changes have the trees of their objects, which take eight times the memory of the JSON, for that time. A tree of
+/// an older one is made anew for whoever looks at it.
 const WITH_TREES: usize = 256;
 
 /// Changes that no watch can have any more. Taking their trees apart is work, so it is done where nobody waits for it.
@@ -37,8 +37,6 @@ pub(crate) struct History {
     floor: u64,
     /// The newest revision of the whole store that is visible.
     revision: u64,
-    /// What was the newest revision when it was last looked for old ones.
-    looked: u64,
 }
 
 impl History {
@@ -52,26 +50,28 @@ impl History {
         }
     }
 
-    /// Takes the trees of the newest change that is to have none; says which one it is.
-    fn take_trees(&mut self, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
-        let index = self.events.len().checked_sub(WITH_TREES + 1)?;
-        let event = self.events.get_mut(index)?;
-        let thin = Arc::new(without_trees(event));
-        let version = (thin.object.key.clone(), thin.object.revision);
-        forgotten.push(std::mem::replace(event, thin));
-        Some(version)
+    /// Takes the trees of the newest change that is to have none.
+    fn take_trees(&mut self, forgotten: &mut Forgotten) {
+        let index = self.events.len().checked_sub(WITH_TREES + 1);
+        if let Some(event) = index.and_then(|index| self.events.get_mut(index)) {
+            forgotten.push(take_trees(event));
+        }
     }
 
     fn is_long(&self) -> bool {
         self.events.len() > LASTING_EVENTS || self.bytes > LASTING_BYTES
     }
 
-    /// Drops what was there when this was called last and is more than lasts.
-    fn trim(&mut self, forgotten: &mut Forgotten) {
-        while self.is_long() && self.events.front().is_some_and(|oldest| oldest.object.revision <= self.looked) {
+    /// Of what was written up to a revision: drops what is more than lasts, and takes all trees.
+    fn trim(&mut self, old: u64, forgotten: &mut Forgotten) {
+        while self.is_long() && self.events.front().is_some_and(|oldest| oldest.object.revision <= old) {
             self.pop(forgotten);
         }
-        self.looked = self.revision;
+        for event in self.events.iter_mut().rev().take(WITH_TREES) {
+            if event.object.revision <= old && event.object.value.has_tree() {
+                forgotten.push(take_trees(event));
+            }
+        }
     }
 
     fn pop(&mut self, forgotten: &mut Forgotten) -> bool {
@@ -107,35 +107,27 @@ pub(crate) struct Feed {
 impl Feed {
     /// Starts at `floor`: nothing before it can be watched. `revision` is the present one.
     pub(crate) fn new(floor: u64, revision: u64) -> Self {
-        let history = History { events: VecDeque::new(), bytes: 0, floor, revision, looked: revision };
+        let history = History { events: VecDeque::new(), bytes: 0, floor, revision };
         Self { history: Arc::new(Mutex::new(history)), changed: false, wake: watch::Sender::new(()) }
     }
 
-    /// Gives the version of an object whose tree is no longer kept here, if there is one.
-    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) -> Option<(ObjectKey, u64)> {
+    pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) {
         let mut history = lock(&self.history);
         history.push(event, forgotten);
-        history.take_trees(forgotten)
+        history.take_trees(forgotten);
     }
 
-    /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has changed. Says whether
-    /// it is longer than what lasts.
-    pub(crate) fn advance(&mut self, revision: u64) -> bool {
-        let mut history = lock(&self.history);
-        history.revision = revision;
-        let long = history.is_long();
-        drop(history);
+    /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has changed.
+    pub(crate) fn advance(&mut self, revision: u64) {
+        lock(&self.history).revision = revision;
         if std::mem::take(&mut self.changed) {
             self.wake.send_replace(());
         }
-        long
     }
 
-    /// Drops what is old and more than lasts; says whether there is still more.
-    pub(crate) fn trim(&self, forgotten: &mut Forgotten) -> bool {
-        let mut history = lock(&self.history);
-        history.trim(forgotten);
-        history.is_long()
+    /// Has only what lasts of what was written up to a revision.
+    pub(crate) fn trim(&self, old: u64, forgotten: &mut Forgotten) {
+        lock(&self.history).trim(old, forgotten);
     }
 
     /// Takes the changes after `revision` back: from the objects as they are to what they were.
@@ -166,10 +158,11 @@ impl Feed {
     }
 }
 
-fn without_trees(event: &WatchEvent) -> WatchEvent {
-    let WatchEvent { object, previous, .. } = event.clone();
+/// Leaves the same change without trees; gives the one that was there.
+fn take_trees(event: &mut Arc<WatchEvent>) -> Arc<WatchEvent> {
+    let WatchEvent { kind, object, previous, line } = event.as_ref().clone();
     let (object, previous) = (object.without_tree(), previous.map(StoredObject::without_tree));
-    WatchEvent { kind: event.kind, object, previous, line: event.line.clone() }
+    std::mem::replace(event, Arc::new(WatchEvent { kind, object, previous, line }))
 }
 
 fn lock(history: &Mutex<History>) -> std::sync::MutexGuard<'_, History> {

@@ -12,10 +12,10 @@ use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::journal::{Frame, Journal, Kept};
-use crate::memory::{Memory, Published};
+use crate::memory::Memory;
 use crate::object::{ObjectKey, StoredObject, WatchKind};
 use crate::pending::Pending;
-use crate::watch::{Forgotten, HISTORY_KEPT_FOR};
+use crate::watch::{Forgotten, OLD_AFTER};
 
 /// A batch takes no further write once it has this many bytes of values, so that it fits into the journal and the reserve.
 const BATCH_BYTES: usize = 512 << 10;
@@ -82,7 +82,7 @@ pub(crate) struct Writer {
     pub(crate) changed_events: Sender<ObjectKey>,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
-    /// When histories that a burst has made long are cut.
+    /// When memory is taken back from what has become old.
     pub(crate) trim_due: Option<Instant>,
     /// Counts durable commits.
     pub(crate) commits: Arc<AtomicU64>,
@@ -106,8 +106,8 @@ impl Writer {
                 Ok((Order::Soon, job)) if put_off.jobs.len() < PUT_OFF_WRITES => put_off.push(job),
                 Ok((_, job)) => self.write_batch(put_off.and(job), jobs),
                 Err(RecvTimeoutError::Timeout) if self.trim_due.is_some_and(|due| due <= Instant::now()) => {
-                    let long = self.memory.trim();
-                    self.trim_due = long.then(|| Instant::now() + HISTORY_KEPT_FOR);
+                    let again = self.memory.trim();
+                    self.trim_due = again.then(|| Instant::now() + OLD_AFTER);
                 }
                 Err(RecvTimeoutError::Timeout) => self.write_batch(put_off.take(), jobs),
                 Err(RecvTimeoutError::Disconnected) => return self.write_batch(put_off.take(), jobs),
@@ -190,10 +190,10 @@ impl Writer {
             self.commits.fetch_add(1, Ordering::Relaxed);
             self.reserved_revision = reserved_revision;
         }
-        let Published { forgotten, long } = self.memory.publish(events, revision);
-        if long {
-            self.trim_due.get_or_insert_with(|| Instant::now() + HISTORY_KEPT_FOR);
+        if !events.is_empty() {
+            self.trim_due.get_or_insert_with(|| Instant::now() + OLD_AFTER);
         }
+        let forgotten = self.memory.publish(events, revision);
         for key in changed_events {
             // That thread lives as long as this one; if it died, events stay in memory.
             drop(self.changed_events.send(key));
