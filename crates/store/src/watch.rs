@@ -11,7 +11,7 @@ use crate::object::{ObjectKey, StoredObject, WatchEvent};
 
 /// How many changes of a resource are kept for watchers at most.
 pub const HISTORY_EVENTS: usize = 8192;
-/// How many bytes of JSON the kept changes of a resource may have: what 500 Pods say from their creation until all are ready.
+/// How many bytes of JSON the kept changes of a resource may have: ten changes of each of 500 Pods.
 pub const HISTORY_BYTES: usize = 16 << 20;
 
 /// So much is kept however old it is. What is beyond it is kept for a time, so that a burst may be read slowly, and what a
