@@ -154,6 +154,9 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
         ages.note(&event.key, Some(event.revision), now);
     }
     let Contents { mut reserved_revision, mut objects, .. } = contents;
+    if !frames.is_empty() {
+        tracing::info!(commits = frames.len(), "the journal has what the objects file lacks");
+    }
     let mut changed: BTreeMap<ObjectKey, Option<StoredObject>> = BTreeMap::new();
     for Frame { changes, .. } in &frames {
         changed.extend(changes.objects.iter().map(|(key, object)| (key.clone(), object.clone())));

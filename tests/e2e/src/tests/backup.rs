@@ -178,6 +178,10 @@ fn a_damaged_store_is_named_and_stops_no_pod(node: &mut TestNode) {
         spoilt[at + 1] = b'C';
     }
     fs::write(&objects, spoilt).unwrap();
+    // With its journal it might be caught up with from before the damage.
+    let journal = node.data_dir().join("store/journal");
+    let kept = node.data_dir().join("journal-kept");
+    fs::rename(&journal, &kept).unwrap();
 
     let (data, run, logs) = (node.data_dir(), node.run_dir(), node.log_dir());
     let place = ["--data-dir", data.to_str().unwrap(), "--run-dir", run.to_str().unwrap()];
@@ -198,6 +202,7 @@ fn a_damaged_store_is_named_and_stops_no_pod(node: &mut TestNode) {
     assert_eq!(node.process("sh -c trap").pid, pid);
 
     fs::write(&objects, whole).unwrap();
+    fs::rename(&kept, &journal).unwrap();
     node.start_daemon();
     let after = node.wait_ready("counts");
     assert_eq!(container(&after, "main")["containerID"], container(&before, "main")["containerID"]);
