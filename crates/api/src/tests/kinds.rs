@@ -258,6 +258,7 @@ async fn a_namespace_is_furnished_and_stays_so() {
         agent: agent.clone(),
         service_network: server.context.service_network,
         shared_writes: tokio::sync::Mutex::new(()),
+        steps: steps::Recorder::default(),
         limits: crate::limits::Limits::default(),
         node_name: node_name.clone(),
         version: version.clone(),

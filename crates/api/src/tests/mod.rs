@@ -106,6 +106,7 @@ impl TestServer {
             node_name: "n1".to_owned(),
             service_network: ServiceNetwork::parse("10.96.0.0/24").unwrap(),
             shared_writes: tokio::sync::Mutex::new(()),
+            steps: steps::Recorder::default(),
             limits,
             version: "0.1.0".to_owned(),
             data_dir: directory.path().join("data"),

@@ -43,8 +43,8 @@ pub fn draw(steps: &[Step]) -> String {
         for step in happening {
             let indent = "  ".repeat(step.depth);
             let bar = bar(step, begin, end);
-            let (began, took) = (millis(step.from - begin), millis(step.to - step.from));
-            lines.push(format!("{began:>10}  {took:>10}  {bar:WIDTH$}  {indent}{}", one_line(&step.name)));
+            let (after, took) = (millis(step.from - begin), millis(step.to - step.from));
+            lines.push(format!("{after:>10}  {took:>10}  {bar:WIDTH$}  {indent}{}", one_line(&step.name)));
         }
     }
     lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
