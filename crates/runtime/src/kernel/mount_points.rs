@@ -64,7 +64,12 @@ impl MountPoints {
     fn is_own_file(&self, mount: &Mount) -> bool {
         match &mount.source {
             MountSource::HostPath(path) => {
-                path.starts_with(&self.data) && fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+                // What is not there yet is one of the pod's files, which are being written: volumes are made before.
+                let is_file = |found: io::Result<fs::Metadata>| match found {
+                    Ok(found) => found.is_file(),
+                    Err(error) => error.kind() == io::ErrorKind::NotFound,
+                };
+                path.starts_with(&self.data) && is_file(fs::symlink_metadata(path))
             }
             MountSource::PodTmpfs(_) | MountSource::Image(_) => false,
         }
@@ -169,12 +174,16 @@ mod tests {
         assert_eq!(names[..7], expected);
         assert_eq!(names.last().unwrap(), "var/run/secrets/kubernetes.io/serviceaccount");
         assert_eq!(points.layer(&all, &[]).unwrap(), Some(layer.clone()));
-        // What may be a directory is not meant, nor what lies elsewhere.
-        for source in [base.path().to_owned(), base.path().join("gone"), "/proc/self/exe".into()] {
+        // A directory is not meant, nor what lies elsewhere; what is not there yet is.
+        let from = |source: PathBuf| {
             let mut other = mounts(base.path(), &["/etc/hosts"]);
             other[0].source = MountSource::HostPath(source);
-            assert_eq!(points.layer(&other, &[]).unwrap(), None);
+            points.layer(&other, &[]).unwrap()
+        };
+        for source in [base.path().to_owned(), "/proc/self/exe".into(), "/nowhere/etc-hosts".into()] {
+            assert_eq!(from(source), None);
         }
+        assert_eq!(from(base.path().join("to come")), Some(hosts));
         // A daemon that starts anew finds it, and makes whole what was not.
         fs::remove_file(layer.join("etc/hosts")).unwrap();
         let again = MountPoints::new(base.path().to_owned());
