@@ -111,7 +111,7 @@ fn read_resolv_conf(path: &Path) -> ResolvConf {
 }
 
 /// Writes the files where they are missing or differ. A new version is a new file, so that nothing is written through
-/// what a container holds. Blocks.
+/// what a container holds; the first one is nobody's yet. Blocks.
 pub fn write_pod_files(pod_dir: &Path, files: &PodFiles) -> Result<(), PodFileError> {
     make_path(pod_dir, 0o700).map_err(|source| PodFileError { path: pod_dir.to_owned(), source })?;
     let contents = [
@@ -121,6 +121,13 @@ pub fn write_pod_files(pod_dir: &Path, files: &PodFiles) -> Result<(), PodFileEr
     ];
     for (name, content) in contents {
         let path = pod_dir.join(name);
+        match create(&path, content.as_bytes(), 0o644) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => {
+                done.map_err(|source| PodFileError { path, source })?;
+                continue;
+            }
+        }
         if fs::read(&path).is_ok_and(|present| present == content.as_bytes()) {
             continue;
         }
@@ -137,6 +144,10 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
+    create(path, content, mode)
+}
+
+fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content)?;
     // The umask does not count.
@@ -154,6 +165,9 @@ pub fn make_termination_log(pod_dir: &Path, container: &ContainerName, attempt: 
     let directory = path.parent().unwrap_or(pod_dir).to_owned();
     let make = || {
         make_path(&directory, 0o700)?;
+        if attempt == 0 {
+            return create(&path, b"", 0o666).or_else(|_present| write_new(&path, b"", 0o666));
+        }
         for older in crate::directories::entries(&directory)? {
             if older.parse::<u32>().is_ok_and(|older| older.saturating_add(1) < attempt) {
                 fs::remove_file(directory.join(older))?;
