@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::events::EVENTS;
 use crate::memory::Memory;
 use crate::object::{MAX_VALUE_BYTES, ObjectKey, StoredObject, WatchEvent, WatchKind};
+use crate::value::ObjectValue;
 
 /// Where a change goes.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +154,9 @@ pub(crate) fn encode(
     // It is kept as long as the object, so it gets no more than it needs.
     let line = Bytes::copy_from_slice(line);
     let json = line.slice(begin..end);
-    Ok((StoredObject { key: key.clone(), revision, value: value.into(), json }, line))
+    // There are more events than anything else, and they are written to be read by people: as JSON.
+    let value = if key.resource == EVENTS { ObjectValue::without_tree(json.clone()) } else { value.into() };
+    Ok((StoredObject { key: key.clone(), revision, value, json }, line))
 }
 
 fn set_revision(key: &ObjectKey, value: &mut Value, revision: u64) -> Result<(), StoreError> {
