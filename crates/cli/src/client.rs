@@ -69,12 +69,12 @@ impl Client {
         self.json(Method::GET, path, None).await
     }
 
-    /// Reads an object that may be missing.
+    /// Reads an object that may be missing. That is no error: where backtraces are on, each error takes milliseconds.
     pub async fn find(&self, path: &str) -> Result<Option<Value>> {
-        match self.get(path).await {
-            Ok(object) => Ok(Some(object)),
-            Err(error) if crate::errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error),
+        match self.try_send(request(Method::GET, path, Some("application/json"), None)?).await? {
+            Ok(response) => self.body(response).await.map(Some),
+            Err(refusal) if refusal.status.code == 404 => Ok(None),
+            Err(refusal) => Err(refusal.into()),
         }
     }
 
@@ -157,7 +157,11 @@ impl Client {
     }
 
     async fn read(&self, request: Request<Body>) -> Result<Value> {
-        let body = self.send(request).await?.into_body().collect().await;
+        self.body(self.send(request).await?).await
+    }
+
+    async fn body(&self, response: Response<Body>) -> Result<Value> {
+        let body = response.into_body().collect().await;
         let body = body.map_err(|error| self.explain(error))?.to_bytes();
         serde_json::from_slice(&body).context("the server's answer is not JSON")
     }
@@ -171,14 +175,18 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>> {
+        Ok(self.try_send(request).await??)
+    }
+
+    async fn try_send(&self, request: Request<Body>) -> Result<Result<Response<Body>, Refusal>> {
         let response = self.kube.send(request).await.map_err(|error| self.explain(error))?;
         show_warnings(&response);
         if response.status().is_success() {
-            return Ok(response);
+            return Ok(Ok(response));
         }
         let code = response.status().as_u16();
         let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Err(Refusal { status: status_of(&body, code) }.into())
+        Ok(Err(Refusal { status: status_of(&body, code) }))
     }
 
     /// The same failure in words for the person before the terminal.
