@@ -62,11 +62,11 @@ impl PodWorker {
                 && self.is_admitted(desired, observed)
             {
                 let status = self.next_status(desired, observed, &BTreeMap::new(), true);
-                // Beside each other: the status has its place among the writes before the records go. What could not be removed
-                // is what the next pass begins with.
-                let (published, _removed) = tokio::join!(
+                // Beside each other: how the containers ended is known until the sandbox is removed, after this. One that cannot
+                // be stopped cannot be removed either, and that is told.
+                let (published, _stopped) = tokio::join!(
                     self.write_status(status, true).instrument(step!("publish the end")),
-                    self.remove_sandboxes(observed).instrument(step!("remove the sandbox"))
+                    self.stop_sandboxes(observed).instrument(step!("stop the sandbox"))
                 );
                 published?;
             }
@@ -166,6 +166,15 @@ impl PodWorker {
         self.held_images.clear();
         self.held_volumes.clear();
         Ok(())
+    }
+
+    /// All that can be; gives the first failure.
+    async fn stop_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
+        let mut stopped = Ok(());
+        for sandbox in &observed.sandboxes {
+            stopped = stopped.and(self.shared.runtime.stop_pod_sandbox(&sandbox.id).await);
+        }
+        stopped
     }
 
     /// All that can be; gives the first failure.
