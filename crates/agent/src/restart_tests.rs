@@ -102,8 +102,8 @@ async fn an_end_that_is_cut_anywhere_leaves_nothing() {
             assert_eq!(node.starts(name), [0], "nothing starts in a pod that ends, cut after {cut} steps");
         }
         if !halted {
-            // Two stops and one removal.
-            assert_eq!(cut, 4);
+            // Two containers and their sandbox are stopped, and it is removed.
+            assert_eq!(cut, 5);
             break;
         }
     }
@@ -111,7 +111,7 @@ async fn an_end_that_is_cut_anywhere_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_finish_that_is_cut_keeps_its_status() {
-    for cut in 1..=2 {
+    for cut in 1..=3 {
         let mut node = TestNode::start().await;
         node.runtime.exits_at_once("init", Some(0));
         node.create(&pod(&spec())).await;
