@@ -434,9 +434,16 @@ impl TestNode {
             let revision = self.store.revision();
             quiet = if busy || revision != seen { 0 } else { quiet + 1 };
             seen = revision;
-            if quiet >= still {
+            if quiet < still {
+                continue;
+            }
+            // On a busy machine the store's thread may not have come to what was written. Beside the event loop: else time passes.
+            let (store, handle) = (self.store.clone(), tokio::runtime::Handle::current());
+            drop(tokio::task::spawn_blocking(move || handle.block_on(store.flush())).await.unwrap());
+            if self.store.revision() == seen {
                 return;
             }
+            quiet = 0;
         }
     }
 }
