@@ -20,7 +20,6 @@ mod old_logs;
 mod records;
 mod recovery;
 mod rootfs;
-mod rootfs_ahead;
 mod sandbox;
 mod seccomp;
 mod sessions;
@@ -64,7 +63,6 @@ use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
 use mount_points::MountPoints;
-use rootfs_ahead::RootfsAhead;
 use seccomp::Filters;
 use spares::Spares;
 use state::State;
@@ -156,7 +154,6 @@ struct Kernel {
     state: State,
     spares: Spares,
     mount_points: Arc<MountPoints>,
-    rootfs_ahead: Arc<RootfsAhead>,
 }
 
 impl KernelRuntime {
@@ -178,7 +175,6 @@ impl KernelRuntime {
         let apparmor = AppArmor::of_machine();
         let spares = Spares::default();
         let mount_points = Arc::new(MountPoints::new(config.data_dir.clone()));
-        let rootfs_ahead = Arc::new(RootfsAhead::new(config.containers()));
         let kernel = Arc::new(Kernel {
             config,
             store,
@@ -192,7 +188,6 @@ impl KernelRuntime {
             state,
             spares,
             mount_points,
-            rootfs_ahead,
         });
         let preparing = Arc::clone(&kernel);
         tokio::spawn(async move { preparing.apparmor.prepare().await });
