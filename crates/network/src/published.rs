@@ -57,6 +57,9 @@ impl PublishedPorts {
         let chains = self.firewall.apply(&BTreeSet::new()).map_err(PublishError::Table)?;
         let mut elements: Vec<(Place, Content)> = self.pods.values().flat_map(PublishedPod::elements).collect();
         elements.sort_by(|one, other| one.0.cmp(&other.0));
+        // A daemon that was killed has records of a sandbox whose link was still going, and of the next one of the same Pod.
+        // The dead one is withdrawn in a moment, and then the ports lead to the other.
+        elements.dedup_by(|one, other| one.0 == other.0);
         let mut transaction = Transaction::new(&self.firewall.table);
         for set in [ON_ALL_ADDRESSES, ON_ONE_ADDRESS, HAIRPINS] {
             transaction.empty(set);
@@ -88,10 +91,13 @@ impl PublishedPorts {
     /// Leads nothing to this Pod any more, and ends UDP flows that are still led there.
     pub fn withdraw(&mut self, sandbox: &SandboxId) -> Result<(), PublishError> {
         let Some(pod) = self.pods.remove(sandbox) else { return Ok(()) };
+        let elements = pod.elements();
+        let others = self.pods.values().flat_map(PublishedPod::elements);
+        let is_shared = others.into_iter().any(|(place, _)| elements.iter().any(|(own, _)| *own == place));
         let mut transaction = Transaction::new(&self.firewall.table);
-        transaction.remove("withdraw a host port", borrowed(&pod.elements()));
-        let removed = transaction.execute();
-        let outcome = if removed.is_ok() { Ok(()) } else { self.restore().map(|_chains| ()) };
+        transaction.remove("withdraw a host port", borrowed(&elements));
+        let is_removed = !is_shared && transaction.execute().is_ok();
+        let outcome = if is_removed { Ok(()) } else { self.restore().map(|_chains| ()) };
         if let Err(error) = outcome {
             self.pods.insert(sandbox.clone(), pod);
             return Err(error);

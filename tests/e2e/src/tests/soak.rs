@@ -18,7 +18,9 @@ fn cycles(node: &mut TestNode, count: u32) {
     let before = Snapshot::settled(node);
     for cycle in 1..=count {
         node.run_ready("empty-dir");
-        assert_eq!(node.exec("empty-dir", "writer", &["cat", "/disk/file"]), "1\n", "cycle {cycle}");
+        // It runs before it has written.
+        let wait = "until [ -s /disk/file ]; do sleep 0.01; done; cat /disk/file";
+        assert_eq!(node.exec("empty-dir", "writer", &["sh", "-c", wait]), "1\n", "cycle {cycle}");
         node.delete_pod("empty-dir");
         if cycle % 10 == 0 {
             leaks::check(node, &before);
