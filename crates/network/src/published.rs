@@ -78,8 +78,12 @@ impl PublishedPorts {
         self.pods.insert(sandbox.clone(), pod);
         let mut transaction = Transaction::new(&self.firewall.table);
         transaction.add("publish a host port", borrowed(&elements));
-        let added = transaction.execute();
-        let outcome = if added.is_ok() { Ok(()) } else { self.restore().map(|_chains| ()) };
+        let outcome = match transaction.execute() {
+            Ok(()) => Ok(()),
+            // Another Pod's ports stay its own.
+            Err(error) if self.has_others(sandbox, &elements) => Err(PublishError::Maps(error)),
+            Err(_) => self.restore().map(|_chains| ()),
+        };
         if let Err(error) = outcome {
             self.pods.remove(sandbox);
             return Err(error);
@@ -88,15 +92,19 @@ impl PublishedPorts {
         Ok(())
     }
 
+    /// Whether any of these places is another sandbox's, too.
+    fn has_others(&self, sandbox: &SandboxId, elements: &[(Place, Content)]) -> bool {
+        let others = self.pods.iter().filter(|(other, _)| *other != sandbox).flat_map(|(_, pod)| pod.elements());
+        others.into_iter().any(|(place, _)| elements.iter().any(|(own, _)| *own == place))
+    }
+
     /// Leads nothing to this Pod any more, and ends UDP flows that are still led there.
     pub fn withdraw(&mut self, sandbox: &SandboxId) -> Result<(), PublishError> {
         let Some(pod) = self.pods.remove(sandbox) else { return Ok(()) };
         let elements = pod.elements();
-        let others = self.pods.values().flat_map(PublishedPod::elements);
-        let is_shared = others.into_iter().any(|(place, _)| elements.iter().any(|(own, _)| *own == place));
         let mut transaction = Transaction::new(&self.firewall.table);
         transaction.remove("withdraw a host port", borrowed(&elements));
-        let is_removed = !is_shared && transaction.execute().is_ok();
+        let is_removed = !self.has_others(sandbox, &elements) && transaction.execute().is_ok();
         let outcome = if is_removed { Ok(()) } else { self.restore().map(|_chains| ()) };
         if let Err(error) = outcome {
             self.pods.insert(sandbox.clone(), pod);

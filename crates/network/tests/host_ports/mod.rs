@@ -231,6 +231,33 @@ fn host_ports_outlive_the_daemon_and_a_flush() {
     });
 }
 
+/// A daemon that was killed while the link of a dead sandbox was still going, and the next one of the same Pod was there.
+#[test]
+fn ports_of_a_dead_sandbox_and_of_the_next_one_keep_no_daemon_from_starting() {
+    on_a_machine(async |machine: Machine| {
+        let network = machine.open(POD_CIDR).await;
+        let (pod, dead) = (Sandbox::new(), Sandbox::new());
+        let ports = [tcp(Ipv4Addr::UNSPECIFIED, 8080)];
+        pod.attach_with(&network, &ports).await.unwrap();
+        dead.attach_with(&network, &[]).await.unwrap();
+        let record = |sandbox: &Sandbox| {
+            let found = machine.store.record::<serde_json::Value>("network-addresses", sandbox.id.as_str());
+            found.unwrap().unwrap()
+        };
+        let mut both = record(&dead);
+        both["ports"] = record(&pod)["ports"].clone();
+        machine.store.put_record("network-addresses", dead.id.as_str(), &both).await.unwrap();
+        let (_machine, network) = machine.restart(network, POD_CIDR).await;
+        assert_eq!(elements("host_ports"), 1);
+        network.retain(&std::collections::HashSet::from([pod.id.clone()])).await.unwrap();
+        assert_eq!(answer(&pod, || ask_at((Ipv4Addr::LOCALHOST, 8080).into())), GATEWAY.to_string());
+        // Among the living a port has one owner.
+        Sandbox::new().attach_with(&network, &ports).await.unwrap_err();
+        assert_eq!(answer(&pod, || ask_at((Ipv4Addr::LOCALHOST, 8080).into())), GATEWAY.to_string());
+        remove(network).await;
+    });
+}
+
 async fn remove(network: Network) {
     network.remove().await.unwrap();
     assert_eq!(nft("list ruleset"), "");
