@@ -4,12 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use crate::recorder::{Kept, Name};
+use crate::recorder::Kept;
 use crate::{Recorder, TARGET, UID};
 
 /// Steps of a Pod that waits for its UID.
@@ -45,7 +45,7 @@ impl StepLayer {
     }
 
     /// Gives a step to the Pod that it was done for.
-    fn keep<S: for<'a> LookupSpan<'a>>(&self, inside: Option<SpanRef<'_, S>>, name: Name, from: i64, to: i64) {
+    fn keep<S: for<'a> LookupSpan<'a>>(&self, inside: Option<SpanRef<'_, S>>, name: &'static str, from: i64, to: i64) {
         let mut depth = 0;
         for around in inside.into_iter().flat_map(|span| span.scope()) {
             let mut extensions = around.extensions_mut();
@@ -66,13 +66,15 @@ impl StepLayer {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for StepLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if attributes.metadata().fields().field(UID).is_none() {
-            span.extensions_mut().insert(Begun(now()));
-            return;
-        }
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        span.extensions_mut().insert(Pod { uid: fields.uid, waiting: Vec::new() });
+        if attributes.metadata().fields().field(UID).is_some() {
+            span.extensions_mut().insert(Pod { uid: fields.uid, waiting: Vec::new() });
+        } else if let (Some(from), Some(to)) = (fields.from, fields.to) {
+            self.keep(span.parent(), span.name(), from, to);
+        } else {
+            span.extensions_mut().insert(Begun(now()));
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
@@ -85,28 +87,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for StepLayer {
         }
     }
 
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        if let (Some(name), Some(from), Some(to)) = (&fields.name, fields.from, fields.to) {
-            self.keep(context.event_span(event), self.recorder.noted(name), from, to);
-        }
-    }
-
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
         let begun = span.extensions().get::<Begun>().map(|begun| begun.0);
         if let Some(begun) = begun {
-            self.keep(span.parent(), Name::Span(span.name()), begun, now());
+            self.keep(span.parent(), span.name(), begun, now());
         }
     }
 }
 
-/// What spans and events of this crate say of themselves.
+/// What spans of this crate say of themselves.
 #[derive(Debug, Default)]
 struct Fields {
     uid: Option<String>,
-    name: Option<String>,
     from: Option<i64>,
     to: Option<i64>,
 }
@@ -121,10 +114,8 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            UID => self.uid = Some(value.to_owned()),
-            "name" => self.name = Some(value.to_owned()),
-            _ => {}
+        if field.name() == UID {
+            self.uid = Some(value.to_owned());
         }
     }
 
@@ -156,7 +147,7 @@ mod tests {
         recorder
     }
 
-    fn shown(recorder: &Recorder, uid: &str) -> Vec<(String, usize)> {
+    fn shown(recorder: &Recorder, uid: &str) -> Vec<(&'static str, usize)> {
         recorder.steps(uid).into_iter().map(|step| (step.name, step.depth)).collect()
     }
 
@@ -168,10 +159,10 @@ mod tests {
             let outer = step!("make").entered();
             step!("write").in_scope(|| {});
             drop(outer);
-            note("elsewhere", 1, 2);
+            note!("elsewhere", 1, 2);
         });
         let expected = [("elsewhere", 0), ("make", 0), ("write", 1)];
-        assert_eq!(shown(&recorder, "a"), expected.map(|(name, depth)| (name.to_owned(), depth)));
+        assert_eq!(shown(&recorder, "a"), expected);
         let steps = recorder.steps("a");
         assert_eq!((steps[0].from, steps[0].to), (1, 2));
         assert!(steps[1].from <= steps[2].from && steps[2].to <= steps[1].to);
@@ -187,7 +178,7 @@ mod tests {
             name_pod("late");
             step!("after").in_scope(|| {});
         });
-        let names: Vec<String> = recorder.steps("late").into_iter().map(|step| step.name).collect();
+        let names: Vec<&str> = recorder.steps("late").into_iter().map(|step| step.name).collect();
         assert_eq!(names, ["before", "after"]);
     }
 
@@ -197,7 +188,7 @@ mod tests {
             for pod in 0..100 {
                 of_pod(&pod.to_string()).in_scope(|| step!("one").in_scope(|| {}));
             }
-            of_pod("99").in_scope(|| (0..300).for_each(|at| note("many", at, at)));
+            of_pod("99").in_scope(|| (0..300_i64).for_each(|at| note!("many", at, at)));
         });
         assert!(recorder.steps("35").is_empty());
         assert_eq!(recorder.steps("36").len(), 1);

@@ -13,7 +13,7 @@ pub use recorder::{Recorder, Step};
 
 use tracing::{Level, Span, field};
 
-/// The target of all spans and events of this crate.
+/// The target of all spans of this crate.
 pub const TARGET: &str = "monopod::step";
 /// The field of a span that says whose steps those in it are.
 const UID: &str = "uid";
@@ -23,6 +23,14 @@ const UID: &str = "uid";
 macro_rules! step {
     ($name:literal) => {
         $crate::__tracing::trace_span!(target: $crate::TARGET, $name)
+    };
+}
+
+/// Notes a step that somebody else has measured, from and to so many nanoseconds since 1970.
+#[macro_export]
+macro_rules! note {
+    ($name:literal, $from:expr, $to:expr) => {
+        drop($crate::__tracing::trace_span!(target: $crate::TARGET, $name, from = $from, to = $to))
     };
 }
 
@@ -42,9 +50,4 @@ pub fn of_new_pod() -> Span {
 /// Says whose the steps are that are done in the span of [`of_new_pod`], which is the present one.
 pub fn name_pod(uid: &str) {
     Span::current().record(UID, uid);
-}
-
-/// Notes a step that somebody else has measured, in nanoseconds since 1970.
-pub fn note(name: &'static str, from: i64, to: i64) {
-    tracing::event!(target: TARGET, Level::TRACE, name, from, to);
 }

@@ -15,7 +15,7 @@ const STEPS: usize = 256;
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// What.
-    pub name: String,
+    pub name: &'static str,
     /// How many other steps it is part of.
     pub depth: usize,
     /// Nanoseconds since 1970.
@@ -27,19 +27,10 @@ pub struct Step {
 /// A step as it is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
-    pub(crate) name: Name,
+    pub(crate) name: &'static str,
     pub(crate) depth: u8,
     pub(crate) from: i64,
     pub(crate) to: i64,
-}
-
-/// Names are few, and all known when this is built.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Name {
-    /// Of a span.
-    Span(&'static str),
-    /// One of those that [`crate::note`] was called with, which are looked up.
-    Noted(usize),
 }
 
 /// Keeps steps. Cheap to clone: all clones are the same one.
@@ -51,7 +42,6 @@ struct Inner {
     steps: HashMap<String, VecDeque<Kept>>,
     /// UIDs, the one that had a step last at the end.
     order: VecDeque<String>,
-    noted: Vec<String>,
 }
 
 impl Recorder {
@@ -63,29 +53,10 @@ impl Recorder {
     pub fn steps(&self, uid: &str) -> Vec<Step> {
         let inner = self.lock();
         let kept = inner.steps.get(uid).into_iter().flatten();
-        let mut steps: Vec<Step> = kept
-            .map(|kept| Step {
-                name: match kept.name {
-                    Name::Span(name) => name.to_owned(),
-                    Name::Noted(at) => inner.noted.get(at).cloned().unwrap_or_default(),
-                },
-                depth: usize::from(kept.depth),
-                from: kept.from,
-                to: kept.to,
-            })
-            .collect();
+        let mut steps: Vec<Step> =
+            kept.map(|&Kept { name, depth, from, to }| Step { name, depth: usize::from(depth), from, to }).collect();
         steps.sort_by_key(|step| (step.from, step.depth));
         steps
-    }
-
-    /// The number of a name that is no span's.
-    pub(crate) fn noted(&self, name: &str) -> Name {
-        let mut inner = self.lock();
-        let at = inner.noted.iter().position(|known| known == name).unwrap_or_else(|| {
-            inner.noted.push(name.to_owned());
-            inner.noted.len() - 1
-        });
-        Name::Noted(at)
     }
 
     pub(crate) fn add(&self, uid: &str, step: Kept) {

@@ -17,7 +17,6 @@ use infra::versions::{self, Need};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
-
 use steps::step;
 use tracing::Instrument as _;
 
@@ -686,10 +685,10 @@ fn describe(error: &RuntimeError) -> String {
 /// What infra and the container's first process did, as infra has timed it.
 fn note_times(times: Option<StartTimes>, started_at: i64) {
     let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
-    steps::note("clone the first process", received_at, cloned_at);
-    steps::note("mount its file systems", cloned_at, assembled_at);
-    steps::note("enter them, become the user", assembled_at, executing_at);
-    steps::note("execute the program", executing_at, started_at);
+    steps::note!("clone the first process", received_at, cloned_at);
+    steps::note!("mount its file systems", cloned_at, assembled_at);
+    steps::note!("enter them, become the user", assembled_at, executing_at);
+    steps::note!("execute the program", executing_at, started_at);
 }
 
 #[cfg(test)]
