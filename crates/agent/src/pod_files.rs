@@ -149,9 +149,9 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content)?;
-    // The umask does not count.
-    file.set_permissions(fs::Permissions::from_mode(mode))
+    // The umask does not count; before the content, by which a file that a crash has left half made is known.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(content)
 }
 
 /// Path of the termination log of one run.
@@ -166,6 +166,7 @@ pub fn make_termination_log(pod_dir: &Path, container: &ContainerName, attempt: 
     let make = || {
         make_path(&directory, 0o700)?;
         if attempt == 0 {
+            // There is nothing older, and mostly nothing at all.
             return create(&path, b"", 0o666).or_else(|_present| write_new(&path, b"", 0o666));
         }
         for older in crate::directories::entries(&directory)? {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use runtime::RuntimeError;
 use steps::step;
 use store::{Change, WriteError};
@@ -170,20 +171,14 @@ impl PodWorker {
 
     /// All that can be; gives the first failure.
     async fn stop_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
-        let mut stopped = Ok(());
-        for sandbox in &observed.sandboxes {
-            stopped = stopped.and(self.shared.runtime.stop_pod_sandbox(&sandbox.id).await);
-        }
-        stopped
+        let stops = observed.sandboxes.iter().map(|sandbox| self.shared.runtime.stop_pod_sandbox(&sandbox.id));
+        join_all(stops).await.into_iter().collect()
     }
 
-    /// All that can be; gives the first failure.
+    /// The same.
     async fn remove_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
-        let mut removed = Ok(());
-        for sandbox in &observed.sandboxes {
-            removed = removed.and(self.shared.runtime.remove_pod_sandbox(&sandbox.id).await);
-        }
-        removed
+        let removals = observed.sandboxes.iter().map(|sandbox| self.shared.runtime.remove_pod_sandbox(&sandbox.id));
+        join_all(removals).await.into_iter().collect()
     }
 
     async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {

@@ -22,7 +22,6 @@ use runtime::PodUsage;
 use spec::placement::CRITICAL_PRIORITY;
 use spec::requests::{container_requests, pod_requests};
 use spec::{ContainerName, PodUid};
-
 use store::StoredObject;
 
 use crate::agent::{PODS, Shared};
