@@ -28,7 +28,17 @@ fn crash(home: &Path) -> TempDir {
     other
 }
 
-/// The same while the objects file lacks much of it, after `work`, which is done again if it was slow.
+/// The same after five Pods were written.
+async fn crashed_with_old_pods() -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    for number in 0..5 {
+        put(&store, &pod(&format!("old-{number}")), 1).await;
+    }
+    crash(home.path())
+}
+
+/// What a crash leaves while the objects file lacks much of it, after `work`, which is done again if it was slow.
 async fn crash_within<F: Future>(home: &Path, store: &Store, mut work: impl FnMut() -> F) -> TempDir {
     loop {
         store.copy(&mut |_| ()).unwrap();
@@ -331,12 +341,7 @@ async fn what_an_earlier_version_has_written_since_is_not_mixed_with_the_journal
 
 #[tokio::test]
 async fn a_journal_of_another_store_is_not_taken_for_the_restored_ones() {
-    let home = tempfile::tempdir().unwrap();
-    let store = open(home.path());
-    for number in 0..5 {
-        put(&store, &pod(&format!("old-{number}")), 1).await;
-    }
-    let crashed = crash(home.path());
+    let crashed = crashed_with_old_pods().await;
     fs::remove_file(crashed.path().join("objects.redb")).unwrap();
     let copy = Copy { objects: vec![(pod("restored"), json!({"metadata": {}}))], records: Vec::new() };
     Restoring::begin(crashed.path()).unwrap().finish(100, copy).unwrap();
@@ -346,12 +351,7 @@ async fn a_journal_of_another_store_is_not_taken_for_the_restored_ones() {
 
 #[tokio::test]
 async fn a_journal_without_its_objects_file_is_no_start_for_a_new_one() {
-    let home = tempfile::tempdir().unwrap();
-    let store = open(home.path());
-    for number in 0..5 {
-        put(&store, &pod(&format!("old-{number}")), 1).await;
-    }
-    let crashed = crash(home.path());
+    let crashed = crashed_with_old_pods().await;
     // Whoever wants to begin anew and leaves some of the files.
     fs::remove_file(crashed.path().join("objects.redb")).unwrap();
     fs::remove_file(crashed.path().join("lock")).unwrap();
