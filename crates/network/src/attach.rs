@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -132,9 +133,13 @@ impl Network {
 
     /// Takes the network from a sandbox. Its host ports are free when this is back; its link and its address follow
     /// soon after, in the background, since the kernel takes 20 ms to let a link go. After a crash in between the next
-    /// start goes on by the record. Does nothing for a sandbox that has no network.
+    /// start goes on by the record. Does nothing for a sandbox that has no network, or whose network is going already.
     pub async fn detach(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
-        let Some(turn) = self.begin_detach(sandbox).await? else { return Ok(()) };
+        let Some(lease) = self.pool().get(sandbox).filter(|lease| !lease.is_going.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        let Some(turn) = self.begin_detach(sandbox, &lease).await? else { return Ok(()) };
+        lease.is_going.store(true, Ordering::Relaxed);
         let (network, sandbox) = (self.clone(), sandbox.clone());
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
@@ -150,16 +155,21 @@ impl Network {
 
     /// The same, back when link and address are gone too.
     pub async fn detach_and_wait(&self, sandbox: &SandboxId) -> Result<(), DetachError> {
-        match self.begin_detach(sandbox).await? {
+        let Some(lease) = self.pool().get(sandbox) else { return Ok(()) };
+        match self.begin_detach(sandbox, &lease).await? {
             Some(_turn) => self.give_back(sandbox).await,
             None => Ok(()),
         }
     }
 
-    async fn begin_detach(&self, sandbox: &SandboxId) -> Result<Option<OwnedMutexGuard<()>>, DetachError> {
-        let Some(lease) = self.pool().get(sandbox) else { return Ok(None) };
+    /// `None`: the lease ended while this waited for its turn.
+    async fn begin_detach(
+        &self,
+        sandbox: &SandboxId,
+        lease: &Arc<Lease>,
+    ) -> Result<Option<OwnedMutexGuard<()>>, DetachError> {
         let turn = Arc::clone(&lease.turn).lock_owned().await;
-        if !self.is_held(sandbox, &lease) {
+        if !self.is_held(sandbox, lease) {
             return Ok(None);
         }
         self.withdraw(sandbox).await?;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use spec::ids::SandboxId;
 
@@ -20,6 +21,8 @@ pub struct Lease {
     pub address: Ipv4Addr,
     /// Held while the sandbox's link is made or deleted: one at a time.
     pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// Nothing leads there any more, and somebody is giving back the rest.
+    pub is_going: AtomicBool,
 }
 
 /// What [`AddressPool::lease`] gives.
@@ -86,7 +89,7 @@ impl AddressPool {
     }
 
     fn hold(&mut self, sandbox: SandboxId, address: Ipv4Addr) -> Arc<Lease> {
-        let lease = Arc::new(Lease { address, turn: Arc::default() });
+        let lease = Arc::new(Lease { address, turn: Arc::default(), is_going: AtomicBool::new(false) });
         self.holders.insert(address, sandbox.clone());
         self.leases.insert(sandbox, Arc::clone(&lease));
         lease

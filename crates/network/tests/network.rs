@@ -10,7 +10,7 @@ mod support;
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::net::UdpSocket;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use network::{AttachError, Network, OpenNetworkError};
@@ -270,6 +270,21 @@ fn a_caller_that_gives_up_leaves_nothing_behind_its_detach() {
             assert!(network.addresses(&sandbox.id).is_empty());
         }
         assert!(machine.recorded_sandboxes().await.is_empty());
+    });
+}
+
+#[test]
+fn who_detaches_again_does_not_wait_for_the_link() {
+    on_a_machine(async |machine: Machine| {
+        let network = machine.open(POD_CIDR).await;
+        let sandbox = Sandbox::new();
+        sandbox.attach(&network).await.unwrap();
+        network.detach(&sandbox.id).await.unwrap();
+        let again =
+            std::pin::pin!(network.detach(&sandbox.id)).poll(&mut std::task::Context::from_waker(Waker::noop()));
+        assert!(again.is_ready(), "it waits");
+        network.detach_and_wait(&sandbox.id).await.unwrap();
+        assert!(!ip("link").contains(&host_interface(&sandbox.id)));
     });
 }
 
