@@ -1,11 +1,14 @@
 //! The end of a pod: its containers stop, its sandbox goes, then its files, and at last its object.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind::NotFound;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use runtime::RuntimeError;
+use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use steps::step;
 use store::{Change, WriteError};
 use tracing::Instrument as _;
@@ -65,14 +68,13 @@ impl PodWorker {
                 let status = self.next_status(desired, observed, &BTreeMap::new(), true);
                 // Beside each other: how the containers ended is known until the sandbox is removed, after this. One that cannot
                 // be stopped cannot be removed either, and that is told.
-                let (published, _stopped) = tokio::join!(
-                    self.write_status(status, true).instrument(step!("publish the end")),
-                    self.stop_sandboxes(observed).instrument(step!("stop the sandbox"))
-                );
+                let stop = tokio::spawn(self.stop_sandboxes(observed).instrument(step!("stop the sandbox")));
+                let publish = self.write_status(status, true).instrument(step!("publish the end"));
+                let (published, _stopped) = tokio::join!(publish, stop);
                 published?;
             }
             self.lifecycle = PodLifecycle::Terminated;
-            return Ok(Next::Again);
+            return self.clean_up(desired, observed).await;
         }
         let in_time = now.boot < deadline;
         if let Some(desired) = desired {
@@ -87,6 +89,8 @@ impl PodWorker {
         for container in stop.iter().filter(|stop| !in_time || stop.after.is_empty()) {
             self.stop_after_hook(container, deadline, now);
         }
+        // They are on their way before what is told of them is put together.
+        tokio::task::yield_now().await;
         let waits = in_time && stop.iter().any(|stop| !stop.after.is_empty() || self.hooks.holds_back_stop(&stop.id));
         if let Some(desired) = desired {
             // What has ended meanwhile is told while the rest is still ending.
@@ -115,42 +119,54 @@ impl PodWorker {
         self.stopping.insert(container.id.clone(), deadline);
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
-        self.stops.spawn(async move {
+        let step = steps::of_pod(self.uid.as_str()).in_scope(|| step!("end the container"));
+        let stop = async move {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)
-        });
+        };
+        self.stops.spawn(stop.instrument(step));
     }
 
-    /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs.
+    /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs. The object of one that is
+    /// goes once nothing runs and no volume is left; what remains of its files then is nobody's but the daemon's, and goes by the
+    /// pod's record.
     pub(crate) async fn clean_up(
         &mut self,
         desired: Option<&DesiredPod>,
         observed: &PodObservation,
     ) -> Result<Next, PassError> {
-        let kept = desired.filter(|desired| desired.object.metadata.deletion_timestamp.is_none());
         if !self.cleaned {
             self.give_back(desired, observed).instrument(step!("remove the sandbox")).await?;
-            let directory =
-                if kept.is_some() { self.paths.directory.join("volumes") } else { self.paths.directory.clone() };
-            self.remove(directory).instrument(step!("remove its files")).await?;
+            self.remove(&self.paths.directory.join("volumes")).instrument(step!("remove its volumes")).await?;
             self.shared.immutable.leave(&self.uid);
             self.cleaned = true;
             self.shared.make_room(&self.uid);
         }
-        if kept.is_some() {
-            return Ok(Next::Wait(None));
+        match desired {
+            Some(desired) if desired.object.metadata.deletion_timestamp.is_none() => Ok(Next::Wait(None)),
+            Some(desired) if !is_held(&desired.object.metadata) => {
+                self.delete_object().instrument(step!("remove the object")).await
+            }
+            Some(_) => {
+                self.forget().await?;
+                self.give_up_grace().await
+            }
+            None => {
+                self.forget().await?;
+                Ok(Next::Gone)
+            }
         }
-        // A pod that had ended long before it was deleted still has its directory.
-        self.remove(self.paths.directory.clone()).await?;
+    }
+
+    /// Removes the rest of the pod's files, and its record.
+    async fn forget(&mut self) -> Result<(), PassError> {
+        self.remove(&self.paths.directory).instrument(step!("remove its files")).await?;
         if self.record.is_some() {
-            self.remove(self.paths.logs.clone()).instrument(step!("remove its logs")).await?;
+            self.remove(&self.paths.logs).instrument(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
         }
-        match desired {
-            None => Ok(Next::Gone),
-            Some(desired) => self.delete_object(desired).instrument(step!("remove the object")).await,
-        }
+        Ok(())
     }
 
     /// Sandboxes with their containers, and images.
@@ -169,10 +185,13 @@ impl PodWorker {
         Ok(())
     }
 
-    /// All that can be; gives the first failure.
-    async fn stop_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
-        let stops = observed.sandboxes.iter().map(|sandbox| self.shared.runtime.stop_pod_sandbox(&sandbox.id));
-        join_all(stops).await.into_iter().collect()
+    /// All that can be; gives the first failure. A task of its own may do it.
+    fn stop_sandboxes(&self, observed: &PodObservation) -> impl Future<Output = Result<(), RuntimeError>> + use<> {
+        let runtime = Arc::clone(&self.shared.runtime);
+        let sandboxes: Vec<_> = observed.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
+        async move {
+            join_all(sandboxes.iter().map(|sandbox| runtime.stop_pod_sandbox(sandbox))).await.into_iter().collect()
+        }
     }
 
     /// The same.
@@ -181,21 +200,26 @@ impl PodWorker {
         join_all(removals).await.into_iter().collect()
     }
 
-    async fn remove(&self, directory: std::path::PathBuf) -> Result<(), PassError> {
+    async fn remove(&self, directory: &Path) -> Result<(), PassError> {
+        if matches!(directory.symlink_metadata(), Err(error) if error.kind() == NotFound) {
+            return Ok(());
+        }
+        let directory = directory.to_owned();
         on_disk(move || remove_tree(&directory))
             .await?
             .map_err(|source| PassError::Files { step: "remove the directory of the pod", source })
     }
 
-    async fn delete_object(&self, desired: &DesiredPod) -> Result<Next, PassError> {
-        if desired.object.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
-            return self.give_up_grace().await;
-        }
+    async fn delete_object(&self) -> Result<Next, PassError> {
         let uid = self.uid.clone();
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
-            // Another pod of the same name is none of ours.
-            let same = present.is_some_and(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()));
-            Ok::<_, std::convert::Infallible>((if same { Change::Delete } else { Change::Keep }, ()))
+            // Another pod of the same name is none of ours, and one that got a finalizer meanwhile stays.
+            let ours = present.is_some_and(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()));
+            let held = present.is_some_and(|present| {
+                let finalizers = present.value.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
+                finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+            });
+            Ok::<_, std::convert::Infallible>((if ours && !held { Change::Delete } else { Change::Keep }, ()))
         });
         match written.await {
             Ok(_) => {
@@ -206,6 +230,7 @@ impl PodWorker {
             Err(WriteError::Store(error)) => Err(error.into()),
         }
     }
+
     /// Nothing of the pod is left but its object, which finalizers hold: its grace period is over, so that the API drops
     /// it with the last of them.
     async fn give_up_grace(&self) -> Result<Next, PassError> {
@@ -220,6 +245,10 @@ impl PodWorker {
             Err(WriteError::Store(error)) => Err(error.into()),
         }
     }
+}
+
+fn is_held(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 fn without_grace(present: &serde_json::Value, uid: &str) -> Option<serde_json::Value> {

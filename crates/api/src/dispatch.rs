@@ -178,8 +178,11 @@ async fn object(call: &Call, name: &str, part: Part, request: Request<Incoming>)
         }
         Method::PATCH => verbs::patch(call, name, part, &body::read(request.into_body()).await?).await,
         Method::DELETE => {
-            let options = verbs::DeleteOptions::parse(call, &body::read(request.into_body()).await?)?;
-            verbs::delete(call, name, &options).await
+            let delete = async {
+                let bytes = body::read(request.into_body()).instrument(step!("read the request")).await?;
+                verbs::delete(call, name, &verbs::DeleteOptions::parse(call, &bytes)?).await
+            };
+            delete.instrument(steps::of_new_pod()).await
         }
         _ => Err(ApiError::method_not_allowed()),
     }

@@ -1,7 +1,7 @@
 //! Exit records: the word of how a container ended, for a daemon that was not there.
 //!
-//! A file outlives infra as it is. To outlive the machine it must be synced, which costs its container's end a millisecond or
-//! more: so that is done where no daemon has heard of it, who would store it itself.
+//! It is synced, so that it outlives the machine, which costs its container's end a millisecond or more: so it is written only
+//! where no daemon has heard of that end, who would store it itself.
 
 use std::os::fd::OwnedFd;
 
@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::protocol::{ContainerReport, exit_record_name};
 
-/// Writes a record so that it is there whole or not at all; `durably`: also after a power loss (rename(2), fsync(2)).
-pub(crate) fn write(directory: &OwnedFd, report: &ContainerReport, durably: bool) -> rustix::io::Result<()> {
+/// Writes a record so that it is there whole or not at all, also after a power loss (rename(2), fsync(2)).
+pub(crate) fn write(directory: &OwnedFd, report: &ContainerReport) -> rustix::io::Result<()> {
     let name = exit_record_name(&report.id);
     let draft = format!("{name}.new");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -20,11 +20,9 @@ pub(crate) fn write(directory: &OwnedFd, report: &ContainerReport, durably: bool
     if rustix::io::write(&file, &bytes)? != bytes.len() {
         return Err(Errno::NOSPC);
     }
-    if durably {
-        fdatasync(&file)?;
-    }
+    fdatasync(&file)?;
     renameat(directory, &draft, directory, &name)?;
-    if durably { fsync(directory) } else { Ok(()) }
+    fsync(directory)
 }
 
 /// Removes a record; one that is not there is removed already.

@@ -207,13 +207,14 @@ impl Server {
         }
     }
 
-    /// Makes durable what the daemon that is gone may have heard and not stored: what it stored, it had forgotten here.
+    /// Makes durable what no daemon has heard of, or one that is gone may have heard and not stored: what it stored, it had
+    /// forgotten here. On a full disk the next daemon still learns it from the state, as long as infra lives.
     fn keep_exits(&self) {
         let Some(sandbox) = &self.sandbox else { return };
         let exits =
             self.processes.iter().filter_map(|(id, process)| process.report(id)).filter(|report| report.exit.is_some());
         for report in exits {
-            tolerate(records::write(&sandbox.records, &report, true));
+            tolerate(records::write(&sandbox.records, &report));
         }
     }
 
@@ -593,11 +594,10 @@ impl Server {
             (*devpts, *terminal) = (None, None);
         }
         let Some(report) = process.report(id) else { return };
-        if let Some(sandbox) = &self.sandbox {
-            // On a full disk the daemon still learns it from the event, or from the state as long as infra lives.
-            tolerate(records::write(&sandbox.records, &report, self.clients.is_empty()));
-        }
         self.broadcast(&Event::Exited(report));
+        if self.clients.is_empty() {
+            self.keep_exits();
+        }
     }
 
     fn drop_idle_streams(&mut self, id: &str) {

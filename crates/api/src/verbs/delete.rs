@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::validation::{FieldError, FieldReason};
+use steps::step;
 use store::{Change, StoredObject};
+use tracing::Instrument as _;
 
 use crate::context::{Call, Context, refuse};
 use crate::fields::{items_at, number_at, text_at};
@@ -197,12 +199,16 @@ async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(Sto
         let deleted = matches!(fate, Fate::Reborn(_)).then(|| present.clone());
         Ok((change, (fate, deleted)))
     };
-    let written = call.context.store.write(call.key(name), decide).await.map_err(refuse)?;
+    let write = call.context.store.write(call.key(name), decide).instrument(step!("store the object"));
+    let written = write.await.map_err(refuse)?;
     if kind.removal == Removal::Cascade && !options.is_dry_run() {
         cascade::empty_namespace(&call.context, name);
     }
     let (fate, deleted) = written.outcome;
     let object = deleted.or(written.object).ok_or_else(|| ApiError::not_found(kind, name))?;
+    if kind.resource == "pods" {
+        steps::name_pod(text(&object.value, "uid"));
+    }
     Ok((object, fate))
 }
 

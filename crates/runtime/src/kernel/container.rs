@@ -41,6 +41,9 @@ const LOG_MAX_FILES: u32 = 5;
 /// A killed container whose processes do not end is stuck in the kernel (a dead mount); the caller tries again.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+/// Waits between attempts to remove what a container wrote.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl Kernel {
     pub(super) async fn create_container(
@@ -58,9 +61,7 @@ impl Kernel {
                 Ok(id)
             }
             Err(error) => {
-                if let Err(cleanup) = self.clear_container(&id).await {
-                    tracing::warn!(container = %id, error = &cleanup as &dyn std::error::Error, "a half-made container is not all removed");
-                }
+                self.clear_container(&id);
                 if let Ok(record) = self.state.sandbox_record(sandbox)
                     && let Err(cleanup) = self.cgroups.remove(&CgroupPath::of(&record.config).container(&id)).await
                 {
@@ -336,7 +337,7 @@ impl Kernel {
         let first = self.state.lock().containers.get_mut(id).is_some_and(|c| !std::mem::replace(&mut c.stopping, true));
         if first && !grace.is_zero() {
             let signal = signal.unwrap_or_else(|| record.stop_signal());
-            self.signal(id, &record, signal).await;
+            self.signal(id, &record, signal).instrument(step!("signal the container")).await;
         }
         let exited = |state: &ContainerState| matches!(state, ContainerState::Exited(_));
         if tokio::time::timeout(grace, state.wait_for(exited)).await.is_ok() {
@@ -372,27 +373,35 @@ impl Kernel {
             found => found?,
         };
         self.stop_container(id, None, Duration::ZERO).await?;
-        if let Some(cgroup) = self.container_cgroup(id, &record) {
+        // That of a sandbox that is released went with the Pod's.
+        let released = self.state.lock().sandboxes.get(&record.sandbox).is_some_and(|sandbox| sandbox.released);
+        if let Some(cgroup) = self.container_cgroup(id, &record).filter(|_| !released) {
             self.cgroups.remove(&cgroup).await.map_err(|e| remove_error("remove the container's control group", e))?;
         }
         if let Some(container) = self.state.lock().containers.get_mut(id) {
             container.prepared = None;
         }
-        self.clear_container(id).await?;
         self.state.lock().containers.remove(id);
+        self.clear_container(id);
         Ok(())
     }
 
-    /// Removes a container's directory, then its record: what is recorded is found again.
-    pub(super) async fn clear_container(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let directory = self.config.container_directory(id);
-        let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
-        removed
-            .map_err(io::Error::other)
-            .and_then(|removed| removed)
-            .map_err(|e| remove_error("remove the container's writable layer", e))?;
-        self.store.delete_record_soon(CONTAINERS, id.as_str());
-        Ok(())
+    /// Removes a container's directory, then its record, in the background: there may be much in it, and nobody waits for that.
+    /// A daemon that dies before begins anew, by the record.
+    pub(super) fn clear_container(&self, id: &ContainerId) {
+        let (directory, store, id) = (self.config.container_directory(id), self.store.clone(), id.clone());
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let directory = directory.clone();
+                let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
+                let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) else { break };
+                tracing::warn!(container = %id, %error, "a container's writable layer is not removed yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            store.delete_record_soon(CONTAINERS, id.as_str());
+        });
     }
 
     pub(super) async fn update_resources(

@@ -65,7 +65,8 @@ impl Kernel {
         self.settle(id, record, &cgroup, exit).await;
     }
 
-    /// Tells an exit, and is back when it is stored, or cannot be: whether it is. A stopped container means: its cgroup is empty.
+    /// Tells an exit, and is back when it is stored, or cannot be: whether it is. A stopped container means: its cgroup is empty;
+    /// the directories of one go when the exit has been told.
     pub(super) async fn settle(
         &self,
         id: &ContainerId,
@@ -73,8 +74,8 @@ impl Kernel {
         cgroup: &CgroupPath,
         exit: ContainerExit,
     ) -> bool {
-        if let Err(error) = self.cgroups.remove(cgroup).await {
-            tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a control group is not removed");
+        if !self.cgroups.is_empty(cgroup) {
+            self.remove_cgroup_of(id, cgroup).await;
         }
         record.exit = Some(exit.clone().into());
         // Nothing that follows from the exit is durable before it: its place among the writes is taken here.
@@ -91,11 +92,18 @@ impl Kernel {
         if let Some(uid) = uid {
             self.state.announce(&uid);
         }
+        self.remove_cgroup_of(id, cgroup).await;
         let stored = stored.await;
         if let Err(error) = &stored {
             tracing::error!(container = %id, error = error as &dyn std::error::Error, "an exit cannot be stored");
         }
         stored.is_ok()
+    }
+
+    async fn remove_cgroup_of(&self, id: &ContainerId, cgroup: &CgroupPath) {
+        if let Err(error) = self.cgroups.remove(cgroup).await {
+            tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a control group is not removed");
+        }
     }
 
     pub(super) fn container_cgroup(&self, id: &ContainerId, record: &ContainerRecord) -> Option<CgroupPath> {

@@ -68,11 +68,8 @@ impl Kernel {
         }
         for (id, record) in containers {
             if !sandboxes.iter().any(|(sandbox, _)| *sandbox == record.sandbox.as_str()) {
-                // Its sandbox was removed, and the daemon died before this record went too.
-                let id = ContainerId::new(id);
-                if let Err(error) = self.clear_container(&id).await {
-                    tracing::warn!(container = %id, error = &error as &dyn std::error::Error, "a container without a sandbox is not removed");
-                }
+                // Its sandbox was removed, and the daemon died before this record went too. Its directory goes with all unknown ones.
+                self.store.delete_record_soon(CONTAINERS, &id);
                 continue;
             }
             let state = match &record.exit {

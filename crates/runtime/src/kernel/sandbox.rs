@@ -106,6 +106,7 @@ impl Kernel {
             id_lock,
             infra_version: infra::protocol::VERSION,
             recording: None,
+            released: false,
         };
         inner.sandboxes.insert(id.clone(), sandbox);
         Ok(record)
@@ -319,9 +320,12 @@ impl Kernel {
         self.state.announce(&record.config.uid);
     }
 
-    /// Ends a sandbox: containers first, then infra, network and cgroup.
+    /// Ends a sandbox: containers first, then infra, network and cgroup. Does nothing the second time.
     pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         let record = self.state.sandbox_record(id)?;
+        if self.state.lock().sandboxes.get(id).is_some_and(|sandbox| sandbox.released) {
+            return Ok(());
+        }
         for container in self.state.containers_of(id) {
             self.stop_container(&container, None, Duration::ZERO).await?;
         }
@@ -351,14 +355,12 @@ impl Kernel {
                 None => (None, None),
             }
         };
-        end_infra(connection, infra).instrument(step!("end infra")).await?;
         let pod = CgroupPath::of(&record.config);
-        // A newer sandbox of the same Pod lives in the same cgroup.
-        if pod.is_ours() && !self.has_other_sandbox(id, record) {
-            let removed = self.cgroups.remove(&pod).instrument(step!("remove the pod's cgroup")).await;
-            removed.map_err(|e| remove_error("remove the pod's control group", e))?;
-        }
-        self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))?;
+        let (ended, removed) = tokio::join!(
+            end_infra(connection, infra).instrument(step!("end infra")),
+            self.remove_pod_cgroup(id, record, &pod).instrument(step!("remove the pod's cgroup"))
+        );
+        ended.and(removed)?;
         for container in self.state.containers_of(id) {
             if !pod.is_ours() {
                 let removed = self.cgroups.remove(&pod.container(&container)).await;
@@ -368,7 +370,25 @@ impl Kernel {
         }
         let detached = self.network.detach(id).instrument(step!("detach the network")).await;
         detached.map_err(|e| remove_error("give back the pod's address", e))?;
-        remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))
+        remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))?;
+        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
+            sandbox.released = true;
+        }
+        Ok(())
+    }
+
+    /// infra lives elsewhere, and nothing else of the Pod is to live on.
+    async fn remove_pod_cgroup(
+        &self,
+        id: &SandboxId,
+        record: &SandboxRecord,
+        pod: &CgroupPath,
+    ) -> Result<(), RuntimeError> {
+        // A newer sandbox of the same Pod lives in the same cgroup.
+        if pod.is_ours() && !self.has_other_sandbox(id, record) {
+            self.cgroups.remove(pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
+        }
+        self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))
     }
 
     fn has_other_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> bool {

@@ -51,6 +51,8 @@ pub(super) struct Sandbox {
     pub(super) infra_version: u32,
     /// The write of its record, where nobody has waited for it: what starts in it does.
     pub(super) recording: Option<Recording>,
+    /// All that it held is given back but its record.
+    pub(super) released: bool,
 }
 
 /// A record on its way to the disk.
