@@ -3,10 +3,12 @@
 //! `<parent>/<qos>/pod<uid>/<container>`, as the kubelet lays them out, and `<parent>/infra` for the infra processes, so
 //! that a Pod's limits never stop its log writer (CVE-2019-14891).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use infra::protocol::CgroupMount;
@@ -59,6 +61,8 @@ pub(super) struct Cgroups {
     mounts: Vec<CgroupMount>,
     devices: DeviceProgram,
     page_sizes: PageSizes,
+    /// What was written last for each class.
+    weights: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Debug)]
@@ -99,6 +103,14 @@ impl Place {
 pub(super) struct CgroupPath {
     path: PathBuf,
     ours: bool,
+}
+
+/// What is known of a cgroup's limits before they are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It is new, and the kernel limits nothing.
+    Unlimited,
+    Unknown,
 }
 
 /// What a cgroup is of: the kubelet sets those of Pods, the runtime those of containers, and they differ.
@@ -181,6 +193,7 @@ impl Cgroups {
             mounts: found.shown,
             devices: DeviceProgram::default(),
             page_sizes: PageSizes::of_machine(),
+            weights: Mutex::default(),
         };
         for place in cgroups.places() {
             create_directory(&place.root)?;
@@ -204,9 +217,30 @@ impl Cgroups {
         self.v2.iter().chain(self.v1.iter().map(|hierarchy| &hierarchy.place))
     }
 
+    /// Makes a cgroup and those above it, and limits it.
+    pub(super) fn create_limited(
+        &self,
+        path: &CgroupPath,
+        resources: &LinuxResources,
+        unit: Unit,
+    ) -> Result<(), CgroupError> {
+        let before = self.create(path)?;
+        self.set_limits(path, resources, unit, before)
+    }
+
     /// Makes a cgroup and those above it.
-    pub(super) fn create(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+    pub(super) fn create(&self, path: &CgroupPath) -> Result<Before, CgroupError> {
+        let mut before = Before::Unlimited;
         for place in self.places() {
+            // Mostly what is above is there, and has its controllers enabled.
+            let leaf = place.at(path);
+            match fs::create_dir(&leaf) {
+                Ok(()) if self.has_controllers(&leaf) => continue,
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => before = Before::Unknown,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(CgroupError { path: leaf, source }),
+            }
             let start = place.above(path);
             let mut directory = start.clone();
             for name in &path.path {
@@ -217,7 +251,16 @@ impl Cgroups {
                 create_directory(&directory)?;
             }
         }
-        Ok(())
+        Ok(before)
+    }
+
+    /// Where no controller is to be enabled, all are.
+    fn has_controllers(&self, directory: &Path) -> bool {
+        let Some(Place { root, .. }) = self.v2.as_ref().filter(|_| self.pure_v2) else { return true };
+        let list = |directory: &Path| fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+        let (present, possible) = (list(directory), list(root));
+        let mut wanted = possible.split_whitespace().filter(|name| V2_CONTROLLERS.contains(name));
+        wanted.all(|name| present.split_whitespace().any(|listed| listed == name))
     }
 
     /// Opens what a process needs to be born in a cgroup.
@@ -238,15 +281,25 @@ impl Cgroups {
 
     /// Sets limits.
     pub(super) fn limit(&self, path: &CgroupPath, resources: &LinuxResources, unit: Unit) -> Result<(), CgroupError> {
+        self.set_limits(path, resources, unit, Before::Unknown)
+    }
+
+    fn set_limits(
+        &self,
+        path: &CgroupPath,
+        resources: &LinuxResources,
+        unit: Unit,
+        before: Before,
+    ) -> Result<(), CgroupError> {
         if self.pure_v2
             && let Some(place) = &self.v2
         {
             let directory = place.at(path);
-            limit_v2(&directory, resources, unit)?;
+            limit_v2(&directory, resources, unit, before)?;
             return self.page_sizes.limit_v2(&directory, &resources.huge_pages);
         }
         for hierarchy in &self.v1 {
-            limit_v1(&hierarchy.place.at(path), &hierarchy.controllers, resources)?;
+            limit_v1(&hierarchy.place.at(path), &hierarchy.controllers, resources, before)?;
         }
         match self.v1_directory("hugetlb", path) {
             Some(directory) => self.page_sizes.limit_v1(&directory, &resources.huge_pages),
@@ -262,15 +315,22 @@ impl Cgroups {
             return Ok(());
         }
         let shares = shares(cpu_request_millis);
-        if self.pure_v2
-            && let Some(Place { root, .. }) = &self.v2
-        {
-            return write_if_present(&root.join(name).join("cpu.weight"), &pod_weight(shares).to_string());
+        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if weights.get(name) == Some(&shares) {
+            return Ok(());
         }
-        match self.hierarchy("cpu") {
-            Some(Place { root, .. }) => write_if_present(&root.join(name).join("cpu.shares"), &shares.to_string()),
-            None => Ok(()),
+        let (file, value) = match (&self.v2, self.hierarchy("cpu")) {
+            (Some(Place { root, .. }), _) if self.pure_v2 => (root.join(name).join("cpu.weight"), pod_weight(shares)),
+            (_, Some(Place { root, .. })) => (root.join(name).join("cpu.shares"), shares),
+            (_, None) => return Ok(()),
+        };
+        match write(&file, &value.to_string()) {
+            // No Pod of the class is there, or the kernel has no such thing.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done?,
         }
+        weights.insert(name, shares);
+        Ok(())
     }
 
     /// Lets what runs in a cgroup open only the default devices.
@@ -494,35 +554,50 @@ fn quota(millis: u64) -> u64 {
     (millis * PERIOD_US / 1000).max(LEAST_QUOTA_US)
 }
 
-fn limit_v2(directory: &Path, resources: &LinuxResources, unit: Unit) -> Result<(), CgroupError> {
+fn limit_v2(directory: &Path, resources: &LinuxResources, unit: Unit, before: Before) -> Result<(), CgroupError> {
     let shares = shares(resources.cpu_request_millis);
     let weight = match unit {
         Unit::Pod => pod_weight(shares),
         Unit::Container => weight(shares),
     };
     write_if_present(&directory.join("cpu.weight"), &weight.to_string())?;
-    let max = resources.cpu_limit_millis.map_or("max".to_owned(), |millis| quota(millis).to_string());
-    write_if_present(&directory.join("cpu.max"), &format!("{max} {PERIOD_US}"))?;
-    let number = |limit: Option<u64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
-    write_if_present(&directory.join("memory.max"), &number(resources.memory_limit_bytes))?;
+    let quota = resources.cpu_limit_millis.map(|millis| format!("{} {PERIOD_US}", quota(millis)));
+    let number = |limit: Option<u64>| limit.map(|limit| limit.to_string());
+    let maximum = |file: &str, limit: Option<String>, unlimited: &str| match limit {
+        None if before == Before::Unlimited => Ok(()),
+        limit => write_if_present(&directory.join(file), limit.as_deref().unwrap_or(unlimited)),
+    };
+    maximum("cpu.max", quota, &format!("max {PERIOD_US}"))?;
+    maximum("memory.max", number(resources.memory_limit_bytes), "max")?;
     if unit == Unit::Container {
         write_if_present(&directory.join("memory.swap.max"), "0")?;
         write_if_present(&directory.join("memory.oom.group"), "1")?;
     }
-    write_if_present(&directory.join("pids.max"), &number(resources.pids_limit))
+    maximum("pids.max", number(resources.pids_limit), "max")
 }
 
-fn limit_v1(directory: &Path, controllers: &[String], resources: &LinuxResources) -> Result<(), CgroupError> {
+fn limit_v1(
+    directory: &Path,
+    controllers: &[String],
+    resources: &LinuxResources,
+    before: Before,
+) -> Result<(), CgroupError> {
+    let is_so_already = |limit: Option<u64>| before == Before::Unlimited && limit.is_none();
     for controller in controllers {
         match controller.as_str() {
             "cpu" => {
                 write(&directory.join("cpu.shares"), &shares(resources.cpu_request_millis).to_string())?;
+                if is_so_already(resources.cpu_limit_millis) {
+                    continue;
+                }
                 write_if_present(&directory.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
                 let quota = resources.cpu_limit_millis.map_or("-1".to_owned(), |millis| quota(millis).to_string());
                 write_if_present(&directory.join("cpu.cfs_quota_us"), &quota)?;
             }
-            "memory" => limit_memory_v1(directory, resources.memory_limit_bytes)?,
-            "pids" => {
+            "memory" if !is_so_already(resources.memory_limit_bytes) => {
+                limit_memory_v1(directory, resources.memory_limit_bytes)?;
+            }
+            "pids" if !is_so_already(resources.pids_limit) => {
                 let limit = resources.pids_limit.map_or("max".to_owned(), |limit| limit.to_string());
                 write(&directory.join("pids.max"), &limit)?;
             }

@@ -136,10 +136,9 @@ impl Kernel {
         config: &ContainerConfig,
     ) -> Result<Placement, RuntimeError> {
         let cgroup = CgroupPath::of(&self.state.sandbox_record(sandbox)?.config).container(id);
-        self.cgroups.create(&cgroup).map_err(|e| create_error(config, "make its control group", e))?;
         self.cgroups
-            .limit(&cgroup, &config.resources, Unit::Container)
-            .map_err(|e| create_error(config, "limit its control group", e))?;
+            .create_limited(&cgroup, &config.resources, Unit::Container)
+            .map_err(|e| create_error(config, "make its control group", e))?;
         if !config.security.privileged {
             self.cgroups
                 .restrict_devices(&cgroup)

@@ -198,14 +198,12 @@ impl Kernel {
     pub(super) fn make_places(&self, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
         make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
         let pod = CgroupPath::of(config);
-        self.cgroups.create(&pod).map_err(|e| run_error(config, "make its control group", e))?;
-        if pod.is_ours() {
-            self.cgroups
-                .limit(&pod, &config.resources, Unit::Pod)
-                .map_err(|e| run_error(config, "limit its control group", e))?;
-            self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))?;
+        let make_error = |e| run_error(config, "make its control group", e);
+        if !pod.is_ours() {
+            return self.cgroups.create(&pod).map(drop).map_err(make_error);
         }
-        Ok(())
+        self.cgroups.create_limited(&pod, &config.resources, Unit::Pod).map_err(make_error)?;
+        self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))
     }
 
     /// Starts infra and returns our end of the first connection to it.
