@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{AgentConfig, StartAgentError};
 use crate::desired::DesiredPod;
 use crate::directories::{entries, make_path, remove_tree};
+use crate::directories_ahead::DirectoriesAhead;
 use crate::endings::Endings;
 use crate::events::EventRecorder;
 use crate::eviction::{Evictor, NodePressure};
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) endings: Endings,
     pub(crate) shutdown: NodeShutdown,
     pub(crate) image_use: ImageUse,
+    pub(crate) directories_ahead: Arc<DirectoriesAhead>,
     /// What pods and node use of processor and memory.
     pub(crate) meter: Meter,
     /// Held by each pass, so that a test knows when all workers wait.
@@ -105,6 +107,10 @@ impl Agent {
     ) -> Result<Self, StartAgentError> {
         for (path, mode) in [(pods_directory(&config.data_dir), 0o700), (config.log_dir.clone(), 0o755)] {
             make_path(&path, mode).map_err(|source| StartAgentError::Directory { path, source })?;
+        }
+        let directories_ahead = DirectoriesAhead::new(&config.data_dir);
+        if let Err(error) = directories_ahead.clear() {
+            tracing::warn!(%error, "directories of pods that were made ahead by an earlier daemon stay");
         }
         let tokens = ServiceAccountTokens::open(&config.data_dir.join("service-accounts.key"))?;
         let node = node_facts(&config);
@@ -136,6 +142,7 @@ impl Agent {
             endings: Endings::default(),
             shutdown: NodeShutdown::default(),
             image_use: ImageUse::default(),
+            directories_ahead: Arc::new(directories_ahead),
             meter: Meter::default(),
             #[cfg(test)]
             passes: Arc::default(),
@@ -172,6 +179,11 @@ impl Agent {
         Ok(Self { shared, _running: Arc::new(stop.drop_guard()) })
     }
 
+    /// Makes directories of pods ahead from now on.
+    pub fn keep_directories_ahead(&self) {
+        self.shared.directories_ahead.keep();
+    }
+
     /// The tokens of ServiceAccounts.
     pub fn tokens(&self) -> &ServiceAccountTokens {
         &self.shared.tokens
@@ -199,6 +211,7 @@ impl Agent {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.directories_ahead.end().await;
     }
 
     /// The pod of that name, as it is in the store.

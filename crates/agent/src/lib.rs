@@ -20,6 +20,7 @@ mod config_objects;
 mod container_config;
 mod desired;
 mod directories;
+mod directories_ahead;
 mod ending;
 #[cfg(test)]
 mod ending_tests;

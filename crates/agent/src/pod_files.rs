@@ -18,6 +18,8 @@ use crate::config::AgentConfig;
 use crate::desired::DesiredPod;
 use crate::directories::{make_path, open_below, open_directory};
 
+/// Of the files that all containers share: hosts, hostname, resolv.conf.
+const NAMES: [&str; 3] = ["etc-hosts", "hostname", "resolv.conf"];
 /// Bytes of a termination message that are kept (kubelet, `MaxContainerTerminationMessageLength`).
 const LONGEST_MESSAGE: u64 = 4096;
 /// Where systemd-resolved keeps the servers behind its stub, which no pod can reach.
@@ -110,18 +112,26 @@ fn read_resolv_conf(path: &Path) -> ResolvConf {
     }
 }
 
-/// Writes the files where they are missing or differ. A new version is a new file, so that nothing is written through
-/// what a container holds; the first one is nobody's yet. Blocks.
-pub fn write_pod_files(pod_dir: &Path, files: &PodFiles) -> Result<(), PodFileError> {
+/// Makes the directory of a pod with its files, which are empty. Blocks.
+pub fn make_empty_files(pod_dir: &Path) -> Result<(), PodFileError> {
     make_path(pod_dir, 0o700).map_err(|source| PodFileError { path: pod_dir.to_owned(), source })?;
-    let contents = [
-        ("etc-hosts", files.hosts.as_str()),
-        ("hostname", &format!("{}\n", files.hostname)),
-        ("resolv.conf", &files.resolv_conf),
-    ];
-    for (name, content) in contents {
+    NAMES
+        .into_iter()
+        .map(|name| pod_dir.join(name))
+        .try_for_each(|path| create(&path, b"", 0o644).map_err(|source| PodFileError { path, source }))
+}
+
+/// Writes the files where they are missing or differ. A new version is a new file, so that nothing is written through
+/// what a container holds; the first one is nobody's yet. `ahead`: they are there, and empty. Blocks.
+pub fn write_pod_files(pod_dir: &Path, files: &PodFiles, ahead: bool) -> Result<(), PodFileError> {
+    if !ahead {
+        make_path(pod_dir, 0o700).map_err(|source| PodFileError { path: pod_dir.to_owned(), source })?;
+    }
+    let contents = [files.hosts.as_str(), &format!("{}\n", files.hostname), &files.resolv_conf];
+    for (name, content) in NAMES.into_iter().zip(contents) {
         let path = pod_dir.join(name);
-        match create(&path, content.as_bytes(), 0o644) {
+        let written = if ahead { fill(&path, content.as_bytes()) } else { create(&path, content.as_bytes(), 0o644) };
+        match written {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => {
                 done.map_err(|source| PodFileError { path, source })?;
@@ -137,6 +147,10 @@ pub fn write_pod_files(pod_dir: &Path, files: &PodFiles) -> Result<(), PodFileEr
             .map_err(|source| PodFileError { path, source })?;
     }
     Ok(())
+}
+
+fn fill(path: &Path, content: &[u8]) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(content)
 }
 
 fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -297,9 +311,9 @@ mod tests {
             resolv_conf: "nameserver 192.0.2.1\n".into(),
             dns_warnings: Vec::new(),
         };
-        write_pod_files(pod.path(), &files("one\n")).unwrap();
+        write_pod_files(pod.path(), &files("one\n"), false).unwrap();
         let held = File::open(pod.path().join("etc-hosts")).unwrap();
-        write_pod_files(pod.path(), &files("two\n")).unwrap();
+        write_pod_files(pod.path(), &files("two\n"), false).unwrap();
         assert_eq!(fs::read_to_string(pod.path().join("etc-hosts")).unwrap(), "two\n");
         let mut text = String::new();
         { held }.read_to_string(&mut text).unwrap();

@@ -108,16 +108,22 @@ impl PodWorker {
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
         self.begin_pulls(desired, actions);
+        let mut ahead = false;
         if planned.iter().any(PlannedVolume::is_on_disk) {
-            let (volumes, directory) = (planned.clone(), self.paths.directory.clone());
-            let made = on_disk(move || set_up_on_disk(&volumes, &directory, now.wall));
-            if let Err(error) = made.instrument(step!("make the volumes")).await? {
-                return Ok((false, Some(self.volume_failed(desired, &error, now))));
+            let (volumes, take) = (planned.clone(), self.directory_ahead(actions));
+            let directory = self.paths.directory.clone();
+            let made = on_disk(move || {
+                let ahead = take();
+                set_up_on_disk(&volumes, &directory, now.wall).map(|()| ahead)
+            });
+            match made.instrument(step!("make the volumes")).await? {
+                Ok(taken) => ahead = taken,
+                Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
             }
         }
         // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
         let keeping = self.keep(desired, actions).instrument(step!("keep its record and images"));
-        let (kept, begun) = tokio::join!(keeping, self.begin(desired, observed, actions, &planned, now));
+        let (kept, begun) = tokio::join!(keeping, self.begin(desired, observed, actions, (&planned, ahead), now));
         self.note_kept(kept)?;
         let (sandbox, mut first) = match begun? {
             Begun::Ready { sandbox, first } => (sandbox, first),
@@ -140,13 +146,13 @@ impl PodWorker {
         Ok((done, None))
     }
 
-    /// Makes the sandbox if need be, then writes the pod's files while the first container is created.
+    /// `ahead`: the directory of the pod was made ahead. Makes the sandbox if need be, then writes the pod's files while the first container is created.
     async fn begin(
         &mut self,
         desired: &Arc<DesiredPod>,
         observed: &PodObservation,
         actions: &PodActions,
-        planned: &[PlannedVolume],
+        (planned, ahead): (&[PlannedVolume], bool),
         now: Now,
     ) -> Result<Begun, PassError> {
         let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
@@ -167,7 +173,7 @@ impl PodWorker {
         };
         let creating = async { Some(self.shared.runtime.create_container(&sandbox.id, config?).await) };
         let (filled, first) = tokio::join!(
-            self.fill_sandbox(desired, &sandbox, actions, planned).instrument(step!("write the pod's files")),
+            self.fill_sandbox(desired, &sandbox, actions, (planned, ahead)).instrument(step!("write the pod's files")),
             creating.instrument(step!("create the first container")),
         );
         match filled? {
@@ -385,16 +391,19 @@ impl PodWorker {
         desired: &Arc<DesiredPod>,
         sandbox: &PodSandboxStatus,
         actions: &PodActions,
-        planned: &[PlannedVolume],
+        (planned, ahead): (&[PlannedVolume], bool),
     ) -> Result<Result<Vec<String>, VolumeError>, PassError> {
         let shared = Arc::clone(&self.shared);
         let (pod, directory) = (Arc::clone(desired), self.paths.directory.clone());
         let addresses = pod_addresses(Some(sandbox), desired, &self.shared.node.addresses);
         let runs: Vec<_> = actions.start.iter().map(|start| (start.name.clone(), start.attempt)).collect();
+        let take = self.directory_ahead(actions);
         let files = on_disk(move || {
+            let ahead = ahead || take();
             let files = render_pod_files(&shared.config, &pod, &addresses);
-            write_pod_files(&directory, &files)?;
-            for (name, attempt) in runs {
+            write_pod_files(&directory, &files, ahead)?;
+            // One made ahead has that of the first container.
+            for (name, attempt) in runs.into_iter().skip(usize::from(ahead)) {
                 make_termination_log(&directory, &name, attempt)?;
             }
             Ok::<_, crate::pod_files::PodFileError>(files)
@@ -411,6 +420,14 @@ impl PodWorker {
             }
             (_, Err(error)) => Err(error),
         })
+    }
+
+    /// Takes a directory that was made ahead, for a pod that has none and whose first container is to be started for the first
+    /// time; whether it did. Blocks.
+    fn directory_ahead(&self, actions: &PodActions) -> impl FnOnce() -> bool + Send + use<> {
+        let first = actions.start.first().filter(|start| start.attempt == 0).map(|start| start.name.clone());
+        let (ahead, directory) = (Arc::clone(&self.shared.directories_ahead), self.paths.directory.clone());
+        move || first.is_some_and(|first| !directory.exists() && ahead.take(&directory, &first))
     }
 
     async fn write_secrets(

@@ -33,13 +33,15 @@ pub struct ResetArgs {
 }
 
 /// What lies in the data directory; nothing else is touched.
-const DATA: [&str; 9] = [
+const DATA: [&str; 11] = [
     "admin.kubeconfig",
     "authority",
     "containers",
+    "containers-ahead",
     "images",
     "mount-points",
     "pods",
+    "pods-ahead",
     "sandboxes",
     "service-accounts.key",
     "store",

@@ -192,6 +192,7 @@ async fn run(
     // one that is kept would cost two descriptors.
     let workloads = Workloads::start(through(&place.socket(), 0), || SystemClock.wall());
     runtime.keep_spare_sandboxes();
+    agent.keep_directories_ahead();
     let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
     workloads.shutdown().await;
     services.shutdown().await;

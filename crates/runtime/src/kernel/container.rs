@@ -157,14 +157,18 @@ impl Kernel {
         let mut layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
         let directory = self.config.container_directory(id);
         let (mount_points, mounts) = (Arc::clone(&self.mount_points), config.mounts.clone());
+        let ahead = if ids.is_none() { self.rootfs_ahead() } else { None };
         let mounted = tokio::task::spawn_blocking(move || {
             remove_directory(&directory)?;
-            make_private_directory(&directory)?;
             if has_room_for_another(&layers)
                 && let Some(lowest) = mount_points.layer(&mounts, &layers)?
             {
                 layers.insert(0, lowest);
             }
+            if let Some(tree) = ahead.and_then(|ahead| ahead.take(&layers, &directory)) {
+                return Ok(tree);
+            }
+            make_private_directory(&directory)?;
             mount_overlay(&layers, &directory.join("rootfs"), ids.as_ref())
         })
         .await;

@@ -20,6 +20,7 @@ mod old_logs;
 mod records;
 mod recovery;
 mod rootfs;
+mod rootfs_ahead;
 mod sandbox;
 mod seccomp;
 mod sessions;
@@ -63,6 +64,7 @@ use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
 use mount_points::MountPoints;
+use rootfs_ahead::RootfsAhead;
 use seccomp::Filters;
 use spares::Spares;
 use state::State;
@@ -154,6 +156,7 @@ struct Kernel {
     state: State,
     spares: Spares,
     mount_points: Arc<MountPoints>,
+    rootfs_ahead: Arc<RootfsAhead>,
 }
 
 impl KernelRuntime {
@@ -175,6 +178,7 @@ impl KernelRuntime {
         let apparmor = AppArmor::of_machine();
         let spares = Spares::default();
         let mount_points = Arc::new(MountPoints::new(config.data_dir.clone()));
+        let rootfs_ahead = Arc::new(RootfsAhead::new(config.containers_ahead()));
         let kernel = Arc::new(Kernel {
             config,
             store,
@@ -188,6 +192,7 @@ impl KernelRuntime {
             state,
             spares,
             mount_points,
+            rootfs_ahead,
         });
         let preparing = Arc::clone(&kernel);
         tokio::spawn(async move { preparing.apparmor.prepare().await });
@@ -222,6 +227,10 @@ impl KernelRuntimeConfig {
 
     fn containers(&self) -> PathBuf {
         self.data_dir.join("containers")
+    }
+
+    fn containers_ahead(&self) -> PathBuf {
+        self.data_dir.join("containers-ahead")
     }
 
     fn sockets(&self) -> PathBuf {

@@ -1,4 +1,5 @@
-//! Sandboxes made ahead: a Pod that asks for a usual one gets it without waiting for a process, namespaces and a network.
+//! Sandboxes made ahead: a Pod that asks for a usual one gets it without waiting for a process, namespaces and a network. The
+//! root file systems that are mounted ahead (`rootfs_ahead.rs`) come and go with them.
 //!
 //! A spare sandbox has a record like any other, with a mark that it is nobody's. So a daemon that starts anew takes the
 //! living ones over and removes the rest, and `monopod reset` finds them. Whoever ends in order leaves none.
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use super::records::{SANDBOXES, SandboxRecord};
+use super::rootfs_ahead::RootfsAhead;
 use super::sandbox::{self, run_error};
 use super::state::Recording;
 use super::{Kernel, PROMPT};
@@ -108,6 +110,11 @@ impl Spares {
     fn is_over(&self) -> bool {
         self.lock().wanted == 0
     }
+
+    /// Somebody has taken something else that is made ahead.
+    fn taken(&self) {
+        self.changed.notify_one();
+    }
 }
 
 impl Kernel {
@@ -133,6 +140,20 @@ impl Kernel {
         }
         let left = std::mem::take(&mut self.spares.lock().ready);
         futures::future::join_all(left.iter().map(|id| self.remove_spare(id))).await;
+        let ahead = Arc::clone(&self.rootfs_ahead);
+        let cleared = tokio::task::spawn_blocking(move || ahead.clear()).await;
+        if let Ok(Err(error)) = cleared {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not all that was mounted ahead is removed");
+        }
+    }
+
+    /// The root file systems mounted ahead, while anything is made ahead; more are made after that.
+    pub(super) fn rootfs_ahead(&self) -> Option<Arc<RootfsAhead>> {
+        if self.spares.is_over() {
+            return None;
+        }
+        self.spares.taken();
+        Some(Arc::clone(&self.rootfs_ahead))
     }
 
     async fn remove_spare(&self, id: &SandboxId) {
@@ -278,6 +299,14 @@ async fn fill(kernel: &Arc<Kernel>) {
             // The next Pod makes its own and says what is wrong.
             tracing::debug!(error = &error as &dyn std::error::Error, "no spare sandbox could be made");
             return;
+        }
+    }
+    if kernel.rootfs_ahead.is_short() && memory_suffices() {
+        let ahead = Arc::clone(&kernel.rootfs_ahead);
+        let filled = tokio::task::spawn_blocking(move || ahead.fill()).await;
+        if let Ok(Err(error)) = filled {
+            // The next container mounts its own and says what is wrong.
+            tracing::debug!(%error, "no root file system could be mounted ahead");
         }
     }
 }

@@ -92,6 +92,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_spare_sandbox_becomes_a_pods", || block_on(spares::become_a_pods())),
     ("spare_sandboxes_outlive_a_crash_and_are_found", spares::outlive_a_crash),
     ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
+    ("root_file_systems_are_mounted_ahead", || block_on(spares::come_with_root_file_systems())),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
     ("kernel_file_systems_are_each_containers_own", || block_on(kernel_files::are_each_containers_own())),

@@ -130,3 +130,48 @@ pub async fn dead_ones_serve_nobody() {
     node.runtime.end_spare_sandboxes().await;
     node.finish(&sandbox.id).await;
 }
+
+/// Root file systems that nobody has yet.
+fn rootfs_ahead(node: &Node) -> Vec<String> {
+    let entries = std::fs::read_dir(node.directory.path().join("data/containers-ahead")).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+async fn wait_for_rootfs_ahead(node: &Node) -> String {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let [one] = rootfs_ahead(node).as_slice() {
+            return one.clone();
+        }
+        assert!(Instant::now() < limit, "no root file system was mounted ahead");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub async fn come_with_root_file_systems() {
+    let node = Node::new().await;
+    node.runtime.keep_spare_sandboxes();
+    let sandbox = take(&node).await.0;
+    assert!(rootfs_ahead(&node).is_empty(), "nobody knows which image comes");
+    let first = node.start(&sandbox.id, node.container("first", "echo first > /mark; sleep 1000; exit")).await;
+    // One whose directory is there may not be mounted yet.
+    let mut second = first.clone();
+    for attempt in 0.. {
+        assert!(attempt < 20, "nobody takes what is mounted ahead");
+        let ahead = wait_for_rootfs_ahead(&node).await;
+        let name = format!("second-{attempt}");
+        second = node.start(&sandbox.id, node.container(&name, "sleep 1000; exit")).await;
+        if !rootfs_ahead(&node).contains(&ahead) {
+            break;
+        }
+    }
+    assert!(node.run(&second, "ls /mark").await.1.contains("No such file"), "it is new");
+    assert_eq!(node.run(&second, "echo second > /mark; cat /mark").await.1, "second\n");
+    assert_eq!(node.run(&first, "cat /mark").await.1, "first\n");
+    let layer = node.directory.path().join("data/containers").join(second.as_str()).join("rootfs/upper/mark");
+    assert_eq!(std::fs::read_to_string(layer).unwrap(), "second\n", "what it writes is in its own directory");
+    node.runtime.end_spare_sandboxes().await;
+    assert!(rootfs_ahead(&node).is_empty());
+    node.finish(&sandbox.id).await;
+}
