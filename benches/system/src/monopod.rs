@@ -12,10 +12,13 @@ use crate::{memory, works};
 
 /// What a Pod that is measured alone asks for.
 const SHARE: Option<&str> = Some("1");
+/// Between the lives of such Pods: what is made ahead for the next one is made then, and many at once are measured elsewhere.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One Pod's life, by the API: stamps of a client that watches, and the time of its exec(2) as infra took it.
 pub fn life(node: &TestNode, report: &mut Report) {
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_secs(30)).unwrap();
+    std::thread::sleep(PAUSE);
     start(node, &mut watch, "idle", report, works::START, true);
     let begin = Instant::now();
     let answer = node.api().request("DELETE", "/api/v1/namespaces/default/pods/idle", None);
@@ -63,6 +66,7 @@ pub fn commands(node: &TestNode, report: &mut Report) {
     std::fs::write(&manifest, pod("idle", SHARE).to_string()).unwrap();
     let manifest = manifest.to_str().unwrap();
     let mut timed = |work: &str, arguments: &[&str]| {
+        std::thread::sleep(PAUSE);
         let begin = Instant::now();
         node.monopod(arguments).ok();
         report.add_time(work, Engine::Monopod, begin.elapsed());
@@ -120,6 +124,7 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
         node.delete_pod("one-more");
         // Else what the watch says of this one would be taken for the next one's.
         wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "one-more");
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -364,7 +364,7 @@ async fn a_deleted_pod_gets_its_grace_period_and_leaves_nothing() {
     assert!(node.get("web").is_some());
     node.advance(1).await;
     node.wait_until_gone("web").await;
-    assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
     let stops: Vec<_> = node.runtime.history().into_iter().filter(|h| h.verb == Verb::StopContainer).collect();
     assert_eq!(stops.iter().map(|stop| stop.at.as_second() % 86400).collect::<Vec<_>>(), [0, 30]);
 }
@@ -786,7 +786,7 @@ async fn the_timeline_knows_every_run_also_across_a_restart_of_the_daemon() {
     node.delete("web", 0).await;
     node.wait_until_gone("web").await;
     assert!(node.agent().timeline(&PodRef::new("default", "web")).await.is_err());
-    assert!(node.leftovers().is_empty());
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
 }
 
 fn container_turn(moment: &Moment) -> Option<&ContainerTurn> {

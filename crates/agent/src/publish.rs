@@ -115,16 +115,19 @@ impl PodWorker {
     /// Moments go into the pod's file once its directory is there. They are for people: an error is told and no more.
     async fn write_timeline(&self) {
         let timelines = self.shared.events.timelines();
-        let moments = timelines.take(&self.uid);
+        let moments = timelines.waiting(&self.uid);
         if moments.is_empty() {
             return;
         }
         let directory = self.paths.directory.clone();
         let written = on_disk(move || (timeline::append(&directory, &moments), moments)).await;
         match written {
-            Ok((Ok(true), _)) => {}
-            Ok((Ok(false), moments)) => moments.into_iter().for_each(|moment| timelines.note(&self.uid, moment)),
-            Ok((Err(error), _)) => tracing::warn!(%error, "cannot write the timeline"),
+            Ok((Ok(true), moments)) => timelines.written(&self.uid, &moments),
+            Ok((Ok(false), _)) => {}
+            Ok((Err(error), moments)) => {
+                timelines.written(&self.uid, &moments);
+                tracing::warn!(%error, "cannot write the timeline");
+            }
             Err(error) => tracing::error!(%error, "the writing of a timeline was lost"),
         }
     }

@@ -116,7 +116,7 @@ async fn a_deleted_pod_ends_its_app_first_and_gives_each_sidecar_two_seconds_at_
     let mut later: Vec<_> = stops.iter().skip(1).map(|(name, at)| (name.as_str(), *at)).collect();
     later.sort_unstable();
     assert_eq!(later, [("log", 12), ("proxy", 12)]);
-    assert!(node.leftovers().is_empty(), "{:?}", node.leftovers());
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,7 +213,7 @@ impl PodWorker {
                     self.wait(until).await;
                 }
                 Next::Gone => {
-                    drop(self.shared.events.timelines().take(&self.uid));
+                    self.shared.events.timelines().forget(&self.uid);
                     return;
                 }
             }

@@ -107,7 +107,7 @@ mod tests {
         std::fs::create_dir_all(logs.join("app")).unwrap();
         node.advance(21).await;
         node.wait_until_gone("old").await;
-        assert!(!logs.exists());
+        node.wait_until_clean(|| !logs.exists()).await;
         for name in ["new", "next", "held"] {
             assert!(node.get(name).is_some(), "{name}");
         }

@@ -117,12 +117,24 @@ impl Timelines {
         moments.push(moment);
     }
 
-    /// Takes what waits.
-    pub(crate) fn take(&self, uid: &PodUid) -> Vec<Moment> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(uid).unwrap_or_default()
+    /// Forgets what waits, since nothing of the Pod is left.
+    pub(crate) fn forget(&self, uid: &PodUid) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    fn waiting(&self, uid: &PodUid) -> Vec<Moment> {
+    /// These wait no longer: they are in the Pod's file.
+    pub(crate) fn written(&self, uid: &PodUid, moments: &[Moment]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = waiting.get_mut(uid) {
+            left.retain(|moment| !moments.contains(moment));
+            if left.is_empty() {
+                waiting.remove(uid);
+            }
+        }
+    }
+
+    /// What waits.
+    pub(crate) fn waiting(&self, uid: &PodUid) -> Vec<Moment> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned().unwrap_or_default()
     }
 }
@@ -141,10 +153,13 @@ impl Agent {
     pub async fn timeline(&self, pod: &PodRef) -> Result<Vec<Moment>, TimelineError> {
         let desired = self.pod(pod).ok_or_else(|| TimelineError::NoSuchPod { pod: pod.clone() })?;
         let directory = self.shared.paths(pod, &desired.uid).directory;
+        // In this order: what waits no longer then is in the file, and what is written meanwhile is in both.
+        let mut waiting = self.shared.events.timelines().waiting(&desired.uid);
         let read = on_disk(move || file::read(&directory)).await;
         let read = read.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
         let mut moments = read.map_err(|source| TimelineError::Read { pod: pod.clone(), source })?;
-        moments.extend(self.shared.events.timelines().waiting(&desired.uid));
+        waiting.retain(|moment| !moments.contains(moment));
+        moments.append(&mut waiting);
         moments.sort_by_key(|moment| moment.at);
         Ok(moments)
     }
@@ -175,9 +190,12 @@ mod tests {
         let (timelines, uid) = (Timelines::default(), PodUid::new("u"));
         let at = Timestamp::UNIX_EPOCH;
         (0..300).for_each(|number| timelines.note(&uid, Moment::event(at, None, &number.to_string(), "")));
-        let taken = timelines.take(&uid);
-        assert_eq!(taken.len(), WAITING);
-        assert_eq!(taken.last(), Some(&Moment::event(at, None, "299", "")));
-        assert!(timelines.take(&uid).is_empty());
+        let waiting = timelines.waiting(&uid);
+        assert_eq!(waiting.len(), WAITING);
+        assert_eq!(waiting.last(), Some(&Moment::event(at, None, "299", "")));
+        timelines.written(&uid, &waiting[1..]);
+        assert_eq!(timelines.waiting(&uid), waiting[..1], "the rest waits on");
+        timelines.forget(&uid);
+        assert!(timelines.waiting(&uid).is_empty());
     }
 }

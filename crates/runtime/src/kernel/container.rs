@@ -393,7 +393,7 @@ impl Kernel {
     /// A daemon that dies before begins anew, by the record.
     pub(super) fn clear_container(&self, id: &ContainerId) {
         let (directory, store, id) = (self.config.container_directory(id), self.store.clone(), id.clone());
-        tokio::spawn(async move {
+        self.clearing.spawn(async move {
             let mut pause = FIRST_PAUSE;
             loop {
                 let directory = directory.clone();

@@ -49,6 +49,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
 
 pub use apparmor::apparmor_is_enabled;
 pub use cgroups::CgroupError;
@@ -71,6 +72,8 @@ use state::State;
 
 /// How long infra may take for what only needs itself.
 const PROMPT: Duration = Duration::from_secs(10);
+/// How long the removal of what containers wrote may take where all goes: a disk may have millions of files.
+const CLEARING: Duration = Duration::from_mins(10);
 /// For who waits besides for the end of the other side.
 const LONG: Duration = Duration::from_hours(24 * 365);
 /// How long a start may take: mounts of slow storage are in it. The kubelet gives its runtime two minutes.
@@ -157,6 +160,8 @@ struct Kernel {
     spares: Spares,
     mount_points: Arc<MountPoints>,
     rootfs_ahead: Arc<RootfsAhead>,
+    /// The removals of what containers wrote.
+    clearing: TaskTracker,
 }
 
 impl KernelRuntime {
@@ -193,6 +198,7 @@ impl KernelRuntime {
             spares,
             mount_points,
             rootfs_ahead,
+            clearing: TaskTracker::new(),
         });
         let preparing = Arc::clone(&kernel);
         tokio::spawn(async move { preparing.apparmor.prepare().await });
@@ -215,6 +221,11 @@ impl KernelRuntime {
         let all: Vec<SandboxId> = self.0.state.lock().sandboxes.keys().cloned().collect();
         for sandbox in all {
             self.remove_pod_sandbox(&sandbox).await?;
+        }
+        self.0.clearing.close();
+        if tokio::time::timeout(CLEARING, self.0.clearing.wait()).await.is_err() {
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return Err(remove_error("remove what containers wrote", late));
         }
         self.0.cgroups.remove_all().await.map_err(|source| remove_error("remove control groups", source))
     }
