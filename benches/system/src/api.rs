@@ -2,7 +2,7 @@
 //! agent's word about the gate is measured.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use e2e::TestNode;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::etcd::Etcd;
 use crate::memory;
 use crate::report::{Engine, Report};
@@ -118,10 +119,11 @@ fn clear(node: &TestNode) {
 /// A change now and then, and how soon all know it; then changes as fast as they go, and what they cost.
 fn watchers(node: &TestNode, rounds: usize, report: &mut Report) {
     let mut client = Client::connect(&node.socket());
+    let pods = pods(&mut client);
     let changes = rounds * 50;
     let cost = processor(node, changes, || {
         for number in 0..changes {
-            change(&mut client, number);
+            change(&mut client, &pods, number);
         }
     });
     report.add(CHANGE, "µs", Engine::Monopod, cost);
@@ -136,14 +138,14 @@ fn watchers(node: &TestNode, rounds: usize, report: &mut Report) {
     for number in changes..changes + rounds * 10 {
         std::thread::sleep(Duration::from_millis(5));
         let begin = Instant::now();
-        change(&mut client, number);
+        change(&mut client, &pods, number);
         let last = wait_for(&stamps, &mut known, number);
         report.add_time(SEEN, Engine::Monopod, last.saturating_duration_since(begin));
     }
     let first = changes + rounds * 10;
     let cost = processor(node, changes, || {
         for number in first..first + changes {
-            change(&mut client, number);
+            change(&mut client, &pods, number);
         }
         wait_for(&stamps, &mut known, first + changes - 1);
     });
@@ -161,22 +163,20 @@ fn processor(node: &TestNode, changes: usize, work: impl FnOnce()) -> f64 {
     number(ticks) * 10_000.0 / number(u64::try_from(changes).unwrap())
 }
 
-fn change(client: &mut Client, number: usize) {
-    let path = format!("{PODS_COLLECTION}/{}", pod_of(client, number));
+/// One after the other.
+fn change(client: &mut Client, pods: &[String], number: usize) {
+    let path = format!("{PODS_COLLECTION}/{}", pods[number % pods.len()]);
     let body = json!({"metadata": {"annotations": {"bench": format!("stamp-{number}.")}}}).to_string();
     let (code, answer) = client.request("PATCH", &path, "application/merge-patch+json", &body);
     assert_eq!(code, 200, "{answer}");
 }
 
-/// The Pods of the last round, one after the other.
-fn pod_of(client: &mut Client, number: usize) -> String {
-    if client.names.is_empty() {
-        let (_, answer) = client.request("GET", PODS_COLLECTION, "application/json", "");
-        let list: Value = serde_json::from_str(&answer).unwrap();
-        let items = list["items"].as_array().unwrap();
-        client.names = items.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect();
-    }
-    client.names[number % client.names.len()].clone()
+/// The Pods of the last round.
+fn pods(client: &mut Client) -> Vec<String> {
+    let (_, answer) = client.request("GET", PODS_COLLECTION, "application/json", "");
+    let list: Value = serde_json::from_str(&answer).unwrap();
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Tells when each stamp came; `usize::MAX` when the watcher has what there was.
@@ -239,42 +239,4 @@ fn gated(name: &str) -> Value {
 
 fn number(value: u64) -> f64 {
     f64::from(u32::try_from(value).unwrap())
-}
-
-/// One connection that is kept, as client libraries keep theirs; nothing of it takes the processor from the daemon without need.
-struct Client {
-    stream: BufReader<UnixStream>,
-    names: Vec<String>,
-}
-
-impl Client {
-    fn connect(socket: &Path) -> Self {
-        Self { stream: BufReader::new(UnixStream::connect(socket).unwrap()), names: Vec::new() }
-    }
-
-    /// The status and the body of the answer.
-    fn request(&mut self, method: &str, path: &str, kind: &str, body: &str) -> (u16, String) {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
-        let (mut code, mut length, mut line) = (0, 0, String::new());
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line).unwrap();
-            let text = line.trim_end().to_ascii_lowercase();
-            if text.is_empty() {
-                break;
-            }
-            if let Some(status) = text.strip_prefix("http/1.1 ") {
-                code = status[..3].parse().unwrap();
-            } else if let Some(value) = text.strip_prefix("content-length: ") {
-                length = value.parse().unwrap();
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer).unwrap();
-        (code, String::from_utf8(answer).unwrap())
-    }
 }

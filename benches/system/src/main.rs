@@ -10,6 +10,7 @@
 )]
 
 mod api;
+mod client;
 mod cri;
 mod etcd;
 mod figures;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use e2e::TestNode;
-use e2e::api::Api;
 use serde_json::{Value, json};
 
+use crate::client::Client;
 use crate::report::{Engine, Report};
 use crate::{memory, works};
 
+const PODS: &str = "/api/v1/namespaces/default/pods";
 /// What a Pod that is measured alone asks for.
 const SHARE: Option<&str> = Some("1");
 /// Between the lives of such Pods: what is made ahead for the next one is made then, and many at once are measured elsewhere.
@@ -18,20 +19,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// One Pod's life, by the API: stamps of a client that watches, and the time of its exec(2) as infra took it.
 pub fn life(node: &TestNode, report: &mut Report) {
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_secs(30)).unwrap();
+    let mut client = Client::connect(&node.socket());
     std::thread::sleep(PAUSE);
-    start(node, &mut watch, "idle", report, works::START, true);
+    start(node, &mut client, &mut watch, ("idle", works::START), report);
     let begin = Instant::now();
-    let answer = node.api().request("DELETE", "/api/v1/namespaces/default/pods/idle", None);
-    assert!(matches!(answer.code, 200 | 202), "{}", answer.body);
+    let (code, answer) = client.request("DELETE", &format!("{PODS}/idle"), "application/json", "");
+    assert!(matches!(code, 200 | 202), "{answer}");
     wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "idle");
     report.add_time(works::GONE, Engine::Monopod, begin.elapsed());
 }
 
-fn start(node: &TestNode, watch: &mut e2e::api::Watch, name: &str, report: &mut Report, work: &str, seen: bool) {
+fn start(
+    node: &TestNode,
+    client: &mut Client,
+    watch: &mut e2e::api::Watch,
+    (name, work): (&str, &str),
+    report: &mut Report,
+) {
     let (begin, wall) = (Instant::now(), SystemTime::now());
-    create(&node.api(), name, SHARE);
+    create(client, name, SHARE);
     wait(watch, |kind, pod| kind != "DELETED" && pod["metadata"]["name"] == *name && runs(pod));
-    if seen {
+    if work == works::START {
         report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
     }
     let executed = nanoseconds_of_exec(node, name);
@@ -82,11 +90,12 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
     let begin = Instant::now();
     // Beside the watch: one that nobody reads is ended.
-    let api = node.api();
+    let mut client = Client::connect(&node.socket());
     let creator = std::thread::spawn(move || {
         for number in present..pods {
-            create(&api, &format!("idle-{number}"), None);
+            create(&mut client, &format!("idle-{number}"), None);
         }
+        client
     });
     let mut running = std::collections::BTreeSet::new();
     // Who falls behind what the daemon remembers of changes begins anew, as any client does.
@@ -103,7 +112,7 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
         }
         watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
     }
-    creator.join().unwrap();
+    let mut client = creator.join().unwrap();
     let new = pods - present;
     report.add_time(
         &format!("{new} Pods applied at once beside {present}, until all run"),
@@ -120,7 +129,7 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
     let resident = f64::from(u32::try_from(memory::resident(node.daemon_pid())).unwrap());
     report.add(&format!("memory of the daemon with {pods} Pods"), "kB", Engine::Monopod, resident);
     for _ in 0..more {
-        start(node, &mut watch, "one-more", report, &beside(pods), false);
+        start(node, &mut client, &mut watch, ("one-more", &beside(pods)), report);
         node.delete_pod("one-more");
         // Else what the watch says of this one would be taken for the next one's.
         wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "one-more");
@@ -198,9 +207,9 @@ pub fn restart(node: &mut TestNode, what: &str, report: &mut Report) {
     report.add_time(what, Engine::Monopod, begin.elapsed());
 }
 
-fn create(api: &Api, name: &str, share: Option<&str>) {
-    let answer = api.request("POST", "/api/v1/namespaces/default/pods", Some(&pod(name, share)));
-    assert_eq!(answer.code, 201, "{}", answer.body);
+fn create(client: &mut Client, name: &str, share: Option<&str>) {
+    let (code, answer) = client.request("POST", PODS, "application/json", &pod(name, share).to_string());
+    assert_eq!(code, 201, "{answer}");
 }
 
 /// `share`: of the processor, as a request. Without one the kernel gives it the least there is, and on a busy machine its start is

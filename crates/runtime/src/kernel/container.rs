@@ -90,7 +90,7 @@ impl Kernel {
     }
 
     async fn prepare_container(
-        &self,
+        self: &Arc<Self>,
         id: &ContainerId,
         sandbox: &SandboxId,
         config: &ContainerConfig,
@@ -99,10 +99,10 @@ impl Kernel {
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
         // The cgroup beside it: one that no record names is removed at the next start.
-        let (rootfs, placement) =
-            tokio::join!(self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")), async {
-                step!("make its cgroup").in_scope(|| self.place_container(id, sandbox, config))
-            });
+        let (rootfs, placement) = tokio::join!(
+            self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")),
+            self.place_elsewhere(id, sandbox, config)
+        );
         let (rootfs, placement) = (rootfs?, placement?);
         let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
         if ids.is_some() {
@@ -126,6 +126,23 @@ impl Kernel {
         // Its start waits for it.
         let recording = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
         Ok((record, Prepared { rootfs, placement, recording }))
+    }
+
+    /// Makes a container's cgroup on another thread: whoever creates a container has more to do meanwhile.
+    async fn place_elsewhere(
+        self: &Arc<Self>,
+        id: &ContainerId,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+    ) -> Result<Placement, RuntimeError> {
+        let (kernel, id, sandbox, config) = (Arc::clone(self), id.clone(), sandbox.clone(), config.clone());
+        let (step, name) = (step!("make its cgroup"), config.name.clone());
+        let placed =
+            tokio::task::spawn_blocking(move || step.in_scope(|| kernel.place_container(&id, &sandbox, &config)));
+        placed.await.unwrap_or_else(|lost| {
+            let step = "make its control group".to_owned();
+            Err(RuntimeError::CreateContainer { name, step, source: Box::new(lost) })
+        })
     }
 
     /// Makes a container's cgroup, with its limits.
