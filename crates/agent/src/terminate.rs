@@ -1,4 +1,4 @@
-//! The end of a pod: its containers stop, its sandbox goes, then its files, and at last its object.
+//! The end of a pod: its containers stop, its sandbox and volumes go, then its object, and at last what only the daemon knows of it.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind::NotFound;
