@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tracing::Instrument as _;
 use super::cgroups::{CgroupPath, Placement, Unit};
 use super::connection::RequestError;
 use super::exits::timestamp;
-use super::records::{CONTAINERS, ContainerRecord, SandboxRecord};
+use super::records::{CONTAINERS, ContainerRecord};
 use super::rootfs::{DetachedMount, clone_host_path, has_room_for_another, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::seccomp::Filters;
@@ -99,11 +100,11 @@ impl Kernel {
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
         // The cgroup beside it: one that no record names is removed at the next start.
-        let (rootfs, placement) = tokio::join!(
-            self.mount_rootfs(id, config, ids.clone()).instrument(step!("mount the image")),
+        let (directories, placement) = tokio::join!(
+            self.make_directories(id, sandbox, config, ids.clone()).instrument(step!("mount the image")),
             self.place_elsewhere(id, sandbox, config)
         );
-        let (rootfs, placement) = (rootfs?, placement?);
+        let ((rootfs, logs), placement) = (directories?, placement?);
         let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
         if ids.is_some() {
             check_ids(config, &account)?;
@@ -125,7 +126,7 @@ impl Kernel {
         };
         // Its start waits for it.
         let recording = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
-        Ok((record, Prepared { rootfs, placement, recording }))
+        Ok((record, Prepared { rootfs, logs, placement, recording }))
     }
 
     /// Makes a container's cgroup on another thread: whoever creates a container has more to do meanwhile.
@@ -165,17 +166,20 @@ impl Kernel {
     }
 
     /// Mounts the image's layers with a fresh writable layer; an earlier one of this container is not used again.
-    async fn mount_rootfs(
+    /// Mounts a container's root file system, and makes the directory of its log.
+    async fn make_directories(
         &self,
         id: &ContainerId,
+        sandbox: &SandboxId,
         config: &ContainerConfig,
         ids: Option<PodIds>,
-    ) -> Result<OwnedFd, RuntimeError> {
+    ) -> Result<(OwnedFd, OwnedFd), RuntimeError> {
+        let (pod_logs, log) = (self.state.sandbox_record(sandbox)?.config.log_directory, log_file(config));
         let mut layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
         let directory = self.config.container_directory(id);
         let (mount_points, mounts) = (Arc::clone(&self.mount_points), config.mounts.clone());
         let ahead = if ids.is_none() { self.rootfs_ahead() } else { None };
-        let mounted = tokio::task::spawn_blocking(move || {
+        let mount = move || {
             remove_directory(&directory)?;
             if has_room_for_another(&layers)
                 && let Some(lowest) = mount_points.layer(&mounts, &layers)?
@@ -187,10 +191,15 @@ impl Kernel {
             }
             make_private_directory(&directory)?;
             mount_overlay(&layers, &directory.join("rootfs"), ids.as_ref())
-        })
-        .await;
-        let mounted = mounted.map_err(io::Error::other).and_then(|mounted| mounted);
-        mounted.map_err(|e| create_error(config, "mount its root file system", e))
+        };
+        let mounting = "mount its root file system";
+        let made = tokio::task::spawn_blocking(move || {
+            let rootfs = mount().map_err(|error| (mounting, error))?;
+            let logs = open_log_directory(&pod_logs, &log).map_err(|error| ("open its log directory", error))?;
+            Ok((rootfs, logs))
+        });
+        let made = made.await.unwrap_or_else(|lost| Err((mounting, io::Error::other(lost))));
+        made.map_err(|(step, error)| create_error(config, step, error))
     }
 
     pub(super) async fn start_container(self: Arc<Self>, id: &ContainerId) -> Result<(), RuntimeError> {
@@ -251,17 +260,15 @@ impl Kernel {
         let connection = self.state.connection(&record.sandbox)?;
         let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.prepared.take());
         let ids = self.state.pod_ids(&record.sandbox)?;
-        let Prepared { rootfs, placement, recording } = match taken {
+        let Prepared { rootfs, logs, placement, recording } = match taken {
             Some(prepared) => prepared,
-            None => Prepared {
-                rootfs: self.mount_rootfs(id, config, ids.clone()).await?,
-                placement: self.place_container(id, &record.sandbox, config)?,
+            None => {
+                let (rootfs, logs) = self.make_directories(id, &record.sandbox, config, ids.clone()).await?;
                 // An earlier daemon may have written it, or not come to that.
-                recording: self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared(),
-            },
+                let recording = self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared();
+                Prepared { rootfs, logs, placement: self.place_container(id, &record.sandbox, config)?, recording }
+            }
         };
-        let logs =
-            open_log_directory(&sandbox, config).map_err(|e| create_error(config, "open its log directory", e))?;
         let mounts = self.open_mounts(config, ids).instrument(step!("open its volumes")).await?;
         let process =
             step!("plan the process").in_scope(|| self.process_plan(record, config.command.clone(), config.tty))?;
@@ -662,13 +669,18 @@ fn environment(env: &[(String, String)], home: &str) -> Vec<String> {
 }
 
 /// A Pod with a hostPath on the log directory may have put links there: none is followed.
-fn open_log_directory(sandbox: &SandboxRecord, config: &ContainerConfig) -> io::Result<OwnedFd> {
-    let pod = &sandbox.config.log_directory;
+fn open_log_directory(pod: &Path, log: &Path) -> io::Result<OwnedFd> {
     let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let above = std::fs::File::open(above)?;
+    let above = match std::fs::File::open(above) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+            std::fs::File::open(above)?
+        }
+        opened => opened?,
+    };
     let mut directory = open_or_make(above.as_fd(), Path::new(name))?;
-    for name in log_file(config).parent().into_iter().flatten() {
+    for name in log.parent().into_iter().flatten() {
         directory = open_or_make(directory.as_fd(), Path::new(name))?;
     }
     Ok(directory)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +149,7 @@ impl Kernel {
         let directory = self.config.sandbox_directory(id);
         make_private_directory(&directory).map_err(|e| run_error(config, "make its directory", e))?;
         if !record.spare {
-            self.make_places(config)?;
+            self.make_pod_cgroup(config)?;
         }
         let socket = self.start_infra(id, record).map_err(|e| run_error(config, "start its infra process", e))?;
         let (connection, events) =
@@ -194,9 +194,8 @@ impl Kernel {
         recorded
     }
 
-    /// Makes what a Pod has beside its sandbox: the directory of its logs and its cgroup.
-    pub(super) fn make_places(&self, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
-        make_log_directory(&config.log_directory).map_err(|e| run_error(config, "make its log directory", e))?;
+    /// Makes the Pod's cgroup.
+    pub(super) fn make_pod_cgroup(&self, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
         let pod = CgroupPath::of(config);
         let make_error = |e| run_error(config, "make its control group", e);
         if !pod.is_ours() {
@@ -535,10 +534,6 @@ fn reap_when_ended(pidfd: OwnedFd) -> io::Result<()> {
         }
     });
     Ok(())
-}
-
-fn make_log_directory(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
 /// Removes a directory and all in it, following no link; one that is gone is removed.

@@ -223,7 +223,7 @@ impl Kernel {
         let assign = Request::Assign(plan);
         let assigned = connection.request(&assign, &[], PROMPT);
         let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), async {
-            step!("make the pod's cgroup").in_scope(|| self.make_places(config))
+            step!("make the pod's cgroup").in_scope(|| self.make_pod_cgroup(config))
         });
         placed?;
         assigned.map_err(|e| run_error(config, "make its namespaces", e))?;

@@ -74,6 +74,8 @@ pub(super) struct Container {
 pub(super) struct Prepared {
     /// Its root file system.
     pub(super) rootfs: OwnedFd,
+    /// The directory of its log.
+    pub(super) logs: OwnedFd,
     /// Its cgroup, limited.
     pub(super) placement: Placement,
     /// The write of its record.
