@@ -120,11 +120,11 @@ impl PodWorker {
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
         let step = steps::of_pod(self.uid.as_str()).in_scope(|| step!("end the container"));
-        let stop = async move {
+        let stopping = async move {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)
         };
-        self.stops.spawn(stop.instrument(step));
+        self.stops.spawn(stopping.instrument(step));
     }
 
     /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs. The object of one that is

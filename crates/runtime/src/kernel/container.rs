@@ -260,14 +260,13 @@ impl Kernel {
         let connection = self.state.connection(&record.sandbox)?;
         let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.prepared.take());
         let ids = self.state.pod_ids(&record.sandbox)?;
-        let Prepared { rootfs, logs, placement, recording } = match taken {
-            Some(prepared) => prepared,
-            None => {
-                let (rootfs, logs) = self.make_directories(id, &record.sandbox, config, ids.clone()).await?;
-                // An earlier daemon may have written it, or not come to that.
-                let recording = self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared();
-                Prepared { rootfs, logs, placement: self.place_container(id, &record.sandbox, config)?, recording }
-            }
+        let Prepared { rootfs, logs, placement, recording } = if let Some(prepared) = taken {
+            prepared
+        } else {
+            let (rootfs, logs) = self.make_directories(id, &record.sandbox, config, ids.clone()).await?;
+            // An earlier daemon may have written it, or not come to that.
+            let recording = self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared();
+            Prepared { rootfs, logs, placement: self.place_container(id, &record.sandbox, config)?, recording }
         };
         let mounts = self.open_mounts(config, ids).instrument(step!("open its volumes")).await?;
         let process =
