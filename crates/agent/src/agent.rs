@@ -1,6 +1,7 @@
 //! The agent: starts one worker per pod and wakes it when something of the pod has changed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{Credentials, ImageStore, Pull};
@@ -94,6 +95,8 @@ pub(crate) struct Shared {
     stop: CancellationToken,
     /// To be told when an object of a static pod is gone: its file may define the next one.
     pub(crate) static_pods: Notify,
+    /// Tells contents apart that are not kept.
+    pub(crate) fingerprints: RandomState,
 }
 
 impl Agent {
@@ -134,6 +137,7 @@ impl Agent {
             events,
             node,
             tokens,
+            fingerprints: RandomState::new(),
             room: NodeRoom::default(),
             started_at,
             pressure: NodePressure::default(),
@@ -155,8 +159,7 @@ impl Agent {
         let runtime_events = shared.runtime.events();
         let present = shared.pods_on_this_machine().await?;
         shared.remove_stray_directories(&present)?;
-        shared.release_stray_images(&present).await;
-        shared.count_present_pods();
+        shared.take_over_pods(&present).await;
         let tasks = &shared.tasks;
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_config(Arc::clone(&shared))));
@@ -247,10 +250,11 @@ impl Shared {
         }
         let wake = Arc::new(Notify::new());
         workers.insert(uid.clone(), Arc::clone(&wake));
-        let worker = PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake);
+        // In one place from the beginning: a future has room for each that a value is moved through.
+        let mut worker = Box::new(PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake));
         let (shared, uid, stop) = (Arc::clone(self), uid.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            if stop.run_until_cancelled_owned(Box::pin(worker.run())).await.is_some() {
+            if stop.run_until_cancelled(worker.run()).await.is_some() {
                 shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
             }
         });
@@ -287,18 +291,6 @@ impl Shared {
         Ok(pods)
     }
 
-    /// Before anybody asks for room, those that were let in before have theirs.
-    fn count_present_pods(&self) {
-        for stored in self.store.list(PODS, None).objects {
-            if let Ok(desired) = DesiredPod::read(&stored)
-                && !desired.is_terminal()
-                && desired.status.start_time.is_some()
-            {
-                self.room.take(&desired.uid, Demand::of(&desired.object));
-            }
-        }
-    }
-
     /// Removes directories below our own `pods/` that belong to no pod any more.
     fn remove_stray_directories(&self, present: &BTreeMap<PodUid, PodRef>) -> Result<(), StartAgentError> {
         let root = pods_directory(&self.config.data_dir);
@@ -312,13 +304,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives back images that nobody uses; those of pods that are still to be cleaned up stay held.
-    async fn release_stray_images(&self, present: &BTreeMap<PodUid, PodRef>) {
+    /// Before anybody asks for room, pods that were let in before have theirs. Images that nobody uses are given back; those of
+    /// pods that are still to be cleaned up stay held.
+    async fn take_over_pods(&self, present: &BTreeMap<PodUid, PodRef>) {
         let mut live = HashSet::new();
         for stored in self.store.list(PODS, None).objects {
             if let Ok(desired) = DesiredPod::read(&stored)
                 && !desired.is_terminal()
             {
+                if desired.status.start_time.is_some() {
+                    self.room.take(&desired.uid, Demand::of(&desired.object));
+                }
                 let names = desired.containers().map(|(_, container)| spec::ContainerName::new(&container.name));
                 live.extend(names.map(|name| image_holder(&desired.pod, &desired.uid, &name)));
             }
@@ -339,6 +335,7 @@ pub(crate) fn pod_key(pod: &PodRef) -> ObjectKey {
 
 /// UID and name of a stored pod.
 pub(crate) fn identity(stored: &StoredObject) -> Option<(PodUid, PodRef)> {
-    let uid = spec::mirror::pod_uid(&stored.value)?;
+    let value = stored.value.tree();
+    let uid = spec::mirror::pod_uid(&value)?;
     Some((PodUid::new(uid), PodRef::new(stored.key.namespace.clone()?, stored.key.name.clone())))
 }

@@ -23,7 +23,7 @@ const NEW_DATA_LINK: &str = "..data_tmp";
 pub type Payload = BTreeMap<PathBuf, PayloadFile>;
 
 /// One file of a volume.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PayloadFile {
     /// Its content.
     pub content: Vec<u8>,

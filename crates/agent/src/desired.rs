@@ -74,14 +74,15 @@ pub struct UnreadablePod {
 impl DesiredPod {
     /// Reads a stored object.
     pub fn read(stored: &StoredObject) -> Result<Self, UnreadablePod> {
-        let mut object = read::<Pod>(&stored.value).map_err(|source| UnreadablePod {
+        let value = stored.value.tree();
+        let mut object = read::<Pod>(&value).map_err(|source| UnreadablePod {
             namespace: stored.key.namespace.clone().unwrap_or_default(),
             name: stored.key.name.clone(),
             source,
         })?;
         let spec = object.spec.clone().unwrap_or_default();
         let status = object.status.take().unwrap_or_default();
-        let uid = PodUid::new(spec::mirror::pod_uid(&stored.value).unwrap_or_default());
+        let uid = PodUid::new(spec::mirror::pod_uid(&value).unwrap_or_default());
         object.metadata.uid = Some(uid.as_str().to_owned());
         let metadata = &object.metadata;
         Ok(Self {

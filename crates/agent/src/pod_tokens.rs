@@ -1,6 +1,6 @@
 //! The tokens in the volumes of one Pod: issued when they are first wanted, and again before they end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use spec::Timestamp;
@@ -29,7 +29,8 @@ const DEFAULT_SECONDS: i64 = 3600;
 /// What one Pod has been given.
 #[derive(Debug, Default)]
 pub(crate) struct PodTokens {
-    issued: BTreeMap<Use, Result<Issued, String>>,
+    /// Nearly always one: a map would have room for eleven.
+    issued: Vec<(Use, Result<Issued, String>)>,
 }
 
 /// What a token is for; sources that want the same share it.
@@ -42,7 +43,7 @@ struct Use {
 #[derive(Clone)]
 struct Issued {
     account: Named,
-    token: String,
+    token: Box<str>,
     until: Timestamp,
     renew_at: Timestamp,
 }
@@ -83,13 +84,14 @@ impl PodTokens {
         now: Timestamp,
     ) {
         let wanted: BTreeSet<Use> = projections(desired).map(Use::of).collect();
-        self.issued.retain(|used, _| wanted.contains(used));
+        self.issued.retain(|(used, _)| wanted.contains(used));
         if wanted.is_empty() {
             return;
         }
         let account = account(desired, store);
         for used in wanted {
-            let old = self.issued.get(&used).and_then(|issued| issued.as_ref().ok());
+            let place = self.issued.iter().position(|(other, _)| *other == used);
+            let old = place.and_then(|place| self.issued.get(place)?.1.as_ref().ok());
             let good = |old: &Issued| account.as_ref().is_ok_and(|named| *named == old.account) && now < old.renew_at;
             if old.is_some_and(good) {
                 continue;
@@ -104,15 +106,21 @@ impl PodTokens {
                 }
                 (fresh, _) => fresh,
             };
-            self.issued.insert(used, fresh);
+            if let Some(issued) = place.and_then(|place| self.issued.get_mut(place)) {
+                issued.1 = fresh;
+            } else {
+                self.issued.reserve_exact(1);
+                self.issued.push((used, fresh));
+            }
         }
     }
 
     /// The token for a source.
     pub(crate) fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String> {
-        match self.issued.get(&Use::of(source)) {
-            Some(Ok(issued)) => Ok(issued.token.clone()),
-            Some(Err(error)) => Err(format!("failed to fetch token: {error}")),
+        let used = Use::of(source);
+        match self.issued.iter().find(|(other, _)| *other == used) {
+            Some((_, Ok(issued))) => Ok(issued.token.to_string()),
+            Some((_, Err(error))) => Err(format!("failed to fetch token: {error}")),
             None => Err("failed to fetch token: it was not asked for".to_owned()),
         }
     }
@@ -120,7 +128,7 @@ impl PodTokens {
     /// When to look again. Tokens go by the wall clock, which may be set.
     pub(crate) fn renewal(&self, now: Now) -> Option<BootTime> {
         let next =
-            self.issued.values().filter_map(|issued| issued.as_ref().ok()).map(|issued| issued.renew_at).min()?;
+            self.issued.iter().filter_map(|(_, issued)| issued.as_ref().ok()).map(|issued| issued.renew_at).min()?;
         let left = wall_between(now.wall, next);
         Some(now.boot.after(left.max(Duration::from_secs(1)).min(LONGEST_WAIT)))
     }
@@ -154,7 +162,7 @@ fn issue(
     let (token, until) = signer.issue(&request, id, now).ok_or("the kernel gives no random numbers")?;
     let after = (used.seconds - used.seconds / 5).min(OLDEST).saturating_sub(jitter);
     let renew_at = Timestamp::from_second(now.as_second().saturating_add(after)).unwrap_or(until);
-    Ok(Issued { account, token, until, renew_at })
+    Ok(Issued { account, token: token.into(), until, renew_at })
 }
 
 #[cfg(test)]

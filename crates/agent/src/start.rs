@@ -191,7 +191,7 @@ impl PodWorker {
             }
         }
         self.volume_failure = None;
-        self.written_volumes = Some((sandbox.id.clone(), planned.to_vec()));
+        self.note_written(&sandbox.id, planned);
         Ok(Begun::Ready { sandbox: Box::new(sandbox), first })
     }
 
@@ -232,7 +232,7 @@ impl PodWorker {
             return Ok(());
         }
         let Ok(planned) = self.plan(desired) else { return Ok(()) };
-        if self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && *written == planned) {
+        if self.is_written(&sandbox.id, &planned) {
             return Ok(());
         }
         let config_maps: Vec<_> =
@@ -244,7 +244,7 @@ impl PodWorker {
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => self.written_volumes = Some((sandbox.id.clone(), planned)),
+            Ok(()) => self.note_written(&sandbox.id, &planned),
             Err(error) => self.shared.events.warning(EventSubject::pod(desired), "FailedMount", error.to_string()),
         }
         Ok(())
@@ -408,8 +408,7 @@ impl PodWorker {
             }
             Ok::<_, crate::pod_files::PodFileError>(files)
         });
-        let is_written =
-            self.written_volumes.as_ref().is_some_and(|(id, written)| *id == sandbox.id && written == planned);
+        let is_written = self.is_written(&sandbox.id, planned);
         let secrets = async { if is_written { Ok(Ok(())) } else { self.write_secrets(sandbox, planned).await } };
         let (files, secrets) = tokio::join!(files, secrets);
         Ok(match (files?, secrets?) {

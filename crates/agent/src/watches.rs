@@ -105,7 +105,8 @@ fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
         return;
     }
     for stored in shared.store.list(PODS, changed.key.namespace.as_deref()).objects {
-        if let Ok(desired) = DesiredPod::read(&stored)
+        if stored.mentions(&changed.key.name)
+            && let Ok(desired) = DesiredPod::read(&stored)
             && uses(&desired, resource, &changed.key.name)
         {
             shared.wake(&desired.uid);

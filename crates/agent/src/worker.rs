@@ -4,6 +4,7 @@
 //! restart of the daemon could find out again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,8 +104,8 @@ pub(crate) struct PodWorker {
     /// Whether the failure was that an object is missing.
     pub(crate) volumes_wait_for_objects: bool,
     pub(crate) sandbox_failure: Option<RetryBackOff>,
-    /// Volumes as they were written last in this sandbox.
-    pub(crate) written_volumes: Option<(SandboxId, Vec<PlannedVolume>)>,
+    /// Volumes as they were written last in this sandbox: as much as tells whether they are others now.
+    written_volumes: Option<(SandboxId, u64)>,
     /// What its volumes hold of them.
     pub(crate) tokens: PodTokens,
     pub(crate) held_images: BTreeMap<ContainerName, Digest>,
@@ -186,13 +187,13 @@ impl PodWorker {
     }
 
     /// Passes until nothing of the pod is left.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(&mut self) {
         let span = tracing::info_span!("pod", pod = %self.pod, uid = %self.uid);
         let steps = steps::of_pod(self.uid.as_str());
         self.passes().instrument(steps).instrument(span).await;
     }
 
-    async fn passes(mut self) {
+    async fn passes(&mut self) {
         loop {
             // Boxed, so that a worker that waits does not hold the room of a pass.
             let next = match Box::pin(self.pass().instrument(step!("pass"))).await {
@@ -533,6 +534,17 @@ impl PodWorker {
             self.record = Some(record);
         }
         Ok(())
+    }
+
+    /// Notes what the volumes hold in this sandbox.
+    pub(crate) fn note_written(&mut self, sandbox: &SandboxId, planned: &[PlannedVolume]) {
+        self.written_volumes = Some((sandbox.clone(), self.shared.fingerprints.hash_one(planned)));
+    }
+
+    /// Whether the volumes hold this already.
+    pub(crate) fn is_written(&self, sandbox: &SandboxId, planned: &[PlannedVolume]) -> bool {
+        let written = self.written_volumes.as_ref().filter(|(id, _)| id == sandbox);
+        written.is_some_and(|(_, written)| *written == self.shared.fingerprints.hash_one(planned))
     }
 
     /// The runs that the runtime still knows.

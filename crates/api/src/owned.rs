@@ -23,6 +23,9 @@ use crate::verbs::metadata::{self, text};
 pub const FOREGROUND: &str = "foregroundDeletion";
 pub const ORPHAN: &str = "orphan";
 
+/// What an object mentions that has an owner: all others need not be read.
+const OWNERS: &str = "ownerReferences";
+
 /// Between two attempts after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -43,8 +46,7 @@ async fn follow(context: &Arc<Context>) {
         let mut graph = Graph::default();
         let present = stored_kinds().flat_map(|kind| context.store.list(kind.resource, None).objects);
         // All others are looked at when they change: most of a large store has no owner and stays unread.
-        let is_concerned =
-            |object: &StoredObject| object.mentions("ownerReferences") || object.mentions("deletionTimestamp");
+        let is_concerned = |object: &StoredObject| object.mentions(OWNERS) || object.mentions("deletionTimestamp");
         let present: Vec<StoredObject> = present.filter(is_concerned).collect();
         for object in &present {
             graph.note(object);
@@ -76,13 +78,19 @@ struct Graph(HashMap<String, HashSet<ObjectKey>>);
 
 impl Graph {
     fn note(&mut self, object: &StoredObject) {
-        for owner in owners(&object.value) {
+        if !object.mentions(OWNERS) {
+            return;
+        }
+        for owner in owners(&object.value.tree()) {
             self.0.entry(text_at(owner, "/uid").to_owned()).or_default().insert(object.key.clone());
         }
     }
 
     fn forget(&mut self, object: &StoredObject) {
-        for owner in owners(&object.value) {
+        if !object.mentions(OWNERS) {
+            return;
+        }
+        for owner in owners(&object.value.tree()) {
             let uid = text_at(owner, "/uid");
             if let Some(owned) = self.0.get_mut(uid) {
                 owned.remove(&object.key);
@@ -101,6 +109,9 @@ impl Graph {
             self.note(&event.object);
             return self.settle(context, &event.object).await;
         }
+        if self.0.is_empty() && !event.object.mentions(OWNERS) {
+            return Ok(());
+        }
         for key in self.owned_by(&event.object.value) {
             if let Some(owned) = context.store.get(&key) {
                 settle_owned(context, &owned).await?;
@@ -117,6 +128,9 @@ impl Graph {
 
     /// Does what an object's owners, or its own finalizers, ask for.
     async fn settle(&self, context: &Arc<Context>, object: &StoredObject) -> Result<(), ApiError> {
+        if !object.mentions(OWNERS) && !object.mentions("deletionTimestamp") {
+            return Ok(());
+        }
         if owners(&object.value).next().is_some() && text(&object.value, "deletionTimestamp").is_empty() {
             settle_owned(context, object).await?;
         }

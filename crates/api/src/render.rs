@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use spec::Timestamp;
-use store::{ObjectList, StoredObject};
+use store::{ObjectList, ObjectValue, StoredObject};
 
 use crate::fields::text_at;
 use crate::http::accept::Form;
@@ -29,17 +29,6 @@ enum Include {
     Nothing,
     Metadata,
     Object,
-}
-
-#[derive(Serialize)]
-struct Table<'a> {
-    kind: &'static str,
-    #[serde(rename = "apiVersion")]
-    api_version: &'static str,
-    metadata: ListMeta<'a>,
-    #[serde(rename = "columnDefinitions")]
-    columns: &'static [Column],
-    rows: Vec<TableRow<'a>>,
 }
 
 #[derive(Serialize)]
@@ -107,11 +96,18 @@ impl Renderer {
     }
 
     /// One object.
-    pub fn object(&self, value: &Value, json: &Bytes, now: Timestamp) -> Bytes {
+    pub fn object(&self, value: &ObjectValue, json: &Bytes, now: Timestamp) -> Bytes {
+        self.written(value, json, self.kind.columns, now)
+    }
+
+    fn written(&self, value: &ObjectValue, json: &Bytes, columns: &'static [Column], now: Timestamp) -> Bytes {
         match self.form {
             Form::Object => self.whole(value, json),
-            Form::Metadata => encode(&metadata_only(value)),
-            Form::Table => table(ListMeta::of(revision_text(value)), self.kind.columns, vec![self.row(value, now)]),
+            Form::Metadata => encode(&metadata_only(&value.tree())),
+            Form::Table => {
+                let value = value.tree();
+                table(&ListMeta::of(revision_text(&value)), columns, std::iter::once(self.row(&value, now)))
+            }
         }
     }
 
@@ -125,8 +121,8 @@ impl Renderer {
         };
         match self.form {
             Form::Table => {
-                let rows = list.objects.iter().map(|object| self.row(&object.value, now)).collect();
-                table(metadata, self.kind.columns, rows)
+                let rows = list.objects.iter().map(|object| self.row(&object.value.tree(), now));
+                table(&metadata, self.kind.columns, rows)
             }
             Form::Object => {
                 let head = (format!("{}List", self.kind.kind), self.kind.api_version());
@@ -137,7 +133,7 @@ impl Renderer {
                 )
             }
             Form::Metadata => {
-                let items = list.objects.iter().map(|object| encode(&metadata_only(&object.value)));
+                let items = list.objects.iter().map(|object| encode(&metadata_only(&object.value.tree())));
                 envelope(("PartialObjectMetadataList", "meta.k8s.io/v1"), &metadata, items)
             }
         }
@@ -145,20 +141,13 @@ impl Renderer {
 
     /// One line of a watch. Of a Table only the first line names the columns.
     pub fn event(&self, change: &str, object: &StoredObject, first: bool, now: Timestamp) -> Bytes {
-        let written = match self.form {
-            Form::Object => self.whole(&object.value, &object.json),
-            Form::Metadata => encode(&metadata_only(&object.value)),
-            Form::Table => {
-                let columns = if first { self.kind.columns } else { &[] };
-                table(ListMeta::of(revision_text(&object.value)), columns, vec![self.row(&object.value, now)])
-            }
-        };
-        line(change, &written)
+        let columns = if first { self.kind.columns } else { &[] };
+        line(change, &self.written(&object.value, &object.json, columns, now))
     }
 
     /// Whether clients get the very bytes of the store.
-    pub fn is_as_stored(&self, object: &StoredObject) -> bool {
-        self.form == Form::Object && matches!(self.kind.shown(&object.value), Cow::Borrowed(_))
+    pub fn is_as_stored(&self) -> bool {
+        self.form == Form::Object && self.kind.is_shown_as_stored()
     }
 
     /// A bookmark: nothing but a revision to go on from; `initial_end` ends the initial events of a WatchList.
@@ -184,21 +173,19 @@ impl Renderer {
     }
 
     /// The bytes that the store keeps, unless this kind shows its objects otherwise.
-    fn whole(&self, value: &Value, json: &Bytes) -> Bytes {
-        match self.kind.shown(value) {
-            Cow::Borrowed(_) => json.clone(),
-            Cow::Owned(shown) => encode(&shown),
-        }
+    fn whole(&self, value: &ObjectValue, json: &Bytes) -> Bytes {
+        if self.kind.is_shown_as_stored() { json.clone() } else { encode(&self.kind.shown(&value.tree())) }
     }
 
-    fn row<'a>(&self, value: &'a Value, now: Timestamp) -> TableRow<'a> {
+    /// A row of a Table, written at once: the objects of a list are read one after the other.
+    fn row(&self, value: &Value, now: Timestamp) -> Bytes {
         let object = match self.include {
             Include::Nothing => None,
             Include::Metadata => Some(RowObject::Metadata(metadata_only(value))),
             Include::Object => Some(RowObject::Whole(self.kind.shown(value))),
         };
         let Row { cells, conditions } = (self.kind.row)(value, now);
-        TableRow { cells, conditions, object }
+        encode(&TableRow { cells, conditions, object })
     }
 }
 
@@ -230,11 +217,20 @@ impl<'a> ListMeta<'a> {
 }
 
 fn envelope((kind, api_version): (&str, &str), metadata: &ListMeta<'_>, items: impl Iterator<Item = Bytes>) -> Bytes {
+    let head = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":"#);
+    joined(&[head.as_bytes(), &encode(metadata), br#","items":["#], items)
+}
+
+fn table(metadata: &ListMeta<'_>, columns: &'static [Column], rows: impl Iterator<Item = Bytes>) -> Bytes {
+    let head = br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#;
+    joined(&[head, &encode(metadata), br#","columnDefinitions":"#, &encode(&columns), br#","rows":["#], rows)
+}
+
+fn joined(head: &[&[u8]], items: impl Iterator<Item = Bytes>) -> Bytes {
     let items: Vec<Bytes> = items.collect();
-    let mut body = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>() + 512);
-    body.extend_from_slice(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":"#).as_bytes());
-    body.extend_from_slice(&encode(metadata));
-    body.extend_from_slice(br#","items":["#);
+    let head = head.concat();
+    let mut body = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>() + head.len() + 2);
+    body.extend_from_slice(&head);
     for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             body.push(b',');
@@ -243,10 +239,6 @@ fn envelope((kind, api_version): (&str, &str), metadata: &ListMeta<'_>, items: i
     }
     body.extend_from_slice(b"]}");
     body.into()
-}
-
-fn table(metadata: ListMeta<'_>, columns: &'static [Column], rows: Vec<TableRow<'_>>) -> Bytes {
-    encode(&Table { kind: "Table", api_version: "meta.k8s.io/v1", metadata, columns, rows })
 }
 
 fn metadata_only(value: &Value) -> Partial<'_> {

@@ -138,7 +138,7 @@ pub struct RuntimeEvent {
     /// Whose sandbox or container changed.
     pub pod_uid: PodUid,
     /// Output that could not be written, if that is what happened.
-    pub lost_output: Option<LostOutput>,
+    pub lost_output: Option<Box<LostOutput>>,
 }
 
 /// Output of a container that its log has not: the disk is full, or fails.

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::events::EVENTS;
 use crate::memory::Memory;
 use crate::object::{MAX_VALUE_BYTES, ObjectKey, StoredObject, WatchEvent, WatchKind};
-use crate::value::ObjectValue;
+use crate::value::{ObjectValue, Trees};
 
 /// Where a change goes.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) bytes: usize,
     /// What may be written.
     pub(crate) room: Room,
-    line: Vec<u8>,
+    encoder: Encoder,
 }
 
 impl<'a> Batch<'a> {
@@ -47,7 +47,8 @@ impl<'a> Batch<'a> {
     pub(crate) fn new(memory: &'a Memory, directory: &'a Path, revision: u64, room: Room) -> Self {
         let (objects, events, records) = (HashMap::new(), Vec::new(), Vec::new());
         let unwritten = HashSet::new();
-        Self { memory, directory, objects, unwritten, events, records, revision, bytes: 0, room, line: Vec::new() }
+        let encoder = Encoder::default();
+        Self { memory, directory, objects, unwritten, events, records, revision, bytes: 0, room, encoder }
     }
 
     /// The object after the writes of this batch so far.
@@ -81,7 +82,7 @@ impl<'a> Batch<'a> {
             return Err(StoreError::DiskFull { directory: self.directory.to_owned() });
         }
         let kind = if present.is_some() { WatchKind::Modified } else { WatchKind::Added };
-        let (object, line) = encode(key, value, self.revision + 1, kind, &mut self.line)?;
+        let (object, line) = self.encoder.encode(key, value, self.revision + 1, kind)?;
         if object.json.len() > MAX_VALUE_BYTES {
             let (what, bytes) = (key.to_string(), object.json.len());
             return Err(StoreError::TooLarge { what, bytes, limit: MAX_VALUE_BYTES });
@@ -103,7 +104,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn delete(&mut self, present: StoredObject) -> Result<StoredObject, StoreError> {
         let value = Value::clone(&present.value);
         let kind = WatchKind::Deleted;
-        let (object, line) = encode(&present.key, value, self.revision + 1, kind, &mut self.line)?;
+        let (object, line) = self.encoder.encode(&present.key, value, self.revision + 1, kind)?;
         self.apply(WatchEvent { kind, object: object.clone(), previous: Some(present), line });
         Ok(object)
     }
@@ -123,7 +124,13 @@ impl<'a> Batch<'a> {
         self.records.push((table, key, None));
     }
 
-    fn apply(&mut self, event: WatchEvent) {
+    /// Trees that the new ones have taken the place of.
+    pub(crate) fn take_old_trees(&mut self) -> Trees {
+        std::mem::take(&mut self.encoder.old_trees)
+    }
+
+    fn apply(&mut self, mut event: WatchEvent) {
+        event.previous = event.previous.map(StoredObject::unread);
         self.revision = event.object.revision;
         let after = (event.kind != WatchKind::Deleted).then(|| event.object.clone());
         self.bytes += after.as_ref().map_or(0, |object| object.json.len());
@@ -132,31 +139,46 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// An object as it is stored, and the line that tells watchers of it; its JSON is a part of the line. It is made in a buffer that
-/// serves for many.
-pub(crate) fn encode(
-    key: &ObjectKey,
-    mut value: Value,
-    revision: u64,
-    kind: WatchKind,
-    line: &mut Vec<u8>,
-) -> Result<(StoredObject, Bytes), StoreError> {
-    set_revision(key, &mut value, revision)?;
-    line.clear();
-    line.extend_from_slice(b"{\"type\":\"");
-    line.extend_from_slice(kind.name().as_bytes());
-    line.extend_from_slice(b"\",\"object\":");
-    let begin = line.len();
-    serde_json::to_writer(&mut *line, &value)
-        .map_err(|_impossible| StoreError::InvalidObject { key: key.clone(), why: "it cannot be written as JSON" })?;
-    let end = line.len();
-    line.extend_from_slice(b"}\n");
-    // It is kept as long as the object, so it gets no more than it needs.
-    let line = Bytes::copy_from_slice(line);
-    let json = line.slice(begin..end);
-    // There are more events than anything else, and they are written to be read by people: as JSON.
-    let value = if key.resource == EVENTS { ObjectValue::without_tree(json.clone()) } else { value.into() };
-    Ok((StoredObject { key: key.clone(), revision, value, json }, line))
+/// Makes objects as they are stored.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    /// A buffer that serves for many.
+    line: Vec<u8>,
+    old_trees: Trees,
+}
+
+impl Encoder {
+    /// An object as it is stored, and the line that tells watchers of it; its JSON is a part of the line.
+    pub(crate) fn encode(
+        &mut self,
+        key: &ObjectKey,
+        mut value: Value,
+        revision: u64,
+        kind: WatchKind,
+    ) -> Result<(StoredObject, Bytes), StoreError> {
+        set_revision(key, &mut value, revision)?;
+        let line = &mut self.line;
+        line.clear();
+        line.extend_from_slice(b"{\"type\":\"");
+        line.extend_from_slice(kind.name().as_bytes());
+        line.extend_from_slice(b"\",\"object\":");
+        let begin = line.len();
+        serde_json::to_writer(&mut *line, &value).map_err(|_impossible| StoreError::InvalidObject {
+            key: key.clone(),
+            why: "it cannot be written as JSON",
+        })?;
+        let end = line.len();
+        line.extend_from_slice(b"}\n");
+        // It is kept as long as the object, so it gets no more than it needs.
+        let line = Bytes::copy_from_slice(line);
+        let json = line.slice(begin..end);
+        // There are more events than anything else, and they are written to be read by people: as JSON.
+        let value = match key.resource.as_str() {
+            EVENTS => ObjectValue::of_json(json.clone()),
+            _ => ObjectValue::of_both(json.clone(), value, &mut self.old_trees),
+        };
+        Ok((StoredObject { key: key.clone(), revision, value, json }, line))
+    }
 }
 
 fn set_revision(key: &ObjectKey, value: &mut Value, revision: u64) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::ballast::Ballast;
-use crate::batch::encode;
+use crate::batch::Encoder;
 use crate::database::Changes;
 use crate::directory::Directory;
 use crate::error::{OpenStoreError, RestoreError, StoreError};
@@ -65,11 +65,11 @@ impl Restoring {
     /// that it may be another. Answers with the newest one. A crash leaves either no store or all of it.
     pub fn finish(mut self, floor: u64, copy: Copy) -> Result<u64, RestoreError> {
         let mut revision = floor;
-        let mut line = Vec::new();
+        let mut encoder = Encoder::default();
         let mut objects: Vec<StoredObject> = Vec::with_capacity(copy.objects.len());
         for (key, value) in copy.objects {
             revision += 1;
-            objects.push(encode(&key, value, revision, WatchKind::Added, &mut line)?.0);
+            objects.push(encoder.encode(&key, value, revision, WatchKind::Added)?.0);
         }
         let changes = Changes {
             objects: objects.iter().map(|object| (&object.key, Some(object))).collect(),

@@ -413,13 +413,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::batch::encode as encode_object;
+    use crate::batch::Encoder;
     use crate::object::WatchKind;
 
     fn put(name: &str, revision: u64, size: usize) -> (ObjectKey, Option<StoredObject>) {
         let key = ObjectKey::namespaced("pods", "default", name);
         let value = json!({"metadata": {"name": name}, "content": "x".repeat(size)});
-        let (object, _line) = encode_object(&key, value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
+        let (object, _line) = Encoder::default().encode(&key, value, revision, WatchKind::Added).unwrap();
         (key, Some(object))
     }
 

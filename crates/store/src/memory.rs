@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
-use crate::value::ObjectValue;
+use crate::value::forget_trees;
 use crate::watch::{Feed, Forgotten, ObjectWatch};
 
 /// All objects at one revision. Only the writer thread changes it, after the change is durable.
@@ -101,18 +101,13 @@ impl Memory {
         forgotten
     }
 
-    /// Takes the memory back that only what was there at the last call can spare: trees of objects, and changes beyond what always
-    /// is kept of them. Says whether something has been written since then, which is to be looked at again.
+    /// Takes the memory back that only what was there at the last call can spare: changes beyond what always is kept of them; and
+    /// all trees of objects. Says whether something has been written since then, which is to be looked at again.
     pub(crate) fn trim(&self) -> bool {
-        let (mut forgotten, mut trees) = (Forgotten::new(), Vec::new());
+        drop(forget_trees());
+        let mut forgotten = Forgotten::new();
         let mut objects = self.write();
         let (old, revision) = (objects.looked, objects.revision);
-        for object in objects.by_key.values_mut() {
-            if object.revision <= old && object.value.has_tree() {
-                let thin = ObjectValue::without_tree(object.json.clone());
-                trees.push(std::mem::replace(&mut object.value, thin));
-            }
-        }
         for feed in objects.feeds.values() {
             feed.trim(old, &mut forgotten);
         }
@@ -151,7 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::batch::encode;
+    use crate::batch::Encoder;
     use crate::watch::{HISTORY_BYTES, HISTORY_EVENTS};
 
     fn key(number: u64) -> ObjectKey {
@@ -161,7 +156,7 @@ mod tests {
     fn publish(memory: &Memory, number: u64, size: usize) {
         let revision = memory.revision() + 1;
         let value = json!({"metadata": {}, "content": [number, "x".repeat(size)]});
-        let (object, line) = encode(&key(number), value, revision, WatchKind::Added, &mut Vec::new()).unwrap();
+        let (object, line) = Encoder::default().encode(&key(number), value, revision, WatchKind::Added).unwrap();
         let previous = memory.get(&key(number));
         memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision);
     }
@@ -203,36 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn trees_are_kept_of_what_is_new_and_all_can_be_read() {
+    fn what_is_kept_has_no_trees_of_its_own_and_all_can_be_read() {
         let memory = Memory::new(0, []);
-        publish(&memory, 0, 10);
-        for number in 0..300 {
+        for number in [0, 1, 0] {
             publish(&memory, number, 10);
         }
-        let with_trees = |objects: &[StoredObject]| objects.iter().filter(|object| object.value.has_tree()).count();
         let changes = || ready(memory.watch("pods", Some(0)).unwrap().next_of(1000));
-        let objects = || changes().iter().map(|event| event.object.clone()).collect::<Vec<_>>();
-        // Of the present objects, and of the newest changes.
-        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (300, 256));
-        // A minute later, and two.
-        assert!(memory.trim());
-        publish(&memory, 7, 10);
-        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (300, 256));
-        assert!(memory.trim());
-        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (1, 1));
-        assert!(!memory.trim());
-        assert_eq!((with_trees(&memory.list("pods", None).objects), with_trees(&objects())), (0, 0));
-
-        // Who looks at a present object gives no tree to the history.
-        let looked = memory.get(&key(43)).unwrap();
-        assert!(looked.value.is_object() && memory.get(&key(43)).unwrap().value.has_tree());
-        assert_eq!(with_trees(&objects()), 0);
         for event in changes() {
-            assert_eq!(*event.object.value, serde_json::from_slice::<serde_json::Value>(&event.object.json).unwrap());
+            let looked = event.object.clone();
+            assert_eq!(*looked.value, serde_json::from_slice::<serde_json::Value>(&looked.json).unwrap());
         }
         let changes = changes();
-        let previous = changes[1].previous.as_ref().unwrap();
-        assert!(!previous.value.has_tree() && previous.value == changes[0].object.value);
+        let previous = changes[2].previous.as_ref().unwrap();
+        assert!(previous.value == changes[0].object.value && memory.get(&key(1)).unwrap().value.is_object());
+        assert!(memory.trim());
+        assert!(memory.list("pods", None).objects.iter().all(|object| !object.value.has_tree()));
     }
 
     fn ready<T>(future: impl Future<Output = Option<T>>) -> T {

@@ -55,9 +55,9 @@ pub struct StoredObject {
 }
 
 impl StoredObject {
-    /// The same without the tree of its value.
-    pub(crate) fn without_tree(mut self) -> Self {
-        self.value = ObjectValue::without_tree(self.json.clone());
+    /// As it is kept, whoever has looked at this one.
+    pub(crate) fn unread(mut self) -> Self {
+        self.value = self.value.unread();
         self
     }
 

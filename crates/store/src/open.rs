@@ -26,7 +26,7 @@ use crate::store::{Disk, Ground, OpenStore};
 use crate::writer::{Job, Order, Writer};
 
 /// Pages of the objects file that redb keeps; the objects themselves are in memory anyway.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 
 /// Opens or makes the store in a directory:
 ///

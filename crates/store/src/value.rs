@@ -1,24 +1,68 @@
-//! What an object says, as a tree that is made when somebody looks at it for the first time.
+//! What an object says, as a tree that is made when somebody looks at it.
 //!
-//! A tree takes eight times the memory of its JSON and most of the time of an open. Most of what a large store holds is never
-//! looked at between two starts, only handed out as bytes.
+//! A tree takes eight times the memory of its JSON, and making it most of the time of an open. Most of what a large store holds
+//! is only handed out as bytes, and what is read is read soon after it was written. So objects have their JSON alone, and the
+//! trees that were made last are kept for whoever looks next, as many as [`TREES_OF_BYTES`] allows.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-/// The content of an object. Clones share the tree.
-#[derive(Clone)]
-pub struct ObjectValue(Arc<Lazy>);
+/// Trees are kept of so much JSON: of some hundred Pods.
+const TREES_OF_BYTES: usize = 384 << 10;
 
-struct Lazy {
-    /// Checked JSON; empty where the tree was first.
+/// The trees that were made last, of all objects.
+static RECENT: Mutex<Recent> = Mutex::new(Recent { shared: VecDeque::new(), bytes: 0 });
+
+/// The content of an object. Clones share the JSON; who looks at one has its tree for as long as they have the clone.
+#[derive(Clone)]
+pub struct ObjectValue {
+    shared: Arc<Shared>,
+    tree: OnceLock<Arc<Value>>,
+}
+
+/// What all clones know.
+struct Shared {
+    /// Checked.
     json: Bytes,
-    tree: OnceLock<Value>,
+    /// While it is a recent one.
+    tree: Mutex<Option<Arc<Value>>>,
+}
+
+/// Trees that nobody is to find any more. Taking them apart is work, so it is done where nobody waits for it.
+pub(crate) type Trees = Vec<Arc<Value>>;
+
+#[derive(Default)]
+struct Recent {
+    /// The oldest first. Who is gone has no tree any more.
+    shared: VecDeque<(Weak<Shared>, usize)>,
+    bytes: usize,
+}
+
+impl Recent {
+    /// Makes room for another one.
+    fn add(&mut self, shared: &Arc<Shared>, old: &mut Trees) {
+        self.bytes += shared.json.len();
+        self.shared.push_back((Arc::downgrade(shared), shared.json.len()));
+        while self.bytes > TREES_OF_BYTES
+            && let Some((oldest, bytes)) = self.shared.pop_front()
+        {
+            self.bytes -= bytes;
+            old.extend(oldest.upgrade().and_then(|oldest| lock(&oldest.tree).take()));
+        }
+    }
+}
+
+/// Forgets all trees but those that somebody looks at.
+pub(crate) fn forget_trees() -> Trees {
+    let Recent { shared, .. } = std::mem::take(&mut *lock(&RECENT));
+    let present = shared.into_iter().filter_map(|(shared, _)| shared.upgrade());
+    present.filter_map(|shared| lock(&shared.tree).take()).collect()
 }
 
 impl ObjectValue {
@@ -27,16 +71,52 @@ impl ObjectValue {
         // Text first, which is quick and lets the rest be passed over.
         let text = std::str::from_utf8(&json).map_err(serde::de::Error::custom)?;
         serde_json::from_str::<IgnoredAny>(text)?;
-        Ok(Self::without_tree(json))
+        Ok(Self::of_json(json))
     }
 
-    /// The same without its tree; `json` is what it was written as.
-    pub(crate) fn without_tree(json: Bytes) -> Self {
-        Self(Arc::new(Lazy { json, tree: OnceLock::new() }))
+    /// What was written as `json`.
+    pub(crate) fn of_json(json: Bytes) -> Self {
+        Self { shared: Arc::new(Shared { json, tree: Mutex::new(None) }), tree: OnceLock::new() }
     }
 
+    /// The same, for whoever reads it next.
+    pub(crate) fn of_both(json: Bytes, tree: Value, old: &mut Trees) -> Self {
+        let value = Self::of_json(json);
+        *lock(&value.shared.tree) = Some(Arc::new(tree));
+        lock(&RECENT).add(&value.shared, old);
+        value
+    }
+
+    /// As others get it: without what this one was looked at.
+    pub(crate) fn unread(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), tree: OnceLock::new() }
+    }
+
+    /// Whether clones find a tree.
+    #[cfg(test)]
     pub(crate) fn has_tree(&self) -> bool {
-        self.0.tree.get().is_some()
+        lock(&self.shared.tree).is_some()
+    }
+
+    /// The tree, for a moment: unlike a look at the value itself it leaves nothing in it.
+    pub fn tree(&self) -> Arc<Value> {
+        if let Some(tree) = self.tree.get() {
+            return Arc::clone(tree);
+        }
+        if let Some(tree) = &*lock(&self.shared.tree) {
+            return Arc::clone(tree);
+        }
+        tracing::trace!(bytes = self.shared.json.len(), "an object is read anew");
+        // What was passed over is of the right form; numbers and nesting beyond the parser's bounds are not written here.
+        let tree = Arc::new(serde_json::from_slice(&self.shared.json).unwrap_or_else(|error| {
+            tracing::error!(%error, "an object of the store cannot be read");
+            Value::Null
+        }));
+        let mut old = Trees::new();
+        if lock(&self.shared.tree).replace(Arc::clone(&tree)).is_none() {
+            lock(&RECENT).add(&self.shared, &mut old);
+        }
+        tree
     }
 }
 
@@ -44,13 +124,7 @@ impl Deref for ObjectValue {
     type Target = Value;
 
     fn deref(&self) -> &Value {
-        self.0.tree.get_or_init(|| {
-            // What was passed over is of the right form; numbers and nesting beyond the parser's bounds are not written here.
-            serde_json::from_slice(&self.0.json).unwrap_or_else(|error| {
-                tracing::error!(%error, "an object of the store cannot be read");
-                Value::Null
-            })
-        })
+        self.tree.get_or_init(|| self.tree())
     }
 }
 
@@ -62,7 +136,7 @@ impl AsRef<Value> for ObjectValue {
 
 impl From<Value> for ObjectValue {
     fn from(value: Value) -> Self {
-        Self(Arc::new(Lazy { json: Bytes::new(), tree: OnceLock::from(value) }))
+        Self { tree: OnceLock::from(Arc::new(value)), ..Self::of_json(Bytes::new()) }
     }
 }
 
@@ -78,6 +152,10 @@ impl fmt::Debug for ObjectValue {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +164,7 @@ mod tests {
     fn what_is_taken_over_is_read_later() {
         let text = r#"{"a": [1, -2.5e3, true, null, "\u00e9\ud83d\ude00"], "b": {"c": ""}}"#;
         let value = ObjectValue::read(Bytes::from_static(text.as_bytes())).unwrap();
-        assert!(value.0.tree.get().is_none());
+        assert!(value.tree.get().is_none() && !value.has_tree());
         assert_eq!(*value, serde_json::from_str::<Value>(text).unwrap());
         assert_eq!(value, ObjectValue::from((*value).clone()));
     }
@@ -99,5 +177,32 @@ mod tests {
             assert!(serde_json::from_slice::<Value>(json).is_err(), "{text:?}");
             assert!(ObjectValue::read(Bytes::copy_from_slice(json)).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn trees_are_kept_of_so_much() {
+        // Other tests use the same ones, so this one has its own.
+        let (mut recent, mut old) = (Recent::default(), Trees::new());
+        let with_tree = |number: usize| {
+            let value = ObjectValue::of_json(Bytes::from(format!("{number}{}", " ".repeat(TREES_OF_BYTES / 4 - 1))));
+            *lock(&value.shared.tree) = Some(Arc::new(Value::from(number)));
+            value
+        };
+        let values: Vec<ObjectValue> = (1..=6).map(with_tree).collect();
+        for value in &values {
+            recent.add(&value.shared, &mut old);
+        }
+        assert_eq!(
+            values.iter().map(ObjectValue::has_tree).collect::<Vec<_>>(),
+            [false, false, true, true, true, true]
+        );
+        assert_eq!((old.len(), recent.bytes), (2, TREES_OF_BYTES));
+
+        // Who looks has it for themselves, whatever others find.
+        let looked = values[5].clone();
+        assert_eq!(*looked, 6);
+        drop(values);
+        recent.add(&with_tree(7).shared, &mut old);
+        assert_eq!((*looked == 6, old.len()), (true, 2), "those that are gone had no tree to take");
     }
 }

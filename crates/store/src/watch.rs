@@ -21,11 +21,7 @@ const LASTING_BYTES: usize = 2 << 20;
 /// That time, at least; at most it is twice this.
 pub(crate) const OLD_AFTER: Duration = Duration::from_mins(1);
 
-/// The newest changes have the trees of their objects, which take eight times the memory of the JSON, for that time. A tree of
-/// an older one is made anew for whoever looks at it.
-const WITH_TREES: usize = 256;
-
-/// Changes that no watch can have any more. Taking their trees apart is work, so it is done where nobody waits for it.
+/// Changes that no watch can have any more. Taking them apart is work, so it is done where nobody waits for it.
 pub(crate) type Forgotten = Vec<Arc<WatchEvent>>;
 
 /// The newest changes of one resource, in the order of their revisions.
@@ -50,28 +46,16 @@ impl History {
         }
     }
 
-    /// Takes the trees of the newest change that is to have none.
-    fn take_trees(&mut self, forgotten: &mut Forgotten) {
-        let index = self.events.len().checked_sub(WITH_TREES + 1);
-        if let Some(event) = index.and_then(|index| self.events.get_mut(index)) {
-            forgotten.push(take_trees(event));
-        }
-    }
-
     fn is_long(&self) -> bool {
         self.events.len() > LASTING_EVENTS || self.bytes > LASTING_BYTES
     }
 
-    /// Of what was written up to a revision: drops what is more than lasts, and takes all trees.
+    /// Of what was written up to a revision: drops what is more than lasts.
     fn trim(&mut self, old: u64, forgotten: &mut Forgotten) {
         while self.is_long() && self.events.front().is_some_and(|oldest| oldest.object.revision <= old) {
             self.pop(forgotten);
         }
-        for event in self.events.iter_mut().rev().take(WITH_TREES) {
-            if event.object.revision <= old && event.object.value.has_tree() {
-                forgotten.push(take_trees(event));
-            }
-        }
+        self.events.shrink_to(self.events.len() * 2);
     }
 
     fn pop(&mut self, forgotten: &mut Forgotten) -> bool {
@@ -112,9 +96,7 @@ impl Feed {
     }
 
     pub(crate) fn push(&self, event: WatchEvent, forgotten: &mut Forgotten) {
-        let mut history = lock(&self.history);
-        history.push(event, forgotten);
-        history.take_trees(forgotten);
+        lock(&self.history).push(event, forgotten);
     }
 
     /// Tells that everything up to `revision` has been pushed, and wakes the watchers if this feed has changed.
@@ -156,13 +138,6 @@ impl Feed {
         lock(&self.history).first_after(after)?;
         Ok(ObjectWatch { history: Arc::clone(&self.history), wake, after, expired: None })
     }
-}
-
-/// Leaves the same change without trees; gives the one that was there.
-fn take_trees(event: &mut Arc<WatchEvent>) -> Arc<WatchEvent> {
-    let WatchEvent { kind, object, previous, line } = event.as_ref().clone();
-    let (object, previous) = (object.without_tree(), previous.map(StoredObject::without_tree));
-    std::mem::replace(event, Arc::new(WatchEvent { kind, object, previous, line }))
 }
 
 fn lock(history: &Mutex<History>) -> std::sync::MutexGuard<'_, History> {

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::events::{EVENTS, EventAges};
 use crate::journal::{Frame, Journal, Kept};
 use crate::memory::Memory;
-use crate::object::{ObjectKey, StoredObject, WatchKind};
+use crate::object::{ObjectKey, WatchKind};
 use crate::pending::Pending;
 use crate::watch::{Forgotten, OLD_AFTER};
 
@@ -133,6 +133,7 @@ impl Writer {
             full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
+        let old_trees = batch.take_old_trees();
         let (result, forgotten) = match self.commit(batch) {
             Ok(forgotten) => (Ok(()), forgotten),
             Err(error) => (Err(error), Forgotten::new()),
@@ -140,7 +141,7 @@ impl Writer {
         for answer in answers {
             answer(result.clone());
         }
-        drop(forgotten);
+        drop((forgotten, old_trees));
     }
 
     fn remove_surplus_events(&mut self, batch: &mut Batch<'_>) {
@@ -170,7 +171,7 @@ impl Writer {
             if key.resource == EVENTS {
                 changed_events.push(key);
             } else if !unwritten.contains(&key) {
-                kept.objects.insert(key, object.map(StoredObject::without_tree));
+                kept.objects.insert(key, object);
             }
         }
         for (table, key, value) in records {

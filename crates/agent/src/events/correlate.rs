@@ -4,11 +4,11 @@
 //! The rules and numbers are those of client-go's `EventCorrelator` (`tools/record/events_cache.go`), since people and
 //! programs know what events of a kubelet look like. Pure: time comes from outside.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
-use super::{EventSubject, EventType, Occurrence};
+use super::{EventSubject, Occurrence};
 use crate::clock::BootTime;
 
 /// What is remembered of each sort; the entry that was not needed for longest goes.
@@ -33,28 +33,25 @@ pub(super) struct Counted {
     pub(super) message: String,
 }
 
-/// Which occurrences one object counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum EventKey {
-    /// Equal ones.
-    Equal(EventSubject, EventType, String, String),
-    /// Those that differ only in their words.
-    Similar(EventSubject, EventType, String),
-}
-
-/// Whose events share an allowance: the reporter's about one object, good and bad news apart.
-type Source = (&'static str, EventSubject, EventType);
+/// Which occurrences one object counts: equal ones, or those that differ only in their words. Of what they have in common
+/// no more is kept than tells them from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct EventKey(u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Correlator {
-    similar: Recent<(EventSubject, EventType, String), Similar>,
+    fingerprints: RandomState,
+    /// By object, type and reason.
+    similar: Recent<u64, Similar>,
     counts: Recent<EventKey, u32>,
-    allowances: Recent<Source, Allowance>,
+    /// By whose events share one: the reporter's about one object, good and bad news apart.
+    allowances: Recent<u64, Allowance>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Similar {
-    messages: BTreeSet<String>,
+    /// Different ones, the oldest first.
+    messages: Vec<u64>,
     last: Option<BootTime>,
 }
 
@@ -63,8 +60,9 @@ impl Correlator {
     pub(super) fn correlate(&mut self, occurrence: &Occurrence, now: BootTime) -> Option<Counted> {
         let (key, message) = self.summed_up(occurrence, now);
         let count = self.counts.take(&key).unwrap_or_default().saturating_add(1);
-        self.counts.put(key.clone(), count);
-        let source = (super::component(&occurrence.reason), occurrence.subject.whole(), occurrence.event_type);
+        self.counts.put(key, count);
+        let of_whom = (super::component(&occurrence.reason), occurrence.subject.whole(), occurrence.event_type);
+        let source = self.fingerprints.hash_one(of_whom);
         let mut allowance = self.allowances.take(&source).unwrap_or(Allowance { left: BURST, since: now });
         let told = allowance.spend(now);
         self.allowances.put(source, allowance);
@@ -72,25 +70,30 @@ impl Correlator {
     }
 
     fn summed_up(&mut self, occurrence: &Occurrence, now: BootTime) -> (EventKey, String) {
-        let (reason, message) = (occurrence.reason.to_string(), occurrence.message.clone());
-        let group = (occurrence.subject.whole(), occurrence.event_type, reason.clone());
+        let (reason, message) = (&*occurrence.reason, &occurrence.message);
+        let whole = (occurrence.subject.whole(), occurrence.event_type, reason);
+        let group = self.fingerprints.hash_one(&whole);
         let mut similar = self.similar.take(&group).unwrap_or_default();
         if similar.last.is_none_or(|last| now.since(last) > SIMILAR_WITHIN) {
             similar.messages.clear();
         }
         similar.last = Some(now);
-        similar.messages.insert(message.clone());
+        let words = self.fingerprints.hash_one(message);
+        if !similar.messages.contains(&words) {
+            similar.messages.push(words);
+        }
         let many = similar.messages.len() >= SIMILAR;
         if many {
-            similar.messages.pop_first();
+            similar.messages.remove(0);
         }
         self.similar.put(group, similar);
         if many {
-            let key = EventKey::Similar(occurrence.subject.whole(), occurrence.event_type, reason);
+            let key = EventKey(self.fingerprints.hash_one(("similar", &whole)));
             return (key, format!("(combined from similar events): {message}"));
         }
         let subject = EventSubject { revision: String::new(), ..occurrence.subject.clone() };
-        (EventKey::Equal(subject, occurrence.event_type, reason, message.clone()), message)
+        let equal = ("equal", subject, occurrence.event_type, reason, message);
+        (EventKey(self.fingerprints.hash_one(equal)), message.clone())
     }
 }
 
@@ -155,6 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::events::EventType;
     use crate::testing::{desired_pod, pod};
 
     fn at(seconds: u64) -> BootTime {

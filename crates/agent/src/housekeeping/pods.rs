@@ -30,13 +30,14 @@ fn surplus(pods: Vec<StoredObject>, threshold: usize) -> Vec<StoredObject> {
     if pods.len() <= threshold {
         return Vec::new();
     }
-    let mut ended: Vec<_> = pods.into_iter().filter(|pod| has_ended(&pod.value)).collect();
+    let may_have = |pod: &StoredObject| ["Succeeded", "Failed"].iter().any(|phase| pod.mentions(phase));
+    let mut ended: Vec<_> = pods.into_iter().filter(|pod| may_have(pod) && has_ended(&pod.value.tree())).collect();
     let count = if threshold == 0 { 0 } else { ended.len().saturating_sub(threshold) };
-    let text =
-        |pod: &StoredObject, pointer: &str| pod.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    ended.sort_by_cached_key(|pod| {
-        let evicted = text(pod, "/status/reason").as_deref() == Some("Evicted");
-        (!evicted, text(pod, "/metadata/creationTimestamp"), pod.key.name.clone(), pod.key.namespace.clone())
+    let text = |pod: &Value, pointer: &str| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    ended.sort_by_cached_key(|StoredObject { key, value, .. }| {
+        let pod = value.tree();
+        let evicted = text(&pod, "/status/reason").as_deref() == Some("Evicted");
+        (!evicted, text(&pod, "/metadata/creationTimestamp"), key.name.clone(), key.namespace.clone())
     });
     ended.truncate(count);
     ended

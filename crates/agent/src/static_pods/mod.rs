@@ -38,7 +38,11 @@ struct Known {
 
 /// Whether an earlier start had static Pods.
 pub(crate) fn any_mirror(store: &Store) -> bool {
-    store.list(PODS, None).objects.iter().any(|stored| mirror::hash(&stored.value).is_some())
+    store
+        .list(PODS, None)
+        .objects
+        .iter()
+        .any(|stored| stored.mentions(mirror::MIRROR) && mirror::hash(&stored.value).is_some())
 }
 
 /// Keeps the Pods of this directory; without one, those that an earlier start had end.
@@ -128,6 +132,9 @@ impl Known {
 async fn reconcile(shared: &Shared, known: &Known) -> Result<(), StoreError> {
     let wanted = known.wanted();
     for stored in shared.store.list(PODS, None).objects {
+        if !stored.mentions(mirror::MIRROR) {
+            continue;
+        }
         let Some(hash) = mirror::hash(&stored.value) else { continue };
         let is_wanted = wanted.get(&stored.key).is_some_and(|pod| pod.hash == hash);
         // A file that became another Pod replaces the one it was, also while another file is unclear.

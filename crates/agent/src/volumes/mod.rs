@@ -30,7 +30,7 @@ use crate::directories::{make_path, make_whole_below, open_directory};
 use crate::environment::ContainerConfigError;
 
 /// What a volume is, with all that is needed to set it up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PlannedVolume {
     /// Its name in the pod.
     pub name: VolumeName,
@@ -55,7 +55,7 @@ impl PlannedVolume {
 }
 
 /// The kinds of volumes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum VolumeKind {
     /// A directory of the pod.
     EmptyDir,

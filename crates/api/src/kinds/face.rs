@@ -7,9 +7,14 @@ use serde_json::{Value, json};
 use crate::kinds::Kind;
 
 impl Kind {
+    /// Whether clients get the objects of this kind as they are stored.
+    pub fn is_shown_as_stored(&self) -> bool {
+        self.renames.is_empty()
+    }
+
     /// A stored object as this kind shows it.
     pub fn shown<'a>(&self, stored: &'a Value) -> Cow<'a, Value> {
-        if self.renames.is_empty() {
+        if self.is_shown_as_stored() {
             return Cow::Borrowed(stored);
         }
         let pairs = self.renames.iter().copied();

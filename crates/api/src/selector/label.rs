@@ -1,6 +1,7 @@
 //! Label selectors: `a=b,a!=b,a in (x,y),a notin (..),a,!a` (kubernetes.io, "Labels and Selectors").
 
 use serde_json::Value;
+use store::StoredObject;
 
 use crate::fields::at;
 use crate::http::status::ApiError;
@@ -44,6 +45,14 @@ impl LabelSelector {
             }
         }
         Ok(Self(requirements))
+    }
+
+    /// Whether its bytes have what is asked for, anywhere: all others need not be read. Values are words that JSON has as they are.
+    pub fn may_match(&self, object: &StoredObject) -> bool {
+        self.0.iter().all(|requirement| match &requirement.test {
+            Test::In(values) => values.iter().any(|value| object.mentions(value)),
+            Test::Exists | Test::Absent | Test::NotIn(_) | Test::Above(_) | Test::Below(_) => true,
+        })
     }
 
     /// Whether the labels of `object` pass every requirement.

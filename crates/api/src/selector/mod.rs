@@ -4,11 +4,11 @@ mod field;
 mod label;
 
 use serde_json::Value;
+use store::StoredObject;
 
 pub use field::FieldSelector;
 pub use label::LabelSelector;
 
-use crate::fields::text_at;
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 use crate::kinds::Kind;
@@ -36,10 +36,13 @@ impl Filter {
         self.labels == LabelSelector::default() && self.fields.is_empty()
     }
 
-    /// Whether `object` is meant.
-    pub fn matches(&self, object: &Value) -> bool {
-        let in_namespace =
-            self.pod_namespace.as_deref().is_none_or(|wanted| text_at(object, "/metadata/namespace") == wanted);
-        in_namespace && self.labels.matches(object) && self.fields.matches(object)
+    /// Whether `object` is meant. It is read only where labels or fields are asked for.
+    pub fn matches(&self, object: &StoredObject) -> bool {
+        let in_namespace = self.pod_namespace.is_none() || self.pod_namespace == object.key.namespace;
+        in_namespace && (self.is_open() || (self.labels.may_match(object) && self.selects(&object.value.tree())))
+    }
+
+    fn selects(&self, object: &Value) -> bool {
+        self.labels.matches(object) && self.fields.matches(object)
     }
 }

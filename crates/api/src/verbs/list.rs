@@ -21,7 +21,7 @@ pub fn list(call: &Call) -> Result<Reply, ApiError> {
     if let Some(after) = start.after() {
         list.objects.retain(|object| (object.key.namespace.as_deref(), object.key.name.as_str()) > after);
     }
-    list.objects.retain(|object| filter.matches(&object.value));
+    list.objects.retain(|object| filter.matches(object));
     let rest = cut(&mut list, limit, &filter);
     Ok(whole(StatusCode::OK, renderer.content_type(), renderer.list(&list, &rest, Context::now())))
 }
@@ -74,7 +74,7 @@ fn cut(list: &mut ObjectList, limit: usize, filter: &Filter) -> Rest {
 /// The objects that `filter` chooses, at one revision.
 pub fn select(call: &Call, filter: &Filter) -> ObjectList {
     let mut list = call.context.store.list(call.kind.resource, call.pod_namespace.as_deref());
-    list.objects.retain(|object| filter.matches(&object.value));
+    list.objects.retain(|object| filter.matches(object));
     list
 }
 

@@ -160,8 +160,8 @@ impl Watch {
 
     /// What an object's change means to who sees only what the selector chooses.
     fn queue_change(&mut self, change: &WatchEvent) {
-        let now = change.kind != WatchKind::Deleted && self.filter.matches(&change.object.value);
-        let before = change.previous.as_ref().filter(|previous| self.filter.matches(&previous.value));
+        let now = change.kind != WatchKind::Deleted && self.filter.matches(&change.object);
+        let before = change.previous.as_ref().filter(|previous| self.filter.matches(previous));
         let kind = match (before, now) {
             (None, false) => return,
             (None, true) => WatchKind::Added,
@@ -169,7 +169,7 @@ impl Watch {
             (Some(_), false) if change.kind == WatchKind::Deleted => WatchKind::Deleted,
             (Some(before), false) => return self.queue(WatchKind::Deleted, &left(before, &change.object)),
         };
-        if kind == change.kind && self.renderer.is_as_stored(&change.object) {
+        if kind == change.kind && self.renderer.is_as_stored() {
             self.first = false;
             return self.ready.push_back(change.line.clone());
         }
@@ -184,7 +184,7 @@ impl Watch {
 
 /// An object as the selector saw it last, with the revision at which it left.
 fn left(before: &StoredObject, after: &StoredObject) -> StoredObject {
-    let mut value = before.value.as_ref().clone();
+    let mut value = before.value.tree().as_ref().clone();
     if let Some(revision) = value.pointer_mut("/metadata/resourceVersion") {
         *revision = after.revision.to_string().into();
     }

@@ -109,6 +109,7 @@ impl Engine {
 
 /// Runs the daemon.
 pub fn serve(arguments: &ServeArgs) -> Result<()> {
+    sys::memory::bound_free_memory();
     let steps = Recorder::default();
     start_logging(&arguments.log_level, Some(&steps))?;
     require_root("sudo monopod serve")?;

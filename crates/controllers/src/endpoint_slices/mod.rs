@@ -56,11 +56,15 @@ impl Controller for Slices {
 impl Slices {
     /// The Services that select the Pod as it is or as it was.
     fn of_pod(&self, event: &WatchEvent) -> Vec<Subject> {
-        let services = self.0.store.list(SERVICES, event.object.key.namespace.as_deref()).objects;
+        let mut services = self.0.store.list(SERVICES, event.object.key.namespace.as_deref()).objects;
+        services.retain(|service| service.mentions("\"selector\""));
+        if services.is_empty() {
+            return Vec::new();
+        }
         let pods: Vec<ServedPod<'_>> =
             [Some(&event.object), event.previous.as_ref()].into_iter().flatten().map(ServedPod::new).collect();
         let selects = |service: &&StoredObject| {
-            selector(&service.value).is_some_and(|selector| pods.iter().any(|pod| pod.matches(&selector)))
+            selector(&service.value.tree()).is_some_and(|selector| pods.iter().any(|pod| pod.matches(&selector)))
         };
         services.iter().filter(selects).map(Subject::of).collect()
     }
@@ -82,7 +86,10 @@ impl Slices {
             return Vec::new();
         }
         let pods = store.list(PODS, Some(&subject.pod_namespace)).objects;
-        let pods: Vec<ServedPod<'_>> = pods.iter().map(ServedPod::new).filter(|pod| pod.matches(selector)).collect();
+        // Only those that may be meant are read.
+        let mention = |pod: &&StoredObject| selector.values().all(|value| pod.mentions(value));
+        let pods = pods.iter().filter(mention).map(ServedPod::new);
+        let pods: Vec<ServedPod<'_>> = pods.filter(|pod| pod.matches(selector)).collect();
         let slices = store.list(SLICES, Some(&subject.pod_namespace)).objects;
         let ours = slices.iter().filter(|slice| owner(slice).as_ref() == Some(subject));
         let ours: Vec<EndpointSlice> = ours.filter_map(|slice| read(&slice.value).ok()).collect();

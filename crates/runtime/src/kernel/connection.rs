@@ -47,15 +47,16 @@ pub(super) enum RequestError {
 
 impl Connection {
     /// Connects to the socket of an infra process.
-    pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
+    pub(super) fn open(path: &Path) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Box<Event>>)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         Self::over(socket)
     }
 
-    /// Speaks over a connected socket. The events end when the other side closes.
-    pub(super) fn over(socket: OwnedFd) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Event>)> {
+    /// Speaks over a connected socket. The events end when the other side closes. They are boxed: the channel has room for 32 at once,
+    /// and there is one for each Pod.
+    pub(super) fn over(socket: OwnedFd) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Box<Event>>)> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let connection = Arc::new(Self {
             socket: watch_descriptor(socket, Interest::READABLE | Interest::WRITABLE)?,
@@ -134,7 +135,7 @@ impl Connection {
         }
     }
 
-    async fn read(&self, events: &mpsc::UnboundedSender<Event>) {
+    async fn read(&self, events: &mpsc::UnboundedSender<Box<Event>>) {
         while let Ok(Some(frame)) =
             self.socket.async_io(Interest::READABLE, |socket| wire::receive(socket.as_fd())).await
         {
@@ -144,14 +145,14 @@ impl Connection {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn take(&self, mut frame: Frame, events: &mpsc::UnboundedSender<Event>) {
+    fn take(&self, mut frame: Frame, events: &mpsc::UnboundedSender<Box<Event>>) {
         if frame.id == 0 {
             let Some(event) = frame.body::<Event>() else {
                 tracing::debug!("an infra process of a later version said something unknown");
                 return;
             };
             // Nobody listens any more when the sandbox is being removed.
-            drop(events.send(event));
+            drop(events.send(Box::new(event)));
             return;
         }
         let reply = frame.body::<Reply>().unwrap_or(Reply::Unknown);

@@ -58,7 +58,7 @@ impl Kernel {
         match self.prepare_container(&id, sandbox, &config).await {
             Ok((record, prepared)) => {
                 let container = Container::new(record, ContainerState::Created, Some(prepared));
-                self.state.lock().containers.insert(id.clone(), container);
+                self.state.lock().containers.insert(id.clone(), Box::new(container));
                 Ok(id)
             }
             Err(error) => {

@@ -34,14 +34,14 @@ enum Found {
 /// An infra process that lives and has not answered yet.
 struct Silent {
     connection: Arc<Connection>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<Box<Event>>,
     infra: OwnedFd,
 }
 
 /// An infra process that answered.
 struct Alive {
     connection: Arc<Connection>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<Box<Event>>,
     infra: OwnedFd,
     user_namespace: Option<OwnedFd>,
     /// Its network was set up and nothing of its making is missing.
@@ -76,7 +76,7 @@ impl Kernel {
                 Some(exit) => ContainerState::Exited(exit.clone().into()),
                 None => ContainerState::Created,
             };
-            self.state.lock().containers.insert(ContainerId::new(id), Container::new(record, state, None));
+            self.state.lock().containers.insert(ContainerId::new(id), Box::new(Container::new(record, state, None)));
         }
         for ((id, record), found) in sandboxes.into_iter().zip(found) {
             self.recover_sandbox(&SandboxId::new(id), record, found).await;
@@ -179,7 +179,7 @@ impl Kernel {
         &self,
         record: &SandboxRecord,
         connection: Arc<Connection>,
-        events: mpsc::UnboundedReceiver<Event>,
+        events: mpsc::UnboundedReceiver<Box<Event>>,
         limit: Duration,
     ) -> Result<Found, OpenRuntimeError> {
         let newer = |speaks| OpenRuntimeError::NewerInfra { pod: record.config.pod.clone(), speaks, known: VERSION };

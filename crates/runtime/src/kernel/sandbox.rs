@@ -40,7 +40,7 @@ const BACKLOG: i32 = 16;
 /// A sandbox whose infra process answers.
 struct Made {
     connection: Arc<Connection>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: mpsc::UnboundedReceiver<Box<Event>>,
     infra: OwnedFd,
     user_namespace: Option<OwnedFd>,
     addresses: Vec<std::net::IpAddr>,
@@ -108,7 +108,7 @@ impl Kernel {
             recording: None,
             released: false,
         };
-        inner.sandboxes.insert(id.clone(), sandbox);
+        inner.sandboxes.insert(id.clone(), Box::new(sandbox));
         Ok(record)
     }
 
@@ -231,13 +231,14 @@ impl Kernel {
     }
 
     /// Hears what an infra process says, until it is gone.
-    pub(super) async fn follow(self: Arc<Self>, id: &SandboxId, mut events: mpsc::UnboundedReceiver<Event>) {
+    pub(super) async fn follow(self: Arc<Self>, id: &SandboxId, mut events: mpsc::UnboundedReceiver<Box<Event>>) {
         // Bytes of lost output that were told, by container.
         let mut told: HashMap<String, u64> = HashMap::new();
         loop {
             while let Some(event) = events.recv().await {
-                match event {
-                    Event::Exited(report) => self.container_exited(&report).await,
+                match *event {
+                    // Boxed, as what follows: the task of a Pod that only runs has no room for them.
+                    Event::Exited(report) => Box::pin(self.container_exited(&report)).await,
                     Event::ExecExited { id: exec, end } => {
                         let waiting = self.state.lock().execs.remove(&exec);
                         if waiting.is_some_and(|(_, sender)| sender.send(end).is_err()) {
@@ -261,15 +262,15 @@ impl Kernel {
                     }
                 }
             }
-            match self.reconnect(id).await {
+            match Box::pin(self.reconnect(id)).await {
                 Some(again) => events = again,
-                None => return self.sandbox_lost(id).await,
+                None => return Box::pin(self.sandbox_lost(id)).await,
             }
         }
     }
 
     /// The connection broke, yet infra may live: it drops a daemon that does not take its answers.
-    async fn reconnect(&self, id: &SandboxId) -> Option<mpsc::UnboundedReceiver<Event>> {
+    async fn reconnect(&self, id: &SandboxId) -> Option<mpsc::UnboundedReceiver<Box<Event>>> {
         let infra = {
             let mut inner = self.state.lock();
             let sandbox = inner.sandboxes.get_mut(id).filter(|sandbox| !sandbox.record.stopped)?;

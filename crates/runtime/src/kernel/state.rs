@@ -18,6 +18,9 @@ use super::user_ids::PodIds;
 use crate::error::RuntimeError;
 use crate::status::{ContainerState, ContainerStatus, LostOutput, PodSandboxState, PodSandboxStatus, RuntimeEvent};
 
+/// Events that wait at most; who is slower looks at everything. Their room is there from the beginning.
+const EVENTS: usize = 1024;
+
 /// Sandboxes and containers; all that is behind the lock is quick.
 #[derive(Debug)]
 pub(super) struct State {
@@ -27,8 +30,9 @@ pub(super) struct State {
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    pub(super) sandboxes: HashMap<SandboxId, Sandbox>,
-    pub(super) containers: HashMap<ContainerId, Container>,
+    /// Boxed, as the containers: a table that grows has twice the room.
+    pub(super) sandboxes: HashMap<SandboxId, Box<Sandbox>>,
+    pub(super) containers: HashMap<ContainerId, Box<Container>>,
     /// Processes started by exec, by their id.
     pub(super) execs: HashMap<String, (SandboxId, oneshot::Sender<End>)>,
     /// Containers whose rotated logs are about to be packed.
@@ -98,7 +102,7 @@ pub(super) struct RunningContainer {
 
 impl State {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::new(Inner::default()), events: broadcast::Sender::new(4096) }
+        Self { inner: Mutex::new(Inner::default()), events: broadcast::Sender::new(EVENTS) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -121,7 +125,7 @@ impl State {
         let sandbox = self.sandbox_record(&record.sandbox)?.config;
         let lost = LostOutput { pod: sandbox.pod, container: record.config.name, bytes, why };
         // Without a receiver nobody has to know.
-        drop(self.events.send(RuntimeEvent { pod_uid: sandbox.uid, lost_output: Some(lost) }));
+        drop(self.events.send(RuntimeEvent { pod_uid: sandbox.uid, lost_output: Some(Box::new(lost)) }));
         Ok(())
     }
 
@@ -211,7 +215,7 @@ impl State {
     /// What belongs to one Pod: the others are passed over, not copied.
     pub(super) fn list_pod(&self, uid: &PodUid) -> (Vec<PodSandboxStatus>, Vec<ContainerStatus>) {
         let inner = self.lock();
-        let sandboxes: HashMap<&SandboxId, &Sandbox> =
+        let sandboxes: HashMap<&SandboxId, &Box<Sandbox>> =
             inner.sandboxes.iter().filter(|(_, sandbox)| sandbox.record.config.uid == *uid).collect();
         let containers = inner
             .containers
