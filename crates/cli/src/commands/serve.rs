@@ -192,7 +192,8 @@ async fn run(
     // one that is kept would cost two descriptors.
     let workloads = Workloads::start(through(&place.socket(), 0), || SystemClock.wall());
     runtime.keep_spare_sandboxes();
-    let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    let end = Box::pin(asked_to_end(&mut interrupt, &mut terminate));
+    let served = api::serve(doors, engine.store, agent.clone(), end).await;
     workloads.shutdown().await;
     services.shutdown().await;
     controllers.shutdown().await;
