@@ -22,10 +22,10 @@ use spec::sysctls::AllowedSysctls;
 use steps::{Recorder, StepLayer};
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
 use workloads::Workloads;
 
 use super::check::{require_kernel, tell_withheld};
@@ -238,7 +238,7 @@ pub async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
 /// Logs to stderr what `levels` say, and has the steps of Pods' starts kept.
 pub fn start_logging(levels: &str, steps: Option<&Recorder>) -> Result<()> {
     use std::io::IsTerminal as _;
-    let filter = EnvFilter::try_new(levels).map_err(|error| {
+    let filter: Targets = levels.parse().map_err(|error| {
         Failure::new(format!("{levels:?} are not log levels"))
             .because(error)
             .hint("for example `info` or `info,agent=debug`")
