@@ -290,9 +290,9 @@ fn host_name() -> String {
 }
 
 /// The address with which this machine reaches others. Connecting a UDP socket chooses a route and sends nothing;
-/// 192.0.2.1 is reserved for documentation (RFC 5737).
+/// 192.0.2.1 is reserved for documentation (RFC 5737). As text it would bring getaddrinfo(3) along.
 fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
 }
