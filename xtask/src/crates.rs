@@ -22,6 +22,7 @@ const ALL: &[&str] = &[
     "cri",
     "image",
     "infra",
+    "layer",
     "network",
     "runtime",
     "services",
@@ -56,7 +57,9 @@ const RULES: &[Rule] = &[
         may_use: &["spec", "steps", "store", "sys", "infra", "image", "network"],
         never: &["anyhow", "k8s-openapi"],
     },
-    Rule { name: "monopod-image", may_use: &["spec", "store", "sys"], never: &["anyhow"] },
+    Rule { name: "monopod-image", may_use: &["spec", "store", "sys", "layer"], never: &["anyhow"] },
+    // Bytes in, a directory out.
+    Rule { name: "monopod-layer", may_use: &["spec"], never: &["anyhow", "tokio", "serde_json"] },
     Rule { name: "monopod-services", may_use: &["spec", "store", "network"], never: &["anyhow", "rustix", "axum"] },
     Rule { name: "monopod-network", may_use: &["spec", "store", "sys"], never: &["anyhow"] },
     Rule { name: "monopod-infra", may_use: &["sys"], never: &["anyhow", "tokio", "k8s-openapi"] },

@@ -1,6 +1,6 @@
 //! The Node object of this machine and the default Namespaces.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use serde_json::{Value, json};
 use spec::Timestamp;
@@ -57,10 +57,10 @@ pub fn node_facts(config: &AgentConfig) -> NodeFacts {
 }
 
 /// The address that the machine would send from, to anywhere. Connecting a UDP socket sends nothing (udp(7)); the
-/// address asked for is from a range for documentation (RFC 5737).
+/// address asked for is from a range for documentation (RFC 5737). As text it would bring getaddrinfo(3) along.
 fn main_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("192.0.2.1", 9)).ok()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use runtime::{ContainerState, ContainerStatus, ExitReason};
 use serde_json::Value;
+use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName};
 use store::{Change, WriteError};
@@ -80,7 +81,7 @@ impl PodWorker {
 
     /// Makes a status durable that differs from the stored one; whether it does. `bound`: the pod is this node's.
     pub(crate) async fn write_status(&self, status: core::PodStatus, bound: bool) -> Result<bool, PassError> {
-        let mut status = serde_json::to_value(status).unwrap_or_default();
+        let mut status = status.write().unwrap_or_default();
         if let Some(stored) = self.shared.store.get(&pod_key(&self.pod)) {
             keep_foreign_conditions(&stored.value, &mut status);
             if stored.value.get("status") == Some(&status) {

@@ -15,6 +15,7 @@ mod errors;
 mod events;
 mod exec;
 mod filter;
+mod grpc;
 mod images;
 mod kept;
 mod node;

@@ -12,14 +12,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tonic::{Request, Response, Status};
 
 use crate::errors::unsupported;
+use crate::grpc::{GrpcService, ImageCalls, RuntimeCalls};
 use crate::proto;
-use crate::proto::image_service_server::{ImageService, ImageServiceServer};
-use crate::proto::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+use crate::proto::image_service_server::ImageService;
+use crate::proto::runtime_service_server::RuntimeService;
 use crate::sandbox_files::SandboxFiles;
 use crate::streaming::StreamingServer;
-
-/// A message may hold what an `ExecSync` has printed twice over (16 MiB each), and what lists of many containers take.
-const MESSAGE_LIMIT: usize = 64 << 20;
 
 /// What the services need to know.
 #[derive(Debug, Clone)]
@@ -97,11 +95,8 @@ impl Cri {
 
 /// Serves on a socket until `end`.
 pub async fn serve(cri: Cri, listener: UnixListener, end: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let runtime = RuntimeServiceServer::new(cri.clone())
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
-    let images =
-        ImageServiceServer::new(cri).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
+    let runtime = GrpcService::<RuntimeCalls>::new(cri.clone());
+    let images = GrpcService::<ImageCalls>::new(cri);
     let connections = stream::unfold(listener, |listener| async {
         let accepted: io::Result<UnixStream> = listener.accept().await.map(|(connection, _)| connection);
         Some((accepted, listener))

@@ -3,13 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use http_body_util::BodyExt as _;
 use image::{ImageStore, ImportConfig};
 use jiff::Timestamp;
+use prost::Message;
 use runtime::fake::{FakeRuntime, OnExec};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};
 
+use crate::grpc::{GrpcService, RuntimeCalls};
 use crate::proto::image_service_server::ImageService;
 use crate::proto::runtime_service_server::RuntimeService;
 use crate::proto::{self, ContainerState, PodSandboxState};
@@ -112,6 +116,44 @@ fn container(image: &str) -> proto::ContainerConfig {
         labels: [("tier".to_owned(), "front".to_owned())].into(),
         ..Default::default()
     }
+}
+
+/// A call as it comes over the wire: its gRPC status, and the messages of its answer, each behind a flag and its length.
+async fn call(cri: &Cri, name: &str, message: &impl Message) -> (String, Vec<u8>) {
+    let message = message.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap();
+    let body = [&[0][..], &length.to_be_bytes(), &message].concat();
+    let body = tonic::body::Body::new(http_body_util::Full::new(body.into()));
+    let request = http::Request::post(format!("/runtime.v1.RuntimeService/{name}"));
+    let request = request.header("content-type", "application/grpc").body(body).unwrap();
+    let answer = GrpcService::<RuntimeCalls>::new(cri.clone()).call(request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    let early = answer.headers().get("grpc-status").cloned();
+    let whole = answer.into_body().collect().await.unwrap();
+    let late = whole.trailers().and_then(|trailers| trailers.get("grpc-status").cloned());
+    (early.or(late).unwrap().to_str().unwrap().to_owned(), whole.to_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn a_call_over_the_wire_is_answered_with_one_message_or_with_many_or_refused() {
+    let node = Node::start().await;
+    let (status, answer) = call(&node.cri, "Version", &proto::VersionRequest::default()).await;
+    let version = proto::VersionResponse::decode(&answer[5..]).unwrap();
+    assert_eq!((status.as_str(), version.runtime_version.as_str()), ("0", "1"));
+
+    let sandbox = node.run_sandbox().await.unwrap();
+    let (status, answer) = call(&node.cri, "StreamPodSandboxes", &proto::StreamPodSandboxesRequest::default()).await;
+    let told = proto::StreamPodSandboxesResponse::decode(&answer[5..]).unwrap();
+    assert_eq!((status.as_str(), &told.pod_sandboxes[0].id), ("0", &sandbox));
+    let missing = proto::PodSandboxStatusRequest { pod_sandbox_id: "none".into(), verbose: false };
+    let not_found = (Code::NotFound as i32).to_string();
+    assert_eq!(call(&node.cri, "PodSandboxStatus", &missing).await, (not_found, Vec::new()));
+    let unknown = (Code::Unimplemented as i32).to_string();
+    assert_eq!(call(&node.cri, "Unknown", &missing).await, (unknown, Vec::new()));
+    // Its second field is a message, not a text that is none.
+    let nonsense = proto::StopContainerRequest { container_id: "c".into(), timeout: 1 };
+    let internal = (Code::Internal as i32).to_string();
+    assert_eq!(call(&node.cri, "CreateContainer", &nonsense).await.0, internal);
 }
 
 #[tokio::test]

@@ -3,15 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use layer::{LayerError, SpaceError, TarError};
 use spec::Digest;
 use spec::ids::InvalidId;
 use spec::image_ref::InvalidImageReference;
 use store::StoreError;
 
 use crate::archive::pack::PackError;
-use crate::layer::LayerError;
-use crate::limits::SpaceError;
-use crate::tar_stream::TarError;
 
 /// Why the image store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +265,7 @@ impl From<PackError> for LoadCause {
         match error {
             PackError::File { path, source } => Self::ReadFile { path, source },
             PackError::Depth => {
-                let limit = crate::limits::PATH_DEPTH;
+                let limit = layer::limits::PATH_DEPTH;
                 Self::TooMany { what: "directories inside each other", found: limit + 1, limit }
             }
         }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use layer::limits::LayerLimits;
+use layer::{OPAQUE, digest_of, directory};
 use oci_spec::image::ImageConfiguration;
 use rustix::fs::lgetxattr;
 use spec::Digest;
@@ -12,14 +14,10 @@ use store::{Store, StoreError};
 
 use crate::archive::{self, ImportConfig, UnpackedImage};
 use crate::catalog::{Catalog, Entry, Found, Image};
-use crate::directory;
 use crate::error::{HoldError, LoadCause, LoadError, OpenCause, OpenImageStoreError, RemoveImageError};
-use crate::layer::OPAQUE;
 use crate::layers::Layers;
-use crate::limits::LayerLimits;
 use crate::records::{HOLDS, HoldRecord, IMAGES, ImageRecord, LayerRecord, REFERENCES, ReferenceRecord, hold_key};
 use crate::registry::{Credentials, FakeRegistry, Pull, PullProgress, Registries, RegistryConfig};
-use crate::verify::digest_of;
 
 /// `/layers/` and the name of a layer below the store's directory, within the 255 bytes of an fsconfig(2) string.
 const LONGEST_PATH: usize = 255 - "/layers/".len() - 40;

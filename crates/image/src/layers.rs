@@ -7,14 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use layer::limits::LayerLimits;
+use layer::{LayerBlob, LayerError, Trash, UnpackedLayer, directory, unpack_blob};
 use rustix::fs::{Mode, RenameFlags, fchmod, renameat_with, syncfs};
 use rustix::io::Errno;
 use spec::Digest;
-
-use crate::directory;
-use crate::layer::{LayerBlob, LayerError, UnpackedLayer, unpack_blob};
-use crate::limits::LayerLimits;
-use crate::trash::Trash;
 
 /// Digits of the diff id in a directory's name: fsconfig(2) takes strings below 256 bytes, and 160 bits do not collide.
 const NAME_DIGITS: usize = 40;

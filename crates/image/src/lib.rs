@@ -7,7 +7,7 @@
 //! It does not mount (that is `runtime`), and it does not decide when an image is needed or removed (that is `agent`).
 //!
 //! Start at [`ImageStore`] (`image_store.rs`). Then follow one layer: `archive/` finds it, `layers.rs` decides whether it
-//! is unpacked, `layer/blob.rs` verifies it, `layer/unpack.rs` writes it. From a registry it comes by `registry/pull.rs`.
+//! is unpacked, and the crate `layer` verifies and writes it. From a registry it comes by `registry/pull.rs`.
 //!
 //! ```text
 //! DIRECTORY/layers/HEX   unpacked layers, 0755 as their archive says, within a directory of mode 0700
@@ -19,29 +19,22 @@
 
 mod archive;
 mod catalog;
-mod compression;
-mod directory;
 mod error;
 mod image_store;
-mod layer;
 mod layers;
 mod limits;
 mod process;
 mod records;
 mod registry;
 mod save;
-mod tar_stream;
 #[cfg(test)]
 mod tests;
-mod trash;
-mod verify;
 
 pub use archive::ImportConfig;
 pub use catalog::Image;
 pub use error::{HoldError, LoadCause, LoadError, OpenCause, OpenImageStoreError, RemoveImageError};
 pub use image_store::{ImageStore, Removed};
-pub use layer::{EntryError, LayerError, UnpackError};
-pub use limits::SpaceError;
+pub use layer::{EntryError, LayerError, SpaceError, TarError, UnpackError};
 pub use registry::{
     ConnectError, Credentials, CredentialsError, FakePull, FakeRegistry, HttpError, InvalidRegistryOption, Keyring,
     LayerProgress, LayerStage, Pull, PullCause, PullError, PullProgress, RegistryConfig,
@@ -50,4 +43,3 @@ pub use save::{SaveError, SavedImages};
 /// Why a text names no image.
 pub use spec::image_ref::InvalidImageReference as InvalidReference;
 pub use store::StoreError;
-pub use tar_stream::TarError;

@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
+use layer::{digest_of, directory};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use spec::Digest;
 
 use crate::archive::pack::{Content, PackError, pack};
 use crate::catalog::Found;
-use crate::directory;
 use crate::image_store::ImageStore;
 use crate::layers::PinnedLayer;
-use crate::verify::digest_of;
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use serde_json::Value;
 
 pub use duplicates::duplicate_fields;
-pub use readable::Readable;
+pub use readable::{Readable, Writable};
 use reader::Notes;
 pub use reader::Reader;
 

@@ -6,10 +6,9 @@ use kube::api::{
 };
 use kube::core::request::Error as RequestError;
 use kube::core::{NamespaceResourceScope, Request, WatchEvent};
-use serde::Serialize;
 use serde_json::{Value, json};
 use spec::Timestamp;
-use spec::decode::{DecodeError, Readable, read};
+use spec::decode::{DecodeError, Readable, Writable, read};
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::events::EventRecorder;
@@ -76,8 +75,8 @@ pub trait Object:
     kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
     + std::fmt::Debug
-    + Serialize
     + Readable
+    + Writable
     + Send
     + Sync
     + 'static
@@ -88,8 +87,8 @@ impl<K> Object for K where
     K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + std::fmt::Debug
-        + Serialize
         + Readable
+        + Writable
         + Send
         + Sync
         + 'static
@@ -228,7 +227,7 @@ impl Client {
         object: &K,
         form: impl FnOnce(&Request, Vec<u8>) -> Result<http::Request<Vec<u8>>, RequestError>,
     ) -> Result<K, Cause> {
-        let body = serde_json::to_vec(object)?;
+        let body = serde_json::to_vec(&object.write()?)?;
         Ok(read(&self.ask::<K>(namespace, |request| form(request, body)).await?)?)
     }
 

@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
 use serde_json::{Value, json};
 use spec::Timestamp;
+use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -97,7 +98,7 @@ impl EventRecorder {
 async fn write(kube: &kube::Client, event: &Event, count: i32) -> Result<(), Cause> {
     let request = Request::new(Event::url_path(&(), event.metadata.namespace.as_deref()));
     let request = if count == 1 {
-        request.create(&PostParams::default(), serde_json::to_vec(event)?)?
+        request.create(&PostParams::default(), serde_json::to_vec(&event.write()?)?)?
     } else {
         let patch = Patch::Merge(json!({"count": count, "lastTimestamp": event.last_timestamp}));
         request.patch(event.metadata.name.as_deref().unwrap_or_default(), &PatchParams::default(), &patch)?

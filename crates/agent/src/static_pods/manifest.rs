@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use spec::placement::SYSTEM_CLASSES;
 use spec::{FieldError, Timestamp, mirror};
@@ -36,7 +37,7 @@ impl StaticPod {
         }
         let name = pod.metadata.name.clone().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| InvalidManifest("metadata.name: a static Pod needs a name".to_owned()))?;
-        let read = serde_json::to_value(&pod).map_err(|error| InvalidManifest(error.to_string()))?;
+        let read = pod.write().map_err(|error| InvalidManifest(error.to_string()))?;
         refuse(&spec::support::unsupported_pod_fields(&read))?;
         let spec = pod.spec.get_or_insert_default();
         refuse_references(spec)?;
@@ -52,7 +53,7 @@ impl StaticPod {
         spec::defaults::default_pod(&mut pod);
         refuse(&spec::validation::validate_pod(&pod))?;
         let key = ObjectKey::namespaced(PODS, pod_namespace, format!("{name}-{node_name}"));
-        let object = serde_json::to_value(&pod).map_err(|error| InvalidManifest(error.to_string()))?;
+        let object = pod.write().map_err(|error| InvalidManifest(error.to_string()))?;
         Ok(Self { key, hash: hash(&document, node_name), object })
     }
 

@@ -1,8 +1,7 @@
 //! From what a client has sent to what may be stored: decoded, completed with defaults, validated.
 
-use serde::Serialize;
 use serde_json::Value;
-use spec::decode::{DecodeError, Readable, decode_strict, read};
+use spec::decode::{DecodeError, Readable, Writable, decode_strict, read};
 use spec::service_network::ServiceNetwork;
 use spec::validation::FieldError;
 use store::Store;
@@ -54,7 +53,7 @@ pub enum AdmissionError {
 }
 
 /// Decodes `value` as a `T`, lets the kind complete it, and validates what came out.
-pub fn admit<T: Serialize + Readable>(
+pub fn admit<T: Readable + Writable>(
     value: Value,
     complete: impl FnOnce(&mut T),
     validate: impl FnOnce(&T) -> Vec<FieldError>,
@@ -62,7 +61,7 @@ pub fn admit<T: Serialize + Readable>(
     let (mut object, unknown) = decode_strict::<T>(value)?;
     complete(&mut object);
     let errors = validate(&object);
-    Ok(Admitted { object: serde_json::to_value(&object)?, submitted: None, unknown, errors, warnings: Vec::new() })
+    Ok(Admitted { object: object.write()?, submitted: None, unknown, errors, warnings: Vec::new() })
 }
 
 /// The stored object in its type, for checks of what may change.

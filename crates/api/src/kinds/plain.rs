@@ -1,9 +1,8 @@
 //! What most kinds have in common: the skeleton of a declaration, and the usual way of admission.
 
-use serde::Serialize;
 use serde_json::Value;
 use spec::Timestamp;
-use spec::decode::Readable;
+use spec::decode::{Readable, Writable};
 use spec::k8s_openapi::Metadata;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use spec::validation::{FieldError, NameForm, validate_object_meta, validate_object_meta_update};
@@ -82,7 +81,7 @@ impl<T> Rules<T> {
 /// Admits an object by its kind's rules.
 pub fn admit_by<T>(rules: &Rules<T>, value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError>
 where
-    T: Metadata<Ty = ObjectMeta> + Serialize + Readable,
+    T: Metadata<Ty = ObjectMeta> + Readable + Writable,
 {
     let old = stored::<T>(admission.old)?;
     admit(value, rules.complete, |object: &T| {

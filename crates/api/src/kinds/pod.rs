@@ -1,6 +1,7 @@
 //! Pod.
 
 use serde_json::Value;
+use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1::{Pod, PodStatus};
 use spec::support::unsupported_pod_fields;
 use spec::validation::{
@@ -74,9 +75,9 @@ pub static POD: Kind = Kind {
 fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
     let old = stored::<Pod>(admission.old)?;
     let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
-    let mut errors = unsupported_pod_fields(&serde_json::to_value(&pod)?);
+    let mut errors = unsupported_pod_fields(&pod.write()?);
     spec::defaults::default_pod(&mut pod);
-    let submitted = old.is_none().then(|| serde_json::to_value(&pod)).transpose()?;
+    let submitted = old.is_none().then(|| pod.write()).transpose()?;
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
     errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
     let mut warnings = Vec::new();
@@ -98,7 +99,7 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     if errors.is_empty() && (old.is_none() || admission.part == Part::Resize) {
         check_limits(&pod, admission)?;
     }
-    Ok(Admitted { object: serde_json::to_value(&pod)?, submitted, unknown, errors, warnings })
+    Ok(Admitted { object: pod.write()?, submitted, unknown, errors, warnings })
 }
 
 /// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use spec::Timestamp;
+use spec::decode::Writable as _;
 use spec::defaults::{default_endpoint_slice, default_endpoints, default_service};
 use spec::k8s_openapi::api::core::v1::{Endpoints, Service};
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -66,7 +67,7 @@ fn admit_service(value: Value, admission: &Admission<'_>) -> Result<Admitted, Ad
     let taken = taken_by_others(&service, admission.store)?;
     let network = admission.service_network;
     match service_network::assign(&mut service, old.as_ref(), network, &taken, rand::random()) {
-        Ok(()) => admitted.object = serde_json::to_value(&service)?,
+        Ok(()) => admitted.object = service.write()?,
         Err(fault) => admitted.errors.push(fault),
     }
     Ok(admitted)

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Agent;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use spec::service_network::ServiceNetwork;
 use store::Store;
@@ -181,11 +183,22 @@ fn remove_socket(socket: &std::path::Path) {
 }
 
 /// Serves until `shutdown` resolves; then watches end, and answers that are under way have a moment to end.
-pub async fn serve(
+///
+/// Boxed here: what is awaited by another crate is compiled there once more, and here that is the whole API.
+pub fn serve(
+    doors: Doors,
+    store: Store,
+    agent: Agent,
+    shutdown: BoxFuture<'_, ()>,
+) -> BoxFuture<'_, Result<(), ServeError>> {
+    serve_until(doors, store, agent, shutdown).boxed()
+}
+
+async fn serve_until(
     mut doors: Doors,
     store: Store,
     agent: Agent,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: BoxFuture<'_, ()>,
 ) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
     let server = format!("https://{}", reachable(doors.address()));

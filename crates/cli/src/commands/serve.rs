@@ -22,10 +22,10 @@ use spec::sysctls::AllowedSysctls;
 use steps::{Recorder, StepLayer};
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
 use workloads::Workloads;
 
 use super::check::{require_kernel, tell_withheld};
@@ -194,7 +194,8 @@ async fn run(
     let workloads = Workloads::start(through(&place.socket(), 0), || SystemClock.wall());
     runtime.keep_spare_sandboxes();
     agent.keep_directories_ahead();
-    let served = api::serve(doors, engine.store, agent.clone(), asked_to_end(&mut interrupt, &mut terminate)).await;
+    let end = Box::pin(asked_to_end(&mut interrupt, &mut terminate));
+    let served = api::serve(doors, engine.store, agent.clone(), end).await;
     workloads.shutdown().await;
     services.shutdown().await;
     controllers.shutdown().await;
@@ -239,7 +240,7 @@ pub async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
 /// Logs to stderr what `levels` say, and has the steps of Pods' starts kept.
 pub fn start_logging(levels: &str, steps: Option<&Recorder>) -> Result<()> {
     use std::io::IsTerminal as _;
-    let filter = EnvFilter::try_new(levels).map_err(|error| {
+    let filter: Targets = levels.parse().map_err(|error| {
         Failure::new(format!("{levels:?} are not log levels"))
             .because(error)
             .hint("for example `info` or `info,agent=debug`")
@@ -291,9 +292,9 @@ fn host_name() -> String {
 }
 
 /// The address with which this machine reaches others. Connecting a UDP socket chooses a route and sends nothing;
-/// 192.0.2.1 is reserved for documentation (RFC 5737).
+/// 192.0.2.1 is reserved for documentation (RFC 5737). As text it would bring getaddrinfo(3) along.
 fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_unspecified())
 }

@@ -9,7 +9,7 @@ mod packing;
 use std::convert::Infallible;
 
 use serde::Deserialize as _;
-use spec::decode::read;
+use spec::decode::{Writable as _, read};
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
 use store::{Change, ObjectKey, StoreError, StoredObject, WatchEvent, WriteError};
@@ -110,7 +110,7 @@ impl Slices {
         };
         let wanted = wanted.and_then(|mut slice| {
             slice.metadata.resource_version = None;
-            serde_json::to_value(slice).ok()
+            slice.write().ok()
         });
         let written = self.0.store.write(key, move |present| {
             let is_as_seen = present.map(|present| present.revision.to_string()) == seen;

@@ -21,10 +21,10 @@ pub(crate) use rootfs::import;
 use source::BlobSource;
 
 use crate::error::LoadCause;
-use crate::layer::LayerBlob;
 use crate::layers::{Layers, PinnedLayer};
 use crate::limits;
-use crate::verify::digest_of;
+use layer::LayerBlob;
+use layer::digest_of;
 
 /// An image as an archive describes it: everything but its layers, which are still in the archive.
 pub(crate) struct ArchivedImage {

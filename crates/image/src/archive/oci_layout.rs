@@ -10,7 +10,7 @@ use super::source::BlobSource;
 use super::{ArchivedImage, LayerMember, ParsedConfig, platform};
 use crate::error::LoadCause;
 use crate::limits;
-use crate::verify::digest_of;
+use layer::digest_of;
 
 const INDEX: &str = "index.json";
 /// The whole reference, written by containerd and docker.

@@ -9,11 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use layer::limits::PATH_DEPTH;
+use layer::{OPAQUE, directory, is_kept_xattr};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
-
-use crate::directory;
-use crate::layer::{OPAQUE, is_kept_xattr};
-use crate::limits::PATH_DEPTH;
 
 /// A file with holes of this size is packed without them.
 const WORTH_A_HOLE: u64 = 1 << 20;

@@ -16,8 +16,8 @@ use spec::image_ref::ImageReference;
 use super::pack::{Content, PackError, pack};
 use super::{ParsedConfig, UnpackedImage};
 use crate::error::LoadCause;
-use crate::layer::LayerBlob;
 use crate::layers::{Layers, PinnedLayer};
+use layer::LayerBlob;
 
 /// How containers of an imported root file system are run, in the words of Dockerfiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,12 +8,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use layer::limits::SpaceCheck;
+use layer::{Compression, EntryKind, TarError, TarReader, decompress};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 
-use crate::compression::{Compression, decompress};
 use crate::error::LoadCause;
-use crate::limits::{self, SpaceCheck};
-use crate::tar_stream::{EntryKind, TarError, TarReader};
+use crate::limits;
 
 /// Symlinks from one member to another.
 const LINKS: usize = 8;
@@ -140,7 +140,7 @@ fn spool(file: &File, staging: &OwnedFd) -> Result<Option<File>, LoadCause> {
     let spooled =
         openat(staging, ".", flags, Mode::RUSR | Mode::WUSR).map_err(|error| LoadCause::Spool(error.into()))?;
     let mut spooled = File::from(spooled);
-    let mut space = SpaceCheck::new();
+    let mut space = SpaceCheck::default();
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let read = decompressed.read(&mut buffer).map_err(LoadCause::Open)?;

@@ -14,7 +14,7 @@ use crate::archive::oci_layout::{ManifestParts, choose, digest_of_descriptor};
 use crate::archive::{ParsedConfig, platform};
 use crate::error::LoadCause;
 use crate::limits;
-use crate::verify::digest_of;
+use layer::digest_of;
 
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \

@@ -24,8 +24,8 @@ use crate::archive::UnpackedImage;
 use crate::catalog::Image;
 use crate::error::LoadCause;
 use crate::image_store::ImageStore;
-use crate::layer::LayerBlob;
 use crate::layers::PinnedLayer;
+use layer::LayerBlob;
 
 /// Layers of one image at a time; docker has 3, containerd too.
 const LAYERS_AT_A_TIME: usize = 4;

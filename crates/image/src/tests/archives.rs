@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::support::{Layout, Node, Tar, architecture, config, docker_archive, gzip, is_root, with, zstd};
-use crate::verify::digest_of;
+use layer::digest_of;
 
 fn layers() -> Vec<Vec<u8>> {
     let lower = Tar::new().directory("etc").file("etc/motd", b"lower").file("etc/gone", b"").bytes();

@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use tar::EntryType;
 
 use super::support::{LayerStore, Tar, gzip, is_root, names, whole_message, zstd};
-use crate::layer::LayerBlob;
-use crate::limits::LayerLimits;
-use crate::verify::digest_of;
+use layer::LayerBlob;
+use layer::digest_of;
+use layer::limits::LayerLimits;
 
 /// The message of a layer that must be refused; nothing of it may stay.
 fn refused(store: &LayerStore, archive: Vec<u8>) -> String {
@@ -232,7 +232,7 @@ fn depth_made_of_symlinks_is_bounded_and_can_be_deleted_again() {
     let message = refused(&store, deeper(3).bytes());
     assert!(message.ends_with("cannot make or open its directory: File name too long (os error 36)"), "{message}");
     // `empty` goes on until nothing is left, whoever else empties it too.
-    crate::trash::Trash::open(&store.directory.path().join("trash")).unwrap().empty().unwrap();
+    layer::Trash::open(&store.directory.path().join("trash")).unwrap().empty().unwrap();
     assert_eq!(store.names("trash"), [""; 0]);
 }
 

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::support::Layout;
-use crate::verify::digest_of;
 use crate::{Image, ImageStore, PullError, RegistryConfig};
+use layer::digest_of;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// Answers a request in place of the registry, if it wants to.

@@ -7,8 +7,8 @@ use std::path::Path;
 use tar::EntryType;
 
 use super::support::{LayerStore, Tar, gzip, is_root, names, zstd};
-use crate::layer::{LayerBlob, OPAQUE};
-use crate::verify::digest_of;
+use layer::digest_of;
+use layer::{LayerBlob, OPAQUE};
 
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
     let mut value = vec![0; 1024];

@@ -35,7 +35,7 @@ fn read(root: &OwnedFd, path: &str) -> Option<String> {
 
 fn list(root: &OwnedFd, path: &str) -> Vec<String> {
     let directory = openat(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    let names = crate::directory::names(directory.as_fd()).unwrap();
+    let names = layer::directory::names(directory.as_fd()).unwrap();
     let mut names: Vec<String> = names.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect();
     names.sort();
     names

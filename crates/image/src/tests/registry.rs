@@ -103,7 +103,7 @@ async fn a_transfer_that_breaks_off_goes_on_where_it_was() {
         let (blob, breaks) = (content.clone(), AtomicUsize::new(0));
         // Twice it sends a third of what is left, then all.
         let registry = FakeRegistry::start_with(move |asked: &Asked| {
-            let is_layer = asked.path.contains(crate::verify::digest_of(&blob).as_str());
+            let is_layer = asked.path.contains(layer::digest_of(&blob).as_str());
             if !is_layer {
                 return None;
             }
@@ -254,7 +254,7 @@ async fn a_mirror_helps_where_it_can() {
 async fn pulls_of_one_image_are_one_and_end_when_nobody_waits() {
     let Some(node) = puller(impatient()) else { return };
     let content = layer(&noise(300_000));
-    let digest = crate::verify::digest_of(&content).to_string();
+    let digest = layer::digest_of(&content).to_string();
     // The layer never comes to its end.
     let (asked_for_layer, mut layer_asked) = tokio::sync::mpsc::unbounded_channel();
     let registry = FakeRegistry::start_with(move |asked| {

@@ -9,7 +9,7 @@ use super::fake_registry::{FakeRegistry, impatient, pull, reply};
 use super::registry::puller;
 use super::support::{Layout, Tar, gzip, whole_message};
 use crate::Credentials;
-use crate::verify::digest_of;
+use layer::digest_of;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";

@@ -10,11 +10,11 @@ use spec::Digest;
 use store::Store;
 use tar::EntryType;
 
-use crate::layer::{LayerBlob, LayerError};
 use crate::layers::{Layers, PinnedLayer};
-use crate::limits::LayerLimits;
-use crate::verify::digest_of;
 use crate::{Image, ImageStore};
+use layer::digest_of;
+use layer::limits::LayerLimits;
+use layer::{LayerBlob, LayerError};
 
 /// False, and a word about it, without the rights that unpacking needs.
 pub(super) fn is_root() -> bool {

@@ -1,4 +1,4 @@
-//! The types that are read, each compiled once.
+//! The types that are read and written, each compiled once.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::authentication::v1::TokenRequest;
@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus,
-    PodTemplate, ResourceQuota, Secret, Service, ServiceAccount,
+    PodTemplate, PodTemplateSpec, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as NewEvent;
@@ -16,6 +16,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize as _;
+use serde_json::Value;
 
 use super::reader::Reader;
 
@@ -28,11 +29,23 @@ pub trait Readable: Sized {
     fn read(from: Reader<'_, '_>) -> Result<Self, serde_json::Error>;
 }
 
+/// A type of Kubernetes that is written as JSON: by one call and in one form, for the same reason.
+pub trait Writable {
+    /// Writes it.
+    fn write(&self) -> Result<Value, serde_json::Error>;
+}
+
 macro_rules! readable {
     ($($type:ty),* $(,)?) => {
         $(impl Readable for $type {
             fn read(from: Reader<'_, '_>) -> Result<Self, serde_json::Error> {
                 Self::deserialize(from)
+            }
+        }
+
+        impl Writable for $type {
+            fn write(&self) -> Result<Value, serde_json::Error> {
+                serde_json::to_value(self)
             }
         })*
     };
@@ -41,6 +54,6 @@ macro_rules! readable {
 readable! {
     ClusterRole, ClusterRoleBinding, ConfigMap, Deployment, EndpointSlice, Endpoints, Event, Job, LabelSelector, Lease,
     LimitRange, Namespace, NewEvent, Node, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, PodTemplate,
-    PriorityClass, ReplicaSet, ResourceQuota, Role, RoleBinding, RuntimeClass, Secret, Service, ServiceAccount,
+    PodTemplateSpec, PriorityClass, ReplicaSet, ResourceQuota, Role, RoleBinding, RuntimeClass, Secret, Service, ServiceAccount,
     StorageClass, TokenRequest,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use spec::Timestamp;
+use spec::decode::Writable as _;
 use spec::k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use spec::k8s_openapi::api::core::v1::PodTemplateSpec;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -155,7 +156,7 @@ pub fn annotate_size(deployment: &Deployment, set: &mut ReplicaSet) -> bool {
 /// A short name for a template (FNV-1a of its JSON), in letters that form no words.
 fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut text = serde_json::to_vec(template).unwrap_or_default();
+    let mut text = template.write().and_then(|json| serde_json::to_vec(&json)).unwrap_or_default();
     if collisions > 0 {
         text.extend(collisions.to_le_bytes());
     }

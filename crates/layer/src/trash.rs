@@ -13,7 +13,7 @@ use crate::directory::{self, names};
 
 /// A directory whose content nobody needs. It lies in the same file system as what is thrown into it.
 #[derive(Debug, Clone)]
-pub(crate) struct Trash {
+pub struct Trash {
     path: Arc<PathBuf>,
     directory: Arc<OwnedFd>,
     next: Arc<AtomicU64>,
@@ -21,7 +21,7 @@ pub(crate) struct Trash {
 
 impl Trash {
     /// Opens, or makes, the directory. What a dead process left in it is still there, so names go on after it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let directory = directory::make_private(path)?;
         let last =
             names(directory.as_fd())?.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok()?.parse().ok()).max();
@@ -34,13 +34,13 @@ impl Trash {
     }
 
     /// Moves `name` of `from` here.
-    pub(crate) fn take(&self, from: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    pub fn take(&self, from: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         renameat(from, name, self.directory.as_fd(), self.fresh_name())
     }
 
     /// Deletes what is here by now. Without recursion: a subdirectory is first moved up, so that neither the stack nor the
     /// number of descriptors grows with the depth of a tree, which an image chooses.
-    pub(crate) fn empty(&self) -> io::Result<()> {
+    pub fn empty(&self) -> io::Result<()> {
         loop {
             let all = names(self.directory.as_fd())?;
             if all.is_empty() {
@@ -62,7 +62,7 @@ impl Trash {
     }
 
     /// Starts a thread that empties it; deleting a large layer takes seconds.
-    pub(crate) fn empty_in_background(&self) {
+    pub fn empty_in_background(&self) {
         let trash = self.clone();
         let started = std::thread::Builder::new().name("image-trash".to_owned()).spawn(move || {
             if let Err(error) = trash.empty() {

@@ -8,9 +8,11 @@ const BAD: &str = "its sparse map is no list of numbers";
 
 /// A part of a file that is no hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Segment {
+    /// Where its bytes belong in the file.
+    pub offset: u64,
+    /// Their number.
+    pub length: u64,
 }
 
 /// What a PAX header says of a sparse file.

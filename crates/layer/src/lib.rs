@@ -1,14 +1,32 @@
-//! Turns a layer's archive into a directory that overlay takes as a lower layer.
+//! One layer of an image: from the bytes of its archive to a directory that overlay takes as a lower layer.
+//!
+//! What strangers made is read here, byte by byte: it is hashed, decompressed, taken apart as a tar archive and written. So
+//! this is the part of images that is compiled for speed, and it is a crate for that alone: one crate has one `opt-level`.
+//!
+//! It does not know where a layer comes from, nor which images have it: that is `image`. Start at [`unpack_blob`]
+//! (`blob.rs`), then `unpack.rs`.
+#![forbid(unsafe_code)]
 
 mod attributes;
 mod blob;
+mod compression;
+pub mod directory;
+pub mod limits;
 mod path;
+mod tar_stream;
+mod trash;
 mod tree;
 mod unpack;
+mod verify;
 
-pub(crate) use attributes::{OPAQUE, is_kept as is_kept_xattr};
-pub(crate) use blob::{LayerBlob, UnpackedLayer, unpack_blob};
-pub use unpack::{EntryError, UnpackError};
+pub use attributes::{OPAQUE, is_kept as is_kept_xattr};
+pub use blob::{LayerBlob, UnpackedLayer, unpack_blob};
+pub use compression::{Compression, decompress};
+pub use limits::SpaceError;
+pub use tar_stream::{Entry, EntryKind, Segment, Skip, TarError, TarReader};
+pub use trash::Trash;
+pub use unpack::{EntryError, UnpackCounts, UnpackError};
+pub use verify::{Hashing, digest_of};
 
 use spec::Digest;
 

@@ -6,24 +6,24 @@ use sha2::{Digest as _, Sha256};
 use spec::Digest;
 
 /// The digest of bytes that are in memory.
-pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+pub fn digest_of(bytes: &[u8]) -> Digest {
     Digest::sha256(Sha256::digest(bytes).into())
 }
 
 /// A reader that hashes and counts all that passes through it.
-pub(crate) struct Hashing<R> {
+pub struct Hashing<R> {
     inner: R,
     hasher: Sha256,
     count: u64,
 }
 
 impl<R: Read> Hashing<R> {
-    pub(crate) fn new(inner: R) -> Self {
+    pub fn new(inner: R) -> Self {
         Self { inner, hasher: Sha256::new(), count: 0 }
     }
 
     /// Reads what is left, then returns the digest and the length of the whole.
-    pub(crate) fn finish(mut self) -> io::Result<(Digest, u64)> {
+    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
         let mut rest = vec![0; 64 * 1024];
         while self.read(&mut rest)? > 0 {}
         Ok((Digest::sha256(self.hasher.finalize().into()), self.count))

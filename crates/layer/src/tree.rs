@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::attributes::set_opaque;
+use crate::attributes::set_opaque;
 use crate::directory::READ;
 use crate::limits::PATH_DEPTH;
 use crate::trash::Trash;

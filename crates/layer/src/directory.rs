@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod, mkdirat, ope
 use rustix::io::Errno;
 
 /// Flags to read a directory without following a symlink in its place.
-pub(crate) const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Makes a directory that only its owner enters, or takes the one that is there. Others must not reach the setuid files
 /// of image layers (CVE-2021-41103).
-pub(crate) fn make_private(path: &Path) -> io::Result<OwnedFd> {
+pub fn make_private(path: &Path) -> io::Result<OwnedFd> {
     match mkdirat(CWD, path, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
@@ -23,12 +23,12 @@ pub(crate) fn make_private(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Opens a directory.
-pub(crate) fn open(path: &Path) -> Result<OwnedFd, Errno> {
+pub fn open(path: &Path) -> Result<OwnedFd, Errno> {
     openat(CWD, path, READ, Mode::empty())
 }
 
 /// Names and kinds of what is in a directory.
-pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
+pub fn names(directory: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
     let mut all = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sha2::{Digest as _, Sha256};
 use spec::Digest;
 
-use super::LayerError;
-use super::unpack::{UnpackCounts, UnpackError, unpack};
+use crate::LayerError;
 use crate::compression::{Compression, decompress};
 use crate::limits::LayerLimits;
 use crate::tar_stream::{Skip, TarReader};
 use crate::trash::Trash;
+use crate::unpack::{UnpackCounts, UnpackError, unpack};
 use crate::verify::Hashing;
 
 const CHUNK: usize = 256 * 1024;
@@ -20,30 +20,30 @@ const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 4;
 
 /// The bytes of a layer, and what they must be.
-pub(crate) struct LayerBlob<'a> {
+pub struct LayerBlob<'a> {
     /// The layer as stored: a tar archive, plain or compressed.
-    pub(crate) reader: Box<dyn Read + Send + 'a>,
+    pub reader: Box<dyn Read + Send + 'a>,
     /// Digest of the bytes as they come, where a manifest names it.
-    pub(crate) digest: Option<Digest>,
+    pub digest: Option<Digest>,
     /// Their number, where a manifest names it.
-    pub(crate) size: Option<u64>,
+    pub size: Option<u64>,
     /// Digest of the decompressed archive, as the image config names it; `None` only where the config is yet to be made.
-    pub(crate) diff_id: Option<Digest>,
+    pub diff_id: Option<Digest>,
 }
 
 /// What became of a layer.
 #[derive(Debug)]
-pub(crate) struct UnpackedLayer {
-    pub(crate) diff_id: Digest,
+pub struct UnpackedLayer {
+    pub diff_id: Digest,
     /// Bytes of the decompressed archive.
-    pub(crate) size: u64,
-    pub(crate) counts: UnpackCounts,
+    pub size: u64,
+    pub counts: UnpackCounts,
 }
 
 /// Unpacks a layer into the empty directory `root`. Only if this is `Ok` is what lies there what the digests say.
 ///
 /// One thread reads, hashes and decompresses; this one hashes what comes out and writes it.
-pub(crate) fn unpack_blob(
+pub fn unpack_blob(
     blob: LayerBlob<'_>,
     root: OwnedFd,
     limits: &LayerLimits,

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::tar_stream::Entry;
 
 /// The xattr that makes overlay hide what lower layers have in a directory (overlayfs.rst, "whiteouts and opaque directories").
-pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+pub const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// How many attributes were left out.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn set_xattrs(entry: &Entry, set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>) ->
 }
 
 /// `trusted.*` steers overlay (and metacopy trusts it); labels and ACLs of the builder's machine mean nothing on this one.
-pub(crate) fn is_kept(name: &[u8]) -> bool {
+pub fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 

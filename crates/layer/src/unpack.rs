@@ -8,23 +8,24 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps, ftruncate, linkat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
-use super::attributes::{self, Dropped};
-use super::path::{LayerPath, NameMeaning};
-use super::tree::LayerTree;
+use crate::attributes::{self, Dropped};
 use crate::limits::{LayerLimits, SpaceCheck, SpaceError};
+use crate::path::{LayerPath, NameMeaning};
 use crate::tar_stream::{Entry, EntryKind, Segment, Skip, TarError, TarReader};
 use crate::trash::Trash;
+use crate::tree::LayerTree;
 
 /// What was unpacked, and what was left out.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UnpackCounts {
-    pub(crate) entries: u64,
+pub struct UnpackCounts {
+    /// Files, directories, links.
+    pub entries: u64,
     /// Bytes of files.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Device nodes: a layer that brings the disk's node would hand out the disk.
-    pub(crate) dropped_devices: u64,
+    pub dropped_devices: u64,
     /// See [`attributes`].
-    pub(crate) dropped_xattrs: u64,
+    pub dropped_xattrs: u64,
 }
 
 /// Why an archive cannot be unpacked.
@@ -95,7 +96,7 @@ pub(super) fn unpack<R: Skip>(
         tree,
         limits,
         counts: UnpackCounts::default(),
-        space: SpaceCheck::new(),
+        space: SpaceCheck::default(),
         directories: Vec::new(),
         directory_name_bytes: 0,
     };
@@ -337,7 +338,7 @@ fn write_segment<R: Skip>(archive: &mut TarReader<R>, file: &File, segment: Segm
     Ok(())
 }
 
-fn refused_path(why: super::path::BadPath) -> Failed {
+fn refused_path(why: crate::path::BadPath) -> Failed {
     Failed::Entry(EntryError::Path(why.to_string()))
 }
 

@@ -13,13 +13,13 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use header::{BLOCK, Header};
 use pax::Pax;
-pub(crate) use sparse::Segment;
+pub use sparse::Segment;
 
 use crate::limits::TAR_EXTENSION_BYTES;
 
 /// What an entry of an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryKind {
+pub enum EntryKind {
     File,
     HardLink,
     Symlink,
@@ -31,24 +31,24 @@ pub(crate) enum EntryKind {
 
 /// One entry, with its extended headers applied. Its body is read from the [`TarReader`].
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) kind: EntryKind,
+pub struct Entry {
+    pub kind: EntryKind,
     /// As it stands in the archive: it may be absolute, contain `..`, or end with a slash.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// Target of a hard or symbolic link.
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// Permission bits with setuid, setgid and sticky.
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
     /// Seconds since 1970 and nanoseconds.
-    pub(crate) modified: (i64, u32),
+    pub modified: (i64, u32),
     /// Bytes of the file as its user sees it.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Where the body belongs in the file; `None` for a file without holes.
-    pub(crate) segments: Option<Vec<Segment>>,
+    pub segments: Option<Vec<Segment>>,
     /// Names and values of `SCHILY.xattr.*`.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Why a stream is not a tar archive that we read.
@@ -80,7 +80,7 @@ pub enum TarError {
 }
 
 /// A stream in which bytes can be passed over.
-pub(crate) trait Skip: BufRead {
+pub trait Skip: BufRead {
     /// Goes `count` bytes forward; a source that can seek may go past its end.
     fn skip(&mut self, count: u64) -> io::Result<()>;
 }
@@ -92,7 +92,7 @@ impl<R: Read + Seek> Skip for BufReader<R> {
 }
 
 /// A tar archive being read.
-pub(crate) struct TarReader<R> {
+pub struct TarReader<R> {
     source: R,
     /// Bytes taken from the source.
     position: u64,
@@ -104,22 +104,22 @@ pub(crate) struct TarReader<R> {
 }
 
 impl<R: Skip> TarReader<R> {
-    pub(crate) fn new(source: R) -> Self {
+    pub fn new(source: R) -> Self {
         Self { source, position: 0, body_left: 0, padding: 0, is_closed: false }
     }
 
     /// Where in the archive the reader stands: after [`Self::next_entry`], where the entry's body starts.
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.position
     }
 
     /// Bytes of the present entry's body that were not read yet.
-    pub(crate) fn body_left(&self) -> u64 {
+    pub fn body_left(&self) -> u64 {
         self.body_left
     }
 
     /// Skips what is left of the present entry and reads the next one; `None` at the end of the archive.
-    pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         let mut pax = Pax::default();
         let mut long_path = None;
         let mut long_link = None;
@@ -141,7 +141,7 @@ impl<R: Skip> TarReader<R> {
     }
 
     /// The next bytes of the present entry's body; empty at its end.
-    pub(crate) fn body(&mut self) -> Result<&[u8], TarError> {
+    pub fn body(&mut self) -> Result<&[u8], TarError> {
         if self.body_left == 0 {
             return Ok(&[]);
         }
@@ -155,19 +155,19 @@ impl<R: Skip> TarReader<R> {
     }
 
     /// Tells that `count` bytes of what [`Self::body`] gave were used.
-    pub(crate) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         self.source.consume(count);
         self.position += count as u64;
         self.body_left = self.body_left.saturating_sub(count as u64);
     }
 
     /// Whether the end was marked as such. Many readers forgive its absence, which hides that an archive was cut off.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.is_closed
     }
 
     /// Gives the source back, to read what follows the archive.
-    pub(crate) fn into_source(self) -> R {
+    pub fn into_source(self) -> R {
         self.source
     }
 

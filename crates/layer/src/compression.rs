@@ -10,7 +10,7 @@ const READ_BUFFER: usize = 128 * 1024;
 
 /// How a blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
     /// Not at all, as far as its first bytes tell.
     None,
     /// RFC 1952, one or more members.
@@ -20,9 +20,7 @@ pub(crate) enum Compression {
 }
 
 /// Reads the first bytes of `reader` and returns what gives the decompressed stream.
-pub(crate) fn decompress<'a>(
-    mut reader: impl Read + Send + 'a,
-) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut first = Vec::with_capacity(6);
     reader.by_ref().take(6).read_to_end(&mut first)?;
     let compression = detect(&first)?;
