@@ -252,10 +252,14 @@ impl Shared {
         workers.insert(uid.clone(), Arc::clone(&wake));
         // In one place from the beginning: a future has room for each that a value is moved through.
         let mut worker = Box::new(PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake));
-        let (shared, uid, stop) = (Arc::clone(self), uid.clone(), self.stop.clone());
+        let (shared, pod, uid, stop) = (Arc::clone(self), pod.clone(), uid.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if stop.run_until_cancelled(worker.run()).await.is_some() {
                 shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                // A static pod that came back before had nobody but the old worker to wake.
+                if shared.pod(&pod).is_some_and(|desired| desired.uid == uid) {
+                    shared.wake_or_start(&uid, &pod);
+                }
             }
         });
     }

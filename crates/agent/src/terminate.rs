@@ -145,7 +145,12 @@ impl PodWorker {
         match desired {
             Some(desired) if desired.object.metadata.deletion_timestamp.is_none() => Ok(Next::Wait(None)),
             Some(desired) if !is_held(&desired.object.metadata) => {
-                self.delete_object().instrument(step!("remove the object")).await
+                if !self.delete_object().instrument(step!("remove the object")).await? {
+                    return Ok(Next::Again);
+                }
+                self.object_gone = true;
+                self.forget().await?;
+                Ok(Next::Gone)
             }
             Some(_) => {
                 self.forget().await?;
@@ -210,21 +215,23 @@ impl PodWorker {
             .map_err(|source| PassError::Files { step: "remove the directory of the pod", source })
     }
 
-    async fn delete_object(&self) -> Result<Next, PassError> {
+    /// Whether it is gone; not one that got a finalizer meanwhile.
+    async fn delete_object(&self) -> Result<bool, PassError> {
         let uid = self.uid.clone();
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
-            // Another pod of the same name is none of ours, and one that got a finalizer meanwhile stays.
+            // Another pod of the same name is none of ours.
             let ours = present.is_some_and(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()));
             let held = present.is_some_and(|present| {
                 let finalizers = present.value.pointer("/metadata/finalizers").and_then(serde_json::Value::as_array);
                 finalizers.is_some_and(|finalizers| !finalizers.is_empty())
             });
-            Ok::<_, std::convert::Infallible>((if ours && !held { Change::Delete } else { Change::Keep }, ()))
+            let change = if ours && !held { Change::Delete } else { Change::Keep };
+            Ok::<_, std::convert::Infallible>((change, !(ours && held)))
         });
         match written.await {
-            Ok(_) => {
+            Ok(written) => {
                 self.shared.static_pods.notify_one();
-                Ok(Next::Again)
+                Ok(written.outcome)
             }
             Err(WriteError::Refused(never)) => match never {},
             Err(WriteError::Store(error)) => Err(error.into()),

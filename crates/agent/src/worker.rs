@@ -139,6 +139,8 @@ pub(crate) struct PodWorker {
     pub(crate) admitted: bool,
     /// Whether all that an ended pod gives back was given back.
     pub(crate) cleaned: bool,
+    /// Whether the object is removed. A static pod that comes back has the same UID, and is the next worker's.
+    pub(crate) object_gone: bool,
     /// What the pod's timeline says last; `None`: what the stored status says.
     pub(crate) shown: Option<crate::timeline::Shown>,
 }
@@ -182,6 +184,7 @@ impl PodWorker {
             resize: ResizeState::default(),
             admitted: false,
             cleaned: false,
+            object_gone: false,
             shown: None,
         }
     }
@@ -312,7 +315,7 @@ impl PodWorker {
     }
 
     fn read_desired(&mut self) -> Result<(), PassError> {
-        let stored = self.shared.store.get(&pod_key(&self.pod));
+        let stored = self.shared.store.get(&pod_key(&self.pod)).filter(|_| !self.object_gone);
         let revision = stored.as_ref().map(|stored| stored.revision);
         if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {
             return Ok(());

@@ -82,6 +82,16 @@ fn static_pods_follow_their_files(node: &mut TestNode) {
             && e2e::node::condition(pod, "Ready") == Some("True")
     });
     logged(node, &name, "two");
+    // The same that comes back while it ends begins anew.
+    for _ in 0..3 {
+        let before = node.pod(&name)["metadata"]["uid"].clone();
+        fs::remove_file(&file).unwrap();
+        node.wait_for(&name, "ending", |pod| !pod["metadata"]["deletionTimestamp"].is_null());
+        put(&file, &HELLO.replace("WORD", "two"));
+        node.wait_for(&name, "back", |pod| {
+            pod["metadata"]["uid"] != before && e2e::node::condition(pod, "Ready") == Some("True")
+        });
+    }
     // And what happens while no daemon looks.
     node.kill_daemon();
     put(&file, &HELLO.replace("WORD", "three"));
