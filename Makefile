@@ -32,7 +32,7 @@ check: setup ## format, lints, and the project's own rules
 
 .PHONY: simulate
 simulate: setup ## the agent's life in virtual time under random faults (SEEDS=20000; SEED=7: one, told as a story)
-	SIMULATE_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SIMULATE_SEED=$(SEED)) \
+	CARGO_PROFILE_RELEASE_LTO=off SIMULATE_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),SIMULATE_SEED=$(SEED)) \
 	$(CARGO) test --release --package monopod-agent --lib -- --nocapture simulation::pods
 
 unit: setup ## the tests of each crate
