@@ -170,6 +170,10 @@ impl PodWorker {
             self.remove(&self.paths.logs).instrument(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
+            if self.shared.config.static_pods.is_some() {
+                // A static pod that comes back has the same UID, and must not find this record.
+                self.shared.store.flush().await?;
+            }
         }
         Ok(())
     }

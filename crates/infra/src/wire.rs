@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use minicbor::{Decode, Encode};
 use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
@@ -76,7 +77,12 @@ fn send_inline(socket: BorrowedFd<'_>, message: &[u8], descriptors: &[BorrowedFd
 /// Receives a frame; `None` when the other side has closed. Descriptors are close-on-exec.
 pub fn receive(socket: impl AsFd) -> io::Result<Option<Frame>> {
     // Asking for the size first keeps 64 KiB of zeroes out of a small process' memory.
-    let (_, waiting) = recv(socket.as_fd(), &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    let peek = || recv(socket.as_fd(), &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC);
+    let (_, waiting) = match peek() {
+        // The other side has closed with something unread. The kernel says so once, and before what was sent to us is read.
+        Err(Errno::CONNRESET) => peek()?,
+        peeked => peeked?,
+    };
     let mut buffer = vec![0_u8; waiting.clamp(1, INLINE_LIMIT)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -135,6 +141,16 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_last_word_of_one_who_has_not_listened_is_heard() {
+        let (a, b) = pair();
+        send(&b, &encode(1, &Request::Shutdown), &[]).unwrap();
+        send(&a, &encode(2, &Reply::Done), &[]).unwrap();
+        drop(a);
+        assert_eq!(receive(&b).unwrap().unwrap().id, 2);
+        assert!(receive(&b).unwrap().is_none());
     }
 
     #[test]
