@@ -146,7 +146,8 @@ impl PodWorker {
         Ok((done, None))
     }
 
-    /// `ahead`: the directory of the pod was made ahead. Makes the sandbox if need be, then writes the pod's files while the first container is created.
+    /// Makes the sandbox if need be, then writes the pod's files while the first container is created. `ahead`: their directory was made
+    /// ahead, and they are in it.
     async fn begin(
         &mut self,
         desired: &Arc<DesiredPod>,

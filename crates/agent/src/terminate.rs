@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use runtime::RuntimeError;
-use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use steps::step;
 use store::{Change, WriteError};
 use tracing::Instrument as _;
@@ -144,17 +143,10 @@ impl PodWorker {
         }
         match desired {
             Some(desired) if desired.object.metadata.deletion_timestamp.is_none() => Ok(Next::Wait(None)),
-            Some(desired) if !is_held(&desired.object.metadata) => {
-                if !self.delete_object().instrument(step!("remove the object")).await? {
-                    return Ok(Next::Again);
-                }
-                self.object_gone = true;
-                self.forget().await?;
-                Ok(Next::Gone)
-            }
             Some(_) => {
+                self.object_gone = self.delete_object().instrument(step!("remove the object")).await?;
                 self.forget().await?;
-                self.give_up_grace().await
+                if self.object_gone { Ok(Next::Gone) } else { self.give_up_grace().await }
             }
             None => {
                 self.forget().await?;
@@ -170,10 +162,8 @@ impl PodWorker {
             self.remove(&self.paths.logs).instrument(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
-            if self.shared.config.static_pods.is_some() {
-                // A static pod that comes back has the same UID, and must not find this record.
-                self.shared.store.flush().await?;
-            }
+            // Nobody waits for it any more. No daemon that comes next is to find it, nor a static pod that comes back with this UID.
+            self.shared.store.flush().await?;
         }
         Ok(())
     }
@@ -219,7 +209,7 @@ impl PodWorker {
             .map_err(|source| PassError::Files { step: "remove the directory of the pod", source })
     }
 
-    /// Whether it is gone; not one that got a finalizer meanwhile.
+    /// Whether it is gone; one that finalizers hold is not.
     async fn delete_object(&self) -> Result<bool, PassError> {
         let uid = self.uid.clone();
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
@@ -256,10 +246,6 @@ impl PodWorker {
             Err(WriteError::Store(error)) => Err(error.into()),
         }
     }
-}
-
-fn is_held(metadata: &ObjectMeta) -> bool {
-    metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 fn without_grace(present: &serde_json::Value, uid: &str) -> Option<serde_json::Value> {
