@@ -480,7 +480,8 @@ fn a_condemned_run_counts_as_failed_and_waits_for_its_back_off() {
         let desired = desired_pod(&pod(&spec(policy, &[], &["a"])));
         let mut observed = observe(vec![ready(0)], &["a/0@s0 exit 0"]);
         observed.condemned.insert(ContainerId::new("a/0@s0"));
-        let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900) };
+        let crashed =
+            RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900), follows: None };
         observed.back_offs.insert(ContainerName::new("a"), crashed);
         let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
         assert_eq!(show(&actions), wanted, "{policy}");
@@ -525,7 +526,7 @@ fn a_changed_image_replaces_the_container_even_where_nothing_restarts() {
 fn what_waits_is_looked_at_again_when_its_wait_is_over() {
     let desired = desired_pod(&pod(&spec("Always", &[], &["a", "b"])));
     let mut observed = observe(vec![ready(0)], &["a/1@s0 exit 1"]);
-    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900) };
+    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(900), follows: None };
     observed.back_offs.insert(ContainerName::new("a"), crashed);
     let at = |second| BootTime::since_boot(Duration::from_secs(second));
     observed.not_before.insert(ContainerName::new("b"), at(1003));
@@ -543,7 +544,7 @@ fn what_waits_is_looked_at_again_when_its_wait_is_over() {
 fn a_run_that_is_made_again_is_a_restart_of_this_moment_in_the_same_crash_loop() {
     let desired = desired_pod(&pod(&spec("Always", &[], &["a"])));
     let mut observed = observe(vec![ready(0)], &["a/1@s0 created", "a/0@s0 exit 1"]);
-    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(100) };
+    let crashed = RestartBackOff { image: "app:1".into(), delay_ms: 20_000, restarted_at: time(100), follows: None };
     observed.back_offs.insert(ContainerName::new("a"), crashed.clone());
     let actions = compute_pod_actions(&desired, PodLifecycle::Syncing, &observed, now());
     assert_eq!(show(&actions), "start a/1 again");

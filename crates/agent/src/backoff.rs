@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use spec::Timestamp;
+use spec::{ContainerId, Timestamp};
 
 use crate::clock::{BootTime, Now, wall_between};
 
@@ -29,6 +29,9 @@ pub struct RestartBackOff {
     pub delay_ms: u64,
     /// When the container was restarted last.
     pub restarted_at: Timestamp,
+    /// The run whose end led to that.
+    #[serde(default)]
+    pub follows: Option<ContainerId>,
 }
 
 /// Whether a dead container may start again.
@@ -45,20 +48,33 @@ pub enum RestartDecision {
     },
 }
 
-/// Decides about the restart of a container that ended at `exit` (by both clocks).
-pub fn restart_decision(present: Option<&RestartBackOff>, image: &str, exit: Now, now: Now) -> RestartDecision {
-    let crash_loop = present
-        .filter(|back_off| back_off.image == image)
-        .filter(|back_off| wall_between(back_off.restarted_at, exit.wall) <= FORGIVEN_AFTER);
+/// Decides about the restart of a container whose run ended at `exit` (by both clocks).
+pub fn restart_decision(
+    present: Option<&RestartBackOff>,
+    image: &str,
+    (run, exit): (&ContainerId, Now),
+    now: Now,
+) -> RestartDecision {
+    let entry = |delay: Duration| RestartBackOff {
+        image: image.to_owned(),
+        delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+        restarted_at: now.wall,
+        follows: Some(run.clone()),
+    };
+    let ran_long = |back_off: &RestartBackOff| {
+        // Where it was to be restarted before and could not be, it has not run since, whatever a clock that was set says.
+        back_off.follows.as_ref() != Some(run) && wall_between(back_off.restarted_at, exit.wall) > FORGIVEN_AFTER
+    };
+    let crash_loop = present.filter(|back_off| back_off.image == image && !ran_long(back_off));
     let Some(back_off) = crash_loop else {
-        return RestartDecision::Now(entry(image, INITIAL, now));
+        return RestartDecision::Now(entry(INITIAL));
     };
     let delay = Duration::from_millis(back_off.delay_ms).min(LONGEST);
     let until = exit.boot.after(delay);
     if now.boot < until {
         return RestartDecision::Wait { delay, until };
     }
-    RestartDecision::Now(entry(image, delay.saturating_mul(2).min(LONGEST), now))
+    RestartDecision::Now(entry(delay.saturating_mul(2).min(LONGEST)))
 }
 
 /// A wait that doubles with each failure up to a limit; kept in memory only.
@@ -88,11 +104,6 @@ pub fn go_duration(duration: Duration) -> String {
     }
 }
 
-fn entry(image: &str, delay: Duration, now: Now) -> RestartBackOff {
-    let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-    RestartBackOff { image: image.to_owned(), delay_ms, restarted_at: now.wall }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,13 +117,14 @@ mod tests {
     #[test]
     fn waits_double_from_ten_seconds_to_five_minutes() {
         let mut back_off = None;
+        let run = ContainerId::new("run");
         let mut clock = 0;
         let mut waits = Vec::new();
         for _ in 0..8 {
             // The container crashes one second after its start, and is looked at as early as it may start.
             clock += 1;
             let exit = at(clock);
-            let wait = match restart_decision(back_off.as_ref(), "app:1", exit, exit) {
+            let wait = match restart_decision(back_off.as_ref(), "app:1", (&run, exit), exit) {
                 RestartDecision::Now(next) => {
                     back_off = Some(next);
                     waits.push(0);
@@ -121,11 +133,11 @@ mod tests {
                 RestartDecision::Wait { delay, .. } => delay.as_secs(),
             };
             assert!(matches!(
-                restart_decision(back_off.as_ref(), "app:1", exit, at(clock + wait - 1)),
+                restart_decision(back_off.as_ref(), "app:1", (&run, exit), at(clock + wait - 1)),
                 RestartDecision::Wait { .. }
             ));
             clock += wait;
-            match restart_decision(back_off.as_ref(), "app:1", exit, at(clock)) {
+            match restart_decision(back_off.as_ref(), "app:1", (&run, exit), at(clock)) {
                 RestartDecision::Now(next) => back_off = Some(next),
                 RestartDecision::Wait { .. } => panic!("the wait of {wait} s is over"),
             }
@@ -136,8 +148,16 @@ mod tests {
 
     #[test]
     fn a_long_run_or_another_image_ends_the_crash_loop() {
-        let crashing = RestartBackOff { image: "app:1".into(), delay_ms: 160_000, restarted_at: at(0).wall };
-        let decide = |image, exit| restart_decision(Some(&crashing), image, at(exit), at(exit));
+        let (before, run) = (ContainerId::new("before"), ContainerId::new("run"));
+        let crashing = RestartBackOff {
+            image: "app:1".into(),
+            delay_ms: 160_000,
+            restarted_at: at(0).wall,
+            follows: Some(before.clone()),
+        };
+        let decide = |image, exit| restart_decision(Some(&crashing), image, (&run, at(exit)), at(exit));
+        let again = restart_decision(Some(&crashing), "app:1", (&before, at(601)), at(601));
+        assert!(matches!(again, RestartDecision::Wait { .. }), "the clock was set back, and it has not run since");
         assert!(matches!(decide("app:1", 600), RestartDecision::Wait { .. }));
         assert!(matches!(decide("app:1", 601), RestartDecision::Now(next) if next.delay_ms == 10_000));
         assert!(matches!(decide("app:2", 1), RestartDecision::Now(next) if next.image == "app:2"));

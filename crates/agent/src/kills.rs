@@ -163,7 +163,7 @@ fn after_kill(desired: &DesiredPod, observed: &PodObservation, stop: &StopContai
     let Some((id, exit)) = last_exit(observed, &stop.name) else { return After::AtOnce(None) };
     let boot = observed.exits.get(id).copied().unwrap_or(now.boot);
     let image = desired.container(&stop.name).map(image_of).unwrap_or_default();
-    match restart_decision(observed.back_offs.get(&stop.name), image, Now { wall: exit, boot }, now) {
+    match restart_decision(observed.back_offs.get(&stop.name), image, (id, Now { wall: exit, boot }), now) {
         RestartDecision::Now(back_off) => After::AtOnce(Some(back_off)),
         RestartDecision::Wait { .. } => After::ByPolicy,
     }

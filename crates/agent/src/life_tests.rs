@@ -699,6 +699,26 @@ async fn a_sandbox_that_cannot_be_made_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_starts_in_a_sandbox_that_is_not_whole() {
+    let node = TestNode::start().await;
+    node.runtime.slow_down(Verb::FinishPodSandbox, 2, Duration::from_secs(5));
+    node.runtime.fail(Verb::FinishPodSandbox, 1);
+    node.create(&pod(&one_container())).await;
+    node.advance(5).await;
+    assert_eq!(
+        node.wait_for_event("FailedCreatePodSandBox").await,
+        "Failed to create pod sandbox: pod default/web: cannot make its control group: the test wants it to fail"
+    );
+    let count = |verb: Verb| node.runtime.history().iter().filter(|one| one.verb == verb).count();
+    node.advance(2).await;
+    node.wait_until_clean(|| count(Verb::CreateContainer) == 2).await;
+    assert_eq!(count(Verb::StartContainer), 0);
+    node.advance(5).await;
+    node.wait_for("web", is_ready).await;
+    assert_eq!((count(Verb::RunPodSandbox), count(Verb::RemovePodSandbox)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_program_that_cannot_start_is_a_crash() {
     let node = TestNode::start().await;
     node.runtime.fail_starts_of("app");

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use image::Image;
-use runtime::{ContainerConfig, Mount, PodSandboxStatus, RuntimeError};
+use runtime::{ContainerConfig, Mount, PodSandboxStatus, RuntimeError, SandboxRest};
 use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
@@ -156,27 +157,45 @@ impl PodWorker {
         (planned, ahead): (&[PlannedVolume], bool),
         now: Now,
     ) -> Result<Begun, PassError> {
-        let sandbox = match (&actions.run_sandbox, observed.ready_sandbox()) {
+        let (sandbox, rest) = match (&actions.run_sandbox, observed.ready_sandbox()) {
             (Some(run), _) => {
                 let made = self.run_sandbox(desired, observed, run, planned, now);
                 match made.instrument(step!("make the sandbox")).await? {
-                    Ok(sandbox) => sandbox,
+                    Ok(begun) => begun,
                     Err(retry_at) => return Ok(Begun::Failed { done: false, retry_at }),
                 }
             }
-            (None, Some(sandbox)) => sandbox.clone(),
+            (None, Some(sandbox)) => (sandbox.clone(), futures::future::ok(()).boxed()),
             // Never reached: without a sandbox one is to be made.
             (None, None) => return Ok(Begun::Failed { done: false, retry_at: now.boot.after(START_AGAIN) }),
         };
-        let config = match actions.start.first() {
-            Some(start) => self.plan_container(desired, &sandbox, start, planned).await?,
-            None => None,
+        // Whatever comes of it, the rest of the sandbox is made first: the next pass takes it for whole.
+        let (config, unplanned) = match actions.start.first() {
+            Some(start) => match self.plan_container(desired, &sandbox, start, planned).await {
+                Ok(config) => (config, None),
+                Err(error) => (None, Some(error)),
+            },
+            None => (None, None),
         };
         let creating = async { Some(self.shared.runtime.create_container(&sandbox.id, config?).await) };
-        let (filled, first) = tokio::join!(
+        let (whole, filled, first) = tokio::join!(
+            rest,
             self.fill_sandbox(desired, &sandbox, actions, (planned, ahead)).instrument(step!("write the pod's files")),
             creating.instrument(step!("create the first container")),
         );
+        if let Err(error) = whole {
+            self.shared.runtime.remove_pod_sandbox(&sandbox.id).await?;
+            return Ok(Begun::Failed { done: false, retry_at: self.sandbox_failed(desired, &error, now) });
+        }
+        if let Some(run) = &actions.run_sandbox {
+            self.sandbox_failure = None;
+            for dead in &run.dead {
+                self.shared.runtime.remove_pod_sandbox(dead).await?;
+            }
+        }
+        if let Some(error) = unplanned {
+            return Err(error);
+        }
         match filled? {
             Ok(warnings) => {
                 for warning in warnings {
@@ -342,7 +361,7 @@ impl PodWorker {
         run: &RunSandbox,
         planned: &[PlannedVolume],
         now: Now,
-    ) -> Result<Result<PodSandboxStatus, BootTime>, PassError> {
+    ) -> Result<Result<(PodSandboxStatus, SandboxRest), BootTime>, PassError> {
         if !run.dead.is_empty() {
             // What the dead sandbox' containers came to is told before their records go.
             self.publish(desired, observed, &BTreeMap::new(), false).await?;
@@ -363,14 +382,8 @@ impl PodWorker {
         let pids_limit = self.shared.config.pod_pids_limit;
         let config =
             sandbox_config(desired, run.attempt, name, self.paths.logs.clone(), pod_tmpfs(planned), pids_limit);
-        match self.shared.runtime.run_pod_sandbox(config).await {
-            Ok(sandbox) => {
-                self.sandbox_failure = None;
-                for dead in &run.dead {
-                    self.shared.runtime.remove_pod_sandbox(dead).await?;
-                }
-                Ok(Ok(sandbox))
-            }
+        match self.shared.runtime.begin_pod_sandbox(config).await {
+            Ok(begun) => Ok(Ok(begun)),
             Err(error) => Ok(Err(self.sandbox_failed(desired, &error, now))),
         }
     }

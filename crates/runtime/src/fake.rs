@@ -26,6 +26,8 @@ pub use facts::{Fact, RunFact};
 pub enum Verb {
     /// [`Runtime::run_pod_sandbox`]
     RunPodSandbox,
+    /// What [`Runtime::begin_pod_sandbox`] leaves.
+    FinishPodSandbox,
     /// [`Runtime::stop_pod_sandbox`]
     StopPodSandbox,
     /// [`Runtime::remove_pod_sandbox`]

@@ -31,4 +31,4 @@ pub use status::{
     ResolvedUser, RuntimeEvent,
 };
 pub use usage::{CgroupUsage, ContainerUsage, PodUsage};
-pub use verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd, TerminalSize};
+pub use verbs::{ExecOutput, ExecRequest, Runtime, SandboxRest, Session, SessionEnd, TerminalSize};

@@ -17,13 +17,34 @@ use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
 
+/// What is left of the making of a sandbox.
+pub type SandboxRest = Pin<Box<dyn Future<Output = Result<(), RuntimeError>> + Send>>;
+
 /// Pod sandboxes and containers. Every verb may be called again after a failure or a restart of the daemon:
 /// stopping what is stopped and removing what is gone succeed.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
     /// Makes the sandbox: records it, starts its infra process, makes its namespaces, network and cgroup.
     /// On an error nothing of it is left.
-    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError>;
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+        let (status, rest) = self.begin_pod_sandbox(config).await?;
+        match rest.await {
+            Ok(()) => Ok(status),
+            Err(error) => {
+                if let Err(cleanup) = self.remove_pod_sandbox(&status.id).await {
+                    tracing::warn!(id = %status.id, error = &cleanup as &dyn std::error::Error, "a half-made sandbox is not all removed");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The same for callers who have more to do meanwhile: the sandbox has its address, and containers can be created in it.
+    /// None starts before the rest is done; where that fails, the caller removes the sandbox.
+    async fn begin_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+    ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError>;
 
     /// Kills all that runs in the sandbox at once, gives back its address, ends its infra process. Its containers'
     /// statuses and logs stay. Graceful ends come before, by [`Runtime::stop_container`].

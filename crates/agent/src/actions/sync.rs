@@ -270,7 +270,7 @@ impl Pass<'_> {
             let boot = self.observed.exits.get(id).copied().unwrap_or(BootTime::since_boot(Duration::ZERO));
             let exit = Now { wall: finished_at.unwrap_or(self.now.wall), boot };
             let present = self.observed.back_offs.get(&name);
-            match restart_decision(present, image_of(container), exit, self.now) {
+            match restart_decision(present, image_of(container), (id, exit), self.now) {
                 RestartDecision::Now(back_off) => start.back_off = Some(back_off),
                 RestartDecision::Wait { delay, until } => {
                     self.actions.backing_off.insert(name, delay);

@@ -71,8 +71,9 @@ pub struct Step {
     pub fault: Fault,
 }
 
-pub const VERBS: [Verb; 7] = [
+pub const VERBS: [Verb; 8] = [
     Verb::RunPodSandbox,
+    Verb::FinishPodSandbox,
     Verb::StopPodSandbox,
     Verb::RemovePodSandbox,
     Verb::CreateContainer,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
@@ -18,15 +19,21 @@ use crate::status::{
     ContainerState, ContainerStatus, ExitReason, PodSandboxState, PodSandboxStatus, ResolvedUser, RuntimeEvent,
 };
 use crate::usage::{ContainerUsage, PodUsage};
-use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session, SessionEnd};
+use crate::verbs::{ExecOutput, ExecRequest, Runtime, SandboxRest, Session, SessionEnd};
 
 #[async_trait]
 impl Runtime for FakeRuntime {
-    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+    async fn begin_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+    ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError> {
         self.enter(Verb::RunPodSandbox).await;
         let result = self.run_pod_sandbox_now(config);
         self.step().await;
-        result
+        result.map(|status| {
+            let (fake, made) = (self.clone(), status.clone());
+            (status, async move { fake.finish_pod_sandbox(made).await }.boxed())
+        })
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
@@ -262,6 +269,25 @@ impl FakeRuntime {
         drop(state);
         self.tell(&status.uid);
         Ok(status)
+    }
+
+    async fn finish_pod_sandbox(&self, made: PodSandboxStatus) -> Result<(), RuntimeError> {
+        self.enter(Verb::FinishPodSandbox).await;
+        let result = self.finish_pod_sandbox_now(made);
+        self.step().await;
+        result
+    }
+
+    fn finish_pod_sandbox_now(&self, made: PodSandboxStatus) -> Result<(), RuntimeError> {
+        let mut state = self.lock();
+        if !state.must_fail(Verb::FinishPodSandbox) {
+            return Ok(());
+        }
+        if let Some(sandbox) = state.sandboxes.get_mut(&made.id) {
+            sandbox.status.state = PodSandboxState::NotReady;
+        }
+        let step = "make its control group".to_owned();
+        Err(RuntimeError::RunSandbox { pod: made.pod, step, source: injected() })
     }
 
     fn stop_pod_sandbox_now(&self, id: &SandboxId) -> Result<(), RuntimeError> {

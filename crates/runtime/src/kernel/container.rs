@@ -58,7 +58,7 @@ impl Kernel {
         match self.prepare_container(&id, sandbox, &config).await {
             Ok((record, prepared)) => {
                 let container = Container::new(record, ContainerState::Created, Some(prepared));
-                self.state.lock().containers.insert(id.clone(), Box::new(container));
+                self.state.lock().add_container(id.clone(), container);
                 Ok(id)
             }
             Err(error) => {
@@ -407,7 +407,7 @@ impl Kernel {
         if let Some(container) = self.state.lock().containers.get_mut(id) {
             container.prepared = None;
         }
-        self.state.lock().containers.remove(id);
+        self.state.lock().remove_container(id);
         self.clear_container(id);
         Ok(())
     }

@@ -60,7 +60,7 @@ use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
-use crate::verbs::{ExecOutput, ExecRequest, Runtime, Session};
+use crate::verbs::{ExecOutput, ExecRequest, Runtime, SandboxRest, Session};
 use apparmor::AppArmor;
 use cgroups::Cgroups;
 use id_range::IdRange;
@@ -285,8 +285,11 @@ fn c_string(text: &str) -> CString {
 
 #[async_trait]
 impl Runtime for KernelRuntime {
-    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
-        Arc::clone(&self.0).run_sandbox(config).await
+    async fn begin_pod_sandbox(
+        &self,
+        config: PodSandboxConfig,
+    ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError> {
+        Arc::clone(&self.0).begin_sandbox(config).await
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {

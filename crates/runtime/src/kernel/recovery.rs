@@ -76,7 +76,7 @@ impl Kernel {
                 Some(exit) => ContainerState::Exited(exit.clone().into()),
                 None => ContainerState::Created,
             };
-            self.state.lock().containers.insert(ContainerId::new(id), Box::new(Container::new(record, state, None)));
+            self.state.lock().add_container(ContainerId::new(id), Container::new(record, state, None));
         }
         for ((id, record), found) in sandboxes.into_iter().zip(found) {
             self.recover_sandbox(&SandboxId::new(id), record, found).await;
@@ -109,7 +109,13 @@ impl Kernel {
                 return self.spares.add(id.clone());
             }
             // A daemon that died after the record of an assignment and before infra heard of it left a spare one.
-            Found::Alive(alive) if alive.ready && !record.stopped && !record.spare && !alive.spare => {
+            Found::Alive(alive)
+                if alive.ready
+                    && !record.stopped
+                    && !record.spare
+                    && !alive.spare
+                    && self.has_its_cgroup(&record, &alive) =>
+            {
                 return self.take_over(id, &record, alive).await;
             }
             Found::Silent(silent) if !record.stopped && !record.spare => return self.leave_alone(id, record, silent),
@@ -131,6 +137,15 @@ impl Kernel {
         {
             tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "a spare sandbox is not all removed");
         }
+    }
+
+    /// A daemon that died before the first container started may not have made the Pod's cgroup, or not have limited it.
+    fn has_its_cgroup(&self, record: &SandboxRecord, alive: &Alive) -> bool {
+        let made = if alive.containers.is_empty() { self.make_pod_cgroup(&record.config) } else { Ok(()) };
+        if let Err(error) = &made {
+            tracing::warn!(pod = %record.config.pod, error = error as &dyn std::error::Error, "a sandbox is not taken over");
+        }
+        made.is_ok()
     }
 
     /// Nothing of the sandbox is touched until its infra process has answered or ended; others do not wait for it.

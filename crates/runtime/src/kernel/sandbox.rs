@@ -33,6 +33,7 @@ use super::{
 use crate::config::{NetworkMode, PodSandboxConfig};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
+use crate::verbs::SandboxRest;
 
 /// Connections that wait until infra takes them.
 const BACKLOG: i32 = 16;
@@ -47,16 +48,17 @@ struct Made {
 }
 
 impl Kernel {
-    /// Makes a sandbox; on an error nothing of it is left.
-    pub(super) async fn run_sandbox(
+    /// Takes a sandbox that is ready, or makes one; on an error nothing of it is left.
+    pub(super) async fn begin_sandbox(
         self: Arc<Self>,
         config: PodSandboxConfig,
-    ) -> Result<PodSandboxStatus, RuntimeError> {
-        if let Some(status) = self.take_spare(&config).await {
-            return Ok(status);
+    ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError> {
+        if let Some(taken) = self.take_spare(&config).await {
+            return Ok(taken);
         }
         let record = SandboxRecord { config, created_at: Timestamp::now(), stopped: false, ids: None, spare: false };
-        self.make_recorded(record).await
+        let status = self.make_recorded(record).await?;
+        Ok((status, futures::future::ok(()).boxed()))
     }
 
     /// Makes a sandbox after its record.
@@ -67,7 +69,7 @@ impl Kernel {
         let id = SandboxId::random();
         let record = self.insert_sandbox(&id, record)?;
         if let Err(error) = self.store.put_record(SANDBOXES, id.as_str(), &record).await {
-            self.state.lock().sandboxes.remove(&id);
+            self.state.lock().remove_sandbox(&id);
             return Err(error.into());
         }
         match self.make_sandbox(&id, &record).await {
@@ -108,7 +110,7 @@ impl Kernel {
             recording: None,
             released: false,
         };
-        inner.sandboxes.insert(id.clone(), Box::new(sandbox));
+        inner.add_sandbox(id.clone(), sandbox);
         Ok(record)
     }
 
@@ -391,9 +393,8 @@ impl Kernel {
 
     fn has_other_sandbox(&self, id: &SandboxId, record: &SandboxRecord) -> bool {
         let inner = self.state.lock();
-        inner.sandboxes.iter().any(|(other, sandbox)| {
-            other != id && sandbox.record.config.uid == record.config.uid && !sandbox.record.stopped
-        })
+        let mut others = inner.sandboxes_of(&record.config.uid).filter(|(other, _)| *other != id);
+        others.any(|(_, sandbox)| !sandbox.record.stopped)
     }
 
     /// Removes a sandbox and its containers.
@@ -409,7 +410,7 @@ impl Kernel {
         let directory = self.config.sandbox_directory(id);
         remove_directory(&directory).map_err(|e| remove_error("remove the sandbox's directory", e))?;
         self.store.delete_record_soon(SANDBOXES, id.as_str());
-        self.state.lock().sandboxes.remove(id);
+        self.state.lock().remove_sandbox(id);
         self.state.announce(&record.config.uid);
         Ok(())
     }

@@ -8,7 +8,9 @@
 //! are made after the starts that ask for them, never beside; and none while the machine is short of memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -21,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::connection::Connection;
 use super::records::{SANDBOXES, SandboxRecord};
 use super::rootfs_ahead::RootfsAhead;
 use super::sandbox::{self, run_error};
@@ -29,6 +32,7 @@ use super::{Kernel, PROMPT};
 use crate::config::{LinuxResources, NetworkMode, PodNamespaces, PodSandboxConfig, QosClass};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
+use crate::verbs::SandboxRest;
 
 /// How many are kept when nobody asks, and at most.
 const LEAST: usize = 2;
@@ -172,13 +176,16 @@ impl Kernel {
     }
 
     /// A spare sandbox for this Pod, if one is ready and fits; what is wrong with it is seen by the next pass of its maker.
-    pub(super) async fn take_spare(self: &Arc<Self>, config: &PodSandboxConfig) -> Option<PodSandboxStatus> {
+    pub(super) async fn take_spare(
+        self: &Arc<Self>,
+        config: &PodSandboxConfig,
+    ) -> Option<(PodSandboxStatus, SandboxRest)> {
         if !is_usual(config) {
             return None;
         }
         let id = self.spares.take()?;
         match self.assign(&id, config).await {
-            Ok(status) => Some(status),
+            Ok(taken) => Some(taken),
             Err(error) => {
                 tracing::debug!(sandbox = %id, error = &error as &dyn std::error::Error, "a spare sandbox does not serve");
                 self.remove_spare(&id).await;
@@ -190,7 +197,12 @@ impl Kernel {
     /// Makes a spare sandbox a Pod's. What is done to the machine is done while the record is on its way to the disk, and only
     /// the start of a container waits for that: a daemon that dies meanwhile leaves a sandbox without a container, which its
     /// infra process says is no spare one, and a cgroup that no record names.
-    async fn assign(&self, id: &SandboxId, config: &PodSandboxConfig) -> Result<PodSandboxStatus, RuntimeError> {
+    async fn assign(
+        self: &Arc<Self>,
+        id: &SandboxId,
+        config: &PodSandboxConfig,
+    ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError> {
+        let connection = self.state.connection(id)?;
         let record = SandboxRecord {
             config: config.clone(),
             created_at: Timestamp::now(),
@@ -199,21 +211,42 @@ impl Kernel {
             spare: false,
         };
         let recording: Recording = self.store.put_record(SANDBOXES, id.as_str(), &record).boxed().shared();
-        if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {
-            sandbox.record = record;
+        if let Some(sandbox) = self.state.lock().set_sandbox_record(id, record) {
             sandbox.recording = Some(recording);
         }
-        self.make_it_a_pods(id, config).instrument(step!("make a spare sandbox the pod's")).await?;
-        self.state.announce(&config.uid);
-        let inner = self.state.lock();
-        let sandbox = inner.sandboxes.get(id).filter(|sandbox| sandbox.state == PodSandboxState::Ready);
-        sandbox
-            .map(|sandbox| sandbox.status(id))
-            .ok_or_else(|| RuntimeError::SandboxNotReady { pod: config.pod.clone() })
+        let status = {
+            let inner = self.state.lock();
+            let sandbox = inner.sandboxes.get(id).filter(|sandbox| sandbox.state == PodSandboxState::Ready);
+            sandbox.map(|sandbox| sandbox.status(id))
+        };
+        let status = status.ok_or_else(|| RuntimeError::SandboxNotReady { pod: config.pod.clone() })?;
+        let (kernel, id, config) = (Arc::clone(self), id.clone(), config.clone());
+        let rest = async move {
+            let made = kernel.make_it_a_pods(&id, &config, &connection).await;
+            if made.is_err()
+                && let Some(sandbox) = kernel.state.lock().sandboxes.get_mut(&id)
+            {
+                // Nothing starts in it even where it cannot be removed now, and what was made meanwhile goes with it, also
+                // where infra has ended and all else was given back.
+                (sandbox.state, sandbox.released) = (PodSandboxState::NotReady, false);
+            }
+            kernel.state.announce(&config.uid);
+            made
+        };
+        let mut rest = rest.instrument(step!("make a spare sandbox the pod's")).boxed();
+        // Infra is asked now, not when the caller has done what it has to do.
+        match futures::poll!(&mut rest) {
+            Poll::Pending => Ok((status, rest)),
+            Poll::Ready(made) => made.map(|()| (status, futures::future::ok(()).boxed())),
+        }
     }
 
-    async fn make_it_a_pods(&self, id: &SandboxId, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
-        let connection = self.state.connection(id)?;
+    async fn make_it_a_pods(
+        self: &Arc<Self>,
+        id: &SandboxId,
+        config: &PodSandboxConfig,
+        connection: &Connection,
+    ) -> Result<(), RuntimeError> {
         let plan = AssignPlan {
             name: config.pod.to_string(),
             hostname: config.hostname.clone(),
@@ -222,9 +255,11 @@ impl Kernel {
         };
         let assign = Request::Assign(plan);
         let assigned = connection.request(&assign, &[], PROMPT);
-        let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), async {
-            step!("make the pod's cgroup").in_scope(|| self.make_pod_cgroup(config))
-        });
+        let (kernel, placed, step) = (Arc::clone(self), config.clone(), step!("make the pod's cgroup"));
+        let placing = tokio::task::spawn_blocking(move || step.in_scope(|| kernel.make_pod_cgroup(&placed)));
+        let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), placing);
+        let placed =
+            placed.unwrap_or_else(|lost| Err(run_error(config, "make its control group", io::Error::other(lost))));
         placed?;
         assigned.map_err(|e| run_error(config, "make its namespaces", e))?;
         if config.ports.is_empty() {
@@ -232,7 +267,7 @@ impl Kernel {
         }
         let ports = network::hold_ports(&config.ports).map_err(|e| run_error(config, "publish its ports", e))?;
         let held = ports.into_iter().collect();
-        sandbox::hand_over(&connection, held).await.map_err(|e| run_error(config, "hold its ports", e))?;
+        sandbox::hand_over(connection, held).await.map_err(|e| run_error(config, "hold its ports", e))?;
         self.publish(id, config.ports.clone()).await.map_err(|e| run_error(config, "publish its ports", e))?;
         let whole = connection.request(&Request::MarkReady, &[], PROMPT).await;
         whole.map(drop).map_err(|e| run_error(config, "finish its sandbox", e))

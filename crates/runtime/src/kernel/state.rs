@@ -33,6 +33,9 @@ pub(super) struct Inner {
     /// Boxed, as the containers: a table that grows has twice the room.
     pub(super) sandboxes: HashMap<SandboxId, Box<Sandbox>>,
     pub(super) containers: HashMap<ContainerId, Box<Container>>,
+    /// By Pod and by sandbox, so that a look at one Pod takes no longer beside many others.
+    sandboxes_of: HashMap<PodUid, Vec<SandboxId>>,
+    containers_of: HashMap<SandboxId, Vec<ContainerId>>,
     /// Processes started by exec, by their id.
     pub(super) execs: HashMap<String, (SandboxId, oneshot::Sender<End>)>,
     /// Containers whose rotated logs are about to be packed.
@@ -84,6 +87,58 @@ pub(super) struct Prepared {
     pub(super) placement: Placement,
     /// The write of its record.
     pub(super) recording: Recording,
+}
+
+impl Inner {
+    pub(super) fn add_sandbox(&mut self, id: SandboxId, sandbox: Sandbox) {
+        self.sandboxes_of.entry(sandbox.record.config.uid.clone()).or_default().push(id.clone());
+        self.sandboxes.insert(id, Box::new(sandbox));
+    }
+
+    /// Gives it another record, which may be of another Pod.
+    pub(super) fn set_sandbox_record(&mut self, id: &SandboxId, record: SandboxRecord) -> Option<&mut Sandbox> {
+        let sandbox = self.sandboxes.get_mut(id)?;
+        remove_from(&mut self.sandboxes_of, &sandbox.record.config.uid, id);
+        self.sandboxes_of.entry(record.config.uid.clone()).or_default().push(id.clone());
+        sandbox.record = record;
+        Some(sandbox)
+    }
+
+    pub(super) fn remove_sandbox(&mut self, id: &SandboxId) {
+        if let Some(sandbox) = self.sandboxes.remove(id) {
+            remove_from(&mut self.sandboxes_of, &sandbox.record.config.uid, id);
+        }
+    }
+
+    pub(super) fn sandboxes_of(&self, pod: &PodUid) -> impl Iterator<Item = (&SandboxId, &Sandbox)> {
+        let ids = self.sandboxes_of.get(pod).into_iter().flatten();
+        ids.filter_map(|id| Some((id, &**self.sandboxes.get(id)?)))
+    }
+
+    pub(super) fn add_container(&mut self, id: ContainerId, container: Container) {
+        self.containers_of.entry(container.record.sandbox.clone()).or_default().push(id.clone());
+        self.containers.insert(id, Box::new(container));
+    }
+
+    pub(super) fn remove_container(&mut self, id: &ContainerId) {
+        if let Some(container) = self.containers.remove(id) {
+            remove_from(&mut self.containers_of, &container.record.sandbox, id);
+        }
+    }
+
+    pub(super) fn containers_of(&self, sandbox: &SandboxId) -> &[ContainerId] {
+        self.containers_of.get(sandbox).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Takes one out of a list; without any the list goes, too.
+fn remove_from<K: Eq + std::hash::Hash, V: PartialEq>(lists: &mut HashMap<K, Vec<V>>, of: &K, value: &V) {
+    if let Some(list) = lists.get_mut(of) {
+        list.retain(|listed| listed != value);
+        if list.is_empty() {
+            lists.remove(of);
+        }
+    }
 }
 
 impl Container {
@@ -193,8 +248,7 @@ impl State {
     }
 
     pub(super) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
-        let inner = self.lock();
-        inner.containers.iter().filter(|(_, c)| c.record.sandbox == *sandbox).map(|(id, _)| id.clone()).collect()
+        self.lock().containers_of(sandbox).to_vec()
     }
 
     pub(super) fn list_sandboxes(&self) -> Vec<PodSandboxStatus> {
@@ -212,16 +266,15 @@ impl State {
         found.collect()
     }
 
-    /// What belongs to one Pod: the others are passed over, not copied.
+    /// What belongs to one Pod.
     pub(super) fn list_pod(&self, uid: &PodUid) -> (Vec<PodSandboxStatus>, Vec<ContainerStatus>) {
         let inner = self.lock();
-        let sandboxes: HashMap<&SandboxId, &Box<Sandbox>> =
-            inner.sandboxes.iter().filter(|(_, sandbox)| sandbox.record.config.uid == *uid).collect();
-        let containers = inner
-            .containers
-            .iter()
-            .filter_map(|(id, container)| Some(container.status(id, sandboxes.get(&container.record.sandbox)?)));
-        (sandboxes.iter().map(|(id, sandbox)| sandbox.status(id)).collect(), containers.collect())
+        let containers = inner.sandboxes_of(uid).flat_map(|(id, sandbox)| {
+            let ids = inner.containers_of(id).iter();
+            ids.filter_map(|id| Some(inner.containers.get(id)?.status(id, sandbox)))
+        });
+        let containers = containers.collect();
+        (inner.sandboxes_of(uid).map(|(id, sandbox)| sandbox.status(id)).collect(), containers)
     }
 }
 
