@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::watch_descriptor;
 
@@ -26,6 +27,15 @@ pub(super) struct Connection {
     next_id: AtomicU64,
     /// `None` once the other side has closed.
     waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Asked {
+    id: u64,
+    receiver: oneshot::Receiver<Answer>,
+    limit: Duration,
+    until: Instant,
 }
 
 /// Why a request was not done.
@@ -88,6 +98,18 @@ impl Connection {
         descriptors: &[BorrowedFd<'_>],
         limit: Duration,
     ) -> Result<Answer, RequestError> {
+        let asked = self.ask(request, descriptors, limit).await?;
+        self.answer(asked).await
+    }
+
+    /// Asks only, for [`Self::answer`].
+    pub(super) async fn ask(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> Result<Asked, RequestError> {
+        let until = Instant::now() + limit;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -95,25 +117,31 @@ impl Connection {
             None => return Err(RequestError::Gone(io::ErrorKind::NotConnected.into())),
         }
         let message = wire::encode(id, request);
-        let answer = tokio::time::timeout(limit, async {
-            self.socket
-                .async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, descriptors))
-                .await
-                .map_err(RequestError::Gone)?;
-            receiver.await.map_err(|_closed| RequestError::Gone(io::ErrorKind::UnexpectedEof.into()))
-        })
-        .await;
-        match answer {
+        let sending = self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, descriptors));
+        match tokio::time::timeout_at(until, sending).await {
             Err(_elapsed) => {
                 self.forget(id);
                 Err(RequestError::TimedOut(limit))
             }
+            Ok(Err(error)) => Err(RequestError::Gone(error)),
+            Ok(Ok(())) => Ok(Asked { id, receiver, limit, until }),
+        }
+    }
+
+    /// Waits for the reply; a failed one is an error.
+    pub(super) async fn answer(&self, asked: Asked) -> Result<Answer, RequestError> {
+        match tokio::time::timeout_at(asked.until, asked.receiver).await {
+            Err(_elapsed) => {
+                self.forget(asked.id);
+                Err(RequestError::TimedOut(asked.limit))
+            }
+            Ok(Err(_closed)) => Err(RequestError::Gone(io::ErrorKind::UnexpectedEof.into())),
             Ok(Ok((Reply::Unknown, _))) => Err(RequestError::Unknown),
             Ok(Ok((Reply::Failed(failure), _))) => {
                 let source = io::Error::from_raw_os_error(failure.errno);
                 Err(RequestError::Failed(failure, source))
             }
-            Ok(other) => other,
+            Ok(Ok(answer)) => Ok(answer),
         }
     }
 

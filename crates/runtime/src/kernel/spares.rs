@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -23,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::connection::Connection;
+use super::connection::{Asked, Connection};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::rootfs_ahead::RootfsAhead;
 use super::sandbox::{self, run_error};
@@ -220,9 +219,18 @@ impl Kernel {
             sandbox.map(|sandbox| sandbox.status(id))
         };
         let status = status.ok_or_else(|| RuntimeError::SandboxNotReady { pod: config.pod.clone() })?;
+        let plan = AssignPlan {
+            name: config.pod.to_string(),
+            hostname: config.hostname.clone(),
+            tmpfs: sandbox::tmpfs_plans(config),
+            more: !config.ports.is_empty(),
+        };
+        // Now, not when the caller has done what it has to do: so one that is dead is found out, too.
+        let asked = connection.ask(&Request::Assign(plan), &[], PROMPT).await;
+        let asked = asked.map_err(|e| run_error(config, "make its namespaces", e))?;
         let (kernel, id, config) = (Arc::clone(self), id.clone(), config.clone());
         let rest = async move {
-            let made = kernel.make_it_a_pods(&id, &config, &connection).await;
+            let made = kernel.make_it_a_pods(&id, &config, &connection, asked).await;
             if made.is_err()
                 && let Some(sandbox) = kernel.state.lock().sandboxes.get_mut(&id)
             {
@@ -233,12 +241,7 @@ impl Kernel {
             kernel.state.announce(&config.uid);
             made
         };
-        let mut rest = rest.instrument(step!("make a spare sandbox the pod's")).boxed();
-        // Infra is asked now, not when the caller has done what it has to do.
-        match futures::poll!(&mut rest) {
-            Poll::Pending => Ok((status, rest)),
-            Poll::Ready(made) => made.map(|()| (status, futures::future::ok(()).boxed())),
-        }
+        Ok((status, rest.instrument(step!("make a spare sandbox the pod's")).boxed()))
     }
 
     async fn make_it_a_pods(
@@ -246,15 +249,9 @@ impl Kernel {
         id: &SandboxId,
         config: &PodSandboxConfig,
         connection: &Connection,
+        asked: Asked,
     ) -> Result<(), RuntimeError> {
-        let plan = AssignPlan {
-            name: config.pod.to_string(),
-            hostname: config.hostname.clone(),
-            tmpfs: sandbox::tmpfs_plans(config),
-            more: !config.ports.is_empty(),
-        };
-        let assign = Request::Assign(plan);
-        let assigned = connection.request(&assign, &[], PROMPT);
+        let assigned = connection.answer(asked);
         let (kernel, placed, step) = (Arc::clone(self), config.clone(), step!("make the pod's cgroup"));
         let placing = tokio::task::spawn_blocking(move || step.in_scope(|| kernel.make_pod_cgroup(&placed)));
         let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), placing);
