@@ -126,7 +126,11 @@ pub async fn dead_ones_serve_nobody() {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
     // One that dies while it is being taken is the caller's to replace.
-    while spares(&node).iter().any(|spare| killed.contains(spare)) {
+    let lives = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while killed.iter().any(|(pid, _)| lives(pid)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let sandbox = node.runtime.run_pod_sandbox(usual(&node)).await.map_err(chain).unwrap();
