@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build release setup images kubectl clients test check unit e2e examples test-vm critest kubelet conformance soak bench demo deny clean
+.PHONY: help build release setup images kubectl clients test check unit e2e examples test-vm critest kubelet conformance soak bench bench-vm demo deny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,9 @@ soak: setup images ## two hundred cycles of create, exec, delete; nothing may be
 
 bench: setup images ## times and memory of Monopod, podman, containerd, crun and the bare kernel (QUICK=1: two minutes, no peers)
 	$(CARGO) xtask bench $(if $(QUICK),--quick,--write docs/benchmarks)
+
+bench-vm: setup images ## its short form in a virtual machine with cgroup v2: ratios to the bare kernel (VM_RUN: see tests/vm/run)
+	$(CARGO) xtask bench-vm
 
 demo: ## a Pod, step by step, with explanations (KEEP=1: stay up; DEMO_ISOLATED=1: in namespaces of its own)
 	@KEEP="$(KEEP)" DEMO_ISOLATED="$(DEMO_ISOLATED)" demo/run

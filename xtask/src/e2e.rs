@@ -21,9 +21,22 @@ pub fn vm(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
     finish(script, &find(&built, "monopod")?)
 }
 
-/// Builds the release binary, which is what is measured, and runs the benchmark.
+/// Builds the release binary, which is what is measured, and the benchmark.
+fn build_bench(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    build(root, &["--release", "--package=monopod", "--package=system-bench"])
+}
+
+/// Builds what is measured, and runs the benchmark in a virtual machine.
+pub fn bench_vm(root: &Path) -> anyhow::Result<ExitCode> {
+    let built = build_bench(root)?;
+    let mut script = Command::new(root.join("tests/vm/run"));
+    script.arg("bench").env("BENCH_BIN", find(&built, "system-bench")?);
+    finish(script, &find(&built, "monopod")?)
+}
+
+/// Builds what is measured, and runs the benchmark.
 pub fn bench(root: &Path, arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let built = build(root, &["--release", "--package=monopod", "--package=system-bench"])?;
+    let built = build_bench(root)?;
     start(&find(&built, "system-bench")?, arguments, &find(&built, "monopod")?)
 }
 

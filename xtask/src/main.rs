@@ -49,6 +49,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The same in short in a virtual machine: `tests/vm/run` says what that needs.
+    BenchVm,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Codegen(what) => codegen::run(&project()?, &what),
         Task::Vm { arguments } => e2e::vm(&project()?, &arguments),
         Task::Bench { arguments } => e2e::bench(&project()?, &arguments),
+        Task::BenchVm => e2e::bench_vm(&project()?),
     }
 }
 

@@ -2,7 +2,8 @@
 // One static program, raw system calls, raw rtnetlink, nothing started beside. All of it happens in a mount and a network
 // namespace made at start; nothing is left on the machine but, until the end, cgroups named limitbench*.
 //
-//   floor WORKDIR TEST N      TEST: pod, exec or logs; WORKDIR has lower/ (a busybox root) and tiny (tiny.c)
+//   floor WORKDIR TEST N      TEST: pod, exec, logs or streams; WORKDIR has lower/ (a busybox root) and tiny (tiny.c),
+//                             for the last two also lines and lines.tar
 //
 // Prints a line for each variant: its name, then each time in microseconds, separated by tabs.
 #define _GNU_SOURCE
@@ -31,7 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -135,6 +138,7 @@ typedef struct {
   int netfd, ipcfd, utsfd;
   const char *cg[4];  // cgroup dirs to join by writing "0" to tasks
   int ncg;
+  bool cgns;          // a cgroup namespace of its own
   bool sleep;         // exec a process that stays
 } ctr;
 
@@ -191,7 +195,10 @@ static const char *RO[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/
 
 static int ctr_child(void *arg) {
   ctr *c = arg;
+  CK(prctl(PR_SET_PDEATHSIG, SIGKILL));  // a floor that fails leaves nothing running
   for (int i = 0; i < c->ncg; i++) put(c->cg[i], "0");
+  // After that: on v2 a process moves only within its cgroup namespace.
+  if (c->cgns) CK(unshare(CLONE_NEWCGROUP));
   if (c->netfd > 0) CK(setns(c->netfd, CLONE_NEWNET));
   if (c->ipcfd > 0) CK(setns(c->ipcfd, CLONE_NEWIPC));
   if (c->utsfd > 0) CK(setns(c->utsfd, CLONE_NEWUTS));
@@ -339,6 +346,15 @@ static int preassemble(bool full) {
     close(g);
   }
   return ov;
+}
+
+static bool can_preassemble(void) {
+  int below = new_fs("tmpfs", NULL, 0), above = new_fs("tmpfs", NULL, 0);
+  CK(mkdirat(below, "on", 0755));
+  bool can = !sys_move_mount(above, "", below, "on", MOVE_MOUNT_F_EMPTY_PATH);
+  close(above);
+  close(below);
+  return can;
 }
 
 // ---------------------------------------------------------------- 3. rtnetlink
@@ -513,27 +529,29 @@ static void net_init(void) {
 }
 
 // ---------------------------------------------------------------- 4. cgroups
+// v1: three hierarchies, each joined by its tasks file; v2: the one that there is.
 #define CGR "/sys/fs/cgroup"
-static const char *V1[] = {"memory", "cpu", "pids"};
+static const char *V1[] = {"memory", "cpu", "pids"}, *V2[] = {""};
+static const char **g_hier = V1;
+static int g_nhier = 3;
+static const char *g_join = "tasks";
 static void cg_path(char *o, int n, const char *h, int id, const char *f) {
-  if (id < 0) snprintf(o, n, CGR "/%s/limitbench%s%s", h, f ? "/" : "", f ? f : "");
-  else snprintf(o, n, CGR "/%s/limitbench/p%d%s%s", h, id, f ? "/" : "", f ? f : "");
+  if (id < 0) snprintf(o, n, CGR "%s%s/limitbench%s%s", *h ? "/" : "", h, f ? "/" : "", f ? f : "");
+  else snprintf(o, n, CGR "%s%s/limitbench/p%d%s%s", *h ? "/" : "", h, id, f ? "/" : "", f ? f : "");
 }
-static int have(const char *h) { char p[128]; snprintf(p, sizeof p, CGR "/%s/cgroup.procs", h); return access(p, F_OK) == 0; }
 static void rmdir_retry(const char *p) {
   for (int i = 0; i < 2000; i++) { if (!rmdir(p)) return; if (errno == ENOENT) return; if (errno != EBUSY) break; usleep(500); }
   fprintf(stderr, "rmdir %s: %s\n", p, strerror(errno));
 }
 static void cg_init(void) {
   char p[200];
-  for (int i = 0; i < 3; i++) if (have(V1[i])) { cg_path(p, sizeof p, V1[i], -1, NULL); if (mkdir(p, 0755) && errno != EEXIST) die("mkdir %s", p); }
-  if (have("unified")) { cg_path(p, sizeof p, "unified", -1, NULL); if (mkdir(p, 0755) && errno != EEXIST) die("mkdir"); }
+  if (!access(CGR "/cgroup.controllers", F_OK)) { g_hier = V2; g_nhier = 1; g_join = "cgroup.procs"; }
+  for (int i = 0; i < g_nhier; i++) { cg_path(p, sizeof p, g_hier[i], -1, NULL); if (mkdir(p, 0755) && errno != EEXIST) die("mkdir %s", p); }
+  if (g_hier == V2) { cg_path(p, sizeof p, V2[0], -1, "cgroup.subtree_control"); put(p, "+memory +cpu +pids"); }
 }
 static void cg_fini(void) {
   char p[200];
-  for (int i = 0; i < 3; i++) { cg_path(p, sizeof p, V1[i], -1, NULL); if (!access(p, F_OK)) rmdir_retry(p); }
-  cg_path(p, sizeof p, "unified", -1, NULL);
-  if (!access(p, F_OK)) rmdir_retry(p);
+  for (int i = 0; i < g_nhier; i++) { cg_path(p, sizeof p, g_hier[i], -1, NULL); rmdir_retry(p); }
 }
 static int g_cgid;
 
@@ -597,7 +615,7 @@ static uint64_t t_join(void *p) {
 }
 static void join_tests(int n) {
   static char exe_bb[64] = "/bin/true", exe_tiny[64] = "/bin/tiny";
-  ctr c = {.ns = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWNET, .mode = M_CLASSIC, .exe = "/bin/tiny", .sleep = true, .vfork = true};
+  ctr c = {.ns = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET, .cgns = true, .mode = M_CLASSIC, .exe = "/bin/tiny", .sleep = true, .vfork = true};
   int pidfd = -1;
   ov_prep();
   int myov = g_ovn;
@@ -655,14 +673,14 @@ static uint64_t t_pod(void *p) {
   }
   int id = g_cgid++;
   char d[3][200], f[3][220];
-  ctr c = {.ns = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWCGROUP, .mode = o.mode, .full = o.full, .exe = o.exe, .sleep = true, .vfork = o.vfork, .chroot_only = o.chroot_only};
-  for (int h = 0; h < 3 && o.cg; h++) { cg_path(d[h], 200, V1[h], id, NULL); cg_path(f[h], 220, V1[h], id, "tasks"); c.cg[h] = f[h]; }
+  ctr c = {.ns = CLONE_NEWNS | CLONE_NEWPID, .cgns = true, .mode = o.mode, .full = o.full, .exe = o.exe, .sleep = true, .vfork = o.vfork, .chroot_only = o.chroot_only};
+  for (int h = 0; h < g_nhier && o.cg; h++) { cg_path(d[h], 200, g_hier[h], id, NULL); cg_path(f[h], 220, g_hier[h], id, g_join); c.cg[h] = f[h]; }
   ov_prep();
   if (o.mode == M_PREASM) c.pre_ov = preassemble(o.full);
-  if (o.cg && o.cgpool) for (int h = 0; h < 3; h++) CK(mkdir(d[h], 0755));
+  if (o.cg && o.cgpool) for (int h = 0; h < g_nhier; h++) CK(mkdir(d[h], 0755));
   usleep(2000);
   uint64_t t = now();
-  if (o.cg) { if (!o.cgpool) for (int h = 0; h < 3; h++) CK(mkdir(d[h], 0755)); c.ncg = 3; }
+  if (o.cg) { if (!o.cgpool) for (int h = 0; h < g_nhier; h++) CK(mkdir(d[h], 0755)); c.ncg = g_nhier; }
   g_step[0] = now();
   if (o.net == N_COLD) podnet_up(&pn);
   else if (o.net == N_POOL) pn = g_pool[--g_npool];
@@ -714,7 +732,7 @@ static uint64_t t_pod(void *p) {
   CK(waitpid(k, &st, 0));
   if (WIFEXITED(st)) { fprintf(stderr, "pod exited %x\n", st); _exit(95); }
   if (inf) { kill(inf, SIGKILL); CK(waitpid(inf, &st, 0)); close(infd); }
-  if (o.cg) for (int h = 0; h < 3; h++) rmdir_retry(d[h]);
+  if (o.cg) for (int h = 0; h < g_nhier; h++) rmdir_retry(d[h]);
   if (pn.fd >= 0) close(pn.fd);
   g_stop_ns = now() - s;
   ov_clean(g_ovn);
@@ -733,7 +751,8 @@ static void pod_tests(int n) {
   for (int i = 0; i < n; i++) { wait_veths(g_npool); starts[i] = t_pod(&cold); stops[i] = g_stop_ns; }
   report("start cold", starts, n);
   report("stop", stops, n);
-  GROUP(n, {"start pooled", t_pod_settled, &pool}, {"start all ahead", t_pod_settled, &all});
+  if (can_preassemble()) GROUP(n, {"start pooled", t_pod_settled, &pool}, {"start all ahead", t_pod_settled, &all});
+  else GROUP(n, {"start pooled", t_pod_settled, &pool});
   while (g_npool) close(g_pool[--g_npool].fd);
   wait_veths(0);
   free(stops); free(starts);
@@ -741,7 +760,14 @@ static void pod_tests(int n) {
 // ---------------------------------------------------------------- 7. log copy
 typedef struct { int rd; int mode; const char *dst; int wr; int psz; } logopt;
 enum { L_RW, L_SPLICE, L_CRI, L_NULL };
-static const size_t LOGSZ = 200000000;
+static size_t g_lines;  // bytes of the file `lines`
+static size_t lines_size(void) {
+  char path[340];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/lines", W);
+  if (stat(path, &st)) die("%s", path);
+  return st.st_size;
+}
 static uint64_t t_log(void *p) {
   logopt *o = p;
   int pp[2];
@@ -756,7 +782,7 @@ static uint64_t t_log(void *p) {
     static char b[65536];
     memset(b, 'x', sizeof b);
     for (size_t i = 99; i < sizeof b; i += 100) b[i] = '\n';
-    size_t left = LOGSZ, unit = o->wr > 65500 ? 65500 : o->wr;
+    size_t left = g_lines, unit = o->wr > 65500 ? 65500 : o->wr;
     while (left) { ssize_t w = write(pp[1], b, left < unit ? left : unit); if (w < 0) _exit(1); left -= w; }
     _exit(0);
   }
@@ -797,7 +823,7 @@ static uint64_t t_log(void *p) {
   }
   wait_ok(c);
   t = now() - t;
-  if (tot != LOGSZ) die("short log %zu", tot);
+  if (tot != g_lines) die("short log %zu", tot);
   close(pp[0]);
   close(out);
   unlink(path);
@@ -806,12 +832,84 @@ static uint64_t t_log(void *p) {
 static void log_tests(int n) {
   static logopt o;
   o = (logopt){1 << 19, L_CRI, W, 65500, 1 << 20};
+  g_lines = lines_size();
   GROUP(n, {"logs", t_log, &o});
+}
+
+// ---------------------------------------------------------------- 8. streams
+// The lines by a pipe from or to a program, and by a connection over loopback; what takes or gives them does so in pieces of 32 KiB, as
+// clients of Kubernetes do.
+typedef struct { const char *argv[8]; const char *give; } program;
+static char g_piece[32768];
+static size_t drain(int fd) {
+  size_t all = 0;
+  for (;;) { ssize_t r = CK(read(fd, g_piece, sizeof g_piece)); if (!r) return all; all += r; }
+}
+static uint64_t t_program(void *p) {
+  program *o = p;
+  char busybox[320];
+  snprintf(busybox, sizeof busybox, "%s/bin/busybox", LOWER);
+  int pp[2];
+  CK(pipe2(pp, O_CLOEXEC));
+  int theirs = o->give ? 0 : 1;
+  uint64_t t = now();
+  pid_t c = CK(fork());
+  if (!c) {
+    CK(dup2(pp[theirs], theirs));
+    execve(busybox, (char *const *)o->argv, ENVP);
+    die("exec %s", busybox);
+  }
+  close(pp[theirs]);
+  if (o->give) {
+    int f = CK(open(o->give, O_RDONLY | O_CLOEXEC));
+    for (;;) { ssize_t r = CK(read(f, g_piece, sizeof g_piece)); if (!r) break; if (write(pp[1], g_piece, r) != r) die("write"); }
+    close(f);
+  } else if (drain(pp[0]) < g_lines) die("short");
+  close(pp[!theirs]);
+  wait_ok(c);
+  return now() - t;
+}
+static uint64_t t_tcp(void *p) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t length = sizeof at;
+  int l = CK(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  CK(bind(l, (struct sockaddr *)&at, length));
+  CK(getsockname(l, (struct sockaddr *)&at, &length));
+  CK(listen(l, 1));
+  uint64_t t = now();
+  pid_t c = CK(fork());
+  if (!c) {
+    int s = CK(accept(l, NULL, NULL)), f = CK(open(p, O_RDONLY | O_CLOEXEC));
+    for (size_t left = g_lines; left;) left -= CK(sendfile(s, f, NULL, left));
+    _exit(0);
+  }
+  int s = CK(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  CK(connect(s, (struct sockaddr *)&at, sizeof at));
+  if (drain(s) < g_lines) die("short");
+  wait_ok(c);
+  t = now() - t;
+  close(s);
+  close(l);
+  return t;
+}
+static void stream_tests(int n) {
+  static char lines[340], archive[340], out[340], unpacked[360];
+  snprintf(lines, sizeof lines, "%s/lines", W);
+  snprintf(archive, sizeof archive, "%s/lines.tar", W);
+  snprintf(out, sizeof out, "%s/out", W);
+  snprintf(unpacked, sizeof unpacked, "%s/lines", out);
+  g_lines = lines_size();
+  if (mkdir(out, 0755) && errno != EEXIST) die("mkdir %s", out);
+  static program cat = {.argv = {"cat", lines}}, pack = {.argv = {"tar", "chf", "-", "-C", W, "lines"}};
+  static program unpack = {.argv = {"tar", "xmf", "-", "-C", out}, .give = archive};
+  GROUP(n, {"cat", t_program, &cat}, {"tcp", t_tcp, lines}, {"tar out", t_program, &pack}, {"tar in", t_program, &unpack});
+  unlink(unpacked);
+  rmdir(out);
 }
 
 // ---------------------------------------------------------------- main
 int main(int argc, char **argv) {
-  if (argc != 4) { fprintf(stderr, "usage: floor WORKDIR pod|exec|logs N\n"); return 2; }
+  if (argc != 4) { fprintf(stderr, "usage: floor WORKDIR pod|exec|logs|streams N\n"); return 2; }
   if (!realpath(argv[1], W)) die("workdir");
   int n = atoi(argv[3]);
   struct rlimit rl = {65536, 65536};
@@ -832,6 +930,7 @@ int main(int argc, char **argv) {
   if (!strcmp(argv[2], "pod")) pod_tests(n);
   if (!strcmp(argv[2], "exec")) join_tests(n);
   if (!strcmp(argv[2], "logs")) log_tests(n);
+  if (!strcmp(argv[2], "streams")) stream_tests(n);
   cg_fini();
   return 0;
 }

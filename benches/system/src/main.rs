@@ -16,51 +16,40 @@ mod etcd;
 mod figures;
 mod floor;
 mod grpc;
+mod idle;
+mod images;
 mod material;
 mod memory;
 mod monopod;
 mod peers;
+mod plan;
 mod report;
+mod streams;
 mod svg;
+mod websocket;
 mod works;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use e2e::TestNode;
 use floor::Floor;
+use images::Storage;
+use material::Lines;
 use peers::Peers;
+use plan::{Plan, USAGE};
 use report::{Engine, Report};
 
-const USAGE: &str =
-    "usage: cargo xtask bench [-- [--quick] [--rounds N] [--pods N,N…] [--peers DIR] [--write DIR] [--api]]
-  --quick       two minutes: fewer of all, and no peers
-  --rounds N    how often each engine has its turn (default 20)
-  --pods N,N    beside how many Pods a start is measured (default 100,500,1000)
-  --peers DIR   where the peers are installed (default target/peers; `none`: without them)
-  --write DIR   leaves results.json and plots there
-  --api         nothing but the API under many clients";
-
-/// What is asked for.
-struct Plan {
-    rounds: usize,
-    /// Pods that Monopod and the floor start in one turn.
-    each: usize,
-    pods: Vec<usize>,
-    peers: Option<PathBuf>,
-    write: Option<PathBuf>,
-    large: bool,
-    /// Nothing but the API under many clients.
-    api: bool,
-}
+/// Beside so many Pods the daemon is watched with nothing to do, and beside so many a new one takes over: as well as beside the most.
+const IDLE: usize = 100;
+const TAKEN_OVER: usize = 200;
 
 fn main() -> ExitCode {
     if let Some(code) = e2e::serve::play_role() {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(plan) = parse(&arguments) else {
+    let Some(plan) = Plan::parse(&arguments) else {
         println!("{USAGE}");
         return ExitCode::FAILURE;
     };
@@ -78,44 +67,19 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn parse(arguments: &[String]) -> Option<Plan> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers");
-    let mut plan = Plan {
-        rounds: 20,
-        each: 10,
-        pods: vec![100, 500, 1000],
-        peers: Some(target),
-        write: None,
-        large: true,
-        api: false,
-    };
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--quick" => {
-                plan = Plan { rounds: 5, each: 8, pods: vec![50, 200], peers: None, large: false, ..plan };
-            }
-            "--rounds" => plan.rounds = words.next()?.parse().ok()?,
-            "--pods" => plan.pods = words.next()?.split(',').map(|pods| pods.parse().ok()).collect::<Option<_>>()?,
-            "--peers" => plan.peers = Some(words.next()?).filter(|word| *word != "none").map(PathBuf::from),
-            "--api" => plan.api = true,
-            "--write" => plan.write = Some(words.next()?.into()),
-            _ => return None,
-        }
-    }
-    Some(plan)
-}
-
 fn measure(plan: &Plan) -> Report {
     let directory = tempfile::Builder::new().prefix("monopod-bench-").tempdir().unwrap();
+    let directory = directory.path();
+    let mut report = Report { machine: material::machine(directory), rows: Vec::new() };
     if plan.api {
-        let mut report = Report { machine: material::machine(directory.path()), rows: Vec::new() };
         api(plan, &mut report);
         return report;
     }
-    let floor = Floor::build(&directory.path().join("floor"));
+    let mut floor = match &plan.floor {
+        Some(built) => Some(Floor::built(built)),
+        None => Floor::build(&directory.join("floor")),
+    };
     let peers = plan.peers.as_deref().map(Peers::start);
-    let mut report = Report { machine: material::machine(directory.path()), rows: Vec::new() };
     report.machine.push(("binary", material::size_of_binary()));
     report.machine.extend(peers.as_ref().map(|peers| ("peers", peers.versions())));
     let mut node = TestNode::bare();
@@ -128,18 +92,20 @@ fn measure(plan: &Plan) -> Report {
     for _ in 0..plan.rounds {
         turn(plan, &node, floor.as_ref(), peers.as_ref(), &mut report);
     }
-    streams(plan, &node, floor.as_ref(), peers.as_ref(), directory.path(), &mut report);
+    // In the node's directory, which its containers may see.
+    let lines = Lines::write(node.path("material"), plan.lines);
+    if let Some(floor) = &mut floor {
+        floor.take_lines(&lines);
+    }
+    through_streams(plan, &node, &lines, floor.as_ref(), peers.as_ref(), &mut report);
+    if let Some(megabytes) = plan.image {
+        images(plan, megabytes, &node, peers.as_ref(), directory, &mut report);
+    }
     drop(peers);
-    api(plan, &mut report);
-    let mut present = 0;
-    for pods in &plan.pods {
-        monopod::many(&node, present, *pods, plan.rounds.max(10), &mut report);
-        present = *pods;
+    if plan.clients {
+        api(plan, &mut report);
     }
-    if let Some(pods) = plan.pods.last() {
-        monopod::idle(&node, *pods, Duration::from_secs(if plan.large { 20 } else { 5 }), &mut report);
-        monopod::restart(&mut node, &format!("daemon start to serving with {pods} Pods to take over"), &mut report);
-    }
+    beside_others(plan, &mut node, &mut report);
     report
 }
 
@@ -166,36 +132,68 @@ fn turn(plan: &Plan, node: &TestNode, floor: Option<&Floor>, peers: Option<&Peer
     }
 }
 
-/// What takes long, a few times.
-fn streams(
+/// Much data through logs, exec, cp and port-forward, a few times.
+fn through_streams(
     plan: &Plan,
     node: &TestNode,
+    lines: &Lines,
     floor: Option<&Floor>,
+    peers: Option<&Peers>,
+    report: &mut Report,
+) {
+    streams::stalled(node, lines, report);
+    for _ in 0..plan.times {
+        monopod::logs(node, lines, report);
+        streams::measure(node, lines, report);
+        if let Some(floor) = floor {
+            floor.measure("logs", 1, report);
+            floor.measure("streams", 1, report);
+        }
+        if let Some(peers) = peers {
+            peers.logs(lines, report);
+        }
+    }
+}
+
+/// A large image, a few times.
+fn images(
+    plan: &Plan,
+    megabytes: usize,
+    node: &TestNode,
     peers: Option<&Peers>,
     directory: &Path,
     report: &mut Report,
 ) {
-    let times = if plan.large { 3 } else { 1 };
-    // In the node's directory, which its containers may see.
-    let below = node.path("material");
-    std::fs::create_dir_all(&below).unwrap();
-    let lines = below.join("lines");
-    material::write_lines(&lines);
-    for _ in 0..times {
-        monopod::logs(node, &lines, report);
-        if let Some(floor) = floor {
-            floor.measure("logs", 1, report);
-        }
+    let image = material::large_image(directory, megabytes);
+    let storage = Storage::with(&image, node, directory);
+    for _ in 0..plan.times {
+        images::load(node, &image, report);
+        floor::gunzip(&image, report);
         if let Some(peers) = peers {
-            peers.logs(&lines, report);
+            peers.load(&image, report);
+        }
+        if let Some(storage) = &storage {
+            images::pull(node, &image, storage, report);
+        }
+        if let (Some(peers), Some(storage)) = (peers, &storage) {
+            peers.pull(&image, storage, report);
         }
     }
-    if plan.large {
-        let archive = material::large_image(directory);
-        for _ in 0..times {
-            monopod::load(node, &archive, report);
-            if let Some(peers) = peers {
-                peers.load(&archive, report);
+}
+
+/// More and more Pods, and what they cost: to start one more, when nothing happens, and when the daemon starts anew.
+fn beside_others(plan: &Plan, node: &mut TestNode, report: &mut Report) {
+    let mut present = 0;
+    for &pods in &plan.pods {
+        monopod::many(node, present, pods, plan.rounds.max(10), report);
+        present = pods;
+        let is_last = plan.pods.last() == Some(&pods);
+        if is_last || pods == IDLE {
+            idle::measure(node, pods, plan.idle, report);
+        }
+        if is_last || pods == TAKEN_OVER {
+            for _ in 0..plan.times {
+                monopod::restart(node, &works::take_over(pods), report);
             }
         }
     }
@@ -219,7 +217,7 @@ fn write(report: &Report, plan: &Plan, directory: &Path) {
     }
     let median = |work: &str| report.row(work)?.of(Engine::Monopod).map(figures::Figures::median);
     let count = |pods: usize| f64::from(u32::try_from(pods).unwrap());
-    let beside = plan.pods.iter().filter_map(|pods| Some((count(*pods), median(&monopod::beside(*pods))?)));
+    let beside = plan.pods.iter().filter_map(|pods| Some((count(*pods), median(&works::beside(*pods))?)));
     let points: Vec<_> = median(works::START).map(|time| (0.0, time)).into_iter().chain(beside).collect();
     put("growth.svg", &svg::line("Start of a Pod beside others (median)", "ms", "running Pods", &points));
 }

@@ -1,20 +1,24 @@
 //! The works as Monopod does them.
 
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use e2e::TestNode;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::material::Lines;
 use crate::report::{Engine, Report};
-use crate::{memory, works};
+use crate::{memory, streams, works};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 /// What a Pod that is measured alone asks for.
 const SHARE: Option<&str> = Some("1");
 /// Between the lives of such Pods: what is made ahead for the next one is made then, and many at once are measured elsewhere.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Until the Pod's shell has set its trap: the first process of a container gets no signal that it does not handle (pid_namespaces(7)).
+const TRAP: Duration = Duration::from_millis(20);
+/// In the life of one Pod.
+const EXECS: usize = 4;
 
 /// One Pod's life, by the API: stamps of a client that watches, and the time of its exec(2) as infra took it.
 pub fn life(node: &TestNode, report: &mut Report) {
@@ -22,6 +26,7 @@ pub fn life(node: &TestNode, report: &mut Report) {
     let mut client = Client::connect(&node.socket());
     std::thread::sleep(PAUSE);
     start(node, &mut client, &mut watch, ("idle", works::START), report);
+    std::thread::sleep(TRAP);
     let begin = Instant::now();
     let (code, answer) = client.request("DELETE", &format!("{PODS}/idle"), "application/json", "");
     assert!(matches!(code, 200 | 202), "{answer}");
@@ -42,19 +47,27 @@ fn start(
     if work == works::START {
         report.add_time(works::SEEN, Engine::Monopod, begin.elapsed());
     }
-    let executed = nanoseconds_of_exec(node, name);
-    let epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-    report.add_time(work, Engine::Monopod, Duration::from_nanos(u64::try_from(executed - epoch).unwrap()));
+    report.add_time(work, Engine::Monopod, time_of_exec(node, name).saturating_sub(since_epoch(wall)));
+}
+
+/// As stamps of the daemon and of infra are.
+pub fn since_epoch(wall: SystemTime) -> Duration {
+    wall.duration_since(SystemTime::UNIX_EPOCH).unwrap()
 }
 
 /// From the Pod's timeline: since the epoch.
-fn nanoseconds_of_exec(node: &TestNode, name: &str) -> u128 {
+fn time_of_exec(node: &TestNode, name: &str) -> Duration {
     let timeline = node.api().get(&format!("/monopod/v1/namespaces/default/pods/{name}/timeline"));
     let moments = timeline["moments"].as_array().unwrap();
     let running = moments.iter().find(|moment| moment["kind"] == "container" && moment["state"] == "running");
-    let at = running.unwrap_or_else(|| panic!("never ran: {timeline}"))["at"].as_str().unwrap();
-    let (seconds, fraction) = at.trim_end_matches('Z').split_once('.').unwrap_or((at.trim_end_matches('Z'), "0"));
-    u128::from(seconds_of(seconds)) * 1_000_000_000 + format!("{fraction:0<9}").parse::<u128>().unwrap()
+    time_of(running.unwrap_or_else(|| panic!("never ran: {timeline}"))["at"].as_str().unwrap())
+}
+
+/// `2026-01-02T03:04:05.678Z` since the epoch.
+fn time_of(text: &str) -> Duration {
+    let text = text.trim_end_matches('Z');
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    Duration::new(seconds_of(seconds), format!("{fraction:0<9}").parse().unwrap())
 }
 
 /// `2026-01-02T03:04:05` since the epoch (days from civil, Howard Hinnant).
@@ -68,20 +81,24 @@ fn seconds_of(text: &str) -> u64 {
     days * 86_400 + numbers[3] * 3600 + numbers[4] * 60 + numbers[5]
 }
 
-/// Whole commands, as a person or a script starts them.
+/// Whole commands, as a person or a script starts them, and what an exec takes without the command.
 pub fn commands(node: &TestNode, report: &mut Report) {
     let manifest = node.path("idle.json");
     std::fs::write(&manifest, pod("idle", SHARE).to_string()).unwrap();
     let manifest = manifest.to_str().unwrap();
-    let mut timed = |work: &str, arguments: &[&str]| {
+    let timed = |work: &str, arguments: &[&str], report: &mut Report| {
         std::thread::sleep(PAUSE);
         let begin = Instant::now();
         node.monopod(arguments).ok();
         report.add_time(work, Engine::Monopod, begin.elapsed());
     };
-    timed(works::RUN, &["run", "-f", manifest]);
-    timed(works::EXEC_COMMAND, &["exec", "idle", "--", "true"]);
-    timed(works::DELETE_COMMAND, &["delete", "pod", "idle"]);
+    timed(works::RUN, &["run", "-f", manifest], report);
+    timed(works::EXEC_COMMAND, &["exec", "idle", "--", "true"], report);
+    for _ in 0..EXECS {
+        std::thread::sleep(PAUSE);
+        streams::exec(node, "idle", report);
+    }
+    timed(works::DELETE_COMMAND, &["delete", "pod", "idle"], report);
 }
 
 /// Pods applied one after the other without waiting, beside those present, until the last one runs; what each infra takes; then
@@ -114,11 +131,7 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
     }
     let mut client = creator.join().unwrap();
     let new = pods - present;
-    report.add_time(
-        &format!("{new} Pods applied at once beside {present}, until all run"),
-        Engine::Monopod,
-        begin.elapsed(),
-    );
+    report.add_time(&works::at_once(new, present), Engine::Monopod, begin.elapsed());
     let infra = node.infra_processes();
     // What infra is about to become a container looks like infra itself, but is its child.
     let is_child = |parent: u32| infra.iter().any(|process| process.pid == parent);
@@ -129,7 +142,7 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
     let resident = f64::from(u32::try_from(memory::resident(node.daemon_pid())).unwrap());
     report.add(&format!("memory of the daemon with {pods} Pods"), "kB", Engine::Monopod, resident);
     for _ in 0..more {
-        start(node, &mut client, &mut watch, ("one-more", &beside(pods)), report);
+        start(node, &mut client, &mut watch, ("one-more", &works::beside(pods)), report);
         node.delete_pod("one-more");
         // Else what the watch says of this one would be taken for the next one's.
         wait(&mut watch, |kind, pod| kind == "DELETED" && pod["metadata"]["name"] == "one-more");
@@ -137,74 +150,61 @@ pub fn many(node: &TestNode, present: usize, pods: usize, more: usize, report: &
     }
 }
 
-/// The work that shows how a start grows.
-pub fn beside(pods: usize) -> String {
-    format!("apply to exec beside {pods} Pods")
-}
-
-/// The processor time that the daemon takes with nothing to do, in a thousandth of a core, and what it writes meanwhile.
-pub fn idle(node: &TestNode, pods: usize, time: Duration, report: &mut Report) {
-    let used = || memory::processor_ticks(node.daemon_pid());
-    let written = || memory::written(node.daemon_pid());
-    let (before, written_before) = (used(), written());
-    std::thread::sleep(time);
-    let kilobytes = f64::from(u32::try_from((written() - written_before) / 1024).unwrap());
-    report.add(&format!("written by the daemon with {pods} idle Pods"), "kB", Engine::Monopod, kilobytes);
-    // A hundred ticks are a second (proc_pid_stat(5), sysconf(_SC_CLK_TCK)).
-    let ticks = f64::from(u32::try_from(used() - before).unwrap());
-    let thousandths = ticks * 10.0 / time.as_secs_f64();
-    report.add(&format!("processor of the daemon with {pods} idle Pods"), "‰", Engine::Monopod, thousandths);
-}
-
-/// A program that writes a file of lines to its output, from its exec to its end.
-pub fn logs(node: &TestNode, lines: &Path, report: &mut Report) {
-    let directory = lines.parent().unwrap();
+/// A program that writes a file of lines to its output, from its exec to its end, and how much memory infra took for it.
+pub fn logs(node: &TestNode, lines: &Lines, report: &mut Report) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lines"},
         "spec": {
             "restartPolicy": "Never",
-            "containers": [{"name": "main", "image": "busybox:stable", "command": ["cat", "/data/lines"],
-                "resources": {"requests": {"cpu": SHARE}},
-                "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": true}]}],
-            "volumes": [{"name": "data", "hostPath": {"path": directory}}],
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                // While it runs, infra does.
+                {"name": "rest", "image": "busybox:stable", "command": ["sleep", "infinity"]},
+                {"name": "main", "image": "busybox:stable", "command": ["cat", "/data/lines"],
+                    "resources": {"requests": {"cpu": SHARE}},
+                    "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": true}]}],
+            "volumes": [{"name": "data", "hostPath": {"path": lines.directory()}}],
         },
     });
     let answer = node.api().request("POST", "/api/v1/namespaces/default/pods", Some(&pod));
     assert_eq!(answer.code, 201, "{}", answer.body);
     let mut watch = node.api().watch("/api/v1/pods?watch=true", Duration::from_mins(2)).unwrap();
-    wait(&mut watch, |_, pod| pod["metadata"]["name"] == "lines" && pod["status"]["phase"] == "Succeeded");
+    let ended = |pod: &Value| {
+        let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        statuses.into_iter().any(|status| status["name"] == "main" && !status["state"]["terminated"].is_null())
+    };
+    wait(&mut watch, |_, pod| pod["metadata"]["name"] == "lines" && ended(pod));
     let timeline = node.api().get("/monopod/v1/namespaces/default/pods/lines/timeline");
     let at = |state: &str| {
         let moments = timeline["moments"].as_array().unwrap();
-        let moment = moments.iter().find(|moment| moment["kind"] == "container" && moment["state"] == state);
+        let moment = moments.iter().find(|moment| moment["container"] == "main" && moment["state"] == state);
         moment.map(|moment| moment["at"].as_str().unwrap().to_owned())
     };
     let (Some(begin), Some(end)) = (at("running"), at("terminated")) else {
         println!("the program ended before anybody saw it run: {timeline}");
         return;
     };
-    let seconds = |text: &str| {
-        let (whole, fraction) = text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), "0"));
-        Duration::from_secs(seconds_of(whole)) + Duration::from_secs_f64(format!("0.{fraction}").parse().unwrap())
-    };
-    report.add_time(works::LOGS, Engine::Monopod, seconds(&end).saturating_sub(seconds(&begin)));
+    report.add_time(&works::logs(lines.megabytes), Engine::Monopod, time_of(&end).saturating_sub(time_of(&begin)));
+    let at_most = node.infra_processes().iter().map(|process| memory::resident_at_most(process.pid)).max().unwrap_or(0);
+    report.add(works::LOGS_MEMORY, "kB", Engine::Monopod, f64::from(u32::try_from(at_most).unwrap()));
     node.delete_pod("lines");
 }
 
-/// Loads an archive, then removes the image.
-pub fn load(node: &TestNode, archive: &Path, report: &mut Report) {
-    let begin = Instant::now();
-    node.monopod(&["image", "load", archive.to_str().unwrap()]).ok();
-    report.add_time(works::LOAD, Engine::Monopod, begin.elapsed());
-    node.monopod(&["image", "remove", "large:bench"]).ok();
-}
-
-/// Kills the daemon and starts it; until it serves, as a client that asks again and again finds out.
+/// Kills the daemon and starts it; until it serves, as a client that asks each millisecond finds out.
 pub fn restart(node: &mut TestNode, what: &str, report: &mut Report) {
     node.kill_daemon();
+    let api = node.api();
     let begin = Instant::now();
+    let client = std::thread::spawn(move || {
+        let serves =
+            || api.try_request("GET", "/api/v1/namespaces/default", None).is_ok_and(|answer| answer.code == 200);
+        while !serves() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        begin.elapsed()
+    });
     node.start_daemon();
-    report.add_time(what, Engine::Monopod, begin.elapsed());
+    report.add_time(what, Engine::Monopod, client.join().unwrap());
 }
 
 fn create(client: &mut Client, name: &str, share: Option<&str>) {
@@ -252,5 +252,6 @@ mod tests {
         assert_eq!(seconds_of("1970-01-01T00:00:00"), 0);
         assert_eq!(seconds_of("2026-11-25T20:33:18"), 1_795_638_798);
         assert_eq!(seconds_of("2024-02-29T12:00:00"), 1_709_208_000);
+        assert_eq!(time_of("1970-01-01T00:00:01.5Z"), Duration::from_millis(1500));
     }
 }

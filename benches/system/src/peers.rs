@@ -6,8 +6,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
 use crate::cri::Cri;
+use crate::images::{REFERENCE, Storage};
+use crate::material::{Image, Lines};
 use crate::report::{Engine, Report};
 use crate::{memory, works};
+
+/// A namespace of containerd's of which its CRI knows nothing: that gives each image a second name, by which its content would still be
+/// there when it is loaded again.
+const OUTSIDE_CRI: &str = "bench";
 
 /// Their machine. Dropping it ends all that runs there.
 #[derive(Debug)]
@@ -123,25 +129,51 @@ impl Peers {
         report.add_time(works::GONE, Engine::Containerd, begin.elapsed());
     }
 
-    /// Loads an archive with each.
-    pub fn load(&self, archive: &Path, report: &mut Report) {
-        std::fs::copy(archive, self.root.join("var/bench/large.tar")).unwrap();
+    /// Loads an image with each.
+    pub fn load(&self, image: &Image, report: &mut Report) {
+        let archive = self.root.join("var/bench/large.tar");
+        std::fs::copy(&image.archive, &archive).unwrap();
         let large = "/var/bench/large.tar";
-        report.add(works::LOAD, "ms", Engine::Podman, self.timed("podman", &["load", "-i", large]));
-        report.add(
-            works::LOAD,
-            "ms",
-            Engine::Containerd,
-            self.timed("ctr", &["-n", "k8s.io", "images", "import", large]),
-        );
-        self.timed("podman", &["rmi", "localhost/large:bench"]);
-        self.timed("ctr", &["-n", "k8s.io", "images", "remove", "docker.io/library/large:bench"]);
-        std::fs::remove_file(self.root.join("var/bench/large.tar")).unwrap();
+        let work = works::load(image.megabytes);
+        let mut add = |engine, program, arguments: &[&str]| {
+            report.add(&work, "ms", engine, self.timed_from_clean(program, arguments));
+        };
+        add(Engine::Podman, "podman", &["load", "-i", large]);
+        add(Engine::Containerd, "ctr", &["-n", OUTSIDE_CRI, "images", "import", large]);
+        add(Engine::SkopeoUmoci, "/var/bench/unpack", &[&format!("oci-archive:{large}")]);
+        self.remove_large("docker.io/library/large:bench");
+        std::fs::remove_file(archive).unwrap();
     }
 
-    /// The output of a program with podman, which writes the log as it comes: 200 MB below `/var/bench`.
-    pub fn logs(&self, lines: &Path, report: &mut Report) {
-        std::fs::copy(lines, self.root.join("var/bench/lines")).unwrap();
+    /// Pulls the image with each from a registry on their loopback.
+    pub fn pull(&self, image: &Image, storage: &Storage, report: &mut Report) {
+        let registry = storage.serve(self.init);
+        let work = works::pull(image.megabytes);
+        let mut add = |engine, program, arguments: &[&str]| {
+            report.add(&work, "ms", engine, self.timed_from_clean(program, arguments));
+        };
+        add(Engine::Podman, "podman", &["pull", "--tls-verify=false", REFERENCE]);
+        add(Engine::Containerd, "ctr", &["-n", OUTSIDE_CRI, "images", "pull", "--plain-http", REFERENCE]);
+        add(Engine::SkopeoUmoci, "/var/bench/unpack", &[&format!("docker://{REFERENCE}"), "--src-tls-verify=false"]);
+        self.remove_large(REFERENCE);
+        drop(registry);
+    }
+
+    /// When nothing of what others did before is still to be written to the disk.
+    fn timed_from_clean(&self, program: &str, arguments: &[&str]) -> f64 {
+        rustix::fs::sync();
+        self.timed(program, arguments)
+    }
+
+    fn remove_large(&self, name: &str) {
+        self.timed("podman", &["rmi", name]);
+        self.timed("ctr", &["-n", OUTSIDE_CRI, "images", "remove", "--sync", name]);
+        self.timed("rm", &["-r", "/var/bench/layout", "/var/bench/bundle"]);
+    }
+
+    /// The output of a program with podman, which writes the log as it comes: the lines lie below `/var/bench`.
+    pub fn logs(&self, lines: &Lines, report: &mut Report) {
+        std::fs::copy(lines.file(), self.root.join("var/bench/lines")).unwrap();
         let volume = "/var/bench:/data:ro";
         let start = self.timed("podman", &["run", "--rm", "-v", volume, "localhost/busybox:stable", "true"]);
         // Attached it would also print them; detached and waited for it only logs.
@@ -149,7 +181,7 @@ impl Peers {
         let mut all = self.timed("podman", &detached);
         all += self.timed("podman", &["wait", "lines"]);
         self.timed("podman", &["rm", "lines"]);
-        report.add(works::LOGS, "ms", Engine::Podman, all - start);
+        report.add(&works::logs(lines.megabytes), "ms", Engine::Podman, all - start);
         std::fs::remove_file(self.root.join("var/bench/lines")).unwrap();
     }
 

@@ -16,6 +16,8 @@ pub enum Engine {
     Crun,
     Podman,
     Containerd,
+    /// Two programs that only get an image and unpack it.
+    SkopeoUmoci,
     /// What Kubernetes' API server keeps its objects in: a put or a range of the same bytes.
     Etcd,
 }
@@ -28,6 +30,7 @@ impl Engine {
             Self::Crun => "crun alone",
             Self::Podman => "podman",
             Self::Containerd => "containerd",
+            Self::SkopeoUmoci => "skopeo+umoci",
             Self::Etcd => "etcd",
         }
     }
@@ -142,7 +145,7 @@ fn line(text: &mut String, content: &str) {
 
 fn columns(cells: &[String; 8]) -> String {
     let [work, engine, n, min, median, p95, floor, ours] = cells;
-    format!("{work:<52}{engine:<12}{n:>5}{min:>12}{median:>12}{p95:>12}{floor:>10}{ours:>12}")
+    format!("{work:<52}{engine:<13}{n:>5}{min:>12}{median:>12}{p95:>12}{floor:>10}{ours:>12}")
 }
 
 /// Three digits that count.

@@ -2,7 +2,9 @@
 
 use runtime::{ContainerState, ContainerStatus, ExecRequest, PodSandboxState, RuntimeError, Session};
 use spec::{ContainerName, PodRef};
+use steps::step;
 use tokio::net::TcpStream;
+use tracing::Instrument as _;
 
 use crate::agent::Agent;
 use crate::desired::DesiredPod;
@@ -73,8 +75,10 @@ impl Agent {
         container: &ContainerName,
         request: ExecRequest,
     ) -> Result<Session, StreamError> {
-        let (_, run) = self.running(pod, container).await?;
-        self.shared.runtime.exec(&run.id, request).await.map_err(|source| connect_error(pod, container, source))
+        let (desired, run) = self.running(pod, container).await?;
+        let step = steps::of_pod(desired.uid.as_str()).in_scope(|| step!("exec a process"));
+        let started = self.shared.runtime.exec(&run.id, request).instrument(step).await;
+        started.map_err(|source| connect_error(pod, container, source))
     }
 
     /// Connects to the first process of a running container. Also says whether that has a terminal.

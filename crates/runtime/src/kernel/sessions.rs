@@ -158,7 +158,12 @@ impl Kernel {
         let answer = running.connection.request(&Request::Exec(Box::new(plan)), &descriptors, EXEC_LIMIT).await;
         drop(descriptors);
         let master = match answer {
-            Ok((Reply::Started { .. }, descriptors)) => descriptors.into_iter().next(),
+            Ok((Reply::Started { started_at, times }, descriptors)) => {
+                if let Some(times) = times {
+                    steps::note!("start its program", times.received_at, started_at);
+                }
+                descriptors.into_iter().next()
+            }
             Ok(_) => None,
             Err(RequestError::Failed(failure, source)) => {
                 let path = failure.path.map(|path| format!(" {path:?}")).unwrap_or_default();
