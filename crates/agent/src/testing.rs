@@ -21,7 +21,7 @@ use crate::desired::DesiredPod;
 pub fn desired_pod(pod: &Value) -> DesiredPod {
     let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let stored = StoredObject {
-        key: ObjectKey::namespaced("pods", text("/metadata/namespace"), text("/metadata/name")),
+        key: ObjectKey::namespaced("pods", text("/metadata/namespace"), text("/metadata/name")).into(),
         revision: 1,
         value: pod.clone().into(),
         json: serde_json::to_vec(pod).unwrap().into(),

@@ -40,9 +40,7 @@ pub fn keep_owned(context: &Arc<Context>) {
 
 async fn follow(context: &Arc<Context>) {
     loop {
-        let watches =
-            stored_kinds().map(|kind| context.store.watch(kind.resource, None)).collect::<Result<Vec<_>, _>>();
-        let Ok(mut watches) = watches else { continue };
+        let Ok(mut watches) = context.store.watch_all(stored_kinds().map(|kind| kind.resource)) else { continue };
         let mut graph = Graph::default();
         let present = stored_kinds().flat_map(|kind| context.store.list(kind.resource, None).objects);
         // All others are looked at when they change: most of a large store has no owner and stays unread.
@@ -56,13 +54,12 @@ async fn follow(context: &Arc<Context>) {
             outcome = outcome.and(graph.settle(context, object).await);
         }
         while outcome.is_ok() {
-            let changes = watches.iter_mut().map(|watch| Box::pin(watch.next()));
-            let (Some(event), _, _) = futures::future::select_all(changes).await else { break };
+            let Some(event) = watches.next().await else { break };
             outcome = graph.take(context, &event).await;
         }
         match outcome {
             // The store is closed.
-            Ok(()) if watches.iter().all(|watch| watch.expired().is_none()) => return,
+            Ok(()) if !watches.is_expired() => return,
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "cannot remove what has lost its owner");
@@ -74,7 +71,7 @@ async fn follow(context: &Arc<Context>) {
 
 /// Who is owned by whom: by the owner's uid.
 #[derive(Debug, Default)]
-struct Graph(HashMap<String, HashSet<ObjectKey>>);
+struct Graph(HashMap<String, HashSet<Arc<ObjectKey>>>);
 
 impl Graph {
     fn note(&mut self, object: &StoredObject) {
@@ -82,7 +79,7 @@ impl Graph {
             return;
         }
         for owner in owners(&object.value.tree()) {
-            self.0.entry(text_at(owner, "/uid").to_owned()).or_default().insert(object.key.clone());
+            self.0.entry(text_at(owner, "/uid").to_owned()).or_default().insert(Arc::clone(&object.key));
         }
     }
 
@@ -165,7 +162,7 @@ impl Graph {
         Ok(())
     }
 
-    fn owned_by(&self, owner: &Value) -> Vec<ObjectKey> {
+    fn owned_by(&self, owner: &Value) -> Vec<Arc<ObjectKey>> {
         self.0.get(text(owner, "uid")).into_iter().flatten().cloned().collect()
     }
 }

@@ -113,7 +113,7 @@ async fn keep_furnished(context: &Context) {
 
 /// The namespace that may lack something after a change.
 fn lacking(event: &WatchEvent) -> Option<&str> {
-    let ObjectKey { resource, namespace, name } = &event.object.key;
+    let ObjectKey { resource, namespace, name } = &*event.object.key;
     match (resource.as_str(), event.kind, name.as_str()) {
         ("namespaces", WatchKind::Added, _) => Some(name),
         ("serviceaccounts", WatchKind::Deleted, DEFAULT_ACCOUNT)

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::{join_all, select_all};
-use store::{ObjectWatch, Store, StoreError, StoredObject, WatchEvent};
+use futures::future::join_all;
+use store::{Expired, ObjectWatches, Store, StoreError, StoredObject, WatchEvent};
 
 /// Namespace and name of an object that a controller keeps others true to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,40 +51,36 @@ pub trait Controller: Sync {
 pub async fn run(store: &Store, controller: impl Controller) {
     loop {
         // The watches are there before the list, so that nothing falls between.
-        let watches = controller_watches(store, &controller);
-        let Some(mut watches) = watches else { continue };
+        let Ok(mut watches) = watch_all(store, &controller) else { continue };
         let mut due: BTreeSet<Subject> = controller.all().into_iter().collect();
         loop {
             let failed = reconcile_all(&controller, std::mem::take(&mut due)).await;
             let Some(failed) = failed else { return };
             let is_retry = !failed.is_empty();
             due.extend(failed);
-            let changes = watches.iter_mut().map(|watch| Box::pin(watch.next()));
-            let news = select_all(changes);
+            let news = watches.next();
             let first = if is_retry {
                 match tokio::time::timeout(RETRY, news).await {
-                    Ok((event, _, _)) => event,
+                    Ok(event) => event,
                     Err(_elapsed) => continue,
                 }
             } else {
-                news.await.0
+                news.await
             };
             let Some(event) = first else { break };
             due.extend(controller.concerned(&event));
-            for watch in &mut watches {
-                while let Some(Some(event)) = watch.next().now_or_never() {
-                    due.extend(controller.concerned(&event));
-                }
+            while let Some(Some(event)) = watches.next().now_or_never() {
+                due.extend(controller.concerned(&event));
             }
         }
-        if watches.iter().all(|watch| watch.expired().is_none()) {
+        if !watches.is_expired() {
             return;
         }
     }
 }
 
-fn controller_watches<C: Controller>(store: &Store, _controller: &C) -> Option<Vec<ObjectWatch>> {
-    C::RESOURCES.iter().map(|resource| store.watch(resource, None).ok()).collect()
+fn watch_all<C: Controller>(store: &Store, _controller: &C) -> Result<ObjectWatches, Expired> {
+    store.watch_all(C::RESOURCES.iter().copied())
 }
 
 /// Those that failed; `None` once the store is closed.

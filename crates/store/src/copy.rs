@@ -69,10 +69,10 @@ impl Restoring {
         let mut objects: Vec<StoredObject> = Vec::with_capacity(copy.objects.len());
         for (key, value) in copy.objects {
             revision += 1;
-            objects.push(encoder.encode(&key, value, revision, WatchKind::Added)?.0);
+            objects.push(encoder.encode(&Arc::new(key), value, revision, WatchKind::Added)?.finish().0);
         }
         let changes = Changes {
-            objects: objects.iter().map(|object| (&object.key, Some(object))).collect(),
+            objects: objects.iter().map(|object| (&*object.key, Some(object))).collect(),
             records: copy
                 .records
                 .iter()

@@ -273,7 +273,7 @@ fn stage(transaction: &WriteTransaction, changes: &Changes<'_>) -> Result<(), re
 }
 
 fn decode_object(id: (&str, &str, &str), revision: u64, json: &[u8]) -> Result<StoredObject, Unreadable> {
-    let key = key_of(id);
+    let key = Arc::new(key_of(id));
     let json = Bytes::copy_from_slice(json);
     match ObjectValue::read(json.clone()) {
         Ok(value) => Ok(StoredObject { key, revision, value, json }),

@@ -37,27 +37,27 @@ const CACHE_BYTES: usize = 1 << 20;
 /// Which events there are, oldest first. The writer thread's own.
 #[derive(Debug, Default)]
 pub(crate) struct EventAges {
-    oldest_first: BTreeMap<u64, (ObjectKey, Instant)>,
-    revisions: HashMap<ObjectKey, u64>,
+    oldest_first: BTreeMap<u64, (Arc<ObjectKey>, Instant)>,
+    revisions: HashMap<Arc<ObjectKey>, u64>,
 }
 
 impl EventAges {
     /// Notes that an event was written at `revision`, or that it is gone.
-    pub(crate) fn note(&mut self, key: &ObjectKey, revision: Option<u64>, now: Instant) {
+    pub(crate) fn note(&mut self, key: &Arc<ObjectKey>, revision: Option<u64>, now: Instant) {
         let before = match revision {
-            Some(revision) => self.revisions.insert(key.clone(), revision),
+            Some(revision) => self.revisions.insert(Arc::clone(key), revision),
             None => self.revisions.remove(key),
         };
         if let Some(before) = before {
             self.oldest_first.remove(&before);
         }
         if let Some(revision) = revision {
-            self.oldest_first.insert(revision, (key.clone(), now));
+            self.oldest_first.insert(revision, (Arc::clone(key), now));
         }
     }
 
     /// The oldest event, if it has to go: too many, or too old.
-    pub(crate) fn surplus(&self, now: Instant) -> Option<&ObjectKey> {
+    pub(crate) fn surplus(&self, now: Instant) -> Option<&Arc<ObjectKey>> {
         let (_, (key, written)) = self.oldest_first.first_key_value()?;
         let too_old = now.saturating_duration_since(*written) >= EVENTS_KEPT_FOR;
         (too_old || self.oldest_first.len() > EVENTS_KEPT).then_some(key)
@@ -91,7 +91,7 @@ pub(crate) fn spawn_events_writer(
     directory: Arc<Directory>,
     file: Option<DatabaseFile>,
     memory: Arc<Memory>,
-) -> io::Result<(Sender<ObjectKey>, JoinHandle<()>)> {
+) -> io::Result<(Sender<Arc<ObjectKey>>, JoinHandle<()>)> {
     let (sender, changed) = channel();
     let failed = file.is_none().then(Instant::now);
     let writer = EventsWriter { path: directory.events(), _directory: directory, file, memory, failed };
@@ -110,7 +110,7 @@ struct EventsWriter {
 }
 
 impl EventsWriter {
-    fn run(mut self, changed: &Receiver<ObjectKey>) {
+    fn run(mut self, changed: &Receiver<Arc<ObjectKey>>) {
         while let Ok(first) = changed.recv() {
             let (keys, more) = collect(first, changed);
             self.write(keys);
@@ -120,7 +120,7 @@ impl EventsWriter {
         }
     }
 
-    fn write(&mut self, mut keys: HashSet<ObjectKey>) {
+    fn write(&mut self, mut keys: HashSet<Arc<ObjectKey>>) {
         if self.file.is_none() {
             if self.failed.is_some_and(|failed| failed.elapsed() < RETRY_AFTER) {
                 return;
@@ -130,7 +130,7 @@ impl EventsWriter {
         }
         let Some(file) = &self.file else { return };
         let events: Vec<_> = keys.iter().map(|key| (key, self.memory.get(key))).collect();
-        let objects = events.iter().map(|(key, event)| (*key, event.as_ref())).collect();
+        let objects = events.iter().map(|(key, event)| (&***key, event.as_ref())).collect();
         if let Err(error) = file.commit(&Changes { objects, ..Changes::default() }) {
             tracing::warn!(path = %self.path.display(), %error, "cannot write events; they are kept in memory only");
             self.file = None;
@@ -158,7 +158,7 @@ impl EventsWriter {
 }
 
 /// Gathers what comes within a while; says whether more may come.
-fn collect(first: ObjectKey, changed: &Receiver<ObjectKey>) -> (HashSet<ObjectKey>, bool) {
+fn collect(first: Arc<ObjectKey>, changed: &Receiver<Arc<ObjectKey>>) -> (HashSet<Arc<ObjectKey>>, bool) {
     let until = Instant::now() + WRITE_AFTER;
     let mut keys = HashSet::from([first]);
     loop {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn events_go_by_number_or_age_whichever_is_first() {
-        let key = |number: u64| ObjectKey::namespaced(EVENTS, "default", format!("e-{number}"));
+        let key = |number: u64| Arc::new(ObjectKey::namespaced(EVENTS, "default", format!("e-{number}")));
         let start = Instant::now();
         let minute = Duration::from_mins(1);
         let mut ages = EventAges::default();

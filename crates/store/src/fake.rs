@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ballast::Room;
-use crate::batch::Batch;
+use crate::batch::{Batch, Encoder};
 use crate::copy::Entry;
 use crate::events::EVENTS;
 use crate::memory::Memory;
-use crate::object::WatchEvent;
+use crate::object::{ObjectKey, WatchEvent};
 use crate::writer::Job;
 
 /// What stands in for the disk of a store in memory.
@@ -61,7 +61,7 @@ impl FakeFile {
     pub(crate) fn copy(&self, memory: &Memory, take: &mut dyn FnMut(Entry)) -> u64 {
         let list = memory.all();
         for object in list.objects.into_iter().filter(|object| object.key.resource != EVENTS) {
-            take(Entry::Object { key: object.key, revision: object.revision, json: object.json });
+            take(Entry::Object { key: ObjectKey::clone(&object.key), revision: object.revision, json: object.json });
         }
         for ((table, key), json) in self.lock().iter() {
             take(Entry::Record { table: (*table).to_owned(), key: key.clone(), json: json.clone().into() });
@@ -80,7 +80,8 @@ impl FakeFile {
     pub(crate) fn write_now(&self, memory: &Memory, job: Job) {
         let mut kept = self.lock();
         let room = if self.disk.is_full() { Room::Last } else { Room::Ample };
-        let mut batch = Batch::new(memory, Path::new("memory"), memory.revision(), room);
+        let mut encoder = Encoder::default();
+        let mut batch = Batch::new(memory, Path::new("memory"), memory.revision(), room, &mut encoder);
         let answer = job(Ok(&mut batch));
         let Batch { events, records, revision, .. } = batch;
         for (table, key, value) in records {
@@ -107,7 +108,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{Change, ObjectKey, Store, StoreError, WriteError};
+    use crate::{Change, Store, StoreError, WriteError};
 
     #[derive(Debug, Default)]
     struct Disk {

@@ -85,7 +85,7 @@ pub(crate) struct Frame {
 /// Changes that are kept until the objects file has them. Of several changes of one thing the last counts.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    pub(crate) objects: BTreeMap<ObjectKey, Option<StoredObject>>,
+    pub(crate) objects: BTreeMap<Arc<ObjectKey>, Option<StoredObject>>,
     /// By table, then by key.
     pub(crate) records: BTreeMap<Cow<'static, str>, BTreeMap<String, Option<Vec<u8>>>>,
     pub(crate) reserved_revision: Option<u64>,
@@ -114,7 +114,7 @@ impl Kept {
             records.iter().map(move |(key, value)| (&**table, key.as_str(), value.as_deref()))
         });
         Changes {
-            objects: self.objects.iter().map(|(key, object)| (key, object.as_ref())).collect(),
+            objects: self.objects.iter().map(|(key, object)| (&**key, object.as_ref())).collect(),
             records: records.collect(),
             reserved_revision: self.reserved_revision,
         }
@@ -351,12 +351,12 @@ fn decode(bytes: &[u8]) -> Option<Kept> {
     while !reader.0.is_empty() {
         match reader.u8()? {
             tag::PUT_OBJECT => {
-                let (key, revision) = (reader.key()?, reader.u64()?);
+                let (key, revision) = (Arc::new(reader.key()?), reader.u64()?);
                 let json = Bytes::copy_from_slice(reader.bytes()?);
                 let value = ObjectValue::read(json.clone()).ok()?;
-                kept.objects.insert(key.clone(), Some(StoredObject { key, revision, value, json }));
+                kept.objects.insert(Arc::clone(&key), Some(StoredObject { key, revision, value, json }));
             }
-            tag::DELETE_OBJECT => drop(kept.objects.insert(reader.key()?, None)),
+            tag::DELETE_OBJECT => drop(kept.objects.insert(Arc::new(reader.key()?), None)),
             tag::PUT_RECORD => {
                 let (table, key) = (reader.text()?.to_owned(), reader.text()?.to_owned());
                 kept.put_record(table.into(), key, Some(reader.bytes()?.to_owned()));
@@ -416,10 +416,11 @@ mod tests {
     use crate::batch::Encoder;
     use crate::object::WatchKind;
 
-    fn put(name: &str, revision: u64, size: usize) -> (ObjectKey, Option<StoredObject>) {
-        let key = ObjectKey::namespaced("pods", "default", name);
+    fn put(name: &str, revision: u64, size: usize) -> (Arc<ObjectKey>, Option<StoredObject>) {
+        let key = Arc::new(ObjectKey::namespaced("pods", "default", name));
         let value = json!({"metadata": {"name": name}, "content": "x".repeat(size)});
-        let (object, _line) = Encoder::default().encode(&key, value, revision, WatchKind::Added).unwrap();
+        let mut encoder = Encoder::default();
+        let (object, _line) = encoder.encode(&key, value, revision, WatchKind::Added).unwrap().finish();
         (key, Some(object))
     }
 
@@ -427,7 +428,7 @@ mod tests {
     fn commit(number: u64, size: usize) -> Kept {
         let mut kept = Kept::default();
         kept.objects.extend([put(&format!("pod-{number}"), number, size)]);
-        kept.objects.insert(ObjectKey::cluster("nodes", format!("node-{number}")), None);
+        kept.objects.insert(Arc::new(ObjectKey::cluster("nodes", format!("node-{number}"))), None);
         kept.put_record("things".into(), number.to_string(), Some(vec![b'7'; size / 10]));
         kept.put_record("things".into(), (number - 1).to_string(), None);
         kept.reserved_revision = number.is_multiple_of(2).then_some(number + 4096);

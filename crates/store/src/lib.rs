@@ -37,4 +37,4 @@ pub use fake::FakeDisk;
 pub use object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind, Written};
 pub use store::Store;
 pub use value::ObjectValue;
-pub use watch::{HISTORY_BYTES, HISTORY_EVENTS, ObjectWatch};
+pub use watch::{HISTORY_BYTES, HISTORY_EVENTS, ObjectWatch, ObjectWatches};

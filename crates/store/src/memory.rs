@@ -1,7 +1,7 @@
 //! The objects in memory: what `get`, `list` and `watch` answer from.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
@@ -19,13 +19,13 @@ struct Objects {
     opened: u64,
     /// What was the newest revision when it was last looked for what is old.
     looked: u64,
-    by_key: BTreeMap<ObjectKey, StoredObject>,
+    by_key: BTreeMap<Arc<ObjectKey>, StoredObject>,
     feeds: HashMap<String, Feed>,
 }
 
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = StoredObject>) -> Self {
-        let by_key = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
+        let by_key = objects.into_iter().map(|object| (Arc::clone(&object.key), object)).collect();
         Self(RwLock::new(Objects { revision, opened: revision, looked: revision, by_key, feeds: HashMap::new() }))
     }
 
@@ -54,8 +54,8 @@ impl Memory {
         if at > objects.revision {
             return Err(Expired { oldest: objects.revision });
         }
-        let mut then: BTreeMap<ObjectKey, StoredObject> =
-            objects.of(resource, None).map(|object| (object.key.clone(), object.clone())).collect();
+        let mut then: BTreeMap<Arc<ObjectKey>, StoredObject> =
+            objects.of(resource, None).map(|object| (Arc::clone(&object.key), object.clone())).collect();
         match objects.feeds.get(resource) {
             Some(feed) => feed.take_back(at, &mut then)?,
             // Nothing of it has changed since the store was opened, and nothing before is known.
@@ -84,7 +84,7 @@ impl Memory {
         for event in events {
             match event.kind {
                 WatchKind::Added | WatchKind::Modified => {
-                    objects.by_key.insert(event.object.key.clone(), event.object.clone());
+                    objects.by_key.insert(Arc::clone(&event.object.key), event.object.clone());
                 }
                 WatchKind::Deleted => {
                     objects.by_key.remove(&event.object.key);
@@ -149,15 +149,17 @@ mod tests {
     use crate::batch::Encoder;
     use crate::watch::{HISTORY_BYTES, HISTORY_EVENTS};
 
-    fn key(number: u64) -> ObjectKey {
-        ObjectKey::namespaced("pods", "default", format!("pod-{number}"))
+    fn key(number: u64) -> Arc<ObjectKey> {
+        ObjectKey::namespaced("pods", "default", format!("pod-{number}")).into()
     }
 
     fn publish(memory: &Memory, number: u64, size: usize) {
         let revision = memory.revision() + 1;
         let value = json!({"metadata": {}, "content": [number, "x".repeat(size)]});
-        let (object, line) = Encoder::default().encode(&key(number), value, revision, WatchKind::Added).unwrap();
-        let previous = memory.get(&key(number));
+        let mut encoder = Encoder::default();
+        let key = key(number);
+        let (object, line) = encoder.encode(&key, value, revision, WatchKind::Added).unwrap().finish();
+        let previous = memory.get(&key);
         memory.publish(vec![WatchEvent { kind: WatchKind::Added, object, previous, line }], revision);
     }
 

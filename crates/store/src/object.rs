@@ -1,6 +1,7 @@
 //! What is kept: objects, their keys, and what may become of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -46,7 +47,8 @@ impl fmt::Display for ObjectKey {
 /// One version of an object. A clone shares the content.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredObject {
-    pub key: ObjectKey,
+    /// All versions of an object have the same one.
+    pub key: Arc<ObjectKey>,
     /// When it was written, in the one order of all writes; `metadata.resourceVersion` says the same.
     pub revision: u64,
     pub value: ObjectValue,

@@ -14,6 +14,7 @@ use redb::backends::FileBackend;
 use rustix::fs::OFlags;
 
 use crate::ballast::{self, Ballast, ReservedFile, Room};
+use crate::batch::Encoder;
 use crate::database::{Changes, Contents, DatabaseFile};
 use crate::directory::{Acknowledged, Directory, open_private};
 use crate::error::{OpenStoreError, RestoreError};
@@ -157,7 +158,7 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
     if !frames.is_empty() {
         tracing::info!(commits = frames.len(), "the journal has what the objects file lacks");
     }
-    let mut changed: BTreeMap<ObjectKey, Option<StoredObject>> = BTreeMap::new();
+    let mut changed: BTreeMap<Arc<ObjectKey>, Option<StoredObject>> = BTreeMap::new();
     for Frame { changes, .. } in &frames {
         changed.extend(changes.objects.iter().map(|(key, object)| (key.clone(), object.clone())));
         reserved_revision = changes.reserved_revision.unwrap_or(reserved_revision);
@@ -182,6 +183,7 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
         acknowledged,
         ballast,
         ages,
+        encoder: Encoder::default(),
         changed_events,
         reserved_revision,
         trim_due: None,

@@ -21,7 +21,7 @@ use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
 use crate::pending::Pending;
-use crate::watch::ObjectWatch;
+use crate::watch::{ObjectWatch, ObjectWatches};
 use crate::writer::{Answer, Job, Order};
 
 /// An open store. Cheap to clone; it closes when the last clone is dropped, and its watches end.
@@ -111,6 +111,12 @@ impl Store {
         self.0.memory.watch(resource, after)
     }
 
+    /// The changes of several resources from now on.
+    pub fn watch_all<'a>(&self, resources: impl IntoIterator<Item = &'a str>) -> Result<ObjectWatches, Expired> {
+        let watches = resources.into_iter().map(|resource| self.watch(resource, None));
+        watches.collect::<Result<_, _>>().map(ObjectWatches::new)
+    }
+
     /// Changes one object, the only way to do so: `decide` sees the present one and says what becomes of it. No other
     /// write comes between. Answers when the change is durable and visible.
     ///
@@ -118,33 +124,33 @@ impl Store {
     /// A caller that goes away while it waits does not take the write back.
     pub async fn write<T, E>(
         &self,
-        key: ObjectKey,
+        key: impl Into<Arc<ObjectKey>>,
         decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
     ) -> Result<Written<T>, WriteError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.change(key, decide, Place::Disk).await
+        self.change(key.into(), decide, Place::Disk).await
     }
 
     /// The same for what nobody needs after a restart, such as the sign of life of a node: the disk is left in peace, and
     /// a restart finds the object as [`Store::write`] left it last, or not at all.
     pub async fn write_in_memory<T, E>(
         &self,
-        key: ObjectKey,
+        key: impl Into<Arc<ObjectKey>>,
         decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
     ) -> Result<Written<T>, WriteError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.change(key, decide, Place::Memory).await
+        self.change(key.into(), decide, Place::Memory).await
     }
 
     async fn change<T, E>(
         &self,
-        key: ObjectKey,
+        key: Arc<ObjectKey>,
         decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
         place: Place,
     ) -> Result<Written<T>, WriteError<E>>
@@ -332,7 +338,7 @@ impl Drop for Disk {
 /// Stages a change; gives the object as [`Written`] tells it.
 fn apply(
     batch: &mut Batch<'_>,
-    key: &ObjectKey,
+    key: &Arc<ObjectKey>,
     change: Change,
     present: Option<StoredObject>,
 ) -> Result<Option<StoredObject>, StoreError> {

@@ -98,6 +98,13 @@ impl ObjectValue {
         lock(&self.shared.tree).is_some()
     }
 
+    /// The tree, for whoever makes the next version of it: in this one, which is history soon, nobody finds it any more.
+    pub fn take_tree(&self) -> Value {
+        let tree = self.tree();
+        drop(lock(&self.shared.tree).take());
+        Arc::unwrap_or_clone(tree)
+    }
+
     /// The tree, for a moment: unlike a look at the value itself it leaves nothing in it.
     pub fn tree(&self) -> Arc<Value> {
         if let Some(tree) = self.tree.get() {
@@ -177,6 +184,17 @@ mod tests {
             assert!(serde_json::from_slice::<Value>(json).is_err(), "{text:?}");
             assert!(ObjectValue::read(Bytes::copy_from_slice(json)).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_tree_that_was_taken_is_made_again_for_whoever_looks() {
+        let tree = serde_json::json!({"a": [1]});
+        let value = ObjectValue::of_both(Bytes::from(tree.to_string()), tree.clone(), &mut Trees::new());
+        let other = value.clone();
+        assert_eq!((value.take_tree(), value.has_tree()), (tree.clone(), false));
+        assert_eq!(*other, tree);
+        let looks_on = value.tree();
+        assert_eq!((other.take_tree(), &*looks_on), (tree.clone(), &tree), "whoever looks keeps it");
     }
 
     #[test]

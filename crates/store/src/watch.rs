@@ -1,7 +1,10 @@
 //! Watches: a bounded history of each resource's changes, read by any number of watchers at their own pace.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +23,9 @@ const LASTING_EVENTS: usize = 2048;
 const LASTING_BYTES: usize = 2 << 20;
 /// That time, at least; at most it is twice this.
 pub(crate) const OLD_AFTER: Duration = Duration::from_mins(1);
+
+/// So many changes of each resource are taken together from watches that are one.
+const TOGETHER: usize = 64;
 
 /// Changes that no watch can have any more. Taking them apart is work, so it is done where nobody waits for it.
 pub(crate) type Forgotten = Vec<Arc<WatchEvent>>;
@@ -116,7 +122,7 @@ impl Feed {
     pub(crate) fn take_back(
         &self,
         revision: u64,
-        objects: &mut BTreeMap<ObjectKey, StoredObject>,
+        objects: &mut BTreeMap<Arc<ObjectKey>, StoredObject>,
     ) -> Result<(), Expired> {
         let history = lock(&self.history);
         if revision < history.floor {
@@ -126,7 +132,7 @@ impl Feed {
         for event in newer {
             let WatchEvent { object, previous, .. } = event.as_ref();
             match previous {
-                Some(previous) => drop(objects.insert(object.key.clone(), previous.clone())),
+                Some(previous) => drop(objects.insert(Arc::clone(&object.key), previous.clone())),
                 None => drop(objects.remove(&object.key)),
             }
         }
@@ -200,5 +206,58 @@ impl ObjectWatch {
             self.after = newest.object.revision;
         }
         Ok(events)
+    }
+}
+
+/// Watches of several resources as one, for whoever follows many of which most are quiet.
+#[derive(Debug)]
+pub struct ObjectWatches {
+    watches: Vec<ObjectWatch>,
+    /// What is handed out next: all watches are asked at once, not for each change.
+    taken: VecDeque<Arc<WatchEvent>>,
+}
+
+impl ObjectWatches {
+    pub(crate) fn new(watches: Vec<ObjectWatch>) -> Self {
+        Self { watches, taken: VecDeque::new() }
+    }
+
+    /// Waits for the next change, as [`ObjectWatch::next`] does. Those of one resource come in their order.
+    pub async fn next(&mut self) -> Option<WatchEvent> {
+        let mut open = true;
+        loop {
+            if let Some(event) = self.taken.pop_front() {
+                // A clone, so that a tree that somebody looks at is not kept with the history.
+                return Some(event.as_ref().clone());
+            }
+            for watch in &mut self.watches {
+                match watch.take(TOGETHER) {
+                    Ok(events) => self.taken.extend(events),
+                    Err(expired) => watch.expired = Some(expired),
+                }
+            }
+            if self.is_expired() || (!open && self.taken.is_empty()) {
+                return None;
+            }
+            if self.taken.is_empty() {
+                open = self.changed().await;
+            }
+        }
+    }
+
+    /// Whether one of them has fallen behind the history, so that the caller must list again.
+    pub fn is_expired(&self) -> bool {
+        self.watches.iter().any(|watch| watch.expired.is_some())
+    }
+
+    /// Waits until one of them has changed; whether the store is still open.
+    async fn changed(&mut self) -> bool {
+        let mut changes: Vec<Pin<Box<_>>> =
+            self.watches.iter_mut().map(|watch| Box::pin(watch.wake.changed())).collect();
+        poll_fn(|context| {
+            let first = changes.iter_mut().map(|change| change.as_mut().poll(context)).find(Poll::is_ready);
+            first.map_or(Poll::Pending, |changed| changed.map(|changed| changed.is_ok()))
+        })
+        .await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::ballast::{Ballast, Room};
-use crate::batch::Batch;
+use crate::batch::{Batch, Encoder};
 use crate::database::DatabaseFile;
 use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
@@ -79,7 +79,8 @@ pub(crate) struct Writer {
     pub(crate) acknowledged: Acknowledged,
     pub(crate) ballast: Arc<Ballast>,
     pub(crate) ages: EventAges,
-    pub(crate) changed_events: Sender<ObjectKey>,
+    pub(crate) encoder: Encoder,
+    pub(crate) changed_events: Sender<Arc<ObjectKey>>,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
     /// When memory is taken back from what has become old.
@@ -119,7 +120,8 @@ impl Writer {
     fn write_batch(&mut self, first: Vec<Job>, jobs: &Receiver<(Order, Job)>) {
         let memory = Arc::clone(&self.memory);
         let directory = Arc::clone(&self.directory);
-        let mut batch = Batch::new(&memory, &directory.path, memory.revision(), self.ballast.room());
+        let mut encoder = std::mem::take(&mut self.encoder);
+        let mut batch = Batch::new(&memory, &directory.path, memory.revision(), self.ballast.room(), &mut encoder);
         let mut answers = Vec::new();
         let mut first = first.into_iter();
         let mut full = false;
@@ -133,7 +135,6 @@ impl Writer {
             full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
-        let old_trees = batch.take_old_trees();
         let (result, forgotten) = match self.commit(batch) {
             Ok(forgotten) => (Ok(()), forgotten),
             Err(error) => (Err(error), Forgotten::new()),
@@ -141,7 +142,8 @@ impl Writer {
         for answer in answers {
             answer(result.clone());
         }
-        drop((forgotten, old_trees));
+        drop((forgotten, encoder.end_batch()));
+        self.encoder = encoder;
     }
 
     fn remove_surplus_events(&mut self, batch: &mut Batch<'_>) {

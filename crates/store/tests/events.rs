@@ -54,7 +54,7 @@ async fn the_oldest_events_go_when_there_are_too_many() {
             let event = watch.next().await.unwrap();
             seen = event.object.revision;
             if event.kind == WatchKind::Deleted {
-                told.push(event.object.key.name);
+                told.push(event.object.key.name.clone());
             }
         }
     }
@@ -69,7 +69,7 @@ async fn the_oldest_events_go_when_there_are_too_many() {
     while told.len() < gone.len() {
         let event = watch.next().await.unwrap();
         if event.kind == WatchKind::Deleted {
-            told.push(event.object.key.name);
+            told.push(event.object.key.name.clone());
         }
     }
     assert_eq!(told, gone);

@@ -94,7 +94,7 @@ fn all(store: &Store) -> Content {
         Entry::Record { key, json, .. } => drop(copied_records.insert(key, json)),
     });
     assert!(revision.unwrap() >= store.revision());
-    let of_list = listed.into_iter().map(|object| (object.key.name, (object.revision, object.json)));
+    let of_list = listed.into_iter().map(|object| (object.key.name.clone(), (object.revision, object.json)));
     assert_eq!(copied, of_list.collect());
     let of_records = records.iter().map(|(key, value)| (key.clone(), value.to_string().into()));
     assert_eq!(copied_records, of_records.collect());

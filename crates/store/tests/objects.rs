@@ -58,6 +58,22 @@ async fn what_changes_nothing_takes_no_revision_and_no_commit() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_other_revisions_is_no_revision_of_the_object() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let value = |other: u64| {
+        let text = format!(r#""resourceVersion":"{other}""#);
+        json!({"about": {"resourceVersion": other.to_string()}, "data": text, "metadata": {}, "more": {"resourceVersion": "1"}})
+    };
+    let put =
+        async |other: u64| change(&store, &pod("a"), Change::Put(value(other))).await.unwrap().object.unwrap().revision;
+    let first = put(9).await;
+    assert_eq!(put(9).await, first);
+    assert_eq!(put(first).await, first + 1, "both are told of");
+    assert_eq!(put(first + 1).await, first + 2);
+}
+
+#[tokio::test]
 async fn a_refusal_changes_nothing_and_reaches_the_caller() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path());

@@ -299,3 +299,43 @@ async fn a_list_of_the_past_is_what_was_listed_then() {
     assert!(store.list_at("pods", None, kept - 1).is_err(), "no history of before the store was opened");
     assert_eq!(store.list_at("pods", Some("default"), store.revision()).unwrap().objects, later.objects);
 }
+
+#[tokio::test]
+async fn watches_of_several_resources_are_followed_as_one() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let mut watches = store.watch_all(["nodes", "pods"]).unwrap();
+    put(&store, &pod("a"), 1).await;
+    put(&store, &ObjectKey::cluster("services", "s"), 1).await;
+    put(&store, &pod("b"), 1).await;
+    put(&store, &ObjectKey::cluster("nodes", "n"), 1).await;
+    delete(&store, &pod("a")).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let event = watches.next().await.unwrap();
+        told.push(format!("{} {}", event.kind.name(), event.object.key.name));
+    }
+    told.retain(|word| word != "ADDED n");
+    assert_eq!(told, ["ADDED a", "ADDED b", "DELETED a"], "each resource in its order");
+
+    let news = tokio::spawn(async move { (watches.next().await.map(|event| event.object.revision), watches) });
+    tokio::task::yield_now().await;
+    let written = put(&store, &ObjectKey::cluster("nodes", "n"), 2).await;
+    let (told, mut watches) = news.await.unwrap();
+    assert_eq!(told, Some(written.revision));
+    drop(store);
+    assert!(watches.next().await.is_none() && !watches.is_expired(), "the store is closed");
+}
+
+#[tokio::test]
+async fn of_watches_that_are_one_each_must_keep_up() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let mut watches = store.watch_all(["nodes", "pods"]).unwrap();
+    for number in 0..=HISTORY_EVENTS {
+        let value = json!({"metadata": {}, "content": number});
+        let decide = move |_: Option<&StoredObject>| Ok::<_, ()>((Change::Put(value), ()));
+        store.write_in_memory(ObjectKey::cluster("nodes", "n"), decide).await.unwrap();
+    }
+    assert!(watches.next().await.is_none() && watches.is_expired());
+}

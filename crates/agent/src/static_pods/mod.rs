@@ -136,9 +136,9 @@ async fn reconcile(shared: &Shared, known: &Known) -> Result<(), StoreError> {
             continue;
         }
         let Some(hash) = mirror::hash(&stored.value) else { continue };
-        let is_wanted = wanted.get(&stored.key).is_some_and(|pod| pod.hash == hash);
+        let is_wanted = wanted.get(&*stored.key).is_some_and(|pod| pod.hash == hash);
         // A file that became another Pod replaces the one it was, also while another file is unclear.
-        let replaced = wanted.contains_key(&stored.key);
+        let replaced = wanted.contains_key(&*stored.key);
         if !is_wanted && (replaced || !known.uncertain) && !is_going(&stored.value) {
             tracing::info!(pod = stored.key.name, "a static pod's file is gone or has changed, it ends");
             end(shared, &stored).await?;
@@ -183,7 +183,7 @@ async fn end(shared: &Shared, stored: &StoredObject) -> Result<(), StoreError> {
 
 async fn write(
     shared: &Shared,
-    key: ObjectKey,
+    key: impl Into<Arc<ObjectKey>>,
     change: impl FnOnce(Option<&StoredObject>) -> Change + Send + 'static,
 ) -> Result<(), StoreError> {
     let written = shared.store.write(key, move |present| Ok::<_, std::convert::Infallible>((change(present), ())));

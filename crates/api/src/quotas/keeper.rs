@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use serde_json::json;
 use spec::quota::{self, Item};
-use store::{ObjectWatch, WatchEvent, WatchKind};
+use store::{WatchEvent, WatchKind};
 
 use crate::context::Context;
 use crate::http::status::ApiError;
@@ -60,7 +60,7 @@ enum Outcome {
 
 async fn follow_objects(context: &Context) -> Result<Outcome, ApiError> {
     let kinds: Vec<&Kind> = stored_kinds().filter(|kind| kind.namespaced).collect();
-    let watches = kinds.iter().map(|kind| context.store.watch(kind.resource, None)).collect::<Result<Vec<_>, _>>();
+    let watches = context.store.watch_all(kinds.iter().map(|kind| kind.resource));
     let Ok(mut watches) = watches else { return Ok(Outcome::Again) };
     let all: BTreeSet<String> = quota_namespaces(context);
     for pod_namespace in &all {
@@ -68,21 +68,20 @@ async fn follow_objects(context: &Context) -> Result<Outcome, ApiError> {
     }
     let end = tokio::time::Instant::now() + RECOUNT;
     while !quota_namespaces(context).is_empty() {
-        let Ok(first) = tokio::time::timeout_at(end, next_of_any(&mut watches)).await else {
+        let Ok(first) = tokio::time::timeout_at(end, watches.next()).await else {
             return Ok(Outcome::Again);
         };
         let Some(first) = first else {
-            let closed = watches.iter().all(|watch| watch.expired().is_none());
-            return Ok(if closed { Outcome::Closed } else { Outcome::Again });
+            return Ok(if watches.is_expired() { Outcome::Again } else { Outcome::Closed });
         };
         // What has happened by now is counted once.
         let mut changed = BTreeSet::new();
         let mut next = Some(first);
-        while let Some((index, event)) = next {
-            if let Some(kind) = kinds.get(index) {
+        while let Some(event) = next {
+            if let Some(kind) = kinds.iter().find(|kind| kind.resource == event.object.key.resource) {
                 changed.extend(affected(context, kind, &event)?);
             }
-            next = next_of_any(&mut watches).now_or_never().flatten();
+            next = watches.next().now_or_never().flatten();
         }
         for pod_namespace in changed {
             count_anew(context, &pod_namespace).await?;
@@ -91,15 +90,9 @@ async fn follow_objects(context: &Context) -> Result<Outcome, ApiError> {
     Ok(Outcome::Again)
 }
 
-async fn next_of_any(watches: &mut [ObjectWatch]) -> Option<(usize, WatchEvent)> {
-    let changes = watches.iter_mut().map(|watch| Box::pin(watch.next()));
-    let (event, index, _) = futures::future::select_all(changes).await;
-    event.map(|event| (index, event))
-}
-
 fn quota_namespaces(context: &Context) -> BTreeSet<String> {
     let quotas = context.store.list(RESOURCE_QUOTA.resource, None).objects;
-    quotas.into_iter().filter_map(|quota| quota.key.namespace).collect()
+    quotas.into_iter().filter_map(|quota| quota.key.namespace.clone()).collect()
 }
 
 /// The namespace whose quotas may see a change in this.

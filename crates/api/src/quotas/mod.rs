@@ -4,12 +4,13 @@
 mod keeper;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use spec::decode::{DecodeError, read};
 use spec::k8s_openapi::api::core::v1::ResourceQuota;
 use spec::quota::{self, Item, charge, raw};
-use store::{Change, ObjectKey, Store, StoredObject, WriteError};
+use store::{Change, ObjectKey, ObjectValue, Store, StoredObject, WriteError};
 
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
@@ -19,7 +20,7 @@ use crate::verbs::Part;
 pub use keeper::keep;
 
 /// The quotas of a namespace, with their names in the store.
-fn quotas_of(store: &Store, pod_namespace: &str) -> Result<Vec<(ObjectKey, ResourceQuota)>, ApiError> {
+fn quotas_of(store: &Store, pod_namespace: &str) -> Result<Vec<(Arc<ObjectKey>, ResourceQuota)>, ApiError> {
     let found = store.list(RESOURCE_QUOTA.resource, Some(pod_namespace)).objects;
     let read = |object: StoredObject| Ok((object.key, read(&object.value)?));
     found.into_iter().map(read).collect::<Result<_, DecodeError>>().map_err(|error| ApiError::internal(&error))
@@ -40,8 +41,12 @@ pub fn judge(call: &Call, part: Part, old: Option<&Value>, object: &mut Value) -
             object.insert("status".to_owned(), status);
         }
     }
+    let quotas = quotas_of(&call.context.store, pod_namespace)?;
+    if quotas.is_empty() {
+        return Ok(());
+    }
     let Some(change) = Priced::of(call.kind, part, old, object)? else { return Ok(()) };
-    for (_key, quota) in quotas_of(&call.context.store, pod_namespace)? {
+    for (_key, quota) in quotas {
         if let Err(why) = change.charge(&quota) {
             let name = crate::verbs::metadata::text(object, "name");
             return Err(ApiError::forbidden(call.kind, name, &why));
@@ -51,7 +56,7 @@ pub fn judge(call: &Call, part: Part, old: Option<&Value>, object: &mut Value) -
 }
 
 /// Notes what has been stored. Nobody else writes into the namespace until then ([`Call::turn`]).
-pub async fn note(call: &Call, part: Part, old: Option<&Value>, object: &Value) -> Result<(), ApiError> {
+pub async fn note(call: &Call, part: Part, old: Option<&Value>, object: &ObjectValue) -> Result<(), ApiError> {
     let Some(pod_namespace) = call.pod_namespace.as_deref() else { return Ok(()) };
     if !has_quotas(&call.context.store, Some(pod_namespace)) {
         return Ok(());
@@ -115,7 +120,7 @@ fn recount(
     Ok(quota::count(quota, resources.iter().map(String::as_str), items.iter(), Context::now()))
 }
 
-async fn set_status(context: &Context, key: ObjectKey, field: &'static str, value: Value) -> Result<(), ApiError> {
+async fn set_status(context: &Context, key: Arc<ObjectKey>, field: &'static str, value: Value) -> Result<(), ApiError> {
     let decide = move |present: Option<&StoredObject>| {
         let Some(present) = present else { return Ok::<_, Infallible>((Change::Keep, ())) };
         let mut next = present.value.as_ref().clone();

@@ -127,12 +127,12 @@ async fn a_namespace_takes_its_objects_with_it() {
     let ending = pods.next().await.unwrap();
     assert!(ending.object.value["metadata"]["deletionTimestamp"].is_string());
     assert_eq!(server.get("/api/v1/namespaces/team/configmaps/m").await.code, StatusCode::OK);
-    server.write(ending.object.key, Change::Delete).await;
+    server.write(ObjectKey::clone(&ending.object.key), Change::Delete).await;
     let gone = tokio::time::timeout(PATIENCE, async {
         loop {
             let event = namespaces.next().await.unwrap();
             if event.kind == store::WatchKind::Deleted {
-                return event.object.key.name;
+                return event.object.key.name.clone();
             }
         }
     });

@@ -54,7 +54,7 @@ fn merge(value: &mut Value, change: &Value) {
 fn stored(value: Value) -> StoredObject {
     let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let key = ObjectKey::namespaced(PODS, text("/metadata/namespace"), text("/metadata/name"));
-    StoredObject { key, revision: 1, json: Vec::new().into(), value: value.into() }
+    StoredObject { key: key.into(), revision: 1, json: Vec::new().into(), value: value.into() }
 }
 
 fn packed(service: &Service, pods: &[Value], present: &[EndpointSlice]) -> Vec<SliceChange> {
@@ -264,7 +264,7 @@ async fn slices_follow_pods_and_services_also_over_restarts() {
     let slices = cluster.store.list(SLICES, Some("default")).objects;
     let mut meddled = (*slices[0].value).clone();
     meddled["endpoints"] = json!([]);
-    cluster.put(slices[0].key.clone(), meddled).await;
+    cluster.put(ObjectKey::clone(&slices[0].key), meddled).await;
     cluster.wait_for(&["10.85.0.3"]).await;
     // A slice of somebody else's for the same Service stays as it is.
     let mut foreign = (*slices[0].value).clone();

@@ -55,7 +55,7 @@ pub async fn create(store: &Store, key: &ObjectKey, value: Value) -> Result<Stor
 }
 
 pub fn names(store: &Store, resource: &str) -> Vec<String> {
-    store.list(resource, None).objects.into_iter().map(|object| object.key.name).collect()
+    store.list(resource, None).objects.into_iter().map(|object| object.key.name.clone()).collect()
 }
 
 pub fn is_full<E>(error: &WriteError<E>) -> bool {

@@ -11,7 +11,7 @@ use crate::dns::answer::encode;
 fn stored(resource: &str, value: Value) -> StoredObject {
     let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let key = ObjectKey::namespaced(resource, text("/metadata/namespace"), text("/metadata/name"));
-    StoredObject { key, revision: 1, json: Vec::new().into(), value: value.into() }
+    StoredObject { key: key.into(), revision: 1, json: Vec::new().into(), value: value.into() }
 }
 
 fn config() -> DnsConfig {
