@@ -1,23 +1,22 @@
 //! Takes the bytes of one layer as they come from an archive or a registry, and unpacks them while it verifies them.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use sha2::{Digest as _, Sha256};
 use spec::Digest;
 
 use crate::LayerError;
 use crate::compression::{Compression, decompress};
+use crate::conveyor::{Chunks, Filling, Unwanted, conveyor};
 use crate::limits::LayerLimits;
-use crate::tar_stream::{Skip, TarReader};
+use crate::tar_stream::TarReader;
 use crate::trash::Trash;
 use crate::unpack::{UnpackCounts, UnpackError, unpack};
 use crate::verify::Hashing;
-
-const CHUNK: usize = 256 * 1024;
-/// Chunks on the way from the reading to the writing thread.
-const CHUNKS_AHEAD: usize = 4;
 
 /// The bytes of a layer, and what they must be.
 pub struct LayerBlob<'a> {
@@ -42,175 +41,144 @@ pub struct UnpackedLayer {
 
 /// Unpacks a layer into the empty directory `root`. Only if this is `Ok` is what lies there what the digests say.
 ///
-/// One thread reads, hashes and decompresses; this one hashes what comes out and writes it.
+/// One thread reads and hashes, one decompresses, which takes the longest; this one hashes what comes out and writes it.
 pub fn unpack_blob(
     blob: LayerBlob<'_>,
     root: OwnedFd,
     limits: &LayerLimits,
     trash: &Trash,
 ) -> Result<UnpackedLayer, LayerError> {
-    let expected = blob.diff_id.clone();
-    std::thread::scope(|scope| {
-        let (full_sender, full) = sync_channel(CHUNKS_AHEAD);
-        let (empty_sender, empty) = sync_channel(CHUNKS_AHEAD + 2);
-        let conveyor = Conveyor { full: full_sender, empty };
-        let reading = scope.spawn(move || read_blob(blob, &conveyor, limits.bytes));
-        let chunks = Chunks { full, empty: empty_sender, current: Vec::new(), used: 0, hasher: Sha256::new(), size: 0 };
-        let (counts, content) = write_layer(chunks, root, limits, trash);
-        let raw =
-            reading.join().map_err(|_panic| LayerError::Read(io::Error::other("the reading thread panicked")))??;
-        let counts = counts.map_err(|error| LayerError::Unpack(Box::new(error)));
-        let (Some(raw), Some(content)) = (raw, content) else {
-            return Err(counts.err().unwrap_or_else(|| LayerError::Read(io::ErrorKind::UnexpectedEof.into())));
-        };
-        let diff_id = if raw.compression == Compression::None { raw.digest } else { content.digest };
-        match expected {
-            // A wrong digest explains a bad archive, not the other way round; so it is what is told.
-            Some(expected) if expected != diff_id => Err(LayerError::DiffId { expected, found: diff_id }),
-            _ => Ok(UnpackedLayer { diff_id, size: content.size, counts: counts? }),
+    let LayerBlob { reader, digest, size, diff_id: expected } = blob;
+    let known = &Known::default();
+    let mut content = Content { hasher: Sha256::new(), size: 0 };
+    let (raw_filling, raw_chunks) = conveyor(|_chunk: &[u8]| {});
+    let (filling, chunks) = conveyor(|chunk: &[u8]| content.add(chunk, known));
+    let (counts, raw, decompressed) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_raw(reader, &raw_filling, known));
+        let decompressing = scope.spawn(move || send_decompressed(raw_chunks, &filling, limits.bytes, known));
+        let counts = write_layer(chunks, root, limits, trash);
+        let decompressed = joined(decompressing);
+        (counts, joined(reading), decompressed)
+    });
+    let is_whole = is_read_whole(&counts);
+    let counts = counts.map_err(|error| LayerError::Unpack(Box::new(error)));
+    if known.is_unwanted()
+        && let Err(error) = counts
+    {
+        return Err(error);
+    }
+    let (found, found_size) = raw?;
+    match (size, digest) {
+        (Some(expected), _) if expected != found_size => {
+            return Err(LayerError::Size { expected, found: found_size });
         }
-    })
-}
-
-/// What the bytes of a blob turned out to be.
-struct RawBlob {
-    digest: Digest,
-    compression: Compression,
-}
-
-/// Reads all of a blob; `None` if nobody wants the rest, since writing failed.
-fn read_blob(blob: LayerBlob<'_>, conveyor: &Conveyor, limit: u64) -> Result<Option<RawBlob>, LayerError> {
-    let mut raw = Hashing::new(blob.reader);
-    let sent = send_decompressed(&mut raw, conveyor, limit);
-    if let Ok(None) = sent {
-        return Ok(None);
+        (_, Some(expected)) if expected != found => return Err(LayerError::Digest { expected, found }),
+        _ => decompressed?,
     }
-    let (found, size) = raw.finish().map_err(LayerError::Read)?;
-    match (blob.size, blob.digest) {
-        (Some(expected), _) if expected != size => Err(LayerError::Size { expected, found: size }),
-        (_, Some(expected)) if expected != found => Err(LayerError::Digest { expected, found }),
-        _ => Ok(sent?.map(|compression| RawBlob { digest: found, compression })),
+    if !is_whole && let Err(error) = counts {
+        return Err(error);
+    }
+    let size = content.size;
+    let diff_id = if known.is_compressed() { Digest::sha256(content.hasher.finalize().into()) } else { found };
+    match expected {
+        // A wrong digest explains a bad archive, not the other way round; so it is what is told.
+        Some(expected) if expected != diff_id => Err(LayerError::DiffId { expected, found: diff_id }),
+        _ => Ok(UnpackedLayer { diff_id, size, counts: counts? }),
     }
 }
 
-fn send_decompressed(
-    raw: &mut (impl Read + Send),
-    conveyor: &Conveyor,
+/// What one of the threads has found out that others must know.
+#[derive(Default)]
+struct Known {
+    /// Set before any of the content is sent.
+    compression: OnceLock<Compression>,
+    /// The layer cannot be written, so nobody needs the rest of it.
+    unwanted: AtomicBool,
+}
+
+impl Known {
+    fn is_compressed(&self) -> bool {
+        self.compression.get().is_some_and(|compression| *compression != Compression::None)
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed)
+    }
+}
+
+/// The decompressed archive.
+struct Content {
+    hasher: Sha256,
+    size: u64,
+}
+
+impl Content {
+    fn add(&mut self, chunk: &[u8], known: &Known) {
+        // What is not compressed is hashed where it is read.
+        if known.is_compressed() {
+            self.hasher.update(chunk);
+        }
+        self.size += chunk.len() as u64;
+    }
+}
+
+/// Reads all of a blob, also if it cannot be decompressed, so that its digest is known.
+fn read_raw(reader: impl Read, filling: &Filling, known: &Known) -> Result<(Digest, u64), LayerError> {
+    let mut raw = Hashing::new(reader);
+    while let Some(chunk) = filling.fill(&mut raw).map_err(LayerError::Read)? {
+        if filling.send(chunk).is_err() {
+            break;
+        }
+    }
+    if known.is_unwanted() {
+        return Err(LayerError::Read(io::ErrorKind::BrokenPipe.into()));
+    }
+    raw.finish().map_err(LayerError::Read)
+}
+
+fn send_decompressed<L: FnMut(&[u8]) + Send>(
+    raw: Chunks<L>,
+    filling: &Filling,
     limit: u64,
-) -> Result<Option<Compression>, LayerError> {
+    known: &Known,
+) -> Result<(), LayerError> {
     let (compression, mut decompressed) = decompress(raw).map_err(LayerError::Read)?;
+    known.compression.get_or_init(|| compression);
     let mut total = 0_u64;
-    loop {
-        let mut chunk = conveyor.empty.try_recv().unwrap_or_else(|_none_is_back_yet| Vec::with_capacity(CHUNK));
-        chunk.clear();
-        decompressed.by_ref().take(CHUNK as u64).read_to_end(&mut chunk).map_err(LayerError::Read)?;
-        if chunk.is_empty() {
-            return Ok(Some(compression));
-        }
+    while let Some(chunk) = filling.fill(&mut decompressed).map_err(LayerError::Read)? {
         total += chunk.len() as u64;
         if total > limit {
             let error = UnpackError::Limit { what: "bytes when decompressed", limit };
             return Err(LayerError::Unpack(Box::new(error)));
         }
-        if conveyor.full.send((compression, chunk)).is_err() {
-            return Ok(None);
+        if let Err(Unwanted) = filling.send(chunk) {
+            known.unwanted.store(true, Ordering::Relaxed);
+            break;
         }
     }
+    Ok(())
 }
 
-/// What the decompressed archive turned out to be. The digest covers it only if it was compressed.
-struct Content {
-    digest: Digest,
-    size: u64,
-}
-
-/// Writes the layer. The archive is read to its end, also if it is bad, so that its digest is known.
-fn write_layer(
-    chunks: Chunks,
+/// Writes the layer. The archive is read to its end, also if it is bad.
+fn write_layer<L: FnMut(&[u8])>(
+    chunks: Chunks<L>,
     root: OwnedFd,
     limits: &LayerLimits,
     trash: &Trash,
-) -> (Result<UnpackCounts, UnpackError>, Option<Content>) {
+) -> Result<UnpackCounts, UnpackError> {
     let mut archive = TarReader::new(chunks);
     let counts = unpack(&mut archive, root, limits, trash);
-    let is_read = matches!(counts, Ok(_) | Err(UnpackError::Archive(_)));
-    let chunks = archive.into_source();
-    (counts, is_read.then(|| chunks.finish()))
+    if is_read_whole(&counts) {
+        archive.into_source().drain();
+    }
+    counts
 }
 
-/// The reading thread's end: full chunks go out, empty ones come back.
-struct Conveyor {
-    full: SyncSender<(Compression, Vec<u8>)>,
-    empty: Receiver<Vec<u8>>,
+/// Whether the archive was read to its end, so that its digest is known: unless it could not be written.
+fn is_read_whole(counts: &Result<UnpackCounts, UnpackError>) -> bool {
+    matches!(counts, Ok(_) | Err(UnpackError::Archive(_)))
 }
 
-/// The writing thread's end, as a stream.
-struct Chunks {
-    full: Receiver<(Compression, Vec<u8>)>,
-    empty: SyncSender<Vec<u8>>,
-    current: Vec<u8>,
-    used: usize,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Chunks {
-    /// Takes the next chunk; false at the end.
-    fn advance(&mut self) -> bool {
-        let Ok((compression, chunk)) = self.full.recv() else { return false };
-        // The reading thread has hashed what is not compressed.
-        if compression != Compression::None {
-            self.hasher.update(&chunk);
-        }
-        self.size += chunk.len() as u64;
-        self.used = 0;
-        let old = std::mem::replace(&mut self.current, chunk);
-        // Nobody takes it back when the reading thread is done.
-        drop(self.empty.try_send(old));
-        true
-    }
-
-    fn finish(mut self) -> Content {
-        while self.advance() {}
-        Content { digest: Digest::sha256(self.hasher.finalize().into()), size: self.size }
-    }
-
-    fn left(&self) -> &[u8] {
-        self.current.get(self.used..).unwrap_or_default()
-    }
-}
-
-impl Read for Chunks {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut available = self.fill_buf()?;
-        let read = available.read(buffer)?;
-        self.consume(read);
-        Ok(read)
-    }
-}
-
-impl BufRead for Chunks {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.left().is_empty() && self.advance() {}
-        Ok(self.left())
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.used = (self.used + count).min(self.current.len());
-    }
-}
-
-impl Skip for Chunks {
-    fn skip(&mut self, mut count: u64) -> io::Result<()> {
-        while count > 0 {
-            let left = self.fill_buf()?.len();
-            if left == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let skipped = usize::try_from(count).unwrap_or(usize::MAX).min(left);
-            self.consume(skipped);
-            count -= skipped as u64;
-        }
-        Ok(())
-    }
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T, LayerError>>) -> Result<T, LayerError> {
+    thread.join().unwrap_or_else(|_panic| Err(LayerError::Read(io::Error::other("a thread panicked"))))
 }

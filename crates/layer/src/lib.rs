@@ -10,6 +10,7 @@
 mod attributes;
 mod blob;
 mod compression;
+mod conveyor;
 pub mod directory;
 pub mod limits;
 mod path;
