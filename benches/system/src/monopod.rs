@@ -13,10 +13,8 @@ use crate::{memory, streams, works};
 const PODS: &str = "/api/v1/namespaces/default/pods";
 /// What a Pod that is measured alone asks for.
 const SHARE: Option<&str> = Some("1");
-/// Between the lives of such Pods: what is made ahead for the next one is made then, and many at once are measured elsewhere.
+/// Before each thing that is measured alone: what is made ahead for the next one is made then, and many at once are measured elsewhere.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Until the Pod's shell has set its trap: the first process of a container gets no signal that it does not handle (pid_namespaces(7)).
-const TRAP: Duration = Duration::from_millis(20);
 /// In the life of one Pod.
 const EXECS: usize = 4;
 
@@ -26,7 +24,8 @@ pub fn life(node: &TestNode, report: &mut Report) {
     let mut client = Client::connect(&node.socket());
     std::thread::sleep(PAUSE);
     start(node, &mut client, &mut watch, ("idle", works::START), report);
-    std::thread::sleep(TRAP);
+    // The first process of a container gets no signal that it does not handle (pid_namespaces(7)): its shell must have set the trap.
+    std::thread::sleep(PAUSE);
     let begin = Instant::now();
     let (code, answer) = client.request("DELETE", &format!("{PODS}/idle"), "application/json", "");
     assert!(matches!(code, 200 | 202), "{answer}");

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in_and_each_chunk_is_seen_once() {
-        let bytes: Vec<u8> = (0..3 * CHUNK + 1).map(|number| u8::try_from(number % 251).unwrap_or_default()).collect();
+        let bytes: Vec<u8> = (0..=3 * CHUNK).map(|number| u8::try_from(number % 251).unwrap_or_default()).collect();
         let mut seen = Vec::new();
         let (filling, mut chunks) = conveyor(|chunk: &[u8]| seen.push(chunk.len()));
         let mut all = Vec::new();
