@@ -59,6 +59,15 @@ pub enum PullRefused {
     NoRegistry,
 }
 
+/// What a worker hears.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bells {
+    /// It is to look at its pod.
+    pub(crate) wake: Arc<Notify>,
+    /// Its object has changed: it is to look unless it has seen the object as it is now.
+    pub(crate) changed: Arc<Notify>,
+}
+
 /// What all workers use.
 pub(crate) struct Shared {
     pub(crate) config: AgentConfig,
@@ -90,7 +99,7 @@ pub(crate) struct Shared {
     #[cfg(test)]
     pub(crate) passes: Arc<()>,
     /// Woken in the same order each time.
-    workers: Mutex<BTreeMap<PodUid, Arc<Notify>>>,
+    workers: Mutex<BTreeMap<PodUid, Bells>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// To be told when an object of a static pod is gone: its file may define the next one.
@@ -241,17 +250,17 @@ impl Shared {
         PodPaths::new(&self.config.data_dir, &self.config.log_dir, pod, uid)
     }
 
-    /// Wakes the worker of a pod, or starts one.
+    /// Tells the worker of a pod that its object has changed, or starts one.
     pub(crate) fn wake_or_start(self: &Arc<Self>, uid: &PodUid, pod: &PodRef) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wake) = workers.get(uid) {
-            wake.notify_one();
+        if let Some(bells) = workers.get(uid) {
+            bells.changed.notify_one();
             return;
         }
-        let wake = Arc::new(Notify::new());
-        workers.insert(uid.clone(), Arc::clone(&wake));
+        let bells = Bells::default();
+        workers.insert(uid.clone(), bells.clone());
         // In one place from the beginning: a future has room for each that a value is moved through.
-        let mut worker = Box::new(PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), wake));
+        let mut worker = Box::new(PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), bells));
         let (shared, pod, uid, stop) = (Arc::clone(self), pod.clone(), uid.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if stop.run_until_cancelled(worker.run()).await.is_some() {
@@ -267,15 +276,15 @@ impl Shared {
     /// Wakes the worker of a pod, if there is one.
     pub(crate) fn wake(&self, uid: &PodUid) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wake) = workers.get(uid) {
-            wake.notify_one();
+        if let Some(bells) = workers.get(uid) {
+            bells.wake.notify_one();
         }
     }
 
     /// Wakes all workers.
     pub(crate) fn wake_all(&self) {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.values().for_each(|wake| wake.notify_one());
+        workers.values().for_each(|bells| bells.wake.notify_one());
     }
 
     /// Everything that is or was a pod here: of the store, of the agent's records, of the runtime.

@@ -93,7 +93,7 @@ impl PodWorker {
         let context = ProbeContext {
             runtime: &self.shared.runtime,
             events: &self.shared.events,
-            wake: &self.wake,
+            wake: &self.bells.wake,
             now: now.wall,
             daemon_started: self.shared.started_at,
             address,

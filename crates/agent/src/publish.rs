@@ -7,7 +7,7 @@ use serde_json::Value;
 use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::{ContainerId, ContainerName};
-use store::{Change, WriteError};
+use store::{Change, ObjectValue, WriteError};
 
 use crate::agent::pod_key;
 use crate::desired::DesiredPod;
@@ -24,6 +24,14 @@ use crate::worker::{PassError, PodWorker};
 /// Lines and bytes of the log that stand in for a missing message (kubelet, `MaxContainerTerminationMessageLogLines`).
 const FALLBACK_LINES: u64 = 80;
 const FALLBACK_BYTES: usize = 2048;
+
+/// A status that is durable.
+pub(crate) struct StatusWritten {
+    /// The revision of the object that it was written into.
+    pub(crate) onto: Option<u64>,
+    /// The object's revision since then.
+    pub(crate) revision: Option<u64>,
+}
 
 impl PodWorker {
     /// Makes the status durable. `ended`: nothing of the pod will run again, so the phase is a terminal one.
@@ -79,26 +87,34 @@ impl PodWorker {
         Some(DesiredPod { status, ..desired.clone() })
     }
 
-    /// Makes a status durable that differs from the stored one; whether it does. `bound`: the pod is this node's.
-    pub(crate) async fn write_status(&self, status: core::PodStatus, bound: bool) -> Result<bool, PassError> {
+    /// Makes a status durable that differs from the stored one; `None` if it does not. `bound`: the pod is this node's.
+    pub(crate) async fn write_status(
+        &self,
+        status: core::PodStatus,
+        bound: bool,
+    ) -> Result<Option<StatusWritten>, PassError> {
         let mut status = status.write().unwrap_or_default();
         if let Some(stored) = self.shared.store.get(&pod_key(&self.pod)) {
             keep_foreign_conditions(&stored.value, &mut status);
             if stored.value.get("status") == Some(&status) {
                 self.write_timeline().await;
-                return Ok(false);
+                return Ok(None);
             }
         }
         let (uid, node) = (self.uid.clone(), bound.then(|| self.shared.config.node_name.clone()));
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
+            let onto = present.map(|present| present.revision);
             let next = present
-                .filter(|present| spec::mirror::pod_uid(&present.value) == Some(uid.as_str()))
+                .filter(|present| spec::mirror::pod_uid(&present.value.tree()) == Some(uid.as_str()))
                 .and_then(|present| with_status(&present.value, status, node.as_deref()));
-            Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), ()))
+            Ok::<_, std::convert::Infallible>((next.map_or(Change::Keep, Change::Put), onto))
         });
         let (written, ()) = tokio::join!(written, self.write_timeline());
         match written {
-            Ok(_) => Ok(true),
+            Ok(written) => Ok(Some(StatusWritten {
+                onto: written.outcome,
+                revision: written.object.map(|object| object.revision),
+            })),
             Err(WriteError::Refused(never)) => match never {},
             Err(WriteError::Store(error)) => Err(error.into()),
         }
@@ -241,14 +257,16 @@ fn keep_foreign_conditions(present: &Value, status: &mut Value) {
 }
 
 /// The object with this status; `None` if that would take a terminal phase back.
-fn with_status(present: &Value, mut status: Value, node_name: Option<&str>) -> Option<Value> {
-    keep_foreign_conditions(present, &mut status);
+fn with_status(present: &ObjectValue, mut status: Value, node_name: Option<&str>) -> Option<Value> {
     let phase = |status: Option<&Value>| status?.get("phase")?.as_str().map(str::to_owned);
     let is_terminal = |phase: Option<String>| matches!(phase.as_deref(), Some("Succeeded" | "Failed"));
-    if is_terminal(phase(present.get("status"))) && !is_terminal(phase(Some(&status))) {
+    let tree = present.tree();
+    keep_foreign_conditions(&tree, &mut status);
+    if is_terminal(phase(tree.get("status"))) && !is_terminal(phase(Some(&status))) {
         return None;
     }
-    let mut next = present.clone();
+    drop(tree);
+    let mut next = present.take_tree();
     let fields = next.as_object_mut()?;
     fields.insert("status".to_owned(), status);
     if let (Some(name), Some(spec)) = (node_name, fields.get_mut("spec").and_then(Value::as_object_mut)) {

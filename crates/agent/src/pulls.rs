@@ -148,7 +148,7 @@ impl PodWorker {
         }
         let outcome = match self.start_pull(desired, usage, wanted) {
             Ok(pull) => {
-                let (waits, wake) = (pull.clone(), Arc::clone(&self.wake));
+                let (waits, wake) = (pull.clone(), Arc::clone(&self.bells.wake));
                 let wakes = tokio::spawn(async move {
                     // What came of it, the pass reads.
                     drop(waits.finished().await);

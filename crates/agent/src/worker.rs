@@ -11,14 +11,13 @@ use std::time::Duration;
 use runtime::{ContainerState, RuntimeError};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use steps::step;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 #[cfg(not(test))]
 use crate::actions::compute_pod_actions;
 use crate::actions::{PodActions, PodLifecycle};
-use crate::agent::{Shared, pod_key};
+use crate::agent::{Bells, Shared, pod_key};
 use crate::backoff::{LONGEST, RetryBackOff};
 use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
@@ -88,10 +87,12 @@ pub(crate) struct PodWorker {
     pub(crate) uid: PodUid,
     pub(crate) pod: PodRef,
     pub(crate) paths: PodPaths,
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) bells: Bells,
     pub(crate) lifecycle: PodLifecycle,
     /// The object as it was read last; `None` once it is gone from the store.
     pub(crate) desired: Option<Arc<DesiredPod>>,
+    /// The revision of the object that the last pass went by; `None` if there was none.
+    seen: Option<u64>,
     /// `None` until it is loaded or made.
     pub(crate) record: Option<PodRecord>,
     /// When dead containers ended, on the clock that does not jump.
@@ -146,17 +147,18 @@ pub(crate) struct PodWorker {
 }
 
 impl PodWorker {
-    pub(crate) fn new(shared: Arc<Shared>, uid: PodUid, pod: PodRef, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, uid: PodUid, pod: PodRef, bells: Bells) -> Self {
         let paths = shared.paths(&pod, &uid);
         Self {
             shared,
             uid,
             pod,
             paths,
-            wake,
+            bells,
             lifecycle: PodLifecycle::Syncing,
             told_of_silence: false,
             desired: None,
+            seen: None,
             record: None,
             exits: BTreeMap::new(),
             active: None,
@@ -236,10 +238,21 @@ impl PodWorker {
                 }
             }
         };
+        let (shared, key, seen) = (&self.shared, pod_key(&self.pod), self.seen);
+        // What the last pass has read is no news, nor what it has written itself where that changes nothing for it.
+        let changed = async {
+            loop {
+                self.bells.changed.notified().await;
+                if shared.store.get(&key).map(|stored| stored.revision) != seen {
+                    return;
+                }
+            }
+        };
         tokio::select! {
             // In this order, not in a random one: any of them brings another pass, which looks at everything.
             biased;
-            () = self.wake.notified() => {}
+            () = self.bells.wake.notified() => {}
+            () = changed => {}
             () = timer => {}
             Some(stopped) = self.stops.join_next() => self.note_stopped(stopped),
             Some(ended) = self.hooks.join_next() => self.hook_ended = Some(ended),
@@ -317,6 +330,7 @@ impl PodWorker {
     fn read_desired(&mut self) -> Result<(), PassError> {
         let stored = self.shared.store.get(&pod_key(&self.pod)).filter(|_| !self.object_gone);
         let revision = stored.as_ref().map(|stored| stored.revision);
+        self.seen = revision;
         if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {
             return Ok(());
         }
@@ -412,7 +426,12 @@ impl PodWorker {
         now: Now,
     ) -> Result<Next, PassError> {
         if desired.is_gated() {
-            self.write_status(gated_status(desired, now.wall), false).await?;
+            // What it says decides nothing here, so it needs no look either.
+            if let Some(written) = self.write_status(gated_status(desired, now.wall), false).await?
+                && written.onto == Some(desired.revision)
+            {
+                self.seen = written.revision;
+            }
             return Ok(Next::Wait(None));
         }
         if let Some(next) = self.admit(desired, &observed).instrument(step!("find room on the node")).await? {

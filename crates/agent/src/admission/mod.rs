@@ -109,7 +109,7 @@ impl PodWorker {
             nominated_node_name: nominated,
             ..core::PodStatus::default()
         };
-        if self.write_status(status, false).await? {
+        if self.write_status(status, false).await?.is_some() {
             self.shared.events.warning(EventSubject::pod(desired), "FailedScheduling", message);
         }
         Ok(Some(Next::Wait(None)))

@@ -74,8 +74,8 @@ pub static POD: Kind = Kind {
 /// defaults are filled in, so that only what the client wrote is named.
 fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
     let old = stored::<Pod>(admission.old)?;
+    let mut errors = unsupported_pod_fields(&value);
     let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
-    let mut errors = unsupported_pod_fields(&pod.write()?);
     spec::defaults::default_pod(&mut pod);
     let submitted = old.is_none().then(|| pod.write()).transpose()?;
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;

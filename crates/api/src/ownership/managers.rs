@@ -84,16 +84,17 @@ impl Managers {
     }
 
     fn join_ancient(&mut self) {
-        let mut updaters: Vec<Entry> = self.0.iter().filter(|entry| !entry.manager.applies).cloned().collect();
-        if updaters.len() <= MAX_UPDATERS {
+        let updaters = || self.0.iter().filter(|entry| !entry.manager.applies);
+        if updaters().count() <= MAX_UPDATERS {
             return;
         }
+        let mut updaters: Vec<Entry> = updaters().cloned().collect();
         updaters.sort_by_key(|entry| entry.time.clone());
         let surplus = updaters.len() - MAX_UPDATERS + 1;
         for Entry { manager, fields, time } in updaters.into_iter().take(surplus) {
             self.set(&manager, FieldSet::default());
             let ancient = Manager { name: ANCIENT.to_owned(), ..manager };
-            let joined = self.of(&ancient).union(&fields);
+            let joined = self.of(&ancient).union(fields);
             self.set(&ancient, joined);
             if let Some(entry) = self.0.iter_mut().find(|entry| entry.manager == ancient) {
                 entry.time = time;

@@ -1,7 +1,7 @@
 //! Server-side apply and `managedFields`: who owns which field, and what follows from it (KEP-555; structured-merge-diff,
 //! `merge`).
 //!
-//! All here works on objects without what the server itself keeps in `metadata`.
+//! What the server itself keeps in `metadata` is nobody's: [`owned_part`] is an object without it.
 
 mod managers;
 mod set;
@@ -14,7 +14,7 @@ pub use set::FieldSet;
 use set::Step;
 pub use typed::{At, ElementError};
 
-use typed::{check_elements, compare, fields_of, merge, remove, with_structs};
+use typed::{Difference, check_elements, compare, fields_of, merge, remove, with_structs};
 
 /// Fields of `metadata` that nobody owns.
 const NOBODYS: [&str; 8] =
@@ -65,19 +65,32 @@ fn of_object(object: &Value, at: At) -> FieldSet {
     fields
 }
 
-/// Owners after a manager has changed `old` into `new` by anything but an apply.
-pub fn note_update(old: &Value, new: &Value, at: At, managers: &Managers, manager: &Manager, now: &str) -> Managers {
-    let change = compare(Some(old), Some(new), at);
-    if change.is_empty() {
-        return managers.clone();
+/// Fields of an object without those that nobody owns.
+fn owned_fields(mut fields: FieldSet) -> FieldSet {
+    for field in ["apiVersion", "kind"] {
+        fields.below.remove(&Step::Field(field.to_owned()));
+    }
+    let metadata = Step::Field("metadata".to_owned());
+    if let Some(mut below) = fields.below.remove(&metadata) {
+        below.below.retain(|step, _| !matches!(step, Step::Field(name) if NOBODYS.contains(&name.as_str())));
+        fields.put(metadata, below);
+    }
+    fields
+}
+
+/// Owners after a manager has changed `old` into `new`, whole objects, by anything but an apply.
+pub fn note_update(old: &Value, new: &Value, at: At, managers: Managers, manager: &Manager, now: &str) -> Managers {
+    let Difference { added, modified, removed } = compare(Some(old), Some(new), at);
+    let (taken, removed) = (owned_fields(added.union(modified)), owned_fields(removed));
+    if taken.is_empty() && removed.is_empty() {
+        return managers;
     }
     let mut next = managers.clone();
-    let taken = change.added.union(&change.modified);
     next.take(&taken, Some(manager));
-    next.take(&change.removed, None);
-    let own = next.of(manager).union(&taken);
+    next.take(&removed, None);
+    let own = next.of(manager).union(taken);
     next.set(manager, own);
-    next.date(manager, managers, now);
+    next.date(manager, &managers, now);
     next
 }
 
@@ -114,7 +127,7 @@ impl Apply<'_> {
         let result = self.prune(merged, &next, &last);
 
         let change = compare(Some(live), Some(&result), self.at);
-        let taken = change.added.union(&change.modified);
+        let taken = change.added.union(change.modified);
         let conflicts = self.conflicts(&next, &taken);
         if !self.force && !conflicts.0.is_empty() {
             return Err(ApplyError::Conflicts(conflicts));

@@ -44,11 +44,15 @@ impl FieldSet {
     }
 
     /// All that is in one of the two.
-    pub fn union(mut self, other: &Self) -> Self {
+    pub fn union(mut self, other: Self) -> Self {
         self.member |= other.member;
-        for (step, theirs) in &other.below {
-            match self.below.entry(step.clone()) {
-                Entry::Vacant(place) => drop(place.insert(theirs.clone())),
+        if self.below.is_empty() {
+            self.below = other.below;
+            return self;
+        }
+        for (step, theirs) in other.below {
+            match self.below.entry(step) {
+                Entry::Vacant(place) => drop(place.insert(theirs)),
                 Entry::Occupied(mut place) => {
                     let ours = std::mem::take(place.get_mut());
                     place.insert(ours.union(theirs));
@@ -108,9 +112,9 @@ impl FieldSet {
         }
         for (step, below) in &self.below {
             let key = match step {
-                Step::Field(name) => format!("f:{name}"),
-                Step::Key(keys) => format!("k:{keys}"),
-                Step::Value(value) => format!("v:{value}"),
+                Step::Field(name) => ["f:", name].concat(),
+                Step::Key(keys) => ["k:", keys].concat(),
+                Step::Value(value) => ["v:", value].concat(),
             };
             fields.insert(key, below.to_json());
         }
@@ -187,7 +191,10 @@ mod tests {
     fn sets_are_joined_and_split() {
         let one = set(&json!({"f:a": {}, "f:b": {".": {}, "f:c": {}}}));
         let two = set(&json!({"f:b": {"f:c": {}, "f:d": {}}}));
-        assert_eq!(one.clone().union(&two).to_json(), json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}}));
+        assert_eq!(
+            one.clone().union(two.clone()).to_json(),
+            json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}})
+        );
         assert_eq!(one.intersection(&two).to_json(), json!({"f:b": {"f:c": {}}}));
         assert_eq!(one.difference(&two).to_json(), json!({"f:a": {}, "f:b": {}}));
         assert!(two.difference(&two).is_empty());

@@ -40,7 +40,7 @@ impl Life {
         let old = self.object.clone().unwrap_or_else(nothing);
         let mut new = old.clone();
         change(&mut new);
-        self.managers = note_update(&old, &new, POD, &self.managers, &manager(name, false), "t");
+        self.managers = note_update(&old, &new, POD, self.managers.clone(), &manager(name, false), "t");
         self.object = Some(new);
     }
 

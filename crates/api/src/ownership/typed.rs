@@ -156,7 +156,7 @@ pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
         (Some(Value::Object(old)), Some(Value::Object(new)), At::Struct(_) | At::Map(_)) => {
             let names = new.keys().chain(old.keys().filter(|name| !new.contains_key(*name)));
             for name in names {
-                found.put(&Step::Field(name.clone()), compare(old.get(name), new.get(name), at.field(name)));
+                found.put(|| Step::Field(name.clone()), compare(old.get(name), new.get(name), at.field(name)));
             }
         }
         (
@@ -165,7 +165,7 @@ pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
             At::List(rule, below),
         ) => {
             for (step, old, new) in pair(rule, old, new) {
-                found.put(&step, compare(old, new, At::element(below)));
+                found.put(|| step.clone(), compare(old, new, At::element(below)));
             }
         }
         (Some(old), Some(new), _) => found.modified.member = old != new,
@@ -289,15 +289,14 @@ pub fn with_structs(set: &FieldSet, at: At) -> FieldSet {
 }
 
 impl Difference {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
-    }
-
-    fn put(&mut self, step: &Step, below: Self) {
-        self.added.put(step.clone(), below.added);
-        self.modified.put(step.clone(), below.modified);
-        self.removed.put(step.clone(), below.removed);
+    /// The step is made where something differs, which is rare.
+    fn put(&mut self, step: impl Fn() -> Step, below: Self) {
+        let Self { added, modified, removed } = self;
+        for (all, below) in [(added, below.added), (modified, below.modified), (removed, below.removed)] {
+            if !below.is_empty() {
+                all.put(step(), below);
+            }
+        }
     }
 }
 
@@ -348,7 +347,8 @@ mod tests {
             found.removed.to_json(),
             json!({"f:spec": {"f:containers": {container("b"): {".": {}, "f:name": {}}}}})
         );
-        assert!(compare(Some(&old), Some(&old), POD).is_empty());
+        let Difference { added, modified, removed } = compare(Some(&old), Some(&old), POD);
+        assert!(added.is_empty() && modified.is_empty() && removed.is_empty());
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
     let mut draws = 0;
     loop {
         draws += 1;
-        let mut candidate = object.clone();
+        // Only a name that is drawn may have to be drawn again.
+        let mut candidate = if generated { object.clone() } else { object.take() };
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
         let admitted = step!("admit the object").in_scope(|| admit(call, candidate, None, Part::Main, options.unknown));

@@ -1,11 +1,13 @@
 //! `metadata.managedFields` on the way of a write.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
 use crate::kinds::Kind;
-use crate::ownership::{At, Manager, Managers, note_update, nothing, owned_part};
+use crate::ownership::{At, Manager, Managers, note_update, nothing};
 use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::field_manager;
 use crate::verbs::update::Part;
@@ -69,10 +71,10 @@ pub fn write_owners(
             if present.is_some() && before.0.is_empty() {
                 before
             } else {
-                let old = present.map_or_else(nothing, |present| owned_part(&call.kind.shown(present)));
-                let new = owned_part(&call.kind.shown(next));
+                let old = present.map_or_else(|| Cow::Owned(nothing()), |present| call.kind.shown(present));
+                let new = call.kind.shown(next);
                 let manager = manager_of(call, part, false);
-                note_update(&old, &new, type_of(call.kind), &before, &manager, &seconds(Context::now()))
+                note_update(&old, &new, type_of(call.kind), before, &manager, &seconds(Context::now()))
             }
         }
     };
