@@ -184,6 +184,10 @@ impl PodWorker {
             creating.instrument(step!("create the first container")),
         );
         if let Err(error) = whole {
+            // It never ran, so it counts for nothing.
+            if let Some(Ok(id)) = first {
+                self.shared.runtime.remove_container(&id).await?;
+            }
             self.shared.runtime.remove_pod_sandbox(&sandbox.id).await?;
             return Ok(Begun::Failed { done: false, retry_at: self.sandbox_failed(desired, &error, now) });
         }

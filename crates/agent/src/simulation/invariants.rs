@@ -46,7 +46,8 @@ pub fn may_start(pod: &mut PodModel, fact: &RunFact<'_>, now: Moment) -> Promise
     if !in_sandbox {
         return Err(format!("{name} starts in a sandbox that is gone"));
     }
-    let highest = pod.runs.get(name).into_iter().flatten().map(|run| run.attempt).max();
+    let started = pod.runs.get(name).into_iter().flatten().filter(|run| run.started);
+    let highest = started.map(|run| run.attempt).max();
     let highest = highest.max(pod.counted.get(name).copied());
     if pod.restarting && pod.plan.container(name).is_some() {
         return Err(format!("{name} starts before all containers of the Pod are gone"));

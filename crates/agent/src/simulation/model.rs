@@ -45,6 +45,8 @@ pub struct Run {
     pub condemned: bool,
     /// The runtime has no record of it any more.
     pub removed: bool,
+    /// Its program was started. Else its sandbox died before, and its number may be another's.
+    pub started: bool,
 }
 
 impl Run {
@@ -63,6 +65,7 @@ impl Run {
             failures: BTreeMap::new(),
             condemned: false,
             removed: false,
+            started: true,
         }
     }
 

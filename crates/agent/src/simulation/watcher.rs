@@ -134,8 +134,8 @@ impl State {
             }),
             Fact::Exited(run, code) => self.of(run, |pod| {
                 if pod.run_mut(run.name.as_str(), run.id.as_str()).is_none() {
-                    // Its sandbox died before it was started: for all that is known it may have run.
-                    pod.runs.entry(run.name.to_string()).or_default().push(Run::of(run));
+                    // Its sandbox died before it was started: for all that the agent knows it may have run.
+                    pod.runs.entry(run.name.to_string()).or_default().push(Run { started: false, ..Run::of(run) });
                 }
                 if let Some(run) = pod.run_mut(run.name.as_str(), run.id.as_str()) {
                     run.exit = Some((*code, now));

@@ -55,7 +55,11 @@ fn a_server_is_ready_as_soon_as_it_listens(node: &mut TestNode) {
 fn a_container_runs_for_others_after_its_post_start_hook_and_ends_after_its_pre_stop_hook(node: &mut TestNode) {
     node.run_ready("hooks");
     let story = node.path("story");
-    assert_eq!(fs::read_to_string(&story).unwrap(), "hook\nsecond\n");
+    // Ready is who runs, and the second one still has to write its word.
+    e2e::eventually(limit(10), "both have written", || match fs::read_to_string(&story) {
+        Ok(told) if told == "hook\nsecond\n" => Ok(()),
+        told => Err(format!("{told:?}")),
+    });
     node.delete_pod("hooks");
     assert_eq!(fs::read_to_string(&story).unwrap(), "hook\nsecond\nfarewell\ntold\n");
 }
