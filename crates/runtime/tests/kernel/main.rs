@@ -91,6 +91,7 @@ const TESTS: &[(&str, fn())] = &[
     ("a_dead_infra_takes_its_containers_along", || block_on(loses_infra())),
     ("a_spare_sandbox_becomes_a_pods", || block_on(spares::become_a_pods())),
     ("spare_sandboxes_outlive_a_crash_and_are_found", spares::outlive_a_crash),
+    ("a_pod_gets_the_cgroup_that_a_crash_has_kept_from_it", spares::get_their_pods_cgroup_after_a_crash),
     ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
     ("root_file_systems_are_mounted_ahead", || block_on(spares::come_with_root_file_systems())),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),

@@ -1,5 +1,6 @@
 //! Sandboxes made ahead: they become a Pod's, outlive a crash of the daemon, and leave nothing.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use runtime::{PodTmpfs, Runtime as _};
@@ -113,6 +114,37 @@ pub fn outlive_a_crash() {
         let sandbox = take_one_made_ahead(&node).await;
         node.runtime.end_spare_sandboxes().await;
         assert!(spares(&node).is_empty());
+        node.finish(&sandbox.id).await;
+    });
+}
+
+/// A daemon may die between infra's word that it is a Pod's and the Pod's cgroup, or its limits.
+pub fn get_their_pods_cgroup_after_a_crash() {
+    let event_loop = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (node, sandbox) = event_loop().block_on(async {
+        let node = Node::new().await;
+        node.runtime.keep_spare_sandboxes();
+        ready(&node, 2).await;
+        let resources = runtime::LinuxResources { pids_limit: Some(77), ..runtime::LinuxResources::default() };
+        let config = runtime::PodSandboxConfig { resources, ..usual(&node) };
+        let sandbox = node.runtime.run_pod_sandbox(config).await.map_err(chain).unwrap();
+        (node, sandbox)
+    });
+    let pod = Path::new(&Node::parent(node.directory.path())).join(format!("besteffort/pod{}", sandbox.uid));
+    let cgroup = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(cgroup).unwrap().map(|entry| entry.unwrap().path());
+    let cgroups = hierarchies.chain([cgroup.to_owned()]).map(|hierarchy| hierarchy.join(&pod));
+    let made: Vec<_> = cgroups.filter(|path| path.exists()).collect();
+    assert!(!made.is_empty());
+    made.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    let Node { directory, runtime, image } = node;
+    drop(runtime);
+    event_loop().block_on(async {
+        let (runtime, _images) = open(directory.path()).await;
+        let limits = made.iter().filter_map(|path| std::fs::read_to_string(path.join("pids.max")).ok());
+        assert_eq!(limits.collect::<Vec<_>>(), ["77\n"]);
+        let node = Node { directory, runtime, image };
+        node.runtime.end_spare_sandboxes().await;
         node.finish(&sandbox.id).await;
     });
 }
