@@ -56,21 +56,18 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
     let is_own =
         |key: &ObjectKey| own.iter().any(|own| key.name == own.name && key.namespace.as_deref() == Some(own.namespace));
     loop {
-        let watches =
-            RESOURCES.into_iter().map(|resource| shared.store.watch(resource, None)).collect::<Result<Vec<_>, _>>();
-        let Ok(mut watches) = watches else { continue };
+        let Ok(mut watches) = shared.store.watch_all(RESOURCES) else { continue };
         // What came before these watches is made up for.
         let mut outcome = write(&shared.store, &shared.config, shared.clock.wall()).await;
         while outcome.is_ok() {
-            let changes = watches.iter_mut().map(|watch| Box::pin(watch.next()));
-            let (Some(event), _, _) = futures::future::select_all(changes).await else { break };
+            let Some(event) = watches.next().await else { break };
             if is_own(&event.object.key) {
                 outcome = write(&shared.store, &shared.config, shared.clock.wall()).await;
             }
         }
         match outcome {
             // The store is closed: nothing will come.
-            Ok(()) if watches.iter().all(|watch| watch.expired().is_none()) => return,
+            Ok(()) if !watches.is_expired() => return,
             Ok(()) => {}
             Err(StoreError::Closed { .. }) => return,
             Err(error) => {

@@ -84,23 +84,18 @@ async fn furnish_all(context: &Context) -> Result<(), StoreError> {
 async fn keep_furnished(context: &Context) {
     loop {
         let resources = [NAMESPACE.resource, SERVICE_ACCOUNT.resource, CONFIG_MAP.resource];
-        let Ok(mut watches) =
-            resources.into_iter().map(|resource| context.store.watch(resource, None)).collect::<Result<Vec<_>, _>>()
-        else {
-            continue;
-        };
+        let Ok(mut watches) = context.store.watch_all(resources) else { continue };
         // What came before these watches is made up for; what they miss by falling behind, too.
         let mut outcome = furnish_all(context).await;
         while outcome.is_ok() {
-            let changes = watches.iter_mut().map(|watch| Box::pin(watch.next()));
-            let (Some(event), _, _) = futures::future::select_all(changes).await else { break };
+            let Some(event) = watches.next().await else { break };
             if let Some(pod_namespace) = lacking(&event) {
                 outcome = furnish(context, pod_namespace).await;
             }
         }
         match outcome {
             // The store is closed: nothing will come.
-            Ok(()) if watches.iter().all(|watch| watch.expired().is_none()) => return,
+            Ok(()) if !watches.is_expired() => return,
             Ok(()) => {}
             Err(StoreError::Closed { .. }) => return,
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use store::{Expired, ObjectWatches, Store, StoreError, StoredObject, WatchEvent};
+use store::{Store, StoreError, StoredObject, WatchEvent};
 
 /// Namespace and name of an object that a controller keeps others true to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +48,10 @@ pub trait Controller: Sync {
 }
 
 /// Runs a controller until the store is closed.
-pub async fn run(store: &Store, controller: impl Controller) {
+pub async fn run<C: Controller>(store: &Store, controller: C) {
     loop {
         // The watches are there before the list, so that nothing falls between.
-        let Ok(mut watches) = watch_all(store, &controller) else { continue };
+        let Ok(mut watches) = store.watch_all(C::RESOURCES.iter().copied()) else { continue };
         let mut due: BTreeSet<Subject> = controller.all().into_iter().collect();
         loop {
             let failed = reconcile_all(&controller, std::mem::take(&mut due)).await;
@@ -77,10 +77,6 @@ pub async fn run(store: &Store, controller: impl Controller) {
             return;
         }
     }
-}
-
-fn watch_all<C: Controller>(store: &Store, _controller: &C) -> Result<ObjectWatches, Expired> {
-    store.watch_all(C::RESOURCES.iter().copied())
 }
 
 /// Those that failed; `None` once the store is closed.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::select_all;
 use network::{ForwardServicesError, Network};
-use store::{ObjectWatch, Store, WatchEvent, WatchKind};
+use store::{ObjectWatches, Store, WatchEvent, WatchKind};
 
 use crate::SharedCatalog;
 use crate::catalog::Catalog;
@@ -24,7 +23,7 @@ pub struct Follower {
     network: Network,
     node_name: String,
     catalog: SharedCatalog,
-    watches: Vec<ObjectWatch>,
+    watches: ObjectWatches,
     /// Whether the kernel has all of it.
     is_done: bool,
 }
@@ -41,11 +40,10 @@ impl Follower {
     /// Follows until the store is closed.
     pub async fn run(mut self) {
         loop {
-            let changes = self.watches.iter_mut().map(|watch| Box::pin(watch.next()));
-            let news = select_all(changes);
+            let news = self.watches.next();
             let event = if self.is_done {
-                news.await.0
-            } else if let Ok((event, _, _)) = tokio::time::timeout(RETRY, news).await {
+                news.await
+            } else if let Ok(event) = tokio::time::timeout(RETRY, news).await {
                 event
             } else {
                 self.forward().await;
@@ -53,7 +51,7 @@ impl Follower {
             };
             match event {
                 Some(event) => self.take_all(&event),
-                None if self.watches.iter().all(|watch| watch.expired().is_none()) => return,
+                None if !self.watches.is_expired() => return,
                 None => self.watches = begin(&self.store, &self.catalog),
             }
             self.forward().await;
@@ -65,10 +63,8 @@ impl Follower {
         let watches = &mut self.watches;
         self.catalog.change(|catalog| {
             take(catalog, event);
-            for watch in watches {
-                while let Some(Some(event)) = watch.next().now_or_never() {
-                    take(catalog, &event);
-                }
+            while let Some(Some(event)) = watches.next().now_or_never() {
+                take(catalog, &event);
             }
         });
     }
@@ -88,10 +84,9 @@ impl Follower {
 }
 
 /// The watches are there before the lists, so that nothing falls between.
-fn begin(store: &Store, catalog: &SharedCatalog) -> Vec<ObjectWatch> {
+fn begin(store: &Store, catalog: &SharedCatalog) -> ObjectWatches {
     loop {
-        let watches = [SERVICES, SLICES, NAMESPACES].map(|resource| store.watch(resource, None));
-        if let Ok(watches) = watches.into_iter().collect() {
+        if let Ok(watches) = store.watch_all([SERVICES, SLICES, NAMESPACES]) {
             let listed = list(store);
             catalog.change(|catalog| *catalog = listed);
             return watches;
