@@ -136,7 +136,9 @@ pub fn get_their_pods_cgroup_after_a_crash() {
     let cgroups = hierarchies.chain([cgroup.to_owned()]).map(|hierarchy| hierarchy.join(&pod));
     let made: Vec<_> = cgroups.filter(|path| path.exists()).collect();
     assert!(!made.is_empty());
-    made.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+    for path in &made {
+        std::fs::remove_dir(path).unwrap();
+    }
     let Node { directory, runtime, image } = node;
     drop(runtime);
     event_loop().block_on(async {
