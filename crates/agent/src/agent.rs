@@ -5,7 +5,9 @@ use std::hash::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use image::{Credentials, ImageStore, Pull};
-use runtime::Runtime;
+use runtime::{QosClass, Runtime};
+use serde::Deserialize as _;
+use serde_json::Value;
 use spec::image_ref::InvalidImageReference;
 use spec::placement::Demand;
 use spec::{PodRef, PodUid, Timestamp};
@@ -194,6 +196,15 @@ impl Agent {
     /// Makes directories of pods ahead from now on.
     pub fn keep_directories_ahead(&self) {
         self.shared.directories_ahead.keep();
+    }
+
+    /// The UID for a Pod that was admitted and is about to be stored, if something was made ahead for one like it. A gated Pod
+    /// starts much later, and gets none.
+    pub fn prepared_uid(&self, pod: &Value) -> Option<PodUid> {
+        let class = QosClass::deserialize(pod.pointer("/status/qosClass")?).ok()?;
+        let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
+        let is_gated = gates.is_some_and(|gates| !gates.is_empty());
+        if is_gated { None } else { self.shared.runtime.prepared_uid(class) }
     }
 
     /// The tokens of ServiceAccounts.

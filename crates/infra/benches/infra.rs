@@ -314,6 +314,7 @@ impl Pod {
             unmasked: false,
             masked_paths: None,
             read_only_paths: None,
+            cgroup_trees: Vec::new(),
         };
         let logs = File::open(self.base.join("logs"))?;
         let descriptors: Vec<BorrowedFd<'_>> =

@@ -50,6 +50,7 @@ pub(crate) struct ContainerDescriptors {
     pub(crate) logs: OwnedFd,
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) tasks: Vec<OwnedFd>,
+    pub(crate) cgroup_trees: Vec<OwnedFd>,
     pub(crate) mounts: Vec<OwnedFd>,
 }
 
@@ -61,7 +62,8 @@ impl ContainerDescriptors {
         let (rootfs, logs) = (next()?, next()?);
         let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
         let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
-        Ok(Self { rootfs, logs, cgroup, tasks, mounts: all.collect() })
+        let cgroup_trees = plan.cgroup_trees.iter().map(|_| next()).collect::<Result<_, _>>()?;
+        Ok(Self { rootfs, logs, cgroup, tasks, cgroup_trees, mounts: all.collect() })
     }
 }
 
@@ -164,6 +166,7 @@ fn run_container(
     let surroundings = Surroundings {
         in_user_namespace,
         cgroup_mounts: &sandbox.cgroup_mounts,
+        cgroup_trees: &descriptors.cgroup_trees,
         ahead: sandbox.ahead == Ahead::Assembled,
     };
     let rootfs = Rootfs::assemble(&descriptors.rootfs, plan, surroundings)?;

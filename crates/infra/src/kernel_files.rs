@@ -89,12 +89,14 @@ pub(crate) fn mount_dev(root: &OwnedFd, ahead: bool, in_user_namespace: bool) ->
     Ok(Devices { devpts, null })
 }
 
-/// The same for `/sys`, with cgroup file systems as this process' cgroup namespace shows them (cgroup_namespaces(7)).
+/// The same for `/sys`, with cgroup file systems: those of `trees` by name, the others as this process' cgroup namespace shows them
+/// (cgroup_namespaces(7)).
 pub(crate) fn mount_sys(
     root: &OwnedFd,
     ahead: bool,
     privileged: bool,
     cgroup_mounts: &[CgroupMount],
+    trees: &[(&str, &OwnedFd)],
 ) -> Result<(), Failure> {
     if !ahead {
         assemble_sys(privileged, cgroup_mounts)?;
@@ -104,8 +106,14 @@ pub(crate) fn mount_sys(
             CgroupMount::V2 { directory } => (directory, "cgroup2", None),
             CgroupMount::V1 { directory, options } => (directory, "cgroup", Some(options.join(","))),
         };
+        let place = cgroup_place(directory);
+        if let Some((_, tree)) = trees.iter().find(|(name, _)| name == directory) {
+            move_mount(tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .at_path("attach", shown(&place))?;
+            continue;
+        }
         let options = options.map(CString::new).transpose().map_err(|_nul| Errno::INVAL).at("read cgroup options")?;
-        mount_at(kind, cgroup_place(directory), PLAIN, options.as_deref())?;
+        mount_at(kind, place, PLAIN, options.as_deref())?;
     }
     if !privileged {
         let sys = open_path(SYS).at_path("open", "/sys")?;

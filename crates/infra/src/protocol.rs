@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -224,7 +224,8 @@ pub enum CgroupMount {
 }
 
 /// A container to start. Descriptors in this order: its root file system (a detached mount), its log directory, its
-/// cgroup v2 directory if `cgroup_v2`, `tasks` files of its v1 cgroups, then one detached mount for each mount that says so.
+/// cgroup v2 directory if `cgroup_v2`, `tasks` files of its v1 cgroups, a detached mount for each of `cgroup_trees`, then one for
+/// each mount that says so.
 #[derive(Debug, Clone, Encode, Decode)]
 pub struct ContainerPlan {
     /// Its id.
@@ -279,6 +280,11 @@ pub struct ContainerPlan {
     /// What to make read-only in place of the usual paths, absolute.
     #[n(16)]
     pub read_only_paths: Option<Vec<String>>,
+    /// Names below `/sys/fs/cgroup` of the cgroup file systems that come with it. infra mounts the others of
+    /// [`BootPlan::cgroup_mounts`] itself.
+    #[n(17)]
+    #[cbor(default)]
+    pub cgroup_trees: Vec<String>,
 }
 
 /// The PID namespace that a container joins.

@@ -43,6 +43,8 @@ pub(crate) struct Rootfs {
 pub(crate) struct Surroundings<'a> {
     pub(crate) in_user_namespace: bool,
     pub(crate) cgroup_mounts: &'a [CgroupMount],
+    /// Those that came with the container, in the order of its plan.
+    pub(crate) cgroup_trees: &'a [OwnedFd],
     /// infra has assembled `/dev` and `/sys`, as most containers have them.
     pub(crate) ahead: bool,
 }
@@ -54,13 +56,14 @@ impl Rootfs {
         plan: &ContainerPlan,
         surroundings: Surroundings<'_>,
     ) -> Result<Self, Failure> {
-        let Surroundings { in_user_namespace, cgroup_mounts, ahead } = surroundings;
+        let Surroundings { in_user_namespace, cgroup_mounts, cgroup_trees, ahead } = surroundings;
         attach(tree, open_path(ROOTFS).at_path("open", ROOTFS)?).at_path("attach the root file system at", "/")?;
         let root = open_path(ROOTFS).at_path("open", "/")?;
         kernel_files::mount_proc(&root)?;
         let devices = kernel_files::mount_dev(&root, ahead, in_user_namespace)?;
         let usual = !plan.privileged && !plan.unmasked && plan.masked_paths.is_none();
-        kernel_files::mount_sys(&root, ahead && usual, plan.privileged, cgroup_mounts)?;
+        let trees: Vec<(&str, &OwnedFd)> = plan.cgroup_trees.iter().map(String::as_str).zip(cgroup_trees).collect();
+        kernel_files::mount_sys(&root, ahead && usual, plan.privileged, cgroup_mounts, &trees)?;
         Ok(Self { root, devices, in_user_namespace })
     }
 

@@ -18,6 +18,8 @@ const SHARED_PID: Need = Need { since: 2, what: "processes shared between contai
 const IMAGE: Need = Need { since: 3, what: "image volumes" };
 const UNMASKED: Need = Need { since: 3, what: "procMount: Unmasked" };
 const HIDDEN_PATHS: Need = Need { since: 4, what: "paths to hide that are not the usual ones" };
+/// cgroup file systems that come with a container.
+pub const CGROUP_TREES: Need = Need { since: 9, what: "cgroup file systems that are mounted for it" };
 /// AppArmor profiles of processes.
 pub const APPARMOR: Need = Need { since: 6, what: "AppArmor profiles" };
 
@@ -42,10 +44,16 @@ pub fn container_lacks(plan: &ContainerPlan, version: u32) -> Option<Need> {
         unmasked,
         masked_paths,
         read_only_paths,
+        cgroup_trees,
     } = plan;
     let of_mounts = mounts.iter().flat_map(mount_needs);
     let hides = masked_paths.is_some() || read_only_paths.is_some();
-    let own = [pid.as_ref().map(|_| SHARED_PID), unmasked.then_some(UNMASKED), hides.then_some(HIDDEN_PATHS)];
+    let own = [
+        pid.as_ref().map(|_| SHARED_PID),
+        unmasked.then_some(UNMASKED),
+        hides.then_some(HIDDEN_PATHS),
+        (!cgroup_trees.is_empty()).then_some(CGROUP_TREES),
+    ];
     process_needs(process).chain(of_mounts).chain(own.into_iter().flatten()).find(|need| need.since > version)
 }
 

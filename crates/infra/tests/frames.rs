@@ -79,6 +79,7 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
         unmasked: true,
         masked_paths: Some(vec!["/proc/keys".into()]),
         read_only_paths: Some(vec!["/proc/sys".into()]),
+        cgroup_trees: vec!["memory".into()],
     }
 }
 

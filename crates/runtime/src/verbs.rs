@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
+use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig, QosClass};
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
@@ -45,6 +45,12 @@ pub trait Runtime: Send + Sync + 'static {
         &self,
         config: PodSandboxConfig,
     ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError>;
+
+    /// The UID of a Pod for which something was made ahead, if there is any: for a Pod of this class that is about to be created.
+    /// Each is given once.
+    fn prepared_uid(&self, _class: QosClass) -> Option<PodUid> {
+        None
+    }
 
     /// Kills all that runs in the sandbox at once, gives back its address, ends its infra process. Its containers'
     /// statuses and logs stay. Graceful ends come before, by [`Runtime::stop_container`].

@@ -35,9 +35,6 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
     metadata::check_type(call, &mut object)?;
     metadata::check_namespace(call, &mut object)?;
     complete_metadata(call, &mut object)?;
-    if call.kind.resource == "pods" {
-        steps::name_pod(metadata::text(&object, "uid"));
-    }
     let generated = metadata::text(&object, "name").is_empty();
     let _turn = call.turn().await;
     let mut draws = 0;
@@ -49,6 +46,12 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         check_namespace_accepts(call, &name)?;
         let admitted = step!("admit the object").in_scope(|| admit(call, candidate, None, Part::Main, options.unknown));
         let Accepted { object: mut admitted, submitted, warnings } = admitted?;
+        if call.kind.resource == "pods" {
+            if let Some(uid) = call.context.agent.prepared_uid(&admitted).filter(|_| !options.dry_run) {
+                metadata::of(&mut admitted)?.insert("uid".to_owned(), json!(uid.as_str()));
+            }
+            steps::name_pod(metadata::text(&admitted, "uid"));
+        }
         step!("note its owners").in_scope(|| note_owners(call, &mut admitted, submitted, owners.clone()))?;
         let stored = if options.dry_run {
             imagine(call, &name, admitted)

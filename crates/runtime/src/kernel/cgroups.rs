@@ -15,6 +15,7 @@ use infra::protocol::CgroupMount;
 use spec::{ContainerId, PodUid};
 
 use super::cgroup_base::find_base;
+use super::cgroup_mounts::{Mounts, ShownMount, shown_tree};
 use super::devices::{DeviceProgram, v1_rules};
 use super::huge_pages::PageSizes;
 use super::stuck::StuckProcesses;
@@ -58,7 +59,7 @@ pub(super) struct Cgroups {
     /// v2 carries the controllers.
     pure_v2: bool,
     v1: Vec<Hierarchy>,
-    mounts: Vec<CgroupMount>,
+    shown: Vec<ShownMount>,
     devices: DeviceProgram,
     page_sizes: PageSizes,
     /// What was written last for each class.
@@ -79,6 +80,9 @@ pub(super) struct Placement {
     /// Open `tasks` files.
     pub(super) v1_tasks: Vec<OwnedFd>,
 }
+
+/// cgroup file systems as a container sees them, by name below `/sys/fs/cgroup`: detached mounts.
+pub(super) type ShownTrees = Vec<(String, OwnedFd)>;
 
 /// A cgroup file system, and our directory in it.
 #[derive(Debug)]
@@ -156,7 +160,7 @@ impl CgroupPath {
         self.ours
     }
 
-    fn pod(qos: QosClass, uid: &PodUid) -> Self {
+    pub(super) fn pod(qos: QosClass, uid: &PodUid) -> Self {
         Self::below_ours(Path::new(class_directory(qos)).join(format!("pod{uid}")))
     }
 
@@ -168,9 +172,7 @@ impl CgroupPath {
 impl Cgroups {
     /// Finds the mounts and makes our parent directory in each.
     pub(super) fn open(parent: &str) -> Result<Self, CgroupError> {
-        let table = PathBuf::from("/proc/self/mountinfo");
-        let text = fs::read_to_string(&table).map_err(|source| CgroupError { path: table, source })?;
-        let found = find_mounts(&text);
+        let found = Mounts::read()?;
         let pure_v2 = found.v1.is_empty();
         let v2 = match found.v2 {
             Some(mount) if pure_v2 => {
@@ -190,7 +192,7 @@ impl Cgroups {
             v2,
             pure_v2,
             v1,
-            mounts: found.shown,
+            shown: found.shown,
             devices: DeviceProgram::default(),
             page_sizes: PageSizes::of_machine(),
             weights: Mutex::default(),
@@ -209,8 +211,18 @@ impl Cgroups {
     }
 
     /// What containers are shown below `/sys/fs/cgroup`.
-    pub(super) fn mounts(&self) -> &[CgroupMount] {
-        &self.mounts
+    pub(super) fn mounts(&self) -> Vec<CgroupMount> {
+        self.shown.iter().map(|shown| shown.mount.clone()).collect()
+    }
+
+    /// The same for one whose cgroup is there. What cannot be cloned is left for infra to mount.
+    pub(super) fn shown_to(&self, path: &CgroupPath) -> ShownTrees {
+        let tree = |shown: &ShownMount| {
+            let place = self.places().find(|place| place.mount == shown.point);
+            let directory = place.map(|place| place.at(path)).or_else(|| shown.inherited.clone())?;
+            Some((shown.name().to_owned(), shown_tree(&directory).ok()?))
+        };
+        self.shown.iter().filter_map(tree).collect()
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -284,7 +296,8 @@ impl Cgroups {
         self.set_limits(path, resources, unit, Before::Unknown)
     }
 
-    fn set_limits(
+    /// Sets limits, where something is known of those before.
+    pub(super) fn set_limits(
         &self,
         path: &CgroupPath,
         resources: &LinuxResources,
@@ -420,6 +433,11 @@ impl Cgroups {
         v2_empty && self.v1.iter().all(|hierarchy| listed(&hierarchy.place.at(path)).is_empty())
     }
 
+    /// Removes a cgroup and those below it, in which nothing ever was.
+    pub(super) fn remove_empty(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        self.places().map(|place| remove_tree(&place.at(path))).fold(Ok(()), Result::and)
+    }
+
     /// Kills what is in a cgroup, waits until it is empty, and removes it and those below it.
     pub(super) async fn remove(&self, path: &CgroupPath) -> Result<(), RemoveCgroupError> {
         // Processes that a signal cannot end now (uninterruptible sleep) are left for a later call.
@@ -471,51 +489,6 @@ impl Cgroups {
     pub(super) async fn remove_all(&self) -> Result<(), RemoveCgroupError> {
         self.remove(&CgroupPath::below_ours("")).await
     }
-}
-
-struct Mounts {
-    v2: Option<PathBuf>,
-    v1: Vec<(PathBuf, Vec<String>)>,
-    shown: Vec<CgroupMount>,
-}
-
-/// Reads `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
-fn find_mounts(mountinfo: &str) -> Mounts {
-    let mut mounts = Mounts { v2: None, v1: Vec::new(), shown: Vec::new() };
-    let mut points = std::collections::HashSet::new();
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        // A hierarchy that is mounted over itself stands there twice.
-        let Some(point) = before.split(' ').nth(4).filter(|point| points.insert(*point)) else { continue };
-        let mut after = after.split(' ');
-        let (kind, options) = (after.next().unwrap_or_default(), after.nth(1).unwrap_or_default());
-        let point = PathBuf::from(point);
-        let below = point.strip_prefix("/sys/fs/cgroup").ok().and_then(Path::to_str).unwrap_or_default().to_owned();
-        match kind {
-            "cgroup2" if mounts.v2.is_none() => {
-                mounts.shown.push(CgroupMount::V2 { directory: below });
-                mounts.v2 = Some(point);
-            }
-            "cgroup" => {
-                let options: Vec<String> = options
-                    .split(',')
-                    .filter(|option| !["rw", "ro", "xattr", "none", "clone_children", "noprefix"].contains(option))
-                    .filter(|option| !option.starts_with("release_agent="))
-                    .map(str::to_owned)
-                    .collect();
-                if !below.is_empty() && !below.contains('/') {
-                    mounts.shown.push(CgroupMount::V1 { directory: below, options: options.clone() });
-                }
-                mounts.v1.push((point, options));
-            }
-            _ => {}
-        }
-    }
-    // A cgroup v1 mount that only carries a name (systemd's) makes no hybrid machine of a v2 one.
-    if mounts.v1.iter().all(|(_, controllers)| controllers.iter().all(|name| name.starts_with("name="))) {
-        mounts.v1.clear();
-    }
-    mounts
 }
 
 fn enable_controllers(directory: &Path) -> Result<(), CgroupError> {
@@ -712,21 +685,5 @@ mod tests {
         }
         assert_eq!((shares(None), shares(Some(1)), shares(Some(100)), shares(Some(2000))), (2, 2, 102, 2048));
         assert_eq!((quota(500), quota(1)), (50_000, 1000));
-    }
-
-    #[test]
-    fn mounts_are_told_apart() {
-        let v2 = find_mounts("30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n");
-        assert_eq!((v2.v2.as_deref(), v2.v1.len()), (Some(Path::new("/sys/fs/cgroup")), 0));
-        assert_eq!(v2.shown, [CgroupMount::V2 { directory: String::new() }]);
-        let hybrid = "31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-                      32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
-                      33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
-        let hybrid = find_mounts(hybrid);
-        assert_eq!(hybrid.v1.len(), 2);
-        assert_eq!(
-            hybrid.shown.last(),
-            Some(&CgroupMount::V1 { directory: "cpu,cpuacct".into(), options: vec!["cpu".into(), "cpuacct".into()] })
-        );
     }
 }

@@ -21,7 +21,8 @@ use spec::{ContainerId, SandboxId, Timestamp};
 use steps::step;
 use tracing::Instrument as _;
 
-use super::cgroups::{CgroupPath, Placement, Unit};
+use super::cgroups::{Before, CgroupPath, Placement, ShownTrees, Unit};
+use super::cgroups_ahead::ContainerAhead;
 use super::connection::RequestError;
 use super::exits::timestamp;
 use super::records::{CONTAINERS, ContainerRecord};
@@ -32,7 +33,9 @@ use super::state::{Container, Prepared};
 use super::user::{self, Account, UserError};
 use super::user_ids::{IdBlock, PodIds};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, log_file, make_private_directory, remove_error};
-use crate::config::{AppArmorProfile, ContainerConfig, LinuxResources, MountSource, PidMode, SeccompProfile};
+use crate::config::{
+    AppArmorProfile, ContainerConfig, LinuxResources, MountSource, PidMode, PodSandboxConfig, SeccompProfile,
+};
 use crate::error::RuntimeError;
 use crate::status::{ContainerExit, ContainerState, ExitReason, PodSandboxState, ResolvedUser};
 
@@ -54,8 +57,9 @@ impl Kernel {
     ) -> Result<ContainerId, RuntimeError> {
         self.require_ready(sandbox)?;
         check_config(&config)?;
-        let id = ContainerId::random();
-        match self.prepare_container(&id, sandbox, &config).await {
+        let ahead = self.container_ahead(sandbox, &config)?;
+        let id = ahead.as_ref().map_or_else(ContainerId::random, |ahead| ahead.id.clone());
+        match self.prepare_container(&id, sandbox, &config, ahead).await {
             Ok((record, prepared)) => {
                 let container = Container::new(record, ContainerState::Created, Some(prepared));
                 self.state.lock().add_container(id.clone(), container);
@@ -71,6 +75,19 @@ impl Kernel {
                 Err(error)
             }
         }
+    }
+
+    /// A cgroup made ahead; none for one that may use all devices.
+    fn container_ahead(
+        &self,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+    ) -> Result<Option<ContainerAhead>, RuntimeError> {
+        if config.security.privileged {
+            return Ok(None);
+        }
+        let pod = self.state.sandbox_record(sandbox)?.config;
+        Ok(self.cgroups_ahead.take_container(&pod.uid, pod.qos))
     }
 
     fn require_ready(&self, sandbox: &SandboxId) -> Result<(), RuntimeError> {
@@ -95,6 +112,7 @@ impl Kernel {
         id: &ContainerId,
         sandbox: &SandboxId,
         config: &ContainerConfig,
+        ahead: Option<ContainerAhead>,
     ) -> Result<(ContainerRecord, Prepared), RuntimeError> {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
@@ -102,9 +120,9 @@ impl Kernel {
         // The cgroup beside it: one that no record names is removed at the next start.
         let (directories, placement) = tokio::join!(
             self.make_directories(id, sandbox, config, ids.clone()).instrument(step!("mount the image")),
-            self.place_elsewhere(id, sandbox, config)
+            self.place_container(id, sandbox, config, ahead).instrument(step!("make its cgroup"))
         );
-        let ((rootfs, logs), placement) = (directories?, placement?);
+        let ((rootfs, logs), (placement, shown)) = (directories?, placement?);
         let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
         if ids.is_some() {
             check_ids(config, &account)?;
@@ -126,20 +144,28 @@ impl Kernel {
         };
         // Its start waits for it.
         let recording = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
-        Ok((record, Prepared { rootfs, logs, placement, recording }))
+        Ok((record, Prepared { rootfs, logs, placement, shown, recording }))
     }
 
-    /// Makes a container's cgroup on another thread: whoever creates a container has more to do meanwhile.
-    async fn place_elsewhere(
+    /// Makes a container's cgroup, on another thread: whoever creates a container has more to do meanwhile. One that was made ahead
+    /// lacks nothing but its limits.
+    async fn place_container(
         self: &Arc<Self>,
         id: &ContainerId,
         sandbox: &SandboxId,
         config: &ContainerConfig,
-    ) -> Result<Placement, RuntimeError> {
-        let (kernel, id, sandbox, config) = (Arc::clone(self), id.clone(), sandbox.clone(), config.clone());
-        let (step, name) = (step!("make its cgroup"), config.name.clone());
-        let placed =
-            tokio::task::spawn_blocking(move || step.in_scope(|| kernel.place_container(&id, &sandbox, &config)));
+        ahead: Option<ContainerAhead>,
+    ) -> Result<(Placement, ShownTrees), RuntimeError> {
+        let pod = self.state.sandbox_record(sandbox)?.config;
+        if let Some(ContainerAhead { placement, shown, .. }) = ahead {
+            let cgroup = CgroupPath::of(&pod).container(id);
+            let limited = self.cgroups.set_limits(&cgroup, &config.resources, Unit::Container, Before::Unlimited);
+            limited.map_err(|e| create_error(config, "limit its control group", e))?;
+            return Ok((placement, shown));
+        }
+        let (kernel, id, config) = (Arc::clone(self), id.clone(), config.clone());
+        let name = config.name.clone();
+        let placed = tokio::task::spawn_blocking(move || kernel.make_container_cgroup(&id, &pod, &config));
         placed.await.unwrap_or_else(|lost| {
             let step = "make its control group".to_owned();
             Err(RuntimeError::CreateContainer { name, step, source: Box::new(lost) })
@@ -147,13 +173,15 @@ impl Kernel {
     }
 
     /// Makes a container's cgroup, with its limits.
-    fn place_container(
+    fn make_container_cgroup(
         &self,
         id: &ContainerId,
-        sandbox: &SandboxId,
+        pod: &PodSandboxConfig,
         config: &ContainerConfig,
-    ) -> Result<Placement, RuntimeError> {
-        let cgroup = CgroupPath::of(&self.state.sandbox_record(sandbox)?.config).container(id);
+    ) -> Result<(Placement, ShownTrees), RuntimeError> {
+        let cgroup = CgroupPath::of(pod).container(id);
+        // Not beside the removal of one that was made ahead for the same Pod.
+        self.cgroups_ahead.keep(&pod.uid, pod.qos);
         self.cgroups
             .create_limited(&cgroup, &config.resources, Unit::Container)
             .map_err(|e| create_error(config, "make its control group", e))?;
@@ -162,11 +190,13 @@ impl Kernel {
                 .restrict_devices(&cgroup)
                 .map_err(|e| create_error(config, "limit the devices of its control group", e))?;
         }
-        self.cgroups.placement(&cgroup).map_err(|e| create_error(config, "open its control group", e))
+        let placement = self.cgroups.placement(&cgroup);
+        let placement = placement.map_err(|e| create_error(config, "open its control group", e))?;
+        Ok((placement, self.cgroups.shown_to(&cgroup)))
     }
 
-    /// Mounts the image's layers with a fresh writable layer; an earlier one of this container is not used again.
-    /// Mounts a container's root file system, and makes the directory of its log.
+    /// Mounts the image's layers with a fresh writable layer, since an earlier one of this container is not used again, and makes the
+    /// directory of its log.
     async fn make_directories(
         &self,
         id: &ContainerId,
@@ -260,19 +290,22 @@ impl Kernel {
         let connection = self.state.connection(&record.sandbox)?;
         let taken = self.state.lock().containers.get_mut(id).and_then(|container| container.prepared.take());
         let ids = self.state.pod_ids(&record.sandbox)?;
-        let Prepared { rootfs, logs, placement, recording } = if let Some(prepared) = taken {
+        let Prepared { rootfs, logs, placement, shown, recording } = if let Some(prepared) = taken {
             prepared
         } else {
             let (rootfs, logs) = self.make_directories(id, &record.sandbox, config, ids.clone()).await?;
             // An earlier daemon may have written it, or not come to that.
             let recording = self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared();
-            Prepared { rootfs, logs, placement: self.place_container(id, &record.sandbox, config)?, recording }
+            let (placement, shown) = self.make_container_cgroup(id, &sandbox.config, config)?;
+            Prepared { rootfs, logs, placement, shown, recording }
         };
         let mounts = self.open_mounts(config, ids).instrument(step!("open its volumes")).await?;
         let process =
             step!("plan the process").in_scope(|| self.process_plan(record, config.command.clone(), config.tty))?;
-        let plan = container_plan(id, record, process, &mounts, &placement);
-        if let Some(need) = versions::container_lacks(&plan, self.state.infra_version(&record.sandbox)) {
+        let infra_version = self.state.infra_version(&record.sandbox);
+        let shown = if infra_version >= versions::CGROUP_TREES.since { shown } else { ShownTrees::new() };
+        let plan = container_plan(id, record, process, &mounts, (&placement, &shown));
+        if let Some(need) = versions::container_lacks(&plan, infra_version) {
             return Err(RuntimeError::ContainerConfig { message: too_old(need) });
         }
         // Nothing of the Pod runs that a daemon which starts anew would not find.
@@ -284,6 +317,7 @@ impl Kernel {
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
+        descriptors.extend(shown.iter().map(|(_, tree)| tree.as_fd()));
         descriptors.extend(mounts.iter().flatten().map(|mount| mount.tree.as_fd()));
         let request = Request::Start(Box::new(plan));
         let started = connection.request(&request, &descriptors, START_LIMIT);
@@ -522,7 +556,7 @@ fn container_plan(
     record: &ContainerRecord,
     process: ProcessPlan,
     opened: &[Option<DetachedMount>],
-    placement: &Placement,
+    (placement, shown): (&Placement, &ShownTrees),
 ) -> ContainerPlan {
     let config = &record.config;
     let mounts = config.mounts.iter().zip(opened).map(|(mount, opened)| MountPlan {
@@ -557,6 +591,7 @@ fn container_plan(
         unmasked: config.security.unmasked,
         masked_paths: config.security.masked_paths.as_deref().map(texts),
         read_only_paths: config.security.read_only_paths.as_deref().map(texts),
+        cgroup_trees: shown.iter().map(|(name, _)| name.clone()).collect(),
     }
 }
 

@@ -34,6 +34,9 @@ impl Kernel {
     /// Burstable Pods share what all of them ask for, against Guaranteed ones and the class of those that ask for nothing
     /// (the kubelet's `setCPUCgroupConfig`).
     pub(super) fn weigh_class(&self, class: QosClass) -> Result<(), CgroupError> {
+        if class != QosClass::Burstable {
+            return self.cgroups.weigh(class, None);
+        }
         let asked = self.state.lock().sandboxes.values().map(|sandbox| &sandbox.record).fold(0_u64, |sum, record| {
             let counts = record.config.qos == class && !record.stopped;
             sum.saturating_add(record.config.resources.cpu_request_millis.filter(|_| counts).unwrap_or(0))

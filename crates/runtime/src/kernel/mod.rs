@@ -6,7 +6,9 @@
 mod apparmor;
 mod capabilities;
 mod cgroup_base;
+mod cgroup_mounts;
 mod cgroups;
+mod cgroups_ahead;
 mod connect;
 mod connection;
 mod container;
@@ -56,13 +58,14 @@ pub use cgroups::CgroupError;
 pub use devices::try_device_program;
 pub use id_range::{SubordinateIdsError, subordinate_ids};
 
-use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig};
+use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig, QosClass};
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
 use crate::verbs::{ExecOutput, ExecRequest, Runtime, SandboxRest, Session};
 use apparmor::AppArmor;
 use cgroups::Cgroups;
+use cgroups_ahead::CgroupsAhead;
 use id_range::IdRange;
 use mount_points::MountPoints;
 use rootfs_ahead::RootfsAhead;
@@ -151,6 +154,7 @@ struct Kernel {
     images: ImageStore,
     network: Network,
     cgroups: Cgroups,
+    cgroups_ahead: CgroupsAhead,
     binary: OwnedFd,
     filters: Filters,
     apparmor: AppArmor,
@@ -190,6 +194,7 @@ impl KernelRuntime {
             images,
             network,
             cgroups,
+            cgroups_ahead: CgroupsAhead::default(),
             binary,
             filters,
             apparmor,
@@ -290,6 +295,10 @@ impl Runtime for KernelRuntime {
         config: PodSandboxConfig,
     ) -> Result<(PodSandboxStatus, SandboxRest), RuntimeError> {
         Arc::clone(&self.0).begin_sandbox(config).await
+    }
+
+    fn prepared_uid(&self, class: QosClass) -> Option<PodUid> {
+        self.0.prepared_uid(class)
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {

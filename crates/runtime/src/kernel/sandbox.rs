@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
-use super::cgroups::{CgroupPath, Unit};
+use super::cgroups::{Before, CgroupPath, Unit};
 use super::connection::{Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::state::{Sandbox, no_such_tmpfs};
@@ -203,7 +203,11 @@ impl Kernel {
         if !pod.is_ours() {
             return self.cgroups.create(&pod).map(drop).map_err(make_error);
         }
-        self.cgroups.create_limited(&pod, &config.resources, Unit::Pod).map_err(make_error)?;
+        if self.cgroups_ahead.keep(&config.uid, config.qos) {
+            self.cgroups.set_limits(&pod, &config.resources, Unit::Pod, Before::Unlimited).map_err(make_error)?;
+        } else {
+            self.cgroups.create_limited(&pod, &config.resources, Unit::Pod).map_err(make_error)?;
+        }
         self.weigh_class(config.qos).map_err(|e| run_error(config, "weigh the control group of its class", e))
     }
 
@@ -386,6 +390,7 @@ impl Kernel {
     ) -> Result<(), RuntimeError> {
         // A newer sandbox of the same Pod lives in the same cgroup.
         if pod.is_ours() && !self.has_other_sandbox(id, record) {
+            self.cgroups_ahead.forget(&record.config.uid);
             self.cgroups.remove(pod).await.map_err(|e| remove_error("remove the pod's control group", e))?;
         }
         self.weigh_class(record.config.qos).map_err(|e| remove_error("weigh the control group of its class", e))
@@ -428,7 +433,7 @@ impl Kernel {
 
 async fn boot(
     connection: &Connection,
-    cgroup_mounts: &[infra::protocol::CgroupMount],
+    cgroup_mounts: Vec<infra::protocol::CgroupMount>,
     record: &SandboxRecord,
     directory: &Path,
 ) -> Result<Vec<OwnedFd>, RuntimeError> {
@@ -440,7 +445,7 @@ async fn boot(
         own_network: config.network == NetworkMode::Pod,
         tmpfs: tmpfs_plans(config),
         shm_size: config.shm_size,
-        cgroup_mounts: cgroup_mounts.to_vec(),
+        cgroup_mounts,
         host_ipc: config.namespaces.host_ipc,
         shared_pid: config.namespaces.shared_pid,
         user_namespace: record.ids.map(IdBlock::plan),

@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use super::cgroups::{CgroupError, Cgroups};
+use super::cgroups_ahead::CgroupsAhead;
 use super::connection::{Asked, Connection};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::rootfs_ahead::RootfsAhead;
@@ -126,6 +128,7 @@ impl Kernel {
         let mut inner = self.spares.lock();
         inner.wanted = LEAST;
         let (changed, kernel) = (Arc::clone(&self.spares.changed), Arc::downgrade(self));
+        self.cgroups_ahead.begin();
         inner.keeper = Some(tokio::spawn(keep(changed, kernel)));
     }
 
@@ -148,6 +151,7 @@ impl Kernel {
         if let Ok(Err(error)) = cleared {
             tracing::warn!(error = &error as &dyn std::error::Error, "not all that was mounted ahead is removed");
         }
+        self.on_cgroups_ahead(CgroupsAhead::end).await;
     }
 
     /// The root file systems mounted ahead, while anything is made ahead; more are made after that.
@@ -157,6 +161,30 @@ impl Kernel {
         }
         self.spares.taken();
         Some(Arc::clone(&self.rootfs_ahead))
+    }
+
+    /// The UID of a Pod of this class whose cgroup is there, while anything is made ahead; more are made after that.
+    pub(super) fn prepared_uid(&self, class: QosClass) -> Option<PodUid> {
+        if self.spares.is_over() {
+            return None;
+        }
+        self.spares.taken();
+        self.cgroups_ahead.promise(class)
+    }
+
+    /// What cannot be done is done by the Pod's start, or the daemon's.
+    async fn on_cgroups_ahead(
+        self: &Arc<Self>,
+        work: impl FnOnce(&CgroupsAhead, &Cgroups) -> Result<(), CgroupError> + Send + 'static,
+    ) {
+        let kernel = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&kernel.cgroups_ahead, &kernel.cgroups)).await;
+        if let Ok(Err(error)) = done {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a control group could not be made ahead, or removed"
+            );
+        }
     }
 
     async fn remove_spare(&self, id: &SandboxId) {
@@ -252,11 +280,8 @@ impl Kernel {
         asked: Asked,
     ) -> Result<(), RuntimeError> {
         let assigned = connection.answer(asked);
-        let (kernel, placed, step) = (Arc::clone(self), config.clone(), step!("make the pod's cgroup"));
-        let placing = tokio::task::spawn_blocking(move || step.in_scope(|| kernel.make_pod_cgroup(&placed)));
+        let placing = self.place_pod(config).instrument(step!("make the pod's cgroup"));
         let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), placing);
-        let placed =
-            placed.unwrap_or_else(|lost| Err(run_error(config, "make its control group", io::Error::other(lost))));
         placed?;
         assigned.map_err(|e| run_error(config, "make its namespaces", e))?;
         if config.ports.is_empty() {
@@ -268,6 +293,16 @@ impl Kernel {
         self.publish(id, config.ports.clone()).await.map_err(|e| run_error(config, "publish its ports", e))?;
         let whole = connection.request(&Request::MarkReady, &[], PROMPT).await;
         whole.map(drop).map_err(|e| run_error(config, "finish its sandbox", e))
+    }
+
+    /// Makes the Pod's cgroup, on another thread unless it was made ahead: then only its limits are missing.
+    async fn place_pod(self: &Arc<Self>, config: &PodSandboxConfig) -> Result<(), RuntimeError> {
+        if self.cgroups_ahead.has(&config.uid) {
+            return self.make_pod_cgroup(config);
+        }
+        let (kernel, placed) = (Arc::clone(self), config.clone());
+        let placing = tokio::task::spawn_blocking(move || kernel.make_pod_cgroup(&placed));
+        placing.await.unwrap_or_else(|lost| Err(run_error(config, "make its control group", io::Error::other(lost))))
     }
 
     /// Leads ports of the machine to a sandbox that has its network.
@@ -307,7 +342,7 @@ async fn keep(changed: Arc<Notify>, kernel: Weak<Kernel>) {
             if kernel.spares.is_over() {
                 return;
             }
-            kernel.spares.quiet_at()
+            [kernel.spares.quiet_at(), kernel.cgroups_ahead.stale_at()].into_iter().flatten().min()
         };
         let quiet = async {
             match quiet_at {
@@ -326,6 +361,12 @@ async fn keep(changed: Arc<Notify>, kernel: Weak<Kernel>) {
 }
 
 async fn fill(kernel: &Arc<Kernel>) {
+    if kernel.cgroups_ahead.stale_at().is_some_and(|at| at <= Instant::now()) {
+        kernel.on_cgroups_ahead(CgroupsAhead::remove_stale).await;
+    }
+    if kernel.cgroups_ahead.is_short() && memory_suffices() {
+        kernel.on_cgroups_ahead(CgroupsAhead::fill).await;
+    }
     while kernel.spares.is_short() && memory_suffices() {
         if let Err(error) = kernel.make_spare().await {
             // The next Pod makes its own and says what is wrong.

@@ -11,7 +11,7 @@ use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use store::StoreError;
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::cgroups::Placement;
+use super::cgroups::{Placement, ShownTrees};
 use super::connection::Connection;
 use super::records::{ContainerRecord, SandboxRecord};
 use super::user_ids::PodIds;
@@ -85,6 +85,8 @@ pub(super) struct Prepared {
     pub(super) logs: OwnedFd,
     /// Its cgroup, limited.
     pub(super) placement: Placement,
+    /// What it is shown of cgroups.
+    pub(super) shown: ShownTrees,
     /// The write of its record.
     pub(super) recording: Recording,
 }

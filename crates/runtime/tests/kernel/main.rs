@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod cgroups_ahead;
 mod kernel_files;
 mod protocol_v1;
 mod relay;
@@ -94,6 +95,9 @@ const TESTS: &[(&str, fn())] = &[
     ("a_pod_gets_the_cgroup_that_a_crash_has_kept_from_it", spares::get_their_pods_cgroup_after_a_crash),
     ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
     ("root_file_systems_are_mounted_ahead", || block_on(spares::come_with_root_file_systems())),
+    ("a_pod_finds_its_cgroup_under_the_uid_that_it_was_given", || {
+        block_on(cgroups_ahead::are_there_before_their_pod());
+    }),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
     ("kernel_file_systems_are_each_containers_own", || block_on(kernel_files::are_each_containers_own())),

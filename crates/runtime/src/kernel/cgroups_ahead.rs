@@ -1,0 +1,194 @@
+//! Control groups made ahead, for Pods that are about to be created.
+//!
+//! The name of a Pod's cgroup holds its UID, so whoever creates a Pod takes its UID from here: that of a cgroup which is there
+//! already, with one for a container in it. What is left to do at its start are its limits. On cgroup v1 that is a few writes
+//! in place of fourteen directories and a list of devices.
+//!
+//! Nothing records them: a daemon that starts anew removes cgroups of Pods that it does not know.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use spec::{ContainerId, PodUid};
+use tokio::time::Instant;
+
+use super::cgroups::{CgroupError, CgroupPath, Cgroups, Placement, ShownTrees};
+use crate::config::QosClass;
+
+/// For so many Pods of each class that Pods are created of.
+const AHEAD: usize = 2;
+/// A Pod that has not started so long after its creation gets its cgroup when it does.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The cgroups of a runtime that no Pod has yet.
+#[derive(Debug, Default)]
+pub(super) struct CgroupsAhead {
+    /// Held while some are removed, so that nobody makes one again meanwhile.
+    removal: Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Those that Pods are created of.
+    classes: Vec<QosClass>,
+    /// Few: found by a walk.
+    ready: Vec<Ahead>,
+    promised: Vec<Promised>,
+}
+
+/// A Pod's cgroup, with one for a container.
+#[derive(Debug)]
+struct Ahead {
+    uid: PodUid,
+    class: QosClass,
+    container: ContainerAhead,
+}
+
+/// A container's cgroup, in which only the default devices can be opened.
+#[derive(Debug)]
+pub(super) struct ContainerAhead {
+    pub(super) id: ContainerId,
+    pub(super) placement: Placement,
+    pub(super) shown: ShownTrees,
+}
+
+/// A cgroup whose UID was given to a Pod.
+#[derive(Debug)]
+struct Promised {
+    uid: PodUid,
+    class: QosClass,
+    /// Until somebody takes it.
+    container: Option<ContainerAhead>,
+    at: Instant,
+    /// Its start has begun: it is the Pod's.
+    kept: bool,
+}
+
+impl Ahead {
+    fn path(&self) -> CgroupPath {
+        CgroupPath::pod(self.class, &self.uid)
+    }
+}
+
+impl CgroupsAhead {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn removal(&self) -> MutexGuard<'_, ()> {
+        self.removal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The UID of one of this class, if there is any; more are made of it after that.
+    pub(super) fn promise(&self, class: QosClass) -> Option<PodUid> {
+        let mut inner = self.lock();
+        if !inner.classes.contains(&class) {
+            inner.classes.push(class);
+        }
+        let at = inner.ready.iter().position(|ahead| ahead.class == class)?;
+        let Ahead { uid, class, container } = inner.ready.remove(at);
+        let promised =
+            Promised { uid: uid.clone(), class, container: Some(container), at: Instant::now(), kept: false };
+        inner.promised.push(promised);
+        Some(uid)
+    }
+
+    /// Whether [`Self::keep`] is likely to find it.
+    pub(super) fn has(&self, uid: &PodUid) -> bool {
+        self.lock().promised.iter().any(|promised| promised.uid == *uid)
+    }
+
+    /// The start of a Pod begins: says whether its cgroup is there, which nobody else removes from now on. May wait while others
+    /// are removed.
+    pub(super) fn keep(&self, uid: &PodUid, class: QosClass) -> bool {
+        let _removal = self.removal();
+        let mut inner = self.lock();
+        let promised = inner.promised.iter_mut().find(|promised| promised.uid == *uid && promised.class == class);
+        promised.is_some_and(|promised| {
+            promised.kept = true;
+            true
+        })
+    }
+
+    /// The cgroup for a container of a Pod that has one; it is the caller's.
+    pub(super) fn take_container(&self, uid: &PodUid, class: QosClass) -> Option<ContainerAhead> {
+        let mut inner = self.lock();
+        let promised = inner.promised.iter_mut().find(|promised| promised.uid == *uid && promised.class == class)?;
+        promised.kept = true;
+        promised.container.take()
+    }
+
+    /// The Pod's cgroup is removed, or soon will be.
+    pub(super) fn forget(&self, uid: &PodUid) {
+        self.lock().promised.retain(|promised| promised.uid != *uid);
+    }
+
+    /// Whether [`Self::tend`] has anything to make.
+    pub(super) fn is_short(&self) -> bool {
+        self.lock().missing().is_some()
+    }
+
+    /// When it has something to remove.
+    pub(super) fn stale_at(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.promised.iter().filter(|promised| !promised.kept).map(|promised| promised.at + PATIENCE).min()
+    }
+
+    /// Removes those of Pods that do not start.
+    pub(super) fn remove_stale(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+        let _removal = self.removal();
+        let now = Instant::now();
+        let stale: Vec<Promised> = {
+            let is_stale = |promised: &mut Promised| !promised.kept && promised.at + PATIENCE <= now;
+            self.lock().promised.extract_if(.., is_stale).collect()
+        };
+        let paths = stale.iter().map(|promised| CgroupPath::pod(promised.class, &promised.uid));
+        paths.map(|path| cgroups.remove_empty(&path)).fold(Ok(()), Result::and)
+    }
+
+    /// Makes what is missing. Blocks.
+    pub(super) fn fill(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+        while let Some(class) = { self.lock().missing() } {
+            let (uid, id) = (PodUid::new(spec::ids::random_uuid()), ContainerId::random());
+            let path = CgroupPath::pod(class, &uid);
+            let made = make_container(cgroups, &path.container(&id));
+            // What there is of it goes with what is unknown at the next start where it cannot be removed.
+            let (placement, shown) = made.inspect_err(|_| drop(cgroups.remove_empty(&path)))?;
+            self.lock().ready.push(Ahead { uid, class, container: ContainerAhead { id, placement, shown } });
+        }
+        Ok(())
+    }
+
+    /// Begins with the class of Pods that ask for nothing.
+    pub(super) fn begin(&self) {
+        self.lock().classes = vec![QosClass::BestEffort];
+    }
+
+    /// Removes all that no Pod has, and makes none any more. Blocks.
+    pub(super) fn end(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+        let _removal = self.removal();
+        let (ready, promised) = {
+            let mut inner = self.lock();
+            inner.classes.clear();
+            let promised: Vec<Promised> = inner.promised.extract_if(.., |promised| !promised.kept).collect();
+            (std::mem::take(&mut inner.ready), promised)
+        };
+        let promised = promised.iter().map(|promised| CgroupPath::pod(promised.class, &promised.uid));
+        let paths = ready.iter().map(Ahead::path).chain(promised);
+        paths.map(|path| cgroups.remove_empty(&path)).fold(Ok(()), Result::and)
+    }
+}
+
+impl Inner {
+    fn missing(&self) -> Option<QosClass> {
+        let count = |class| self.ready.iter().filter(|ahead| ahead.class == class).count();
+        self.classes.iter().copied().find(|&class| count(class) < AHEAD)
+    }
+}
+
+fn make_container(cgroups: &Cgroups, path: &CgroupPath) -> Result<(Placement, ShownTrees), CgroupError> {
+    cgroups.create(path)?;
+    cgroups.restrict_devices(path)?;
+    Ok((cgroups.placement(path)?, cgroups.shown_to(path)))
+}
