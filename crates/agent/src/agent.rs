@@ -120,7 +120,8 @@ impl Agent {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartAgentError> {
         for (path, mode) in [(pods_directory(&config.data_dir), 0o700), (config.log_dir.clone(), 0o755)] {
-            make_path(&path, mode).map_err(|source| StartAgentError::Directory { path, source })?;
+            make_path(&path, mode).map_err(|source| StartAgentError::Directory { path: path.clone(), source })?;
+            runtime::keep_apart(&path);
         }
         let directories_ahead = DirectoriesAhead::new(&config.data_dir);
         if let Err(error) = directories_ahead.clear() {

@@ -115,6 +115,7 @@ impl DirectoriesAhead {
 
     fn fill(&self) -> io::Result<()> {
         make_path(&self.root, 0o700)?;
+        runtime::keep_apart(&self.root);
         loop {
             let path = {
                 let mut state = self.lock();

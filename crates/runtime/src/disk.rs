@@ -1,4 +1,4 @@
-//! How much of the disk a tree takes: blocks and inodes, each file once however many names it has.
+//! How much of the disk a tree takes: blocks and inodes, each file once however many names it has; and where on it trees go.
 //!
 //! Containers change these trees meanwhile: nothing is followed, and what is gone counts as nothing.
 
@@ -9,13 +9,35 @@ use std::ops::{Add, Sub};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, ResolveFlags, Stat, fstat, ioctl_getflags, ioctl_setflags,
+    openat, openat2, statat,
+};
 use rustix::io::Errno;
 
 /// What is deeper is not counted: each level holds a descriptor.
 const DEEPEST: usize = 1024;
 /// stat(2) counts blocks of this size, whatever the file system has.
 const BLOCK: u64 = 512;
+
+/// Tells the file system that what lies in a directory are trees that have nothing to do with each other, so that each may have a
+/// place of its own (`FS_TOPDIR_FL`, chattr(1) `+T`).
+///
+/// An ext4 without a journal gives no inode away again for some minutes after its file was deleted, and looks over all of these
+/// for each new one (`recently_deleted()` of fs/ext4/ialloc.c), as far as they lie in the same part of the disk. Where that makes
+/// no difference, or the file system has no such thing, nothing is lost.
+pub fn keep_apart(directory: &Path) {
+    let set = || {
+        let directory =
+            rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = ioctl_getflags(&directory)?;
+        if flags.contains(IFlags::TOPDIR) { Ok(()) } else { ioctl_setflags(&directory, flags | IFlags::TOPDIR) }
+    };
+    let done: rustix::io::Result<()> = set();
+    if let Err(error) = done {
+        tracing::debug!(directory = %directory.display(), %error, "the file system is not told how trees are to lie");
+    }
+}
 
 /// A part of a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -138,6 +160,16 @@ mod tests {
         assert!((64 << 10..128 << 10).contains(&usage.bytes), "{usage:?}");
         assert_eq!(measure_tree(&tree.join("none")).unwrap(), DiskUsage::default());
         assert!(measure_tree(&tree.join("link")).is_err());
+    }
+
+    #[test]
+    fn trees_are_kept_apart_where_the_file_system_knows_how() {
+        let directory = tempfile::tempdir().unwrap();
+        keep_apart(directory.path());
+        keep_apart(&directory.path().join("none"));
+        let opened = fs::File::open(directory.path()).unwrap();
+        let is_ext4 = rustix::fs::fstatfs(&opened).unwrap().f_type == 0xEF53;
+        assert!(!is_ext4 || ioctl_getflags(&opened).unwrap().contains(IFlags::TOPDIR));
     }
 
     #[test]

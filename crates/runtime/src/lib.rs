@@ -18,7 +18,7 @@ pub use config::{
     AppArmorProfile, ContainerConfig, LinuxResources, Mount, MountSource, NetworkMode, PidMode, PodNamespaces,
     PodSandboxConfig, PodTmpfs, Propagation, QosClass, SeccompProfile, SecurityConfig,
 };
-pub use disk::{DiskUsage, measure_tree};
+pub use disk::{DiskUsage, keep_apart, measure_tree};
 pub use error::RuntimeError;
 pub use fake::OnSignal;
 pub use kernel::{

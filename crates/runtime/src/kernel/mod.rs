@@ -59,6 +59,7 @@ pub use devices::try_device_program;
 pub use id_range::{SubordinateIdsError, subordinate_ids};
 
 use crate::config::{ContainerConfig, LinuxResources, PodSandboxConfig, QosClass};
+use crate::disk::keep_apart;
 use crate::error::RuntimeError;
 use crate::status::{ContainerStatus, PodSandboxStatus, RuntimeEvent};
 use crate::usage::PodUsage;
@@ -176,9 +177,12 @@ impl KernelRuntime {
         images: ImageStore,
         network: Network,
     ) -> Result<Self, OpenRuntimeError> {
-        for path in [config.sandboxes(), config.containers(), config.sockets()] {
-            make_private_directory(&path).map_err(|source| OpenRuntimeError::Directory { path, source })?;
+        let trees = [config.sandboxes(), config.containers(), config.containers_ahead()];
+        for path in trees.iter().chain([&config.sockets()]) {
+            let made = make_private_directory(path);
+            made.map_err(|source| OpenRuntimeError::Directory { path: path.clone(), source })?;
         }
+        trees.iter().for_each(|path| keep_apart(path));
         let cgroups = Cgroups::open(&config.cgroup_parent).map_err(OpenRuntimeError::Cgroups)?;
         let binary = rootfs::bind_own_binary().map_err(OpenRuntimeError::Binary)?;
         let filters = Filters::new(config.data_dir.join("seccomp"));
