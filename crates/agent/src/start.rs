@@ -104,7 +104,7 @@ impl PodWorker {
         if let Some(waits) = self.wait_of_sandbox_or_volumes(desired, actions, now) {
             return Ok((false, Some(waits)));
         }
-        let planned = match self.plan(desired) {
+        let planned = match step!("plan its volumes").in_scope(|| self.plan(desired)) {
             Ok(planned) => planned,
             Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
         };
@@ -171,7 +171,11 @@ impl PodWorker {
         };
         // Whatever comes of it, the rest of the sandbox is made first: the next pass takes it for whole.
         let (config, unplanned) = match actions.start.first() {
-            Some(start) => match self.plan_container(desired, &sandbox, start, planned).await {
+            Some(start) => match self
+                .plan_container(desired, &sandbox, start, planned)
+                .instrument(step!("plan the first container"))
+                .await
+            {
                 Ok(config) => (config, None),
                 Err(error) => (None, Some(error)),
             },

@@ -443,7 +443,9 @@ impl PodWorker {
         if let Some(next) = self.resize(desired, &observed, now).await? {
             return Ok(next);
         }
-        self.tokens.refresh(desired, &self.shared.tokens, &self.shared.store, now.wall);
+        step!("sign its tokens").in_scope(|| {
+            self.tokens.refresh(desired, &self.shared.tokens, &self.shared.store, now.wall);
+        });
         self.forget_healed_failures(desired, &observed);
         observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);

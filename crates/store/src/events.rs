@@ -91,7 +91,7 @@ pub(crate) fn spawn_events_writer(
     directory: Arc<Directory>,
     file: Option<DatabaseFile>,
     memory: Arc<Memory>,
-) -> io::Result<(Sender<Arc<ObjectKey>>, JoinHandle<()>)> {
+) -> io::Result<(Sender<Vec<Arc<ObjectKey>>>, JoinHandle<()>)> {
     let (sender, changed) = channel();
     let failed = file.is_none().then(Instant::now);
     let writer = EventsWriter { path: directory.events(), _directory: directory, file, memory, failed };
@@ -110,7 +110,7 @@ struct EventsWriter {
 }
 
 impl EventsWriter {
-    fn run(mut self, changed: &Receiver<Arc<ObjectKey>>) {
+    fn run(mut self, changed: &Receiver<Vec<Arc<ObjectKey>>>) {
         while let Ok(first) = changed.recv() {
             let (keys, more) = collect(first, changed);
             self.write(keys);
@@ -158,12 +158,12 @@ impl EventsWriter {
 }
 
 /// Gathers what comes within a while; says whether more may come.
-fn collect(first: Arc<ObjectKey>, changed: &Receiver<Arc<ObjectKey>>) -> (HashSet<Arc<ObjectKey>>, bool) {
+fn collect(first: Vec<Arc<ObjectKey>>, changed: &Receiver<Vec<Arc<ObjectKey>>>) -> (HashSet<Arc<ObjectKey>>, bool) {
     let until = Instant::now() + WRITE_AFTER;
-    let mut keys = HashSet::from([first]);
+    let mut keys = HashSet::from_iter(first);
     loop {
         match changed.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(key) => drop(keys.insert(key)),
+            Ok(more) => keys.extend(more),
             Err(RecvTimeoutError::Timeout) => return (keys, true),
             Err(RecvTimeoutError::Disconnected) => return (keys, false),
         }

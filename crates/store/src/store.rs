@@ -189,15 +189,35 @@ impl Store {
         key: &str,
         value: &T,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<T> {
+        self.queue_record(Order::Now, table, key, value)
+    }
+
+    /// The same for one that others follow at once: it is taken along by the next write that somebody waits for, or written after a
+    /// second. The order of writes stays.
+    pub fn put_record_with_next<T: Serialize>(
+        &self,
+        table: &'static str,
+        key: &str,
+        value: &T,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<T> {
+        self.queue_record(Order::Soon, table, key, value)
+    }
+
+    fn queue_record<T: Serialize>(
+        &self,
+        order: Order,
+        table: &'static str,
+        key: &str,
+        value: &T,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<T> {
         let queued = encode_record(table, key, value).map(|encoded| {
             let key = key.to_owned();
-            self.queue(Order::Now, move |batch| batch.put_record(table, key, encoded))
+            self.queue(order, move |batch| batch.put_record(table, key, encoded))
         });
         async move { queued?.await }
     }
 
-    /// The same for what is found out again after a crash that takes the write back: it waits for the next write that
-    /// somebody waits for, or a second. The order of writes stays.
+    /// The same for what is found out again after a crash that takes the write back, and nobody waits for.
     pub fn put_record_soon<T: Serialize>(&self, table: &'static str, key: &str, value: &T) -> Result<(), StoreError> {
         let (encoded, key) = (encode_record(table, key, value)?, key.to_owned());
         self.put_off(move |batch| batch.put_record(table, key, encoded));

@@ -80,7 +80,7 @@ pub(crate) struct Writer {
     pub(crate) ballast: Arc<Ballast>,
     pub(crate) ages: EventAges,
     pub(crate) encoder: Encoder,
-    pub(crate) changed_events: Sender<Arc<ObjectKey>>,
+    pub(crate) changed_events: Sender<Vec<Arc<ObjectKey>>>,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
     /// When memory is taken back from what has become old.
@@ -197,9 +197,9 @@ impl Writer {
             self.trim_due.get_or_insert_with(|| Instant::now() + OLD_AFTER);
         }
         let forgotten = self.memory.publish(events, revision);
-        for key in changed_events {
+        if !changed_events.is_empty() {
             // That thread lives as long as this one; if it died, events stay in memory.
-            drop(self.changed_events.send(key));
+            drop(self.changed_events.send(changed_events));
         }
         Ok(forgotten)
     }

@@ -145,10 +145,9 @@ mod tests {
         let cpu = &hybrid.shown[2];
         let options = vec!["cpu".into(), "cpuacct".into()];
         assert_eq!(cpu.mount, CgroupMount::V1 { directory: "cpu,cpuacct".into(), options });
-        let inherited: Vec<_> =
-            hybrid.shown.iter().map(|shown| shown.inherited.as_deref().and_then(Path::to_str)).collect();
-        let [unified, systemd, cpu] =
-            ["unified", "systemd/unit", "cpu,cpuacct/box"].map(|it| format!("/sys/fs/cgroup/{it}"));
-        assert_eq!(inherited, [Some(&*unified), Some(&*systemd), Some(&*cpu), None]);
+        let inherited: Vec<Option<&Path>> = hybrid.shown.iter().map(|shown| shown.inherited.as_deref()).collect();
+        let below = ["unified", "systemd/unit", "cpu,cpuacct/box"].map(|it| Path::new("/sys/fs/cgroup").join(it));
+        let [unified, systemd, cpu] = below.each_ref().map(|path| Some(path.as_path()));
+        assert_eq!(inherited, [unified, systemd, cpu, None]);
     }
 }

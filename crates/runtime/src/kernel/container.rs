@@ -29,8 +29,8 @@ use super::records::{CONTAINERS, ContainerRecord};
 use super::rootfs::{DetachedMount, clone_host_path, has_room_for_another, mount_image, mount_overlay};
 use super::sandbox::remove_directory;
 use super::seccomp::Filters;
-use super::state::{Container, Prepared};
-use super::user::{self, Account, UserError};
+use super::state::{Container, Prepared, Recording};
+use super::user::{Account, AccountFiles, UserError};
 use super::user_ids::{IdBlock, PodIds};
 use super::{Kernel, PROMPT, START_LIMIT, borrow_all, capabilities, log_file, make_private_directory, remove_error};
 use crate::config::{
@@ -117,14 +117,42 @@ impl Kernel {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
+        let in_user_namespace = ids.is_some();
+        // Known accounts need no root file system, so the record is on its way while that is made.
+        let known = self.accounts.of(&config.image_id);
+        let recording_early = async {
+            let Some(accounts) = &known else { return Ok(None) };
+            self.record_container(id, sandbox, config, (&image, accounts, in_user_namespace)).await.map(Some)
+        };
         // The cgroup beside it: one that no record names is removed at the next start.
-        let (directories, placement) = tokio::join!(
-            self.make_directories(id, sandbox, config, ids.clone()).instrument(step!("mount the image")),
-            self.place_container(id, sandbox, config, ahead).instrument(step!("make its cgroup"))
+        let (directories, placement, early) = tokio::join!(
+            self.make_directories(id, sandbox, config, ids).instrument(step!("mount the image")),
+            self.place_container(id, sandbox, config, ahead).instrument(step!("make its cgroup")),
+            recording_early.instrument(step!("record it"))
         );
         let ((rootfs, logs), (placement, shown)) = (directories?, placement?);
-        let account = step!("look up the user").in_scope(|| resolve_user(config, &image, &rootfs))?;
-        if ids.is_some() {
+        let (record, recording) = match early? {
+            Some(recorded) => recorded,
+            None => {
+                let read = step!("look up the user").in_scope(|| AccountFiles::read(rootfs.as_fd()));
+                let accounts = self.accounts.note(&config.image_id, read.map_err(|error| user_error(config, error))?);
+                self.record_container(id, sandbox, config, (&image, &accounts, in_user_namespace)).await?
+            }
+        };
+        Ok((record, Prepared { rootfs, logs, placement, shown, recording }))
+    }
+
+    /// Settles what a container is, and puts its record among the store's writes; its start waits for it.
+    async fn record_container(
+        &self,
+        id: &ContainerId,
+        sandbox: &SandboxId,
+        config: &ContainerConfig,
+        (image, accounts, in_user_namespace): (&Image, &AccountFiles, bool),
+    ) -> Result<(ContainerRecord, Recording), RuntimeError> {
+        let user = config.security.run_as_username.as_deref().unwrap_or_else(|| image.user());
+        let account = accounts.resolve(user, &config.security).map_err(|error| user_error(config, error))?;
+        if in_user_namespace {
             check_ids(config, &account)?;
         }
         let record = ContainerRecord {
@@ -142,9 +170,8 @@ impl Kernel {
             seccomp: self.read_seccomp_profile(config)?,
             apparmor: self.apparmor_profile(sandbox, config).await?,
         };
-        // Its start waits for it.
         let recording = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
-        Ok((record, Prepared { rootfs, logs, placement, shown, recording }))
+        Ok((record, recording))
     }
 
     /// Makes a container's cgroup, on another thread: whoever creates a container has more to do meanwhile. One that was made ahead
@@ -526,9 +553,8 @@ fn is_plain(path: &Path) -> bool {
     path.file_name().is_some() && path.components().all(|component| matches!(component, Component::Normal(_)))
 }
 
-fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Result<Account, RuntimeError> {
-    let user = config.security.run_as_username.as_deref().unwrap_or_else(|| image.user());
-    user::resolve(rootfs.as_fd(), user, &config.security).map_err(|error| match error {
+fn user_error(config: &ContainerConfig, error: UserError) -> RuntimeError {
+    match error {
         UserError::RootByPod | UserError::RootByImage | UserError::NotNumeric(_) => {
             RuntimeError::ContainerConfig { message: error.to_string() }
         }
@@ -536,7 +562,7 @@ fn resolve_user(config: &ContainerConfig, image: &Image, rootfs: &OwnedFd) -> Re
         | UserError::NoSuchGroup(_)
         | UserError::BadNumber(_)
         | UserError::Unreadable { .. } => create_error(config, "settle its user", error),
-    })
+    }
 }
 
 /// A user namespace of a Pod has as many ids as the kubelet gives it.

@@ -73,6 +73,7 @@ use rootfs_ahead::RootfsAhead;
 use seccomp::Filters;
 use spares::Spares;
 use state::State;
+use user::KnownAccounts;
 
 /// How long infra may take for what only needs itself.
 const PROMPT: Duration = Duration::from_secs(10);
@@ -164,6 +165,7 @@ struct Kernel {
     state: State,
     spares: Spares,
     mount_points: Arc<MountPoints>,
+    accounts: KnownAccounts,
     rootfs_ahead: Arc<RootfsAhead>,
     /// The removals of what containers wrote.
     clearing: TaskTracker,
@@ -206,6 +208,7 @@ impl KernelRuntime {
             state,
             spares,
             mount_points,
+            accounts: KnownAccounts::default(),
             rootfs_ahead,
             clearing: TaskTracker::new(),
         });

@@ -237,7 +237,8 @@ impl Kernel {
             ids: None,
             spare: false,
         };
-        let recording: Recording = self.store.put_record(SANDBOXES, id.as_str(), &record).boxed().shared();
+        // That of its first container follows, or there is none that waits.
+        let recording: Recording = self.store.put_record_with_next(SANDBOXES, id.as_str(), &record).boxed().shared();
         if let Some(sandbox) = self.state.lock().set_sandbox_record(id, record) {
             sandbox.recording = Some(recording);
         }

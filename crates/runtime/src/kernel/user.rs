@@ -1,16 +1,23 @@
 //! Who a container runs as: numbers from the Pod, or names looked up in the image's own `/etc/passwd` and `/etc/group`.
 
+use std::collections::VecDeque;
 use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
+use spec::Digest;
 
 use crate::config::SecurityConfig;
 use crate::status::ResolvedUser;
 
 /// A larger file is no account database (CVE-2024-9676).
 const FILE_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Of so many images accounts are kept, and so much of each at most.
+const KEPT_IMAGES: usize = 32;
+const KEPT_BYTES: usize = 16 * 1024;
 
 /// A user and where it is at home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +49,54 @@ pub(super) enum UserError {
     },
 }
 
-/// Settles user, groups and home from the Pod's settings and the image's `USER`.
-pub(super) fn resolve(
-    rootfs: BorrowedFd<'_>,
-    image_user: &str,
-    security: &SecurityConfig,
-) -> Result<Account, UserError> {
-    let passwd = read(rootfs, "passwd")?;
-    let group = read(rootfs, "group")?;
-    let account = settle(&passwd, &group, image_user, security)?;
-    if security.run_as_non_root {
-        check_non_root(account.user.uid, image_user, security)?;
+/// The accounts that an image knows.
+#[derive(Debug)]
+pub(super) struct AccountFiles {
+    passwd: String,
+    group: String,
+}
+
+impl AccountFiles {
+    /// Reads them in a root file system of the image that no container has written to.
+    pub(super) fn read(rootfs: BorrowedFd<'_>) -> Result<Self, UserError> {
+        Ok(Self { passwd: read(rootfs, "passwd")?, group: read(rootfs, "group")? })
     }
-    Ok(account)
+
+    /// Settles user, groups and home from the Pod's settings and the image's `USER`.
+    pub(super) fn resolve(&self, image_user: &str, security: &SecurityConfig) -> Result<Account, UserError> {
+        let account = settle(&self.passwd, &self.group, image_user, security)?;
+        if security.run_as_non_root {
+            check_non_root(account.user.uid, image_user, security)?;
+        }
+        Ok(account)
+    }
+}
+
+/// The accounts of the images that were started last: an image never changes, so whoever starts one of them again needs no look
+/// into its root file system.
+#[derive(Debug, Default)]
+pub(super) struct KnownAccounts(Mutex<VecDeque<(Digest, Arc<AccountFiles>)>>);
+
+impl KnownAccounts {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Digest, Arc<AccountFiles>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn of(&self, image: &Digest) -> Option<Arc<AccountFiles>> {
+        self.lock().iter().find(|(known, _)| known == image).map(|(_, files)| Arc::clone(files))
+    }
+
+    /// Keeps them unless they are large.
+    pub(super) fn note(&self, image: &Digest, files: AccountFiles) -> Arc<AccountFiles> {
+        let files = Arc::new(files);
+        if files.passwd.len() + files.group.len() <= KEPT_BYTES {
+            let mut known = self.lock();
+            known.retain(|(other, _)| other != image);
+            known.truncate(KEPT_IMAGES - 1);
+            known.push_front((image.clone(), Arc::clone(&files)));
+        }
+        files
+    }
 }
 
 /// The kubelet asks for a number, since it cannot look into the image; we judge the resolved user on top of that.
@@ -216,6 +258,22 @@ mod tests {
             let account = settle(PASSWD, GROUP, image, &security).unwrap();
             assert_eq!(account, Account { user: ResolvedUser { uid, gid, groups }, home: home.into() }, "{image:?}");
         }
+    }
+
+    #[test]
+    fn accounts_of_the_last_images_are_known() {
+        let known = KnownAccounts::default();
+        let image = |number: usize| Digest::sha256([u8::try_from(number).unwrap(); 32]);
+        let files = |passwd: &str| AccountFiles { passwd: passwd.into(), group: GROUP.into() };
+        for number in 0..=KEPT_IMAGES {
+            known.note(&image(number), files(PASSWD));
+        }
+        assert!(known.of(&image(0)).is_none() && known.of(&image(1)).is_some());
+        known.note(&image(1), files("other:x:0:0::/home:\n"));
+        let account = known.of(&image(1)).unwrap().resolve("", &SecurityConfig::default()).unwrap();
+        assert_eq!(account.home, "/home");
+        known.note(&image(0), files(&"x".repeat(KEPT_BYTES)));
+        assert!(known.of(&image(0)).is_none(), "too large to be kept");
     }
 
     #[test]
