@@ -1,6 +1,7 @@
 //! The conditions of a pod's status, with the kubelet's reasons and messages. Pure.
 
 use spec::Timestamp;
+use spec::gates::{POD_SCHEDULED, gated_condition};
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -49,7 +50,7 @@ pub fn conditions(facts: &PodFacts<'_>) -> Vec<core::PodCondition> {
         ("Initialized", initialized(facts)),
         ("Ready", ready(facts, stored)),
         ("ContainersReady", containers_ready(facts)),
-        ("PodScheduled", Verdict::plain(true)),
+        (POD_SCHEDULED, Verdict::plain(true)),
     ];
     let restarting = facts.restarting.map(|restarting| ("AllContainersRestarting", all_restarting(facts, restarting)));
     let foreign = stored.iter().filter(|condition| !is_ours(&condition.type_)).cloned();
@@ -71,7 +72,7 @@ const OURS: [&str; 8] = [
     "Initialized",
     "Ready",
     "ContainersReady",
-    "PodScheduled",
+    POD_SCHEDULED,
     "AllContainersRestarting",
 ];
 
@@ -82,25 +83,29 @@ pub fn place(type_: &str) -> usize {
 
 /// The one condition of a pod that its scheduling gates keep from its node, and those of other writers.
 pub fn gated_conditions(desired: &DesiredPod, now: Timestamp) -> Vec<core::PodCondition> {
-    let message = "Scheduling is blocked due to non-empty scheduling gates".to_owned();
-    let gated = condition(desired, now, "PodScheduled", Verdict::no("SchedulingGated", Some(message)));
+    let gated = gated_condition(desired.generation(), Some(since(desired, now, POD_SCHEDULED, "False")));
     let stored = desired.status.conditions.iter().flatten();
     std::iter::once(gated).chain(stored.filter(|condition| !is_ours(&condition.type_)).cloned()).collect()
 }
 
 fn condition(desired: &DesiredPod, now: Timestamp, type_: &str, verdict: Verdict) -> core::PodCondition {
-    let stored = desired.status.conditions.as_deref().unwrap_or_default();
     let status = if verdict.holds { "True" } else { "False" };
-    let before = stored.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     core::PodCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: verdict.reason.map(str::to_owned),
         message: verdict.message,
         observed_generation: desired.generation(),
-        last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(Time(now))),
+        last_transition_time: Some(since(desired, now, type_, status)),
         last_probe_time: None,
     }
+}
+
+/// Since when a condition has this status: as it is stored, else from now on.
+fn since(desired: &DesiredPod, now: Timestamp, type_: &str, status: &str) -> Time {
+    let stored = desired.status.conditions.as_deref().unwrap_or_default();
+    let before = stored.iter().find(|condition| condition.type_ == type_ && condition.status == status);
+    before.and_then(|before| before.last_transition_time.clone()).unwrap_or(Time(now))
 }
 
 /// The kubelet's `GeneratePodInitializedCondition`.

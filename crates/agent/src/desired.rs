@@ -154,7 +154,7 @@ impl DesiredPod {
 
     /// Whether something still keeps it from being placed on the node (`spec.schedulingGates`).
     pub fn is_gated(&self) -> bool {
-        self.spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())
+        spec::gates::is_gated(&self.spec)
     }
 
     /// `metadata.generation`.

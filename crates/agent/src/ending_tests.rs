@@ -2,6 +2,7 @@
 
 use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
+use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::testing::{TestNode, condition, is_ready, pod, status_of};
 
@@ -89,6 +90,19 @@ async fn a_gated_pod_waits_without_a_node() {
     let pod = node.wait_for("web", is_ready).await;
     assert_eq!(pod["spec"]["nodeName"], "edge");
     assert_eq!(condition(&pod, "PodScheduled")["status"], "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_pod_that_says_that_it_is_gated_nothing_is_written() {
+    let node = TestNode::start().await;
+    let mut gated = pod(&spec(&json!({ "schedulingGates": [{ "name": "example.com/go" }] })));
+    let since = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+    let said = serde_json::to_value(spec::gates::gated_condition(None, since)).unwrap();
+    gated["status"] = json!({ "phase": "Pending", "qosClass": "BestEffort", "conditions": [said] });
+    node.create(&gated).await;
+    let created = node.get("web");
+    node.advance(1).await;
+    assert_eq!(node.get("web"), created);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,9 +23,11 @@ pub struct DecodeError {
     pub why: String,
 }
 
-/// Reads an object that was read strictly before it was stored.
+/// Reads an object that was read strictly before it was stored, without its owners (`metadata.managedFields`): nobody but the API
+/// looks at them, and it does so by itself.
 pub fn read<T: Readable>(object: &Value) -> Result<T, DecodeError> {
-    read_and_note(object).map(|(object, _unknown)| object)
+    let notes = Notes { without_owners: true, ..Notes::default() };
+    read_and_note(object, notes).map(|(object, _unknown)| object)
 }
 
 /// Reads `document` as a `T`; the second part names the fields that `T` does not have, in the order of the document.
@@ -33,11 +35,11 @@ pub fn read<T: Readable>(object: &Value) -> Result<T, DecodeError> {
 /// Quantities may be bare numbers (`cpu: 1`), as the API server accepts them.
 pub fn decode_strict<T: Readable>(mut document: Value) -> Result<(T, Vec<String>), DecodeError> {
     quote_quantities(&mut document);
-    read_and_note(&document)
+    read_and_note(&document, Notes::default())
 }
 
-fn read_and_note<T: Readable>(document: &Value) -> Result<(T, Vec<String>), DecodeError> {
-    let notes = RefCell::new(Notes::default());
+fn read_and_note<T: Readable>(document: &Value, notes: Notes) -> Result<(T, Vec<String>), DecodeError> {
+    let notes = RefCell::new(notes);
     let object = T::read(Reader::new(document, &notes));
     let notes = notes.into_inner();
     match object {

@@ -14,6 +14,7 @@ pub mod downward;
 pub mod ephemeral;
 pub mod expand;
 mod field;
+pub mod gates;
 pub mod hosts;
 pub mod huge_pages;
 pub mod ids;

@@ -39,9 +39,17 @@ pub struct Recorder(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    steps: HashMap<String, VecDeque<Kept>>,
-    /// UIDs, the one that had a step last at the end.
-    order: VecDeque<String>,
+    pods: HashMap<String, PodSteps>,
+    /// How many steps there have been.
+    count: u64,
+}
+
+/// The steps of one Pod.
+#[derive(Debug, Default)]
+struct PodSteps {
+    kept: VecDeque<Kept>,
+    /// Which of all steps was the last.
+    last: u64,
 }
 
 impl Recorder {
@@ -52,7 +60,7 @@ impl Recorder {
     /// The steps of a Pod that are still known, by their begin; those that hold others before them.
     pub fn steps(&self, uid: &str) -> Vec<Step> {
         let inner = self.lock();
-        let kept = inner.steps.get(uid).into_iter().flatten();
+        let kept = inner.pods.get(uid).into_iter().flat_map(|pod| &pod.kept);
         let mut steps: Vec<Step> =
             kept.map(|&Kept { name, depth, from, to }| Step { name, depth: usize::from(depth), from, to }).collect();
         steps.sort_by_key(|step| (step.from, step.depth));
@@ -60,20 +68,21 @@ impl Recorder {
     }
 
     pub(crate) fn add(&self, uid: &str, step: Kept) {
-        let mut inner = self.lock();
-        if inner.order.back().is_none_or(|last| last != uid) {
-            inner.order.retain(|other| other != uid);
-            inner.order.push_back(uid.to_owned());
-            if inner.order.len() > PODS
-                && let Some(oldest) = inner.order.pop_front()
-            {
-                inner.steps.remove(&oldest);
+        let Inner { pods, count } = &mut *self.lock();
+        *count += 1;
+        let pod = if let Some(pod) = pods.get_mut(uid) {
+            pod
+        } else {
+            if pods.len() == PODS {
+                let oldest = pods.values().map(|pod| pod.last).min();
+                pods.retain(|_, pod| Some(pod.last) != oldest);
             }
+            pods.entry(uid.to_owned()).or_default()
+        };
+        pod.last = *count;
+        if pod.kept.len() == STEPS {
+            pod.kept.pop_front();
         }
-        let steps = inner.steps.entry(uid.to_owned()).or_default();
-        if steps.len() == STEPS {
-            steps.pop_front();
-        }
-        steps.push_back(step);
+        pod.kept.push_back(step);
     }
 }

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::events::EVENTS;
 use crate::memory::Memory;
 use crate::object::{MAX_VALUE_BYTES, ObjectKey, StoredObject, WatchEvent, WatchKind};
-use crate::value::{ObjectValue, Trees};
+use crate::value::ObjectValue;
 
 /// So much of a buffer is kept between batches.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -148,16 +148,14 @@ impl<'a> Batch<'a> {
 pub(crate) struct Encoder {
     /// A buffer that serves for many.
     line: Vec<u8>,
-    old_trees: Trees,
 }
 
 impl Encoder {
-    /// Gives the trees that new ones have taken the place of. A buffer that is larger than most objects need is let go.
-    pub(crate) fn end_batch(&mut self) -> Trees {
+    /// Lets a buffer go that is larger than most objects need.
+    pub(crate) fn end_batch(&mut self) {
         if self.line.capacity() > BUFFER_BYTES {
             self.line = Vec::new();
         }
-        std::mem::take(&mut self.old_trees)
     }
 
     /// Writes an object as it is stored.
@@ -181,7 +179,7 @@ impl Encoder {
         })?;
         let end = line.len();
         line.extend_from_slice(b"}\n");
-        Ok(Encoded { key, value, revision, line, json: begin..end, old_trees: &mut self.old_trees })
+        Ok(Encoded { key, value, revision, line, json: begin..end })
     }
 }
 
@@ -193,7 +191,6 @@ pub(crate) struct Encoded<'a> {
     /// The line that tells watchers of it, of which its JSON is a part.
     line: &'a [u8],
     json: Range<usize>,
-    old_trees: &'a mut Trees,
 }
 
 impl Encoded<'_> {
@@ -216,7 +213,7 @@ impl Encoded<'_> {
         // There are more events than anything else, and they are written to be read by people: as JSON.
         let value = match self.key.resource.as_str() {
             EVENTS => ObjectValue::of_json(json.clone()),
-            _ => ObjectValue::of_both(json.clone(), self.value, self.old_trees),
+            _ => ObjectValue::of_both(json.clone(), self.value),
         };
         (StoredObject { key: Arc::clone(self.key), revision: self.revision, value, json }, line)
     }

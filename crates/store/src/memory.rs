@@ -104,7 +104,7 @@ impl Memory {
     /// Takes the memory back that only what was there at the last call can spare: changes beyond what always is kept of them; and
     /// all trees of objects. Says whether something has been written since then, which is to be looked at again.
     pub(crate) fn trim(&self) -> bool {
-        drop(forget_trees());
+        forget_trees();
         let mut forgotten = Forgotten::new();
         let mut objects = self.write();
         let (old, revision) = (objects.looked, objects.revision);

@@ -21,6 +21,7 @@ use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
 use crate::pending::Pending;
+use crate::value::take_apart_old_trees;
 use crate::watch::{ObjectWatch, ObjectWatches};
 use crate::writer::{Answer, Job, Order};
 
@@ -158,6 +159,7 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
+        take_apart_old_trees();
         let decided = self.run(move |batch| {
             let present = batch.get(&key);
             let decided = catch_unwind(AssertUnwindSafe(|| decide(present.as_ref())));

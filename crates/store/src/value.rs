@@ -17,7 +17,7 @@ use serde_json::Value;
 const TREES_OF_BYTES: usize = 384 << 10;
 
 /// The trees that were made last, of all objects.
-static RECENT: Mutex<Recent> = Mutex::new(Recent { shared: VecDeque::new(), bytes: 0 });
+static RECENT: Mutex<Recent> = Mutex::new(Recent { shared: VecDeque::new(), bytes: 0, old: Vec::new() });
 
 /// The content of an object. Clones share the JSON; who looks at one has its tree for as long as they have the clone.
 #[derive(Clone)]
@@ -34,35 +34,46 @@ struct Shared {
     tree: Mutex<Option<Arc<Value>>>,
 }
 
-/// Trees that nobody is to find any more. Taking them apart is work, so it is done where nobody waits for it.
-pub(crate) type Trees = Vec<Arc<Value>>;
-
 #[derive(Default)]
 struct Recent {
     /// The oldest first. Who is gone has no tree any more.
     shared: VecDeque<(Weak<Shared>, usize)>,
     bytes: usize,
+    /// Those that newer ones have taken the place of, until somebody takes them apart.
+    old: Vec<Arc<Value>>,
 }
 
 impl Recent {
     /// Makes room for another one.
-    fn add(&mut self, shared: &Arc<Shared>, old: &mut Trees) {
+    fn add(&mut self, shared: &Arc<Shared>) {
         self.bytes += shared.json.len();
         self.shared.push_back((Arc::downgrade(shared), shared.json.len()));
         while self.bytes > TREES_OF_BYTES
             && let Some((oldest, bytes)) = self.shared.pop_front()
         {
             self.bytes -= bytes;
-            old.extend(oldest.upgrade().and_then(|oldest| lock(&oldest.tree).take()));
+            self.old.extend(oldest.upgrade().and_then(|oldest| lock(&oldest.tree).take()));
         }
     }
 }
 
 /// Forgets all trees but those that somebody looks at.
-pub(crate) fn forget_trees() -> Trees {
-    let Recent { shared, .. } = std::mem::take(&mut *lock(&RECENT));
-    let present = shared.into_iter().filter_map(|(shared, _)| shared.upgrade());
-    present.filter_map(|shared| lock(&shared.tree).take()).collect()
+pub(crate) fn forget_trees() {
+    let Recent { shared, old, .. } = std::mem::take(&mut *lock(&RECENT));
+    drop(old);
+    for shared in shared.into_iter().filter_map(|(shared, _)| shared.upgrade()) {
+        drop(lock(&shared.tree).take());
+    }
+}
+
+/// Takes apart up to two trees that newer ones have taken the place of. That is for whoever makes a new one, by a look or by a
+/// write: it gives them the memory, while the writer thread, for which all wait, would only be in their way with that.
+pub(crate) fn take_apart_old_trees() {
+    let old = {
+        let mut recent = lock(&RECENT);
+        (recent.old.pop(), recent.old.pop())
+    };
+    drop(old);
 }
 
 impl ObjectValue {
@@ -80,10 +91,10 @@ impl ObjectValue {
     }
 
     /// The same, for whoever reads it next.
-    pub(crate) fn of_both(json: Bytes, tree: Value, old: &mut Trees) -> Self {
+    pub(crate) fn of_both(json: Bytes, tree: Value) -> Self {
         let value = Self::of_json(json);
         *lock(&value.shared.tree) = Some(Arc::new(tree));
-        lock(&RECENT).add(&value.shared, old);
+        lock(&RECENT).add(&value.shared);
         value
     }
 
@@ -119,9 +130,9 @@ impl ObjectValue {
             tracing::error!(%error, "an object of the store cannot be read");
             Value::Null
         }));
-        let mut old = Trees::new();
         if lock(&self.shared.tree).replace(Arc::clone(&tree)).is_none() {
-            lock(&RECENT).add(&self.shared, &mut old);
+            lock(&RECENT).add(&self.shared);
+            take_apart_old_trees();
         }
         tree
     }
@@ -189,7 +200,7 @@ mod tests {
     #[test]
     fn a_tree_that_was_taken_is_made_again_for_whoever_looks() {
         let tree = serde_json::json!({"a": [1]});
-        let value = ObjectValue::of_both(Bytes::from(tree.to_string()), tree.clone(), &mut Trees::new());
+        let value = ObjectValue::of_both(Bytes::from(tree.to_string()), tree.clone());
         let other = value.clone();
         assert_eq!((value.take_tree(), value.has_tree()), (tree.clone(), false));
         assert_eq!(*other, tree);
@@ -200,7 +211,7 @@ mod tests {
     #[test]
     fn trees_are_kept_of_so_much() {
         // Other tests use the same ones, so this one has its own.
-        let (mut recent, mut old) = (Recent::default(), Trees::new());
+        let mut recent = Recent::default();
         let with_tree = |number: usize| {
             let value = ObjectValue::of_json(Bytes::from(format!("{number}{}", " ".repeat(TREES_OF_BYTES / 4 - 1))));
             *lock(&value.shared.tree) = Some(Arc::new(Value::from(number)));
@@ -208,19 +219,19 @@ mod tests {
         };
         let values: Vec<ObjectValue> = (1..=6).map(with_tree).collect();
         for value in &values {
-            recent.add(&value.shared, &mut old);
+            recent.add(&value.shared);
         }
         assert_eq!(
             values.iter().map(ObjectValue::has_tree).collect::<Vec<_>>(),
             [false, false, true, true, true, true]
         );
-        assert_eq!((old.len(), recent.bytes), (2, TREES_OF_BYTES));
+        assert_eq!((recent.old.len(), recent.bytes), (2, TREES_OF_BYTES));
 
         // Who looks has it for themselves, whatever others find.
         let looked = values[5].clone();
         assert_eq!(*looked, 6);
         drop(values);
-        recent.add(&with_tree(7).shared, &mut old);
-        assert_eq!((*looked == 6, old.len()), (true, 2), "those that are gone had no tree to take");
+        recent.add(&with_tree(7).shared);
+        assert_eq!((*looked == 6, recent.old.len()), (true, 2), "those that are gone had no tree to take");
     }
 }

@@ -142,7 +142,8 @@ impl Writer {
         for answer in answers {
             answer(result.clone());
         }
-        drop((forgotten, encoder.end_batch()));
+        drop(forgotten);
+        encoder.end_batch();
         self.encoder = encoder;
     }
 

@@ -124,7 +124,7 @@ impl ApiError {
     }
 
     /// 409 of an apply: others own what it would change.
-    pub fn apply_conflict(conflicts: &Conflicts) -> Self {
+    pub fn apply_conflict(conflicts: &Conflicts<'_>) -> Self {
         let mut error = Self::plain(StatusCode::CONFLICT, "Conflict", conflicts.to_string());
         let causes = conflicts.each().map(|(manager, field)| Cause {
             reason: "FieldManagerConflict",

@@ -170,7 +170,7 @@ pub enum Removal {
 impl Kind {
     /// Finds a kind by its place in a path.
     pub fn find(group: &str, version: &str, resource: &str) -> Option<&'static Kind> {
-        KINDS.into_iter().find(|kind| (kind.group, kind.version, kind.resource) == (group, version, resource))
+        KINDS.into_iter().find(|kind| (kind.resource, kind.group, kind.version) == (resource, group, version))
     }
 
     /// `v1`, or `group/version`.

@@ -117,9 +117,14 @@ fn check_node(pod: &mut Pod, old: Option<&Pod>, node_name: &str) -> Option<Field
     })
 }
 
+/// That it is gated is said from the first, as Kubernetes does it; the agent says the same and has nothing to write.
 fn first_status(pod: &Pod) -> PodStatus {
+    let metadata = &pod.metadata;
+    let is_gated = pod.spec.as_ref().is_some_and(spec::gates::is_gated);
+    let gated = || vec![spec::gates::gated_condition(metadata.generation, metadata.creation_timestamp.clone())];
     PodStatus {
         phase: Some("Pending".to_owned()),
+        conditions: is_gated.then(gated),
         qos_class: Some(spec::qos::qos_class(pod).to_string()),
         ..PodStatus::default()
     }

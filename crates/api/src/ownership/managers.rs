@@ -25,39 +25,39 @@ pub struct Manager {
 
 /// What one manager owns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// Who.
     pub manager: Manager,
     /// What.
-    pub fields: FieldSet,
+    pub fields: FieldSet<'a>,
     /// Since when it is so.
     pub time: Option<String>,
 }
 
 /// All owners of one object.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Managers(pub Vec<Entry>);
+pub struct Managers<'a>(pub Vec<Entry<'a>>);
 
-impl Managers {
+impl<'a> Managers<'a> {
     /// Reads `metadata.managedFields`; `None` if it cannot be read.
-    pub fn parse(list: &Value) -> Option<Self> {
+    pub fn parse(list: &'a Value) -> Option<Self> {
         list.as_array()?.iter().map(parse_entry).collect::<Option<Vec<_>>>().map(Self)
     }
 
     /// Writes `metadata.managedFields`: appliers first, then by age.
     pub fn to_json(&self) -> Value {
-        let mut entries: Vec<&Entry> = self.0.iter().collect();
+        let mut entries: Vec<&Entry<'_>> = self.0.iter().collect();
         entries.sort_by_key(|entry| (!entry.manager.applies, entry.time.clone(), entry.manager.clone()));
         entries.into_iter().map(entry_json).collect()
     }
 
     /// What a manager owns.
-    pub fn of(&self, manager: &Manager) -> FieldSet {
+    pub fn of(&self, manager: &Manager) -> FieldSet<'a> {
         self.0.iter().find(|entry| entry.manager == *manager).map(|entry| entry.fields.clone()).unwrap_or_default()
     }
 
     /// Says what a manager owns from now on; nothing means that it is no owner.
-    pub fn set(&mut self, manager: &Manager, fields: FieldSet) {
+    pub fn set(&mut self, manager: &Manager, fields: FieldSet<'a>) {
         match self.0.iter_mut().find(|entry| entry.manager == *manager) {
             Some(entry) => entry.fields = fields,
             None => self.0.push(Entry { manager: manager.clone(), fields, time: None }),
@@ -66,7 +66,7 @@ impl Managers {
     }
 
     /// Takes fields away from all but one manager, or from all.
-    pub fn take(&mut self, fields: &FieldSet, but: Option<&Manager>) {
+    pub fn take(&mut self, fields: &FieldSet<'_>, but: Option<&Manager>) {
         for entry in self.0.iter_mut().filter(|entry| but != Some(&entry.manager)) {
             entry.fields = entry.fields.difference(fields);
         }
@@ -88,7 +88,7 @@ impl Managers {
         if updaters().count() <= MAX_UPDATERS {
             return;
         }
-        let mut updaters: Vec<Entry> = updaters().cloned().collect();
+        let mut updaters: Vec<Entry<'a>> = updaters().cloned().collect();
         updaters.sort_by_key(|entry| entry.time.clone());
         let surplus = updaters.len() - MAX_UPDATERS + 1;
         for Entry { manager, fields, time } in updaters.into_iter().take(surplus) {
@@ -103,7 +103,7 @@ impl Managers {
     }
 }
 
-fn parse_entry(entry: &Value) -> Option<Entry> {
+fn parse_entry(entry: &Value) -> Option<Entry<'_>> {
     let text = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let applies = match text("operation").as_str() {
         "Apply" => true,
@@ -120,7 +120,7 @@ fn parse_entry(entry: &Value) -> Option<Entry> {
     Some(Entry { manager, fields, time })
 }
 
-fn entry_json(Entry { manager, fields, time }: &Entry) -> Value {
+fn entry_json(Entry { manager, fields, time }: &Entry<'_>) -> Value {
     let mut entry = json!({
         "manager": manager.name, "operation": if manager.applies { "Apply" } else { "Update" },
         "apiVersion": manager.api_version, "fieldsType": "FieldsV1", "fieldsV1": fields.to_json(),
@@ -152,8 +152,9 @@ mod tests {
 
     #[test]
     fn more_than_ten_updaters_are_not_told_apart() {
+        let fields: Vec<Value> = (0..12).map(|number| json!({format!("f:{number}"): {}})).collect();
         let mut managers = Managers::default();
-        for number in 0..12 {
+        for (number, fields) in fields.iter().enumerate() {
             let manager = Manager {
                 name: format!("m{number:02}"),
                 applies: false,
@@ -161,7 +162,7 @@ mod tests {
                 subresource: String::new(),
             };
             let before = managers.clone();
-            managers.set(&manager, FieldSet::parse(&json!({format!("f:{number}"): {}})).unwrap());
+            managers.set(&manager, FieldSet::parse(fields).unwrap());
             managers.date(&manager, &before, &format!("2026-01-01T00:00:{number:02}Z"));
         }
         let names: Vec<&str> = managers.0.iter().map(|entry| entry.manager.name.as_str()).collect();

@@ -25,13 +25,13 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Fields that an apply would take from others.
 #[derive(Debug, PartialEq)]
-pub struct Conflicts(pub Vec<(Manager, FieldSet)>);
+pub struct Conflicts<'a>(pub Vec<(Manager, FieldSet<'a>)>);
 
 /// Why an object cannot be applied.
 #[derive(Debug)]
-pub enum ApplyError {
+pub enum ApplyError<'a> {
     /// Others own what it would change.
-    Conflicts(Conflicts),
+    Conflicts(Conflicts<'a>),
     /// Elements of a list cannot be told apart.
     Element(ElementError),
 }
@@ -55,9 +55,9 @@ pub fn nothing() -> Value {
 }
 
 /// The fields of an object. `metadata` itself is nobody's.
-fn of_object(object: &Value, at: At) -> FieldSet {
+fn of_object(object: &Value, at: At) -> FieldSet<'_> {
     let mut fields = fields_of(object, at);
-    let metadata = Step::Field("metadata".to_owned());
+    let metadata = Step::Field("metadata");
     if let Some(mut below) = fields.below.remove(&metadata) {
         below.member = false;
         fields.put(metadata, below);
@@ -66,20 +66,27 @@ fn of_object(object: &Value, at: At) -> FieldSet {
 }
 
 /// Fields of an object without those that nobody owns.
-fn owned_fields(mut fields: FieldSet) -> FieldSet {
+fn owned_fields(mut fields: FieldSet<'_>) -> FieldSet<'_> {
     for field in ["apiVersion", "kind"] {
-        fields.below.remove(&Step::Field(field.to_owned()));
+        fields.below.remove(&Step::Field(field));
     }
-    let metadata = Step::Field("metadata".to_owned());
+    let metadata = Step::Field("metadata");
     if let Some(mut below) = fields.below.remove(&metadata) {
-        below.below.retain(|step, _| !matches!(step, Step::Field(name) if NOBODYS.contains(&name.as_str())));
+        below.below.retain(|step, _| !matches!(step, Step::Field(name) if NOBODYS.contains(name)));
         fields.put(metadata, below);
     }
     fields
 }
 
 /// Owners after a manager has changed `old` into `new`, whole objects, by anything but an apply.
-pub fn note_update(old: &Value, new: &Value, at: At, managers: Managers, manager: &Manager, now: &str) -> Managers {
+pub fn note_update<'a>(
+    old: &'a Value,
+    new: &'a Value,
+    at: At,
+    managers: Managers<'a>,
+    manager: &Manager,
+    now: &str,
+) -> Managers<'a> {
     let Difference { added, modified, removed } = compare(Some(old), Some(new), at);
     let (taken, removed) = (owned_fields(added.union(modified)), owned_fields(removed));
     if taken.is_empty() && removed.is_empty() {
@@ -103,22 +110,22 @@ pub struct Apply<'a> {
     /// The type of the object.
     pub at: At,
     /// The owners as they are.
-    pub managers: Managers,
+    pub managers: Managers<'a>,
     /// Who applies.
     pub manager: &'a Manager,
     /// Whether fields are taken from others.
     pub force: bool,
     /// Fields that may be taken from others in any case.
-    pub free: FieldSet,
+    pub free: FieldSet<'a>,
 }
 
-impl Apply<'_> {
+impl<'a> Apply<'a> {
     /// Merges, removes what the manager does not want any more, and looks for conflicts.
-    pub fn run(&self, now: &str) -> Result<(Value, Managers), ApplyError> {
+    pub fn run(&self, now: &str) -> Result<(Value, Managers<'a>), ApplyError<'a>> {
         check_elements(self.wanted, self.at, "").map_err(ApplyError::Element)?;
         let empty = Value::Object(Map::new());
         let live = self.live.unwrap_or(&empty);
-        let before = self.managers_before(live);
+        let before = self.managers_before();
         let wanted_fields = of_object(self.wanted, self.at);
         let last = before.of(self.manager);
         let mut next = before.clone();
@@ -139,9 +146,9 @@ impl Apply<'_> {
     }
 
     /// An object that nobody was noted for belongs to whoever made it.
-    fn managers_before(&self, live: &Value) -> Managers {
+    fn managers_before(&self) -> Managers<'a> {
         let mut managers = self.managers.clone();
-        if managers.0.is_empty() && self.live.is_some() {
+        if let Some(live) = self.live.filter(|_| managers.0.is_empty()) {
             let first = Manager { name: BEFORE_FIRST_APPLY.to_owned(), applies: false, ..self.manager.clone() };
             managers.set(&first, of_object(live, self.at));
         }
@@ -149,7 +156,7 @@ impl Apply<'_> {
     }
 
     /// Takes out what the manager applied last time, has not applied now, and nobody else owns.
-    fn prune(&self, merged: Value, managers: &Managers, last: &FieldSet) -> Value {
+    fn prune(&self, merged: Value, managers: &Managers<'_>, last: &FieldSet<'_>) -> Value {
         let at = self.at;
         let mut gone = with_structs(last, at);
         for entry in &managers.0 {
@@ -160,7 +167,7 @@ impl Apply<'_> {
         pruned
     }
 
-    fn conflicts(&self, managers: &Managers, taken: &FieldSet) -> Conflicts {
+    fn conflicts(&self, managers: &Managers<'a>, taken: &FieldSet<'_>) -> Conflicts<'a> {
         let others = managers.0.iter().filter(|entry| entry.manager != *self.manager);
         let conflicts =
             others.map(|entry| (entry.manager.clone(), entry.fields.intersection(taken).difference(&self.free)));
@@ -171,19 +178,19 @@ impl Apply<'_> {
 }
 
 /// The fields of `one` that `other` has with the same values.
-pub fn shared_fields(one: &Value, other: &Value, at: At) -> FieldSet {
+pub fn shared_fields<'a>(one: &'a Value, other: &'a Value, at: At) -> FieldSet<'a> {
     let change = compare(Some(one), Some(other), at);
     fields_of(one, at).difference(&change.modified).difference(&change.removed)
 }
 
-impl Conflicts {
+impl Conflicts<'_> {
     /// One manager and one path each.
     pub fn each(&self) -> impl Iterator<Item = (&Manager, String)> {
         self.0.iter().flat_map(|(manager, fields)| fields.paths().into_iter().map(move |path| (manager, path)))
     }
 }
 
-impl std::fmt::Display for Conflicts {
+impl std::fmt::Display for Conflicts<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let each: Vec<(&Manager, String)> = self.each().collect();
         if let [(manager, path)] = each.as_slice() {

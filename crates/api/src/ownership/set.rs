@@ -5,11 +5,11 @@ use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
-/// One step of a path.
+/// One step of a path. Most are names that stand in an object, and are not copied from there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum Step<'a> {
     /// `f:name`: a field, or a name in a map.
-    Field(String),
+    Field(&'a str),
     /// `k:{"name":"c"}`: an element of a list by its keys, as JSON.
     Key(String),
     /// `v:"x"`: an element of a set, as JSON.
@@ -18,14 +18,14 @@ pub enum Step {
 
 /// Fields of one object. A node may be in the set itself, and so may what is below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldSet {
+pub struct FieldSet<'a> {
     /// Whether the node itself is in the set.
     pub member: bool,
     /// What is below it.
-    pub below: BTreeMap<Step, FieldSet>,
+    pub below: BTreeMap<Step<'a>, FieldSet<'a>>,
 }
 
-impl FieldSet {
+impl<'a> FieldSet<'a> {
     /// A node with nothing below it.
     pub fn leaf() -> Self {
         Self { member: true, below: BTreeMap::new() }
@@ -37,7 +37,7 @@ impl FieldSet {
     }
 
     /// Adds what is below a step, unless that is nothing.
-    pub fn put(&mut self, step: Step, below: Self) {
+    pub fn put(&mut self, step: Step<'a>, below: Self) {
         if !below.is_empty() {
             self.below.insert(step, below);
         }
@@ -63,7 +63,7 @@ impl FieldSet {
     }
 
     /// What is in both.
-    pub fn intersection(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &FieldSet<'_>) -> Self {
         let mut both = Self { member: self.member && other.member, below: BTreeMap::new() };
         for (step, ours) in &self.below {
             if let Some(theirs) = other.below.get(step) {
@@ -74,7 +74,7 @@ impl FieldSet {
     }
 
     /// What is not in the other.
-    pub fn difference(&self, other: &Self) -> Self {
+    pub fn difference(&self, other: &FieldSet<'_>) -> Self {
         let mut rest = Self { member: self.member && !other.member, below: BTreeMap::new() };
         for (step, ours) in &self.below {
             match other.below.get(step) {
@@ -122,7 +122,7 @@ impl FieldSet {
     }
 
     /// Reads `FieldsV1`; `None` if it is none.
-    pub fn parse(json: &Value) -> Option<Self> {
+    pub fn parse(json: &'a Value) -> Option<Self> {
         let fields = json.as_object()?;
         let mut set = Self::default();
         for (key, below) in fields {
@@ -133,7 +133,7 @@ impl FieldSet {
             let mut below = Self::parse(below)?;
             below.member |= below.below.is_empty();
             let step = match key.split_at_checked(2)? {
-                ("f:", name) => Step::Field(name.to_owned()),
+                ("f:", name) => Step::Field(name),
                 ("k:", keys) => Step::Key(canonical(keys)?),
                 ("v:", value) => Step::Value(canonical(value)?),
                 _ => return None,
@@ -148,7 +148,7 @@ fn canonical(json: &str) -> Option<String> {
     serde_json::from_str::<Value>(json).ok().map(|value| value.to_string())
 }
 
-impl std::fmt::Display for Step {
+impl std::fmt::Display for Step<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Field(name) => write!(f, ".{name}"),
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn set(json: &Value) -> FieldSet {
+    fn set(json: &Value) -> FieldSet<'_> {
         FieldSet::parse(json).unwrap()
     }
 
@@ -189,8 +189,9 @@ mod tests {
 
     #[test]
     fn sets_are_joined_and_split() {
-        let one = set(&json!({"f:a": {}, "f:b": {".": {}, "f:c": {}}}));
-        let two = set(&json!({"f:b": {"f:c": {}, "f:d": {}}}));
+        let one = json!({"f:a": {}, "f:b": {".": {}, "f:c": {}}});
+        let two = json!({"f:b": {"f:c": {}, "f:d": {}}});
+        let (one, two) = (set(&one), set(&two));
         assert_eq!(
             one.clone().union(two.clone()).to_json(),
             json!({"f:a": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}})
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(one.intersection(&two).to_json(), json!({"f:b": {"f:c": {}}}));
         assert_eq!(one.difference(&two).to_json(), json!({"f:a": {}, "f:b": {}}));
         assert!(two.difference(&two).is_empty());
-        let ports = set(&json!({"f:ports": {r#"k:{"containerPort":80,"protocol":"TCP"}"#: {"f:name": {}}}}));
-        assert_eq!(ports.paths(), [r#".ports[containerPort=80,protocol="TCP"].name"#]);
+        let ports = json!({"f:ports": {r#"k:{"containerPort":80,"protocol":"TCP"}"#: {"f:name": {}}}});
+        assert_eq!(set(&ports).paths(), [r#".ports[containerPort=80,protocol="TCP"].name"#]);
     }
 }

@@ -12,23 +12,27 @@ fn manager(name: &str, applies: bool) -> Manager {
 #[derive(Default)]
 struct Life {
     object: Option<Value>,
-    managers: Managers,
+    managers: Value,
 }
 
 impl Life {
+    fn managers(&self) -> Managers<'_> {
+        Managers::parse(&self.managers).unwrap_or_default()
+    }
+
     fn apply(&mut self, name: &str, wanted: &Value, force: bool) -> Result<(), String> {
         let apply = Apply {
             live: self.object.as_ref(),
             wanted,
             at: POD,
-            managers: self.managers.clone(),
+            managers: self.managers(),
             manager: &manager(name, true),
             force,
             free: FieldSet::default(),
         };
         match apply.run("t") {
             Ok((object, managers)) => {
-                (self.object, self.managers) = (Some(object), managers);
+                (self.object, self.managers) = (Some(object), managers.to_json());
                 Ok(())
             }
             Err(ApplyError::Conflicts(conflicts)) => Err(conflicts.to_string()),
@@ -40,12 +44,12 @@ impl Life {
         let old = self.object.clone().unwrap_or_else(nothing);
         let mut new = old.clone();
         change(&mut new);
-        self.managers = note_update(&old, &new, POD, self.managers.clone(), &manager(name, false), "t");
+        self.managers = note_update(&old, &new, POD, self.managers(), &manager(name, false), "t").to_json();
         self.object = Some(new);
     }
 
     fn fields(&self, name: &str) -> Value {
-        let entry = self.managers.0.iter().find(|entry| entry.manager.name == name);
+        let entry = self.managers().0.into_iter().find(|entry| entry.manager.name == name);
         entry.map_or(Value::Null, |entry| entry.fields.to_json())
     }
 }

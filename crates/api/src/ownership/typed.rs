@@ -21,13 +21,13 @@ pub enum At {
 
 /// How two objects differ.
 #[derive(Debug, Default)]
-pub struct Difference {
+pub struct Difference<'a> {
     /// What only the new one has.
-    pub added: FieldSet,
+    pub added: FieldSet<'a>,
     /// What both have, with other values.
-    pub modified: FieldSet,
+    pub modified: FieldSet<'a>,
     /// What only the old one has.
-    pub removed: FieldSet,
+    pub removed: FieldSet<'a>,
 }
 
 /// An element of a list that cannot be told from others.
@@ -76,7 +76,7 @@ impl At {
 }
 
 /// How an element of a list is told from others.
-pub fn step_of(rule: &ListRule, element: &Value) -> Result<Step, &'static str> {
+pub fn step_of(rule: &ListRule, element: &Value) -> Result<Step<'static>, &'static str> {
     let ListRule::Keys(keys) = rule else { return Ok(Step::Value(element.to_string())) };
     let mut values = Map::new();
     for Key { name, default } in keys {
@@ -114,7 +114,7 @@ pub fn check_elements(value: &Value, at: At, path: &str) -> Result<(), ElementEr
 }
 
 /// The fields that an object has.
-pub fn fields_of(value: &Value, at: At) -> FieldSet {
+pub fn fields_of(value: &Value, at: At) -> FieldSet<'_> {
     let mut set = FieldSet::default();
     match (value, at) {
         (Value::Object(fields), At::Struct(_) | At::Map(_)) => {
@@ -122,7 +122,7 @@ pub fn fields_of(value: &Value, at: At) -> FieldSet {
                 let mut below = fields_of(field, at.field(name));
                 let empty = field.is_null() || field.as_object().is_some_and(Map::is_empty);
                 below.member |= empty || matches!(at, At::Map(_));
-                set.put(Step::Field(name.clone()), below);
+                set.put(Step::Field(name), below);
             }
         }
         (Value::Array(items), At::List(rule, below)) => {
@@ -141,7 +141,7 @@ pub fn fields_of(value: &Value, at: At) -> FieldSet {
 }
 
 /// How `new` differs from `old`.
-pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
+pub fn compare<'a>(old: Option<&'a Value>, new: Option<&'a Value>, at: At) -> Difference<'a> {
     let mut found = Difference::default();
     match (old, new, at) {
         (None, None, _) => {}
@@ -156,7 +156,7 @@ pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
         (Some(Value::Object(old)), Some(Value::Object(new)), At::Struct(_) | At::Map(_)) => {
             let names = new.keys().chain(old.keys().filter(|name| !new.contains_key(*name)));
             for name in names {
-                found.put(|| Step::Field(name.clone()), compare(old.get(name), new.get(name), at.field(name)));
+                found.put(&Step::Field(name), compare(old.get(name), new.get(name), at.field(name)));
             }
         }
         (
@@ -165,7 +165,7 @@ pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
             At::List(rule, below),
         ) => {
             for (step, old, new) in pair(rule, old, new) {
-                found.put(|| step.clone(), compare(old, new, At::element(below)));
+                found.put(&step, compare(old, new, At::element(below)));
             }
         }
         (Some(old), Some(new), _) => found.modified.member = old != new,
@@ -174,12 +174,12 @@ pub fn compare(old: Option<&Value>, new: Option<&Value>, at: At) -> Difference {
 }
 
 /// Every node of a value that comes or goes as a whole.
-fn all_of(value: &Value, at: At) -> FieldSet {
+fn all_of(value: &Value, at: At) -> FieldSet<'_> {
     let mut set = FieldSet::leaf();
     match (value, at) {
         (Value::Object(fields), At::Struct(_) | At::Map(_)) => {
             for (name, field) in fields {
-                set.put(Step::Field(name.clone()), all_of(field, at.field(name)));
+                set.put(Step::Field(name), all_of(field, at.field(name)));
             }
         }
         (Value::Array(items), At::List(rule, below)) => {
@@ -195,14 +195,15 @@ fn all_of(value: &Value, at: At) -> FieldSet {
 }
 
 /// The elements of two lists side by side, those of the new one first.
-fn pair<'a>(rule: &ListRule, old: &'a Value, new: &'a Value) -> Vec<(Step, Option<&'a Value>, Option<&'a Value>)> {
-    let steps = |list: &'a Value| -> Vec<(Step, &'a Value)> {
+fn pair<'a>(rule: &ListRule, old: &'a Value, new: &'a Value) -> Vec<(Step<'a>, Option<&'a Value>, Option<&'a Value>)> {
+    let steps = |list: &'a Value| -> Vec<(Step<'a>, &'a Value)> {
         let items = list.as_array().into_iter().flatten();
         items.filter_map(|item| Some((step_of(rule, item).ok()?, item))).collect()
     };
     let (old, new) = (steps(old), steps(new));
-    let find =
-        |list: &[(Step, &'a Value)], step: &Step| list.iter().find(|(other, _)| other == step).map(|(_, value)| *value);
+    let find = |list: &[(Step<'a>, &'a Value)], step: &Step<'a>| {
+        list.iter().find(|(other, _)| other == step).map(|(_, value)| *value)
+    };
     let gone = old.iter().filter(|(step, _)| find(&new, step).is_none());
     let gone = gone.map(|(step, value)| (step.clone(), Some(*value), None));
     let present = new.iter().map(|(step, value)| (step.clone(), find(&old, step), Some(*value)));
@@ -252,10 +253,10 @@ fn merge_lists(live: &[Value], applied: &[Value], rule: &ListRule, at: At) -> Ve
 }
 
 /// Takes fields out of a value.
-pub fn remove(value: &mut Value, gone: &FieldSet, at: At) {
+pub fn remove(value: &mut Value, gone: &FieldSet<'_>, at: At) {
     match (value, at) {
         (Value::Object(fields), At::Struct(_) | At::Map(_)) => fields.retain(|name, field| {
-            let Some(gone) = gone.below.get(&Step::Field(name.clone())) else { return true };
+            let Some(gone) = gone.below.get(&Step::Field(name)) else { return true };
             if !gone.member {
                 remove(field, gone, at.field(name));
             }
@@ -273,7 +274,7 @@ pub fn remove(value: &mut Value, gone: &FieldSet, at: At) {
 }
 
 /// The set with each field of a struct that has something below it: who owns all that is in a struct owns the struct.
-pub fn with_structs(set: &FieldSet, at: At) -> FieldSet {
+pub fn with_structs<'a>(set: &FieldSet<'a>, at: At) -> FieldSet<'a> {
     let mut wider = FieldSet { member: set.member, ..FieldSet::default() };
     for (step, below) in &set.below {
         let next = match (step, at) {
@@ -288,13 +289,12 @@ pub fn with_structs(set: &FieldSet, at: At) -> FieldSet {
     wider
 }
 
-impl Difference {
-    /// The step is made where something differs, which is rare.
-    fn put(&mut self, step: impl Fn() -> Step, below: Self) {
+impl<'a> Difference<'a> {
+    fn put(&mut self, step: &Step<'a>, below: Self) {
         let Self { added, modified, removed } = self;
         for (all, below) in [(added, below.added), (modified, below.modified), (removed, below.removed)] {
             if !below.is_empty() {
-                all.put(step(), below);
+                all.put(step.clone(), below);
             }
         }
     }
@@ -380,11 +380,11 @@ mod tests {
     #[test]
     fn fields_are_taken_out() {
         let mut pod = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"containers": [{"name": "a", "image": "i"}, {"name": "b"}]}});
-        let gone = FieldSet::parse(&json!({
+        let gone = json!({
             "f:metadata": {"f:labels": {"f:a": {}}},
             "f:spec": {"f:containers": {"k:{\"name\":\"b\"}": {}, "k:{\"name\":\"a\"}": {"f:image": {}}}},
-        }));
-        remove(&mut pod, &gone.unwrap(), POD);
+        });
+        remove(&mut pod, &FieldSet::parse(&gone).unwrap(), POD);
         assert_eq!(pod, json!({"metadata": {"labels": {"b": "2"}}, "spec": {"containers": [{"name": "a"}]}}));
     }
 }

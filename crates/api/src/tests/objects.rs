@@ -30,6 +30,22 @@ async fn a_created_pod_is_completed_but_not_bound() {
 }
 
 #[tokio::test]
+async fn a_pod_with_gates_says_so_from_the_first() {
+    let server = TestServer::start().await;
+    let mut gated = pod("web");
+    gated["spec"].as_object_mut().unwrap().remove("nodeName");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/go"}]);
+    let created = server.post(PODS, &gated).await.json();
+    let told = json!([{
+        "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "observedGeneration": 1,
+        "message": "Scheduling is blocked due to non-empty scheduling gates",
+        "lastTransitionTime": created["metadata"]["creationTimestamp"],
+    }]);
+    assert_eq!(created["status"]["conditions"], told);
+    assert_eq!(created["metadata"]["managedFields"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn what_a_client_may_not_set_is_not_taken() {
     let server = TestServer::start().await;
     let mut map = config_map("m");

@@ -11,7 +11,7 @@ use crate::fields::text_at;
 use crate::http::body;
 use crate::http::reply::Reply;
 use crate::http::status::ApiError;
-use crate::ownership::{Apply, ApplyError, FieldSet, Managers, owned_part, shared_fields};
+use crate::ownership::{Apply, ApplyError, owned_part, shared_fields};
 use crate::verbs::create::create_owned;
 use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::patch_option;
@@ -120,39 +120,36 @@ fn is_servers(field: &str) -> bool {
     ["name", "namespace", "uid", "creationTimestamp", "generation", "resourceVersion"].contains(&field)
 }
 
-fn run(call: &Call, part: Part, present: Option<&Value>, wanted: &Value) -> Result<(Value, Managers), ApiError> {
+/// The object that comes out of it, and its `metadata.managedFields`.
+fn run(call: &Call, part: Part, present: Option<&Value>, wanted: &Value) -> Result<(Value, Value), ApiError> {
     let at = type_of(call.kind);
     let manager = manager_of(call, part, true);
-    let live = present.map(owned_part);
-    let free = match (&live, manager.name.as_str()) {
-        (Some(live), "kubectl") => applied_on_clients_side(live, at),
-        _ => FieldSet::default(),
-    };
+    let (live, wanted) = (present.map(owned_part), owned_part(wanted));
+    let last = live.as_ref().filter(|_| manager.name == "kubectl").and_then(applied_on_clients_side);
+    let free = live.as_ref().zip(last.as_ref()).map(|(live, last)| shared_fields(last, live, at)).unwrap_or_default();
     let apply = Apply {
         live: live.as_ref(),
-        wanted: &owned_part(wanted),
+        wanted: &wanted,
         at,
         managers: present.map(present_owners).unwrap_or_default(),
         manager: &manager,
         force: call.query.flag("force"),
         free,
     };
-    apply.run(&seconds(Context::now())).map_err(|error| match error {
-        ApplyError::Conflicts(conflicts) => ApiError::apply_conflict(&conflicts),
-        ApplyError::Element(error) => {
-            ApiError::bad_request(format!("failed to create typed patch object ({}): {error}", call.kind.kind))
+    match apply.run(&seconds(Context::now())) {
+        Ok((object, managers)) => Ok((object, managers.to_json())),
+        Err(ApplyError::Conflicts(conflicts)) => Err(ApiError::apply_conflict(&conflicts)),
+        Err(ApplyError::Element(error)) => {
+            let why = format!("failed to create typed patch object ({}): {error}", call.kind.kind);
+            Err(ApiError::bad_request(why))
         }
-    })
+    }
 }
 
 /// kubectl that has applied on its own side may go on by server-side apply: what it applied then is its own.
-fn applied_on_clients_side(live: &Value, at: crate::ownership::At) -> FieldSet {
-    let annotations = live.pointer("/metadata/annotations");
-    let text = annotations.and_then(|annotations| annotations.get(LAST_APPLIED)).and_then(Value::as_str);
-    match text.and_then(|text| serde_json::from_str::<Value>(text).ok()) {
-        Some(last) => shared_fields(&owned_part(&last), live, at),
-        None => FieldSet::default(),
-    }
+fn applied_on_clients_side(live: &Value) -> Option<Value> {
+    let text = live.pointer("/metadata/annotations")?.get(LAST_APPLIED)?.as_str()?;
+    serde_json::from_str(text).ok().map(|last: Value| owned_part(&last))
 }
 
 /// So that a kubectl that goes on to apply on its own side starts from what was applied here.

@@ -17,8 +17,8 @@ use crate::verbs::update::Part;
 pub enum Owners {
     /// The client, of what it has changed.
     ByChange,
-    /// As an apply has found out.
-    Are(Managers),
+    /// As an apply has found out, in the form of `metadata.managedFields`.
+    Are(Value),
 }
 
 /// A client at one door.
@@ -39,7 +39,7 @@ pub fn type_of(kind: &Kind) -> At {
 }
 
 /// The owners that an object has now.
-pub fn present_owners(object: &Value) -> Managers {
+pub fn present_owners(object: &Value) -> Managers<'_> {
     object.pointer("/metadata/managedFields").and_then(Managers::parse).unwrap_or_default()
 }
 
@@ -59,8 +59,8 @@ pub fn write_owners(
     given: Option<&Value>,
     owners: Owners,
 ) -> Result<(), ApiError> {
-    let managers = match owners {
-        Owners::Are(managers) => managers,
+    let fields = match owners {
+        Owners::Are(fields) => fields,
         Owners::ByChange => {
             let before = match (given, present) {
                 (Some(given), _) if is_reset(given) => Managers::default(),
@@ -69,20 +69,20 @@ pub fn write_owners(
                 (_, None) => Managers::default(),
             };
             if present.is_some() && before.0.is_empty() {
-                before
+                before.to_json()
             } else {
                 let old = present.map_or_else(|| Cow::Owned(nothing()), |present| call.kind.shown(present));
                 let new = call.kind.shown(next);
                 let manager = manager_of(call, part, false);
-                note_update(&old, &new, type_of(call.kind), before, &manager, &seconds(Context::now()))
+                note_update(&old, &new, type_of(call.kind), before, &manager, &seconds(Context::now())).to_json()
             }
         }
     };
     let metadata = metadata::of(next)?;
-    if managers.0.is_empty() {
+    if fields.as_array().is_some_and(Vec::is_empty) {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".to_owned(), managers.to_json());
+        metadata.insert("managedFields".to_owned(), fields);
     }
     Ok(())
 }

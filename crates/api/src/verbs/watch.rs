@@ -47,8 +47,8 @@ struct Watch {
     renderer: Renderer,
     filter: Filter,
     changes: ObjectWatch,
-    /// What is there at the beginning and not yet written.
-    initial: std::vec::IntoIter<StoredObject>,
+    /// What is there at the beginning and not yet written; `None` once all is, with the room that the list takes.
+    initial: Option<std::vec::IntoIter<StoredObject>>,
     /// Ends the initial events of a WatchList.
     initial_end: Option<Bytes>,
     /// Written lines that are not sent yet: few, since they are written as the client takes them.
@@ -84,13 +84,12 @@ impl Watch {
         let life = call.query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         let life = life.map_or(DEFAULT_LIFE, |seconds: u64| Duration::from_secs(seconds.min(86_400)));
         let initial_end = (initial == Some(true) && wants_bookmarks).then(|| renderer.bookmark(present.revision, true));
-        let initial = if with_list { present.objects } else { Vec::new() };
         Ok(Self {
             context: Arc::clone(&call.context),
             renderer,
             filter,
             changes,
-            initial: initial.into_iter(),
+            initial: with_list.then(|| present.objects.into_iter()),
             initial_end,
             ready: VecDeque::new(),
             bookmarks: wants_bookmarks.then(bookmark_interval),
@@ -114,8 +113,11 @@ impl Watch {
             if let Some(line) = self.ready.pop_front() {
                 return Some(line);
             }
-            if let Some(object) = self.initial.next() {
-                self.queue(WatchKind::Added, &object);
+            if let Some(initial) = &mut self.initial {
+                match initial.next() {
+                    Some(object) => self.queue(WatchKind::Added, &object),
+                    None => self.initial = None,
+                }
             } else if let Some(end) = self.initial_end.take() {
                 return Some(end);
             } else if self.ended {

@@ -14,6 +14,8 @@ use serde_json::{Error, Map, Value};
 /// What is found on the way.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    /// Whether `metadata.managedFields` is passed over.
+    pub(super) without_owners: bool,
     /// Fields that the types do not know.
     pub(super) unknown: Vec<String>,
     /// Where the first failure was.
@@ -156,14 +158,27 @@ impl<'de, 'a> Fields<'de, 'a> {
     fn new(of: Reader<'de, 'a>, fields: &'de Map<String, Value>) -> Self {
         Self { of, rest: fields.iter(), now: None }
     }
+
+    /// Goes on to the next field, and gives its name.
+    fn advance(&mut self) -> Option<&'de str> {
+        let (mut name, mut value) = self.rest.next()?;
+        if name == "managedFields" && self.is_without_owners() {
+            (name, value) = self.rest.next()?;
+        }
+        self.now = Some((name, value));
+        Some(name)
+    }
+
+    fn is_without_owners(&self) -> bool {
+        matches!(self.of.path, Path::Field(Path::Root, "metadata")) && self.of.notes.borrow().without_owners
+    }
 }
 
 impl<'de> MapAccess<'de> for Fields<'de, '_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((name, value)) = self.rest.next() else { return Ok(None) };
-        self.now = Some((name, value));
+        let Some(name) = self.advance() else { return Ok(None) };
         seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }
 
