@@ -75,9 +75,11 @@ pub async fn carry(socket: impl Messages, protocol: Protocol, session: Session) 
             std::future::pending().await
         };
         tokio::select! {
-            gone = input => return gone,
-            written = write => written,
+            // What is produced is written at the same look. One at what was not looked at yet is left to another thread.
+            biased;
             never = produce => never,
+            written = write => written,
+            gone = input => return gone,
         }
     };
     written?;
