@@ -75,7 +75,8 @@ pub async fn carry(socket: impl Messages, protocol: Protocol, session: Session) 
             std::future::pending().await
         };
         tokio::select! {
-            // What is produced is written at the same look. One at what was not looked at yet is left to another thread.
+            // What is produced is written at the same look: in any other order it would wait for the next one, which tokio leaves to
+            // another thread.
             biased;
             never = produce => never,
             written = write => written,

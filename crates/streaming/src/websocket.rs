@@ -21,7 +21,7 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// No client sends more than 32 KiB at once; four MiB are taken.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// How much is read at once. It is cleared for each read, and twice that for the first one is more than a session of a few words.
+/// How much is read at once: each read clears so much memory first, however little comes.
 const READ: usize = 16 << 10;
 
 /// How the two sides talk once the socket is open.
