@@ -110,7 +110,7 @@ impl Agent {
 
     /// Connects to a TCP port of a running Pod's `localhost`.
     pub async fn connect(&self, pod: &PodRef, port: u16) -> Result<TcpStream, StreamError> {
-        let (uid, _) = self.stored(pod)?;
+        let (uid, _) = self.stored(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
         let (sandboxes, _) = self.shared.runtime.list_pod(&uid).await;
         let ready = sandboxes.into_iter().find(|sandbox| sandbox.state == PodSandboxState::Ready);
         let sandbox = ready.ok_or_else(|| StreamError::NoSandbox { pod: pod.clone() })?;
@@ -159,14 +159,13 @@ impl Agent {
     }
 
     /// The Pod as the store has it: to read all of it as its type would take longer than what little is asked of it here.
-    fn stored(&self, pod: &PodRef) -> Result<(PodUid, Arc<Value>), StreamError> {
-        let stored = self.shared.store.get(&pod_key(pod)).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
-        let object = stored.value.tree();
-        Ok((PodUid::new(pod_uid(&object).unwrap_or_default()), object))
+    fn stored(&self, pod: &PodRef) -> Option<(PodUid, Arc<Value>)> {
+        let object = self.shared.store.get(&pod_key(pod))?.value.tree();
+        Some((PodUid::new(pod_uid(&object).unwrap_or_default()), object))
     }
 
     async fn running(&self, pod: &PodRef, container: &ContainerName) -> Result<Running, StreamError> {
-        let (uid, object) = self.stored(pod)?;
+        let (uid, object) = self.stored(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
         let Some(spec) = container_of(&object, container) else {
             return Err(StreamError::NoSuchContainer { pod: pod.clone(), container: container.clone() });
         };
