@@ -1,13 +1,16 @@
 //! exec, attach and logs: finds the container that a client means and connects it.
 
+use std::sync::Arc;
+
 use runtime::{ContainerState, ContainerStatus, ExecRequest, PodSandboxState, RuntimeError, Session};
-use spec::{ContainerName, PodRef};
+use serde_json::Value;
+use spec::mirror::pod_uid;
+use spec::{ContainerName, PodRef, PodUid};
 use steps::step;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
 
-use crate::agent::Agent;
-use crate::desired::DesiredPod;
+use crate::agent::{Agent, pod_key};
 use crate::logs::files::RunLog;
 use crate::logs::{Followed, LogError, LogOptions, LogStream, Rendering, Since, read_logs, select_run};
 
@@ -67,6 +70,16 @@ pub enum StreamError {
     },
 }
 
+/// A container that runs.
+struct Running {
+    /// Of its Pod.
+    uid: PodUid,
+    run: ContainerStatus,
+    /// Whether it was made with a terminal, and with a stdin.
+    tty: bool,
+    stdin: bool,
+}
+
 impl Agent {
     /// Starts one more process in a running container.
     pub async fn exec(
@@ -75,8 +88,8 @@ impl Agent {
         container: &ContainerName,
         request: ExecRequest,
     ) -> Result<Session, StreamError> {
-        let (desired, run) = self.running(pod, container).await?;
-        let step = steps::of_pod(desired.uid.as_str()).in_scope(|| step!("exec a process"));
+        let Running { uid, run, .. } = self.running(pod, container).await?;
+        let step = steps::of_pod(uid.as_str()).in_scope(|| step!("exec a process"));
         let started = self.shared.runtime.exec(&run.id, request).instrument(step).await;
         started.map_err(|source| connect_error(pod, container, source))
     }
@@ -90,18 +103,15 @@ impl Agent {
         stdout: bool,
         stderr: bool,
     ) -> Result<(Session, bool), StreamError> {
-        let (desired, run) = self.running(pod, container).await?;
-        let spec = desired.container(container);
-        let tty = spec.and_then(|spec| spec.tty).unwrap_or(false);
-        let stdin = stdin && spec.and_then(|spec| spec.stdin).unwrap_or(false);
-        let session = self.shared.runtime.attach(&run.id, stdin, stdout, stderr && !tty).await;
+        let Running { run, tty, stdin: reads, .. } = self.running(pod, container).await?;
+        let session = self.shared.runtime.attach(&run.id, stdin && reads, stdout, stderr && !tty).await;
         session.map(|session| (session, tty)).map_err(|source| connect_error(pod, container, source))
     }
 
     /// Connects to a TCP port of a running Pod's `localhost`.
     pub async fn connect(&self, pod: &PodRef, port: u16) -> Result<TcpStream, StreamError> {
-        let desired = self.pod(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
-        let (sandboxes, _) = self.shared.runtime.list_pod(&desired.uid).await;
+        let (uid, _) = self.stored(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
+        let (sandboxes, _) = self.shared.runtime.list_pod(&uid).await;
         let ready = sandboxes.into_iter().find(|sandbox| sandbox.state == PodSandboxState::Ready);
         let sandbox = ready.ok_or_else(|| StreamError::NoSandbox { pod: pod.clone() })?;
         let connected = self.shared.runtime.connect(&sandbox.id, port).await;
@@ -141,26 +151,29 @@ impl Agent {
             limit_bytes: options.limit_bytes,
         };
         let followed = options.follow.then(|| Followed {
-            runtime: std::sync::Arc::clone(&self.shared.runtime),
+            runtime: Arc::clone(&self.shared.runtime),
             pod_uid: desired.uid.clone(),
             id: run.id.clone(),
         });
         Ok(read_logs(log, files, options.tail_lines, rendering, followed))
     }
 
-    async fn running(
-        &self,
-        pod: &PodRef,
-        container: &ContainerName,
-    ) -> Result<(DesiredPod, ContainerStatus), StreamError> {
-        let desired = self.pod(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
-        if desired.container(container).is_none() {
+    /// The Pod as the store has it: to read all of it as its type would take longer than what little is asked of it here.
+    fn stored(&self, pod: &PodRef) -> Option<(PodUid, Arc<Value>)> {
+        let object = self.shared.store.get(&pod_key(pod))?.value.tree();
+        Some((PodUid::new(pod_uid(&object).unwrap_or_default()), object))
+    }
+
+    async fn running(&self, pod: &PodRef, container: &ContainerName) -> Result<Running, StreamError> {
+        let (uid, object) = self.stored(pod).ok_or_else(|| StreamError::NoSuchPod { pod: pod.clone() })?;
+        let Some(spec) = container_of(&object, container) else {
             return Err(StreamError::NoSuchContainer { pod: pod.clone(), container: container.clone() });
+        };
+        if let Some(phase @ ("Succeeded" | "Failed")) = object.pointer("/status/phase").and_then(Value::as_str) {
+            return Err(StreamError::Completed { phase: phase.to_owned() });
         }
-        if desired.is_terminal() {
-            return Err(StreamError::Completed { phase: desired.status.phase.clone().unwrap_or_default() });
-        }
-        let (_, runs) = self.shared.runtime.list_pod(&desired.uid).await;
+        let asks_for = |field| spec.get(field).and_then(Value::as_bool).unwrap_or_default();
+        let (_, runs) = self.shared.runtime.list_pod(&uid).await;
         let running = runs.into_iter().find(|run| {
             &run.name == container
                 && match run.state {
@@ -169,10 +182,17 @@ impl Agent {
                 }
         });
         match running {
-            Some(run) => Ok((desired, run)),
+            Some(run) => Ok(Running { uid, run, tty: asks_for("tty"), stdin: asks_for("stdin") }),
             None => Err(StreamError::NotRunning { pod: pod.clone(), container: container.clone() }),
         }
     }
+}
+
+/// A container of a Pod, whichever of its lists it stands in.
+fn container_of<'a>(pod: &'a Value, name: &ContainerName) -> Option<&'a Value> {
+    let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
+    let mut containers = lists.into_iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
+    containers.find(|container| container.get("name").and_then(Value::as_str) == Some(name.as_str()))
 }
 
 fn connect_error(pod: &PodRef, container: &ContainerName, source: RuntimeError) -> StreamError {

@@ -71,8 +71,8 @@ fn infra_process(pod: &str) -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Serve(arguments) => commands::serve::serve(&arguments),
-        Command::Cri(arguments) => commands::cri::cri(&arguments),
+        Command::Serve(arguments) => commands::serve::serve(*arguments),
+        Command::Cri(arguments) => commands::cri::cri(*arguments),
         Command::Check(arguments) => commands::check::check(&arguments),
         Command::Kubeconfig(arguments) => commands::kubeconfig::kubeconfig(&arguments),
         Command::Restore(arguments) => commands::backup::restore(&arguments),

@@ -164,8 +164,8 @@ impl Pod {
         let binary = File::open("/proc/self/exe")?;
         let infra = sys::spawn::spawn(&sys::spawn::SpawnOptions {
             program: binary.as_fd(),
-            argv: ["bench", "infra"].into_iter().map(CString::new).collect::<Result<_, _>>()?,
-            envp: Vec::new(),
+            argv: ["bench", "infra"].into_iter().map(CString::new).collect::<Result<Vec<_>, _>>()?.into(),
+            envp: Vec::new().into(),
             descriptors: vec![
                 null.as_fd(),
                 null.as_fd(),

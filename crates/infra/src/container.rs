@@ -15,6 +15,7 @@ use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 use crate::apparmor::Confinement;
 use crate::failure::At;
 use crate::process::{ChildMessage, Report, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
+use crate::program::Program;
 use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
 use crate::rootfs::{Rootfs, Surroundings};
 use crate::sandbox::{Ahead, Sandbox};
@@ -91,10 +92,12 @@ pub(crate) fn start_container(
     let users = sandbox.user_namespace.as_ref();
     let owner = Owner::of(&plan.process, users);
     let mut streams = if plan.process.tty { Streams::default() } else { Streams::open(owner, plan.stdin)? };
+    let program = Program::of(&plan.process)?;
     let mounts = std::mem::take(&mut descriptors.mounts);
     let descriptors = &*descriptors;
     let body = || {
-        let failure = match run_container(plan, descriptors, mounts, sandbox, &streams.theirs, null, &child_channel) {
+        let stdio = Stdio { pipes: &streams.theirs, null };
+        let failure = match run_container(plan, &program, descriptors, mounts, sandbox, stdio, &child_channel) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -148,11 +151,11 @@ fn enter_cgroups(plan: &ContainerPlan, descriptors: &ContainerDescriptors) -> Re
 /// Runs in the new process.
 fn run_container(
     plan: &ContainerPlan,
+    program: &Program<'_>,
     descriptors: &ContainerDescriptors,
     mounts: Vec<OwnedFd>,
     sandbox: &Sandbox,
-    streams: &Pipes,
-    null: &OwnedFd,
+    stdio: Stdio<'_>,
     channel: &OwnedFd,
 ) -> Result<Infallible, Failure> {
     let in_user_namespace = sandbox.user_namespace.is_some();
@@ -184,13 +187,13 @@ fn run_container(
     make_working_dir(Path::new(&plan.process.working_dir))?;
     match &terminal {
         Some(terminal) => terminal.become_stdio()?,
-        None => become_stdio(streams, null)?,
+        None => stdio.connect()?,
     }
     wait_for_log(channel)?;
     let mut descriptors = vec![rootfs.devpts()];
     descriptors.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
     let report = Report { channel, assembled_at: Some(assembled_at), descriptors: &descriptors };
-    become_program(&plan.process, confinement.as_ref(), report)
+    become_program(&plan.process, program, confinement.as_ref(), report)
 }
 
 /// infra opens the log meanwhile, and says so: without a log there is no program.
@@ -250,9 +253,11 @@ pub(crate) fn start_exec(
     } else {
         None
     };
+    let program = Program::of(&plan.process)?;
     let options = CloneOptions { cgroup: descriptors.cgroup.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
     let body = || {
-        let failure = match run_exec(plan, descriptors, container, terminal.as_ref(), null, &child_channel) {
+        let stdio = Stdio { pipes: &descriptors.streams, null };
+        let failure = match run_exec(plan, &program, descriptors, container, terminal.as_ref(), stdio, &child_channel) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -287,10 +292,11 @@ fn in_pid_namespace_of(
 /// Runs in the new process.
 fn run_exec(
     plan: &ExecPlan,
+    program: &Program<'_>,
     descriptors: &ExecDescriptors,
     container: Joined<'_>,
     terminal: Option<&Terminal>,
-    null: &OwnedFd,
+    stdio: Stdio<'_>,
     channel: &OwnedFd,
 ) -> Result<Infallible, Failure> {
     use rustix::thread::{ThreadNameSpaceType as Kind, move_into_thread_name_spaces};
@@ -304,10 +310,10 @@ fn run_exec(
     rustix::process::chdir("/").at_path("enter", "/")?;
     match terminal {
         Some(terminal) => terminal.become_stdio()?,
-        None => become_stdio(&descriptors.streams, null)?,
+        None => stdio.connect()?,
     }
     let report = Report { channel, assembled_at: None, descriptors: &[] };
-    become_program(&plan.process, confinement.as_ref(), report)
+    become_program(&plan.process, program, confinement.as_ref(), report)
 }
 
 fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {
@@ -400,8 +406,18 @@ impl Terminal {
     }
 }
 
-fn become_stdio(streams: &Pipes, null: &OwnedFd) -> Result<(), Failure> {
-    rustix::stdio::dup2_stdin(streams.stdin.as_ref().unwrap_or(null)).at("connect stdin")?;
-    rustix::stdio::dup2_stdout(streams.stdout.as_ref().unwrap_or(null)).at("connect stdout")?;
-    rustix::stdio::dup2_stderr(streams.stderr.as_ref().unwrap_or(null)).at("connect stderr")
+/// A process' ends of its pipes, and what stands in for those that it has not.
+#[derive(Debug, Clone, Copy)]
+struct Stdio<'a> {
+    pipes: &'a Pipes,
+    null: &'a OwnedFd,
+}
+
+impl Stdio<'_> {
+    fn connect(self) -> Result<(), Failure> {
+        let Self { pipes, null } = self;
+        rustix::stdio::dup2_stdin(pipes.stdin.as_ref().unwrap_or(null)).at("connect stdin")?;
+        rustix::stdio::dup2_stdout(pipes.stdout.as_ref().unwrap_or(null)).at("connect stdout")?;
+        rustix::stdio::dup2_stderr(pipes.stderr.as_ref().unwrap_or(null)).at("connect stderr")
+    }
 }

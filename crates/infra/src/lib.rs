@@ -16,6 +16,7 @@ mod mounts;
 mod pod_init;
 mod poll;
 mod process;
+mod program;
 pub mod protocol;
 mod records;
 mod rootfs;

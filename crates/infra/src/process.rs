@@ -1,7 +1,6 @@
 //! The last steps of a container's process: who it is, what it may do, and its program. Start and exec share them.
 
 use std::convert::Infallible;
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +12,8 @@ use rustix::thread::{
 };
 
 use crate::apparmor::Confinement;
-use crate::failure::{At, failure};
+use crate::failure::At;
+use crate::program::Program;
 use crate::protocol::{Failure, ProcessPlan};
 use crate::wire;
 
@@ -105,6 +105,7 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 ///    no_new_privs it needs CAP_SYS_ADMIN, which is kept until then; execve takes it away (see `become_user`).
 pub(crate) fn become_program(
     plan: &ProcessPlan,
+    program: &Program<'_>,
     confinement: Option<&Confinement<'_>>,
     report: Report<'_>,
 ) -> Result<Infallible, Failure> {
@@ -113,25 +114,22 @@ pub(crate) fn become_program(
     // Kernels without keyrings, and sandboxes that forbid them, have nothing to leak.
     drop(sys::keyring::join_new_session_keyring());
     limit_descriptors()?;
-    become_user(plan)?;
+    become_user(plan, &program.groups)?;
     enter_working_dir(Path::new(&plan.working_dir))?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at("set no_new_privs")?;
     }
     set_parent_process_death_signal(Some(Signal::KILL)).at("set the death signal")?;
-    let argv = c_strings(&plan.command)?;
-    let envp = c_strings(&plan.env)?;
-    let candidates = program_candidates(plan)?;
     if let Some(confinement) = confinement {
         confinement.begin_at_exec()?;
     }
     close_on_exec();
     let executing = ChildMessage::Executing { assembled_at: report.assembled_at };
     wire::send(report.channel, &wire::encode(0, &executing), report.descriptors).at("report to infra")?;
-    if let Some(program) = &plan.seccomp {
-        sys::seccomp::add_filter(program).at("load the seccomp profile")?;
+    if let Some(filter) = &plan.seccomp {
+        sys::seccomp::add_filter(filter).at("load the seccomp profile")?;
     }
-    Err(execute(&plan.command, &candidates, &argv, &envp))
+    Err(program.execute())
 }
 
 fn limit_descriptors() -> Result<(), Failure> {
@@ -143,8 +141,7 @@ fn limit_descriptors() -> Result<(), Failure> {
 /// Changes user, groups and capabilities. CAP_SYS_ADMIN stays for loading a filter where that needs it, whatever the
 /// container gets: execve computes the program's capabilities anew, from the bounding set for root, and none for
 /// others (capabilities(7), "Transformation of capabilities during execve"), and nothing of the container runs before.
-fn become_user(plan: &ProcessPlan) -> Result<(), Failure> {
-    let groups: Vec<Gid> = plan.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+fn become_user(plan: &ProcessPlan, groups: &[Gid]) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
     // What this machine's root lacks cannot be given; capset of more would fail.
     let have = capabilities(None).at("read capabilities")?.permitted;
@@ -158,7 +155,7 @@ fn become_user(plan: &ProcessPlan) -> Result<(), Failure> {
     } else {
         CapabilitySet::empty()
     };
-    rustix::thread::set_thread_groups(&groups).at("set groups")?;
+    rustix::thread::set_thread_groups(groups).at("set groups")?;
     rustix::thread::set_thread_res_gid(Some(gid), Some(gid), Some(gid)).at("set the group")?;
     rustix::thread::set_thread_res_uid(Some(uid), Some(uid), Some(uid)).at("set the user")?;
     // Inheritable and ambient sets stay empty (CVE-2022-29162). setuid has taken them all from other users than root.
@@ -176,41 +173,6 @@ fn enter_working_dir(path: &Path) -> Result<(), Failure> {
     } else {
         Err(Errno::PERM).at_path("enter the working directory", path)
     }
-}
-
-fn c_strings(texts: &[String]) -> Result<Vec<CString>, Failure> {
-    texts.iter().map(|text| CString::new(text.as_str()).map_err(|_nul| Errno::INVAL).at("pass a NUL byte in")).collect()
-}
-
-/// Paths to try: the command itself if it has a slash, else its name in each directory of the container's `PATH`.
-fn program_candidates(plan: &ProcessPlan) -> Result<Vec<CString>, Failure> {
-    let Some(program) = plan.command.first().filter(|program| !program.is_empty()) else {
-        return Err(Errno::NOENT).at("execute an empty command");
-    };
-    if program.contains('/') {
-        return c_strings(std::slice::from_ref(program));
-    }
-    let path = plan.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
-    let candidates: Vec<String> = path
-        .split(':')
-        .map(|directory| if directory.is_empty() { format!("./{program}") } else { format!("{directory}/{program}") })
-        .collect();
-    c_strings(&candidates)
-}
-
-/// Tries each path as execvp(3) does: a missing one goes on to the next, EACCES is remembered.
-fn execute(command: &[String], candidates: &[CString], argv: &[CString], envp: &[CString]) -> Failure {
-    let mut denied = None;
-    let mut last = std::io::Error::from(Errno::NOENT);
-    for path in candidates {
-        let error = sys::process::execve(path, argv, envp);
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT | Errno::NOTDIR) => last = error,
-            Some(Errno::ACCESS) => denied = Some(error),
-            _ => return failure("execute", command.first().map(Path::new), &error),
-        }
-    }
-    failure("execute", command.first().map(Path::new), &denied.unwrap_or(last))
 }
 
 /// The report channel too: its closing is the news of success.

@@ -75,9 +75,12 @@ pub async fn carry(socket: impl Messages, protocol: Protocol, session: Session) 
             std::future::pending().await
         };
         tokio::select! {
-            gone = input => return gone,
-            written = write => written,
+            // What is produced is written at the same look: in any other order it would wait for the next one, which tokio leaves to
+            // another thread.
+            biased;
             never = produce => never,
+            written = write => written,
+            gone = input => return gone,
         }
     };
     written?;

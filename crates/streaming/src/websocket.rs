@@ -21,6 +21,9 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// No client sends more than 32 KiB at once; four MiB are taken.
 const MAX_MESSAGE: usize = 4 << 20;
 
+/// How much is read at once: each read clears so much memory first, however little comes.
+const READ: usize = 16 << 10;
+
 /// How the two sides talk once the socket is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -75,7 +78,10 @@ pub fn accept<P: Copy>(
     let upgrade = hyper::upgrade::on(request);
     let open = async move {
         let io = TokioIo::new(upgrade.await?);
-        let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
         Ok(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
     };
     Ok(Handshake { protocol, reply, open })

@@ -286,17 +286,33 @@ pub fn limits_of(pid: i32, resource: u32) -> io::Result<Limits> {
     Ok(Limits { soft: bound(limit.rlim_cur), hard: bound(limit.rlim_max) })
 }
 
-/// Replaces this process by a program (execve(2)); returns only with why it could not.
-pub fn execve(path: &CStr, argv: &[CString], envp: &[CString]) -> io::Error {
-    let argv = null_terminated(argv);
-    let envp = null_terminated(envp);
-    // SAFETY: the path is a C string; both arrays hold pointers to C strings that outlive the call, and end with null.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
+/// Strings as execve(2) takes them.
+#[derive(Debug)]
+pub struct ProgramStrings {
+    /// To the strings, where they stay whatever becomes of the list; then null.
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
 }
 
-pub(crate) fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+impl ProgramStrings {
+    /// The pointer to the pointers.
+    pub(crate) fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+}
+
+impl From<Vec<CString>> for ProgramStrings {
+    fn from(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// Replaces this process by a program (execve(2)); returns only with why it could not.
+pub fn execve(path: &CStr, argv: &ProgramStrings, envp: &ProgramStrings) -> io::Error {
+    // SAFETY: the path is a C string; both arrays hold pointers to C strings that live as long as they do, and end with null.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Runs a program of the machine to its end with `stdin`, an empty environment but `PATH`, and its output captured.

@@ -1,11 +1,10 @@
 //! Starting a program from a process with threads: everything is prepared before, and the child makes only raw calls, in the
 //! memory of its parent. A copy of a large process costs milliseconds, and each page that it writes afterwards a fault.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use crate::process::{Child, clone3_in_memory, null_terminated};
+use crate::process::{Child, ProgramStrings, clone3_in_memory};
 use crate::signal;
 
 /// A program to start, with exactly these descriptors.
@@ -14,9 +13,9 @@ pub struct SpawnOptions<'fd> {
     /// The program, as a descriptor of its file (`O_PATH` is enough).
     pub program: BorrowedFd<'fd>,
     /// Its arguments, its name first.
-    pub argv: Vec<CString>,
+    pub argv: ProgramStrings,
     /// Its environment.
-    pub envp: Vec<CString>,
+    pub envp: ProgramStrings,
     /// Descriptors that it gets as 0, 1, 2, 3, …; all others are closed.
     pub descriptors: Vec<BorrowedFd<'fd>>,
     /// cgroup v2 directory to be born in.
@@ -27,14 +26,13 @@ pub struct SpawnOptions<'fd> {
 
 /// Starts the program in a session of its own, with default signals. A failure after the clone shows as exit code 127.
 pub fn spawn(options: &SpawnOptions<'_>) -> io::Result<Child> {
-    let argv = null_terminated(&options.argv);
-    let envp = null_terminated(&options.envp);
     let sources: Vec<RawFd> = options.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let tasks: Vec<RawFd> = options.cgroup_v1_tasks.iter().map(AsRawFd::as_raw_fd).collect();
     // Room to move sources out of the way of the target numbers, allocated here since the child must not.
     let mut moved: Vec<RawFd> = vec![-1; sources.len()];
     let program = options.program.as_raw_fd();
-    let mut work = Work { program, argv: &argv, envp: &envp, sources: &sources, moved: &mut moved, tasks: &tasks };
+    let mut work =
+        Work { program, argv: &options.argv, envp: &options.envp, sources: &sources, moved: &mut moved, tasks: &tasks };
     let blocked = signal::block_all()?;
     // SAFETY: the child makes raw calls only and ends with another program or none; signals are blocked, which it undoes when it
     // has set them all to their defaults.
@@ -46,9 +44,8 @@ pub fn spawn(options: &SpawnOptions<'_>) -> io::Result<Child> {
 /// What the child does its work with.
 struct Work<'a> {
     program: RawFd,
-    /// Null-terminated, like `envp`.
-    argv: &'a [*const libc::c_char],
-    envp: &'a [*const libc::c_char],
+    argv: &'a ProgramStrings,
+    envp: &'a ProgramStrings,
     sources: &'a [RawFd],
     moved: &'a mut [RawFd],
     tasks: &'a [RawFd],
@@ -95,6 +92,7 @@ unsafe extern "C" fn exec_in_child(work: *mut libc::c_void) -> ! {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
+    use std::ffi::CString;
     use std::fs::File;
     use std::io::{Read as _, Write as _};
     use std::os::fd::{AsFd as _, OwnedFd};
@@ -111,8 +109,8 @@ mod tests {
         let c_string = |text: &str| CString::new(text).unwrap();
         let child = spawn(&SpawnOptions {
             program: program.as_fd(),
-            argv: vec![c_string("sh"), c_string("-c"), c_string(script)],
-            envp: vec![c_string("WORD=hello")],
+            argv: vec![c_string("sh"), c_string("-c"), c_string(script)].into(),
+            envp: vec![c_string("WORD=hello")].into(),
             descriptors: vec![input.as_fd(), output.as_fd(), output.as_fd()],
             cgroup: None,
             cgroup_v1_tasks: Vec::new(),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::check::{require_kernel, tell_withheld};
 use super::serve::{
     Engine, asked_to_end, machine_name, make_directories, make_directory, raise_descriptor_limit, require_root,
-    start_logging,
+    run_to_end, start_logging,
 };
 use crate::daemon::Place;
 use crate::errors::Failure;
@@ -63,7 +63,7 @@ impl CriArgs {
 }
 
 /// Runs the daemon.
-pub fn cri(arguments: &CriArgs) -> Result<()> {
+pub fn cri(arguments: CriArgs) -> Result<()> {
     start_logging(&arguments.log_level, None)?;
     require_root("sudo monopod cri")?;
     require_kernel()?;
@@ -73,24 +73,20 @@ pub fn cri(arguments: &CriArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place().context("cannot find the current directory")?;
     make_directories(&place)?;
-    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = threads.block_on(run(&place, arguments, registries, &socket));
-    // What is under way in threads is found and finished by the next start.
-    threads.shutdown_background();
-    result
+    run_to_end(run(place, arguments, registries, socket))
 }
 
-async fn run(place: &Place, arguments: &CriArgs, registries: RegistryConfig, socket: &Path) -> Result<()> {
+async fn run(place: Place, arguments: CriArgs, registries: RegistryConfig, socket: PathBuf) -> Result<()> {
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let engine = Engine::open(place, None).await?;
+    let engine = Engine::open(&place, None).await?;
     engine.images.use_registries(registries);
     if let Some(above) = socket.parent() {
         make_directory(above, 0o700)
             .map_err(|error| Failure::new(format!("cannot make the directory {}", above.display())).because(error))?;
     }
-    let listener = api::listen(socket).await?;
+    let listener = api::listen(&socket).await?;
     let streaming = TcpListener::bind(arguments.streaming_address).await;
     let streaming = streaming.map_err(|error| {
         Failure::new(format!("cannot listen at {} for exec, attach and port-forward", arguments.streaming_address))

@@ -108,7 +108,7 @@ impl Engine {
 }
 
 /// Runs the daemon.
-pub fn serve(arguments: &ServeArgs) -> Result<()> {
+pub fn serve(arguments: ServeArgs) -> Result<()> {
     sys::memory::bound_free_memory();
     let steps = Recorder::default();
     start_logging(&arguments.log_level, Some(&steps))?;
@@ -123,10 +123,17 @@ pub fn serve(arguments: &ServeArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let result = runtime.block_on(run(&place, arguments, services, registries, sysctls, steps));
+    run_to_end(run(place, arguments, services, registries, sysctls, steps))
+}
+
+/// Runs a daemon on the threads that its tasks have. This one only waits: did it take connections itself, each would wake it, and
+/// then one of those.
+pub fn run_to_end(daemon: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let daemon = threads.spawn(daemon);
+    let result = threads.block_on(daemon).unwrap_or_else(|panic| Err(panic.into()));
     // What is under way in threads is found and finished by the next start.
-    runtime.shutdown_background();
+    threads.shutdown_background();
     result
 }
 
@@ -142,8 +149,8 @@ fn service_network(services: &str, pods: &str) -> Result<ServiceNetwork> {
 }
 
 async fn run(
-    place: &Place,
-    arguments: &ServeArgs,
+    place: Place,
+    arguments: ServeArgs,
     service_network: ServiceNetwork,
     registries: RegistryConfig,
     allowed_sysctls: AllowedSysctls,
@@ -152,7 +159,7 @@ async fn run(
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let engine = Engine::open(place, Some(service_network)).await?;
+    let engine = Engine::open(&place, Some(service_network)).await?;
     engine.images.use_registries(registries);
     let node_name = arguments.node_name.clone().unwrap_or_else(host_name);
     let network = engine.network.clone();
@@ -183,7 +190,7 @@ async fn run(
     let at = |address, port| SocketAddr::new(IpAddr::V4(address), port);
     config.api = Some(ServicePlace { service: at(service_network.api(), 443), server: doors.for_pods() });
     config.dns = Some(ServicePlace { service: at(service_network.dns(), 53), server: at(gateway, sockets.port()) });
-    let dns = dns_config(&config, place, service_network, gateway)?;
+    let dns = dns_config(&config, &place, service_network, gateway)?;
     let clock = Arc::new(SystemClock);
     let runtime = engine.runtime.clone();
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;

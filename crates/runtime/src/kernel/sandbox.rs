@@ -226,8 +226,8 @@ impl Kernel {
         let placement = self.cgroups.placement(&CgroupPath::infra()).map_err(io::Error::other)?;
         let child = sys::spawn::spawn(&sys::spawn::SpawnOptions {
             program: self.binary.as_fd(),
-            argv: vec![c_string("monopod"), c_string("infra"), c_string(&shown_name(id, record))],
-            envp: Vec::new(),
+            argv: vec![c_string("monopod"), c_string("infra"), c_string(&shown_name(id, record))].into(),
+            envp: Vec::new().into(),
             descriptors: vec![null.as_fd(), null.as_fd(), log.as_fd(), listener.as_fd(), theirs.as_fd()],
             cgroup: placement.v2.as_ref().map(AsFd::as_fd),
             cgroup_v1_tasks: borrow_all(&placement.v1_tasks).collect(),

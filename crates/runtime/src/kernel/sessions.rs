@@ -14,12 +14,13 @@ use rustix::fs::{Gid, Uid, fchown};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
-use spec::{ContainerId, SandboxId};
+use spec::{ContainerId, ContainerName, SandboxId};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use super::cgroups::CgroupPath;
 use super::connection::{Connection, RequestError};
 use super::container::too_old;
 use super::state::RunningContainer;
@@ -98,6 +99,7 @@ fn resizer(terminal: impl AsFd + Send + Sync + 'static) -> Box<dyn Fn(TerminalSi
 
 /// A process that was started in a container.
 struct Started {
+    container: ContainerName,
     pipes: Pipes,
     /// Its terminal's master side, if it has one.
     terminal: Option<OwnedFd>,
@@ -107,11 +109,10 @@ struct Started {
 impl Kernel {
     pub(super) async fn exec(self: Arc<Self>, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
         let streams = [request.stdin, request.stdout];
-        let name = self.state.container_record(id)?.config.name;
-        let Started { pipes, terminal, guard } = self.start_exec(id, request).await?;
+        let Started { container, pipes, terminal, guard } = self.start_exec(id, request).await?;
         match terminal {
             Some(master) => terminal_session(master, streams, guard).map_err(|source| RuntimeError::Exec {
-                name,
+                name: container,
                 step: "use its terminal".to_owned(),
                 source,
             }),
@@ -134,7 +135,7 @@ impl Kernel {
             Pipes::open(request.stdin, request.stdout, request.stderr, &running)
                 .map_err(|e| error("make its pipes", e))?
         };
-        let cgroup = self.container_cgroup(id, record).ok_or_else(|| RuntimeError::NoSuchContainer(id.clone()))?;
+        let cgroup = CgroupPath::of(&running.sandbox.config).container(id);
         let placement =
             self.cgroups.placement(&cgroup).map_err(|e| error("open its control group", io::Error::other(e)))?;
         let plan = ExecPlan {
@@ -174,7 +175,8 @@ impl Kernel {
             }
             Err(other) => return Err(error("start the process", io::Error::other(other))),
         };
-        Ok(Started { pipes, terminal: master.filter(|_| request.tty), guard })
+        let container = running.record.config.name;
+        Ok(Started { container, pipes, terminal: master.filter(|_| request.tty), guard })
     }
 
     /// Registers an exec before infra hears of it: its end may be told before the reply.

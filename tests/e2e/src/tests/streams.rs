@@ -1,5 +1,8 @@
 //! exec and attach: exit codes, streams, terminals.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
 use e2e::TestNode;
 use e2e::node::container;
 
@@ -12,6 +15,7 @@ tests! {
     exec_enters_the_container_as_its_user,
     exec_of_a_missing_program_says_so,
     exec_that_is_abandoned_leaves_nothing,
+    exec_whose_answer_nobody_waits_for_leaves_nothing,
     attach_talks_to_a_terminal,
     attach_closes_stdin_once,
 }
@@ -122,6 +126,43 @@ fn exec_that_is_abandoned_leaves_nothing(node: &mut TestNode) {
     e2e::eventually(e2e::limit(10), "the abandoned program ends", || {
         let left = node.exec("idle", "main", &["ps", "-o", "args"]);
         if left.lines().any(|line| line == "cat") { Err(left) } else { Ok(()) }
+    });
+}
+
+/// It starts while its client is being answered: one that is refused never does, and one that is gone by then takes it along.
+fn exec_whose_answer_nobody_waits_for_leaves_nothing(node: &mut TestNode) {
+    node.run_ready("idle");
+    let ask = |protocol: &str| {
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        let path = "/api/v1/namespaces/default/pods/idle/exec?stdout=true&command=sleep&command=4242";
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let sleeping = || {
+        let processes = node.exec("idle", "main", &["ps", "-o", "args"]);
+        processes.lines().filter(|line| line.contains("4242")).count()
+    };
+    let mut refusal = String::new();
+    ask("nobody.speaks.it").read_to_string(&mut refusal).unwrap();
+    assert!(refusal.starts_with("HTTP/1.1 400 "), "{refusal}");
+    assert_eq!(sleeping(), 0);
+    for _ in 0..20 {
+        drop(ask("v5.channel.k8s.io"));
+    }
+    let waits = ask("v5.channel.k8s.io");
+    e2e::eventually(e2e::limit(10), "only that of the client that is there sleeps", || match sleeping() {
+        1 => Ok(()),
+        other => Err(format!("{other} sleep")),
+    });
+    drop(waits);
+    e2e::eventually(e2e::limit(10), "none sleeps", || match sleeping() {
+        0 => Ok(()),
+        other => Err(format!("{other} sleep")),
     });
 }
 
