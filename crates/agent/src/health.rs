@@ -1,6 +1,6 @@
 //! What probes and hooks find out about the containers of a pod, in each of its worker's passes.
 
-use std::collections::BTreeSet;
+use spec::ordered::set_of;
 use std::net::IpAddr;
 
 use runtime::ContainerStatus;
@@ -47,7 +47,7 @@ impl PodWorker {
     /// Fills what is known of the containers that run, and begins the probes and hooks whose time has come.
     pub(crate) fn find_out(&mut self, desired: &DesiredPod, observed: &mut PodObservation, now: Now) {
         let running: Vec<_> = observed.containers.iter().filter(|run| is_running(run)).cloned().collect();
-        let ids: BTreeSet<ContainerId> = running.iter().map(|run| run.id.clone()).collect();
+        let ids = set_of(running.iter().map(|run| run.id.clone()));
         for failed in self.hooks.retain(&ids) {
             self.post_start_failed(desired, &failed.name, failed.message, now);
         }

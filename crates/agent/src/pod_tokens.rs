@@ -1,6 +1,6 @@
 //! The tokens in the volumes of one Pod: issued when they are first wanted, and again before they end.
 
-use std::collections::BTreeSet;
+use spec::ordered::set_of;
 use std::time::Duration;
 
 use spec::Timestamp;
@@ -83,7 +83,7 @@ impl PodTokens {
         store: &Store,
         now: Timestamp,
     ) {
-        let wanted: BTreeSet<Use> = projections(desired).map(Use::of).collect();
+        let wanted = set_of(projections(desired).map(Use::of));
         self.issued.retain(|(used, _)| wanted.contains(used));
         if wanted.is_empty() {
             return;

@@ -2,6 +2,7 @@
 
 mod save;
 
+use spec::ordered::map_of;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -183,8 +184,7 @@ async fn prune(agent: &Agent, query: &Query) -> Result<Reply, ApiError> {
     let (agent, all) = (agent.clone(), query.flag("all"));
     finish(async move {
         let images = agent.images();
-        let before: std::collections::BTreeMap<_, _> =
-            images.list().into_iter().map(|image| (image.id, image.size)).collect();
+        let before = map_of(images.list().into_iter().map(|image| (image.id, image.size)));
         let removed = if all { images.prune_unused().await } else { images.prune().await };
         let removed = removed.map_err(|error| ApiError::internal_text(&chain(&error)))?;
         let removed = removed.into_iter().filter_map(|one| {

@@ -1,5 +1,6 @@
 //! The loop of a controller: which objects are to be looked at, and when.
 
+use spec::ordered::set_of;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub async fn run<C: Controller>(store: &Store, controller: C) {
     loop {
         // The watches are there before the list, so that nothing falls between.
         let Ok(mut watches) = store.watch_all(C::RESOURCES.iter().copied()) else { continue };
-        let mut due: BTreeSet<Subject> = controller.all().into_iter().collect();
+        let mut due = set_of(controller.all());
         loop {
             let failed = reconcile_all(&controller, std::mem::take(&mut due)).await;
             let Some(failed) = failed else { return };

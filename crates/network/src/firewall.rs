@@ -1,6 +1,7 @@
 //! The one nftables table that is ours: Pods reach the world under the host's address, and only ask from outside what
 //! was published. It is set up by the program `nft`; no other table is ever touched (nft(8)).
 
+use spec::ordered::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
@@ -53,7 +54,7 @@ impl Firewall {
         let listed = nft(&["-t"], &format!("list table inet {}\n", self.table))?;
         let present = if listed.status.success() { String::from_utf8_lossy(&listed.stdout) } else { "".into() };
         let present = blocks(&present);
-        let mut chains: BTreeSet<ServiceChain> = chains.iter().copied().chain(USUAL).collect();
+        let mut chains = set_of(chains.iter().copied().chain(USUAL));
         chains.extend(present.keys().filter_map(|name| name.strip_prefix("chain ")?.parse::<ServiceChain>().ok()));
         chains.extend(chains.clone().into_iter().filter_map(ServiceChain::next));
         let rules = self.rules(&chains);

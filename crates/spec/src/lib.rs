@@ -23,6 +23,7 @@ pub mod label_selector;
 pub mod limit_range;
 pub mod mirror;
 pub mod names;
+pub mod ordered;
 pub mod placement;
 pub mod qos;
 pub mod quantity;

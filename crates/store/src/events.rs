@@ -85,13 +85,15 @@ pub(crate) fn open_events(path: &Path) -> (Option<DatabaseFile>, Vec<StoredObjec
     }
 }
 
+/// Takes keys of events that have changed.
+pub(crate) type ChangedEvents = Sender<Vec<Arc<ObjectKey>>>;
+
 /// Starts the thread that writes events to their file; it ends when the sender is dropped, after writing the rest.
-/// Each key sent is an event that has changed.
 pub(crate) fn spawn_events_writer(
     directory: Arc<Directory>,
     file: Option<DatabaseFile>,
     memory: Arc<Memory>,
-) -> io::Result<(Sender<Vec<Arc<ObjectKey>>>, JoinHandle<()>)> {
+) -> io::Result<(ChangedEvents, JoinHandle<()>)> {
     let (sender, changed) = channel();
     let failed = file.is_none().then(Instant::now);
     let writer = EventsWriter { path: directory.events(), _directory: directory, file, memory, failed };

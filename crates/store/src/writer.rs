@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::ballast::{Ballast, Room};
@@ -10,10 +10,10 @@ use crate::batch::{Batch, Encoder};
 use crate::database::DatabaseFile;
 use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
-use crate::events::{EVENTS, EventAges};
+use crate::events::{ChangedEvents, EVENTS, EventAges};
 use crate::journal::{Frame, Journal, Kept};
 use crate::memory::Memory;
-use crate::object::{ObjectKey, WatchKind};
+use crate::object::WatchKind;
 use crate::pending::Pending;
 use crate::watch::{Forgotten, OLD_AFTER};
 
@@ -80,7 +80,7 @@ pub(crate) struct Writer {
     pub(crate) ballast: Arc<Ballast>,
     pub(crate) ages: EventAges,
     pub(crate) encoder: Encoder,
-    pub(crate) changed_events: Sender<Vec<Arc<ObjectKey>>>,
+    pub(crate) changed_events: ChangedEvents,
     /// Every revision up to this one is on the disk as possibly given out.
     pub(crate) reserved_revision: u64,
     /// When memory is taken back from what has become old.

@@ -1,6 +1,6 @@
 //! `configMap`: one file for each key of a `ConfigMap`.
 
-use std::collections::BTreeMap;
+use spec::ordered::map_of;
 
 use spec::k8s_openapi::api::core::v1::ConfigMapVolumeSource;
 
@@ -26,6 +26,5 @@ pub(super) fn files(name: &str, keys: Keys<'_>, objects: &dyn ConfigObjects) -> 
     };
     let text = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
     let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
-    let data: BTreeMap<_, _> = text.chain(binary).collect();
-    select(data, keys, |key| format!("configmap references non-existent config key: {key}"))
+    select(map_of(text.chain(binary)), keys, |key| format!("configmap references non-existent config key: {key}"))
 }

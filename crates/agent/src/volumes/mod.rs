@@ -12,6 +12,7 @@ mod projected;
 mod secret;
 mod sub_path;
 
+use spec::ordered::map_of;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -242,7 +243,7 @@ pub fn volume_mounts(
     pod_dir: &Path,
     variables: &[(String, String)],
 ) -> Result<Vec<Mount>, ContainerConfigError> {
-    let sources: BTreeMap<&str, &PlannedVolume> = planned.iter().map(|volume| (volume.name.as_str(), volume)).collect();
+    let sources = map_of(planned.iter().map(|volume| (volume.name.as_str(), volume)));
     let mounts = container.volume_mounts.iter().flatten();
     let known = mounts.filter_map(|mount| Some((mount, *sources.get(mount.name.as_str())?)));
     let mount = |(mount, volume): (&VolumeMount, &PlannedVolume)| {

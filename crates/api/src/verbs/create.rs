@@ -47,8 +47,8 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let admitted = step!("admit the object").in_scope(|| admit(call, candidate, None, Part::Main, options.unknown));
         let Accepted { object: mut admitted, submitted, warnings } = admitted?;
         if call.kind.resource == "pods" {
-            if let Some(uid) = call.context.agent.prepared_uid(&admitted).filter(|_| !options.dry_run) {
-                metadata::of(&mut admitted)?.insert("uid".to_owned(), json!(uid.as_str()));
+            if !options.dry_run {
+                take_prepared_uid(call, &mut admitted)?;
             }
             steps::name_pod(metadata::text(&admitted, "uid"));
         }
@@ -68,6 +68,14 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         warn(&mut reply, &warnings);
         return Ok(reply);
     }
+}
+
+/// Gives a Pod the UID of one for which something was made ahead, if there is any. Each is given once.
+fn take_prepared_uid(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
+    if let Some(uid) = call.context.agent.prepared_uid(pod) {
+        metadata::of(pod)?.insert("uid".to_owned(), json!(uid.as_str()));
+    }
+    Ok(())
 }
 
 /// Nobody owns what only this server has added, such as the volume with a Pod's token.

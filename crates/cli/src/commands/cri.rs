@@ -73,7 +73,7 @@ pub fn cri(arguments: CriArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place().context("cannot find the current directory")?;
     make_directories(&place)?;
-    run_to_end(run(place, arguments, registries, socket))
+    run_to_end(Box::pin(run(place, arguments, registries, socket)))
 }
 
 async fn run(place: Place, arguments: CriArgs, registries: RegistryConfig, socket: PathBuf) -> Result<()> {

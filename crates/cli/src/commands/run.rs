@@ -1,5 +1,6 @@
 //! `run`: brings Pods up, shows how they become ready, and can stay with them.
 
+use spec::ordered::{map_of, set_of};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -285,7 +286,7 @@ async fn draw_life(client: &Client, pod: &Value, progress: &RefCell<Progress>) -
 /// Shows a bar for each layer that comes for one of the Pods, as `image pull` does.
 async fn draw_pulls(client: &Client, pods: &[Value], progress: &RefCell<Progress>) -> Infallible {
     let Some(bars) = progress.borrow().bars() else { return std::future::pending().await };
-    let wanted: BTreeSet<String> = pods.iter().flat_map(images_of).collect();
+    let wanted = set_of(pods.iter().flat_map(images_of));
     let mut shown = BTreeMap::new();
     let mut ticks = tokio::time::interval(REDRAW);
     loop {
@@ -305,7 +306,7 @@ fn show_pulls(
     bars: &MultiProgress,
 ) {
     let pulls = told.items("/pulls").iter().map(|pull| (pull.text("/reference"), pull.items("/layers")));
-    let under_way: BTreeMap<&str, &[Value]> = pulls.filter(|(reference, _)| wanted.contains(*reference)).collect();
+    let under_way = map_of(pulls.filter(|(reference, _)| wanted.contains(*reference)));
     shown.retain(|reference, pull| {
         let stays = under_way.contains_key(reference.as_str());
         if !stays {

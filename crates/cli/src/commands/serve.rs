@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use api::{ApiConfig, Doors};
 use clap::Args;
 use controllers::Controllers;
+use futures::future::BoxFuture;
 use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
 use runtime::{KernelRuntime, KernelRuntimeConfig};
@@ -123,12 +124,12 @@ pub fn serve(arguments: ServeArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
-    run_to_end(run(place, arguments, services, registries, sysctls, steps))
+    run_to_end(Box::pin(run(place, arguments, services, registries, sysctls, steps)))
 }
 
 /// Runs a daemon on the threads that its tasks have. This one only waits: did it take connections itself, each would wake it, and
 /// then one of those.
-pub fn run_to_end(daemon: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+pub fn run_to_end(daemon: BoxFuture<'static, Result<()>>) -> Result<()> {
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let daemon = threads.spawn(daemon);
     let result = threads.block_on(daemon).unwrap_or_else(|panic| Err(panic.into()));

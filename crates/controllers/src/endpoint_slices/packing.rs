@@ -1,5 +1,6 @@
 //! How endpoints are spread over slices, so that a change of one Pod writes one slice: pure.
 
+use spec::ordered::map_of;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -74,8 +75,7 @@ fn pack_group(
     labels: &BTreeMap<String, String>,
     now: Timestamp,
 ) -> Vec<SliceChange> {
-    let mut missing: BTreeMap<String, Endpoint> =
-        endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
+    let mut missing = map_of(endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)));
     let keep = |slice: EndpointSlice| {
         let stay =
             slice.endpoints.iter().flatten().filter_map(|endpoint| missing.remove(&identity(endpoint))).collect();

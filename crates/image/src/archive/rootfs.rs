@@ -1,5 +1,6 @@
 //! Images made from a bare root file system: one layer, and a config that we write.
 
+use spec::ordered::map_of;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -78,8 +79,8 @@ fn ingest(reader: impl Read + Send, layers: &Arc<Layers>) -> Result<PinnedLayer,
 fn config_json(config: &ImportConfig, layer: &PinnedLayer) -> Result<Vec<u8>, serde_json::Error> {
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
     let text = |text: &String| (!text.is_empty()).then(|| text.clone());
-    let ports: BTreeMap<&String, serde_json::Map<_, _>> =
-        config.exposed_ports.iter().map(|port| (port, serde_json::Map::new())).collect();
+    let ports =
+        map_of(config.exposed_ports.iter().map(|port| (port, serde_json::Map::<String, serde_json::Value>::new())));
     let mut run = serde_json::json!({
         "Entrypoint": some(&config.entrypoint),
         "Cmd": some(&config.cmd),

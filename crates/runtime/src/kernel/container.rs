@@ -131,13 +131,12 @@ impl Kernel {
             recording_early.instrument(step!("record it"))
         );
         let ((rootfs, logs), (placement, shown)) = (directories?, placement?);
-        let (record, recording) = match early? {
-            Some(recorded) => recorded,
-            None => {
-                let read = step!("look up the user").in_scope(|| AccountFiles::read(rootfs.as_fd()));
-                let accounts = self.accounts.note(&config.image_id, read.map_err(|error| user_error(config, error))?);
-                self.record_container(id, sandbox, config, (&image, &accounts, in_user_namespace)).await?
-            }
+        let (record, recording) = if let Some(recorded) = early? {
+            recorded
+        } else {
+            let read = step!("look up the user").in_scope(|| AccountFiles::read(rootfs.as_fd()));
+            let accounts = self.accounts.note(&config.image_id, read.map_err(|error| user_error(config, error))?);
+            self.record_container(id, sandbox, config, (&image, &accounts, in_user_namespace)).await?
         };
         Ok((record, Prepared { rootfs, logs, placement, shown, recording }))
     }

@@ -184,7 +184,9 @@ impl KernelRuntime {
             let made = make_private_directory(path);
             made.map_err(|source| OpenRuntimeError::Directory { path: path.clone(), source })?;
         }
-        trees.iter().for_each(|path| keep_apart(path));
+        for path in &trees {
+            keep_apart(path);
+        }
         let cgroups = Cgroups::open(&config.cgroup_parent).map_err(OpenRuntimeError::Cgroups)?;
         let binary = rootfs::bind_own_binary().map_err(OpenRuntimeError::Binary)?;
         let filters = Filters::new(config.data_dir.join("seccomp"));

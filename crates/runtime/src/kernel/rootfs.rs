@@ -1,6 +1,6 @@
 //! Root file systems and volumes as detached mounts, made by the daemon and sent to infra as descriptors.
 
-use std::collections::BTreeSet;
+use spec::ordered::set_of;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -63,8 +63,7 @@ fn with_owners<T: Send>(
 fn map_layers(layers: &[PathBuf], user_namespace: &OwnedFd) -> io::Result<()> {
     sys::process::unshare(Unshare { mount: true, ..Unshare::default() })?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let distinct: BTreeSet<&PathBuf> = layers.iter().collect();
-    for layer in distinct {
+    for layer in set_of(layers) {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mapped = open_tree(CWD, layer.as_path(), flags)?;
         map_ids(&mapped, user_namespace, layer)?;

@@ -173,10 +173,7 @@ impl Kernel {
     }
 
     /// What cannot be done is done by the Pod's start, or the daemon's.
-    async fn on_cgroups_ahead(
-        self: &Arc<Self>,
-        work: impl FnOnce(&CgroupsAhead, &Cgroups) -> Result<(), CgroupError> + Send + 'static,
-    ) {
+    async fn on_cgroups_ahead(self: &Arc<Self>, work: fn(&CgroupsAhead, &Cgroups) -> Result<(), CgroupError>) {
         let kernel = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&kernel.cgroups_ahead, &kernel.cgroups)).await;
         if let Ok(Err(error)) = done {

@@ -1,6 +1,6 @@
 //! Processes that were killed and do not end: in uninterruptible sleep, mostly in a file system whose server is gone.
 
-use std::collections::BTreeSet;
+use spec::ordered::set_of;
 use std::fmt;
 use std::fs;
 
@@ -21,8 +21,7 @@ struct StuckProcess {
 
 impl StuckProcesses {
     pub(super) fn look(pids: impl Iterator<Item = i32>) -> Self {
-        let pids: BTreeSet<i32> = pids.collect();
-        Self(pids.into_iter().filter_map(StuckProcess::look).collect())
+        Self(set_of(pids).into_iter().filter_map(StuckProcess::look).collect())
     }
 }
 

@@ -1,11 +1,10 @@
 //! What one object takes: its usage by the names that quotas know.
 
+use crate::ordered::map_of;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, PersistentVolumeClaim, Pod, PodSpec, ResourceRequirements, Service,
-};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod, PodSpec, ResourceRequirements, Service};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 use serde_json::Value;
 
@@ -169,8 +168,7 @@ fn while_resized(pod: &Pod) -> Cow<'_, Pod> {
             && condition.reason.as_deref() == Some("Infeasible")
     });
     let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-    let real: BTreeMap<&str, &ContainerStatus> =
-        statuses.filter(|own| own.resources.is_some()).map(|own| (own.name.as_str(), own)).collect();
+    let real = map_of(statuses.filter(|own| own.resources.is_some()).map(|own| (own.name.as_str(), own)));
     if real.is_empty() {
         return Cow::Borrowed(pod);
     }

@@ -7,7 +7,8 @@
 mod item;
 mod scope;
 
-use std::collections::{BTreeMap, BTreeSet};
+use crate::ordered::set_of;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
@@ -80,7 +81,7 @@ pub fn charge(
     let too_much = |(name, most): &(&String, &Quantity)| {
         requested.contains_key(*name) && next.get(*name).is_some_and(|next| next.compare(**most).is_gt())
     };
-    let exceeded: BTreeSet<&String> = hard.iter().filter(too_much).map(|(name, _)| name).collect();
+    let exceeded = set_of(hard.iter().filter(too_much).map(|(name, _)| name));
     if !exceeded.is_empty() {
         let of = |list: &QuantityList| {
             let shown = exceeded.iter().filter_map(|name| Some(format!("{name}={}", list.get(*name)?)));

@@ -1,5 +1,6 @@
 //! Rules for `LimitRange` and `ResourceQuota`.
 
+use crate::ordered::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota, ResourceQuotaSpec};
@@ -233,8 +234,7 @@ fn limit_item(errors: &mut Errors, path: &Path<'_>, item: &LimitRangeItem) {
         ratio: parsed(item.max_limit_request_ratio.as_ref()),
     };
     let Bounds { min, max, default, request, ratio } = &bounds;
-    let names: BTreeSet<&String> = [min, max, default, request, ratio].into_iter().flat_map(BTreeMap::keys).collect();
-    for name in names {
+    for name in set_of([min, max, default, request, ratio].into_iter().flat_map(BTreeMap::keys)) {
         in_order(errors, path, name, &bounds);
         ratios(errors, path, name, &bounds);
     }
