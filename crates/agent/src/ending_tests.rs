@@ -97,7 +97,7 @@ async fn of_a_pod_that_says_that_it_is_gated_nothing_is_written() {
     let node = TestNode::start().await;
     let mut gated = pod(&spec(&json!({ "schedulingGates": [{ "name": "example.com/go" }] })));
     let since = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
-    let said = serde_json::to_value(spec::gates::gated_condition(None, since)).unwrap();
+    let said = serde_json::to_value(spec::gates::gated_condition(Some(1), since)).unwrap();
     gated["status"] = json!({ "phase": "Pending", "qosClass": "BestEffort", "conditions": [said] });
     node.create(&gated).await;
     let created = node.get("web");

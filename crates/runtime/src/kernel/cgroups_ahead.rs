@@ -61,8 +61,10 @@ struct Promised {
     /// Until somebody takes it.
     container: Option<ContainerAhead>,
     at: Instant,
-    /// Its start has begun: it is the Pod's.
+    /// The start of the Pod has begun, so it is not removed here any more.
     kept: bool,
+    /// The Pod has taken its own.
+    pod_taken: bool,
 }
 
 impl Ahead {
@@ -88,35 +90,31 @@ impl CgroupsAhead {
         }
         let at = inner.ready.iter().position(|ahead| ahead.class == class)?;
         let Ahead { uid, class, container } = inner.ready.remove(at);
-        let promised =
-            Promised { uid: uid.clone(), class, container: Some(container), at: Instant::now(), kept: false };
-        inner.promised.push(promised);
+        let (container, at) = (Some(container), Instant::now());
+        inner.promised.push(Promised { uid: uid.clone(), class, container, at, kept: false, pod_taken: false });
         Some(uid)
     }
 
-    /// Whether [`Self::keep`] is likely to find it.
+    /// Whether [`Self::take_pod`] is likely to find it.
     pub(super) fn has(&self, uid: &PodUid) -> bool {
         self.lock().promised.iter().any(|promised| promised.uid == *uid)
     }
 
-    /// The start of a Pod begins: says whether its cgroup is there, which nobody else removes from now on. May wait while others
-    /// are removed.
-    pub(super) fn keep(&self, uid: &PodUid, class: QosClass) -> bool {
+    /// Says whether the Pod's cgroup is there; it is the caller's. May wait while others are removed.
+    pub(super) fn take_pod(&self, uid: &PodUid, class: QosClass) -> bool {
         let _removal = self.removal();
-        let mut inner = self.lock();
-        let promised = inner.promised.iter_mut().find(|promised| promised.uid == *uid && promised.class == class);
-        promised.is_some_and(|promised| {
-            promised.kept = true;
-            true
-        })
+        self.lock().take_from(uid, class, |promised| promised.pod_taken = true).is_some()
+    }
+
+    /// Somebody makes a cgroup in that of the Pod, which nobody else removes from now on. May wait, too.
+    pub(super) fn keep(&self, uid: &PodUid, class: QosClass) {
+        let _removal = self.removal();
+        self.lock().take_from(uid, class, |_| ());
     }
 
     /// The cgroup for a container of a Pod that has one; it is the caller's.
     pub(super) fn take_container(&self, uid: &PodUid, class: QosClass) -> Option<ContainerAhead> {
-        let mut inner = self.lock();
-        let promised = inner.promised.iter_mut().find(|promised| promised.uid == *uid && promised.class == class)?;
-        promised.kept = true;
-        promised.container.take()
+        self.lock().take_from(uid, class, |promised| promised.container.take()).flatten()
     }
 
     /// The Pod's cgroup is removed, or soon will be.
@@ -124,12 +122,12 @@ impl CgroupsAhead {
         self.lock().promised.retain(|promised| promised.uid != *uid);
     }
 
-    /// Whether [`Self::tend`] has anything to make.
+    /// Whether [`Self::fill`] has anything to make.
     pub(super) fn is_short(&self) -> bool {
         self.lock().missing().is_some()
     }
 
-    /// When it has something to remove.
+    /// When [`Self::remove_stale`] has anything to remove.
     pub(super) fn stale_at(&self) -> Option<Instant> {
         let inner = self.lock();
         inner.promised.iter().filter(|promised| !promised.kept).map(|promised| promised.at + PATIENCE).min()
@@ -181,6 +179,18 @@ impl CgroupsAhead {
 }
 
 impl Inner {
+    /// Takes a part of what was promised to a Pod; what has no more is forgotten.
+    fn take_from<T>(&mut self, uid: &PodUid, class: QosClass, take: impl FnOnce(&mut Promised) -> T) -> Option<T> {
+        let at = self.promised.iter().position(|promised| promised.uid == *uid && promised.class == class)?;
+        let promised = self.promised.get_mut(at)?;
+        promised.kept = true;
+        let taken = take(promised);
+        if promised.pod_taken && promised.container.is_none() {
+            self.promised.swap_remove(at);
+        }
+        Some(taken)
+    }
+
     fn missing(&self) -> Option<QosClass> {
         let count = |class| self.ready.iter().filter(|ahead| ahead.class == class).count();
         self.classes.iter().copied().find(|&class| count(class) < AHEAD)

@@ -203,7 +203,7 @@ impl Kernel {
         if !pod.is_ours() {
             return self.cgroups.create(&pod).map(drop).map_err(make_error);
         }
-        if self.cgroups_ahead.keep(&config.uid, config.qos) {
+        if self.cgroups_ahead.take_pod(&config.uid, config.qos) {
             self.cgroups.set_limits(&pod, &config.resources, Unit::Pod, Before::Unlimited).map_err(make_error)?;
         } else {
             self.cgroups.create_limited(&pod, &config.resources, Unit::Pod).map_err(make_error)?;
