@@ -1,6 +1,7 @@
 //! The leak check: what a node looks like before a test must be what it looks like after it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -41,11 +42,11 @@ impl Snapshot {
         processes(node, &mut lines);
         mounts(node, &mut lines);
         network(node, &mut lines);
-        control_groups(node, &mut lines);
+        let ahead = control_groups(node, &mut lines);
         files(node, &mut lines);
         objects(node, &mut lines);
         let spares = node.spares();
-        let descriptors = daemon_descriptors(node, &spares, &mut lines);
+        let descriptors = daemon_descriptors(node, &spares, &mut lines).saturating_sub(ahead);
         lines.retain(|line| !spares.has(line));
         if spares.count() > spares::MOST {
             lines.insert(format!("{} spare sandboxes", spares.count()));
@@ -141,15 +142,38 @@ fn network(node: &TestNode, lines: &mut BTreeSet<String>) {
 /// Levels that hold no Pod by themselves, made once and kept.
 const LASTING_CGROUPS: [&str; 5] = ["besteffort", "burstable", "guaranteed", "infra", "daemon"];
 
-fn control_groups(node: &TestNode, lines: &mut BTreeSet<String>) {
-    let Some(name) = node.cgroup() else { return };
-    for path in cgroups::directories(name) {
+/// So many Pods' cgroups are made ahead.
+const CGROUPS_AHEAD: usize = 2;
+
+/// Gives how many descriptors the daemon has of those that were made ahead.
+fn control_groups(node: &TestNode, lines: &mut BTreeSet<String>) -> usize {
+    let Some(name) = node.cgroup() else { return 0 };
+    let all = cgroups::directories(name);
+    let ahead: BTreeSet<&OsStr> =
+        all.iter().filter(|path| is_nobodys(path)).filter_map(|path| path.file_name()).collect();
+    if ahead.len() > CGROUPS_AHEAD {
+        lines.insert(format!("{} control groups made ahead", ahead.len()));
+    }
+    for path in &all {
+        if path.iter().any(|name| ahead.contains(name)) {
+            continue;
+        }
         let below = path.parent().and_then(Path::file_name).is_some_and(|parent| parent == name);
         let lasting = below && path.file_name().is_some_and(|own| LASTING_CGROUPS.iter().any(|kept| own == *kept));
         if !lasting && path.file_name().is_some_and(|own| own != name) {
             lines.insert(format!("cgroup: {}", path.display()));
         }
     }
+    // Each to be born in, and what of each hierarchy a container is shown.
+    let places = all.iter().filter(|path| path.file_name().is_some_and(|name| ahead.contains(name))).count();
+    places + ahead.len() * cgroups::hierarchies().len()
+}
+
+/// Whether it was made ahead for some Pod: each has a weight of its own from its start on.
+fn is_nobodys(pod: &Path) -> bool {
+    let is = |file: &str, value: &str| fs::read_to_string(pod.join(file)).is_ok_and(|text| text.trim_end() == value);
+    let is_pods = pod.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("pod"));
+    is_pods && (is("cpu.shares", "1024") || is("cpu.weight", "100"))
 }
 
 /// Files that belong to Pods, sandboxes and containers, and the run directory.

@@ -6,6 +6,7 @@
 //!
 //! Nothing records them: a daemon that starts anew removes cgroups of Pods that it does not know.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 use super::cgroups::{CgroupError, CgroupPath, Cgroups, Placement, ShownTrees};
 use crate::config::QosClass;
 
-/// For so many Pods of each class that Pods are created of.
+/// For so many Pods, of the classes that the last ones were created of.
 const AHEAD: usize = 2;
 /// A Pod that has not started so long after its creation gets its cgroup when it does.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,8 +31,8 @@ pub(super) struct CgroupsAhead {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Those that Pods are created of.
-    classes: Vec<QosClass>,
+    /// Of what the next ones are to be: as the last Pods were, the oldest of them first. None while nobody keeps any.
+    wanted: VecDeque<QosClass>,
     /// Few: found by a walk.
     ready: Vec<Ahead>,
     promised: Vec<Promised>,
@@ -82,11 +83,11 @@ impl CgroupsAhead {
         self.removal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The UID of one of this class, if there is any; more are made of it after that.
+    /// The UID of one of this class, if there is any; another of it is made after that.
     pub(super) fn promise(&self, class: QosClass) -> Option<PodUid> {
         let mut inner = self.lock();
-        if !inner.classes.contains(&class) {
-            inner.classes.push(class);
+        if inner.wanted.pop_front().is_some() {
+            inner.wanted.push_back(class);
         }
         let at = inner.ready.iter().position(|ahead| ahead.class == class)?;
         let Ahead { uid, class, container } = inner.ready.remove(at);
@@ -122,9 +123,10 @@ impl CgroupsAhead {
         self.lock().promised.retain(|promised| promised.uid != *uid);
     }
 
-    /// Whether [`Self::fill`] has anything to make.
+    /// Whether [`Self::fill`] has anything to do.
     pub(super) fn is_short(&self) -> bool {
-        self.lock().missing().is_some()
+        let inner = self.lock();
+        inner.missing().is_some() || inner.surplus().is_some()
     }
 
     /// When [`Self::remove_stale`] has anything to remove.
@@ -145,8 +147,11 @@ impl CgroupsAhead {
         paths.map(|path| cgroups.remove_empty(&path)).fold(Ok(()), Result::and)
     }
 
-    /// Makes what is missing. Blocks.
+    /// Makes what is missing, after what is not wanted any more is removed. Blocks.
     pub(super) fn fill(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+        while let Some(surplus) = { self.lock().take_surplus() } {
+            cgroups.remove_empty(&surplus.path())?;
+        }
         while let Some(class) = { self.lock().missing() } {
             let (uid, id) = (PodUid::new(spec::ids::random_uuid()), ContainerId::random());
             let path = CgroupPath::pod(class, &uid);
@@ -160,7 +165,7 @@ impl CgroupsAhead {
 
     /// Begins with the class of Pods that ask for nothing.
     pub(super) fn begin(&self) {
-        self.lock().classes = vec![QosClass::BestEffort];
+        self.lock().wanted = VecDeque::from([QosClass::BestEffort; AHEAD]);
     }
 
     /// Removes all that no Pod has, and makes none any more. Blocks.
@@ -168,7 +173,7 @@ impl CgroupsAhead {
         let _removal = self.removal();
         let (ready, promised) = {
             let mut inner = self.lock();
-            inner.classes.clear();
+            inner.wanted.clear();
             let promised: Vec<Promised> = inner.promised.extract_if(.., |promised| !promised.kept).collect();
             (std::mem::take(&mut inner.ready), promised)
         };
@@ -191,9 +196,29 @@ impl Inner {
         Some(taken)
     }
 
+    /// How many of a class there are, and how many there are to be.
+    fn counts(&self, class: QosClass) -> (usize, usize) {
+        let ready = self.ready.iter().filter(|ahead| ahead.class == class).count();
+        (ready, self.wanted.iter().filter(|wanted| **wanted == class).count())
+    }
+
     fn missing(&self) -> Option<QosClass> {
-        let count = |class| self.ready.iter().filter(|ahead| ahead.class == class).count();
-        self.classes.iter().copied().find(|&class| count(class) < AHEAD)
+        self.wanted.iter().copied().find(|&class| {
+            let (ready, wanted) = self.counts(class);
+            ready < wanted
+        })
+    }
+
+    /// The place of one that is not wanted.
+    fn surplus(&self) -> Option<usize> {
+        self.ready.iter().position(|ahead| {
+            let (ready, wanted) = self.counts(ahead.class);
+            ready > wanted
+        })
+    }
+
+    fn take_surplus(&mut self) -> Option<Ahead> {
+        self.surplus().map(|at| self.ready.remove(at))
     }
 }
 

@@ -74,6 +74,12 @@ pub async fn are_there_before_their_pod() {
 
     assert_eq!(node.runtime.prepared_uid(QosClass::Burstable), None, "no Pod of this class was created");
     uid(&node, QosClass::Burstable).await;
+    let limit = Instant::now() + Duration::from_secs(20);
+    // What the last Pods were: both places are of this class now, and none of the other one is left but those two Pods'.
+    while pods(&node, "besteffort").len() != 2 * made.len() || pods(&node, "burstable").len() < 2 * made.len() {
+        assert!(Instant::now() < limit, "what is not wanted any more stays");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     node.runtime.end_spare_sandboxes().await;
     assert!(pods(&node, "burstable").is_empty());
     assert_eq!(pods(&node, "besteffort").len(), 2 * made.len());
