@@ -152,6 +152,13 @@ impl Kernel {
             tracing::warn!(error = &error as &dyn std::error::Error, "not all that was mounted ahead is removed");
         }
         self.on_cgroups_ahead(CgroupsAhead::end).await;
+        // Records of what is gone wait for the next write, and there is none any more.
+        if let Err(error) = self.store.flush().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "records of spare sandboxes stay until the next start"
+            );
+        }
     }
 
     /// The root file systems mounted ahead, while anything is made ahead; more are made after that.

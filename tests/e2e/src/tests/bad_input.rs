@@ -96,6 +96,16 @@ fn used(node: &TestNode, what: &str) -> u64 {
     table.lines().nth(1).unwrap().trim().parse().unwrap()
 }
 
+/// The same once the daemon has made what it makes ahead.
+fn used_at_rest(node: &TestNode, what: &str) -> u64 {
+    let mut last = None;
+    eventually(limit(15), "the daemon has made what it makes ahead", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = used(node, what);
+        if last.replace(now) == Some(now) { Ok(now) } else { Err(format!("{now} are used")) }
+    })
+}
+
 fn give_disk_back(node: &mut TestNode) {
     node.stop_daemon();
     let data = node.data_dir().display().to_string();
@@ -140,7 +150,7 @@ fn a_full_disk_refuses_what_is_new_and_lets_go_on_what_runs(node: &mut TestNode)
 fn a_full_inode_table_is_told_apart_from_a_full_disk(node: &mut TestNode) {
     own_disk(node, "size=600m,nr_inodes=20000,mode=0700");
     node.run_ready("idle");
-    resize(node, &format!("nr_inodes={}", used(node, "iused") + 6));
+    resize(node, &format!("nr_inodes={}", used_at_rest(node, "iused") + 6));
     let error = node.monopod(&["image", "load", e2e::images::archive("layered").to_str().unwrap()]).fails();
     assert!(error.contains("inodes free") || error.contains("No space left on device"), "{error}");
     node.apply_text(&pod("new", "    command: [sleep, '1']\n")).ok();
