@@ -153,7 +153,9 @@ fn a_full_inode_table_is_told_apart_from_a_full_disk(node: &mut TestNode) {
     resize(node, &format!("nr_inodes={}", used_at_rest(node, "iused") + 6));
     let error = node.monopod(&["image", "load", e2e::images::archive("layered").to_str().unwrap()]).fails();
     assert!(error.contains("inodes free") || error.contains("No space left on device"), "{error}");
-    node.apply_text(&pod("new", "    command: [sleep, '1']\n")).ok();
+    // What every Pod needs is made ahead, so it asks for more.
+    let volumes = ["a", "b", "c", "d", "e", "f"].map(|name| format!("  - {{name: {name}, emptyDir: {{}}}}\n")).concat();
+    node.apply_text(&pod("new", &format!("    command: [sleep, '1']\n  volumes:\n{volumes}"))).ok();
     let told = eventually(limit(30), "an event says what is missing", || {
         let told = node.monopod(&["describe", "pod", "new"]).ok();
         if told.contains("No space left on device") { Ok(told) } else { Err(told) }
