@@ -201,6 +201,7 @@ async fn run(
     // one that is kept would cost two descriptors.
     let workloads = Workloads::start(through(&place.socket(), 0), || SystemClock.wall());
     runtime.keep_spare_sandboxes();
+    runtime.keep_control_groups_ahead();
     agent.keep_directories_ahead();
     let end = Box::pin(asked_to_end(&mut interrupt, &mut terminate));
     let served = api::serve(doors, engine.store, agent.clone(), end).await;

@@ -225,7 +225,12 @@ impl KernelRuntime {
         self.0.keep_spares();
     }
 
-    /// Removes those that are ready and nobody's, and makes none any more.
+    /// Keeps control groups ready as well, for callers who give their Pods the UIDs of [`Runtime::prepared_uid`].
+    pub fn keep_control_groups_ahead(&self) {
+        self.0.keep_cgroups_ahead();
+    }
+
+    /// Removes what is ready and nobody's, and makes none any more.
     pub async fn end_spare_sandboxes(&self) {
         self.0.end_spares().await;
     }

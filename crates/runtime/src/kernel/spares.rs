@@ -128,8 +128,13 @@ impl Kernel {
         let mut inner = self.spares.lock();
         inner.wanted = LEAST;
         let (changed, kernel) = (Arc::clone(&self.spares.changed), Arc::downgrade(self));
-        self.cgroups_ahead.begin();
         inner.keeper = Some(tokio::spawn(keep(changed, kernel)));
+    }
+
+    /// Keeps control groups ready from now on, too, for who asks for their UIDs.
+    pub(super) fn keep_cgroups_ahead(&self) {
+        self.cgroups_ahead.begin();
+        self.spares.taken();
     }
 
     /// Keeps none any more; back when all are gone, with their links and addresses.

@@ -41,6 +41,7 @@ pub async fn are_there_before_their_pod() {
     let node = Node::new().await;
     assert_eq!(node.runtime.prepared_uid(QosClass::BestEffort), None, "nobody keeps any");
     node.runtime.keep_spare_sandboxes();
+    node.runtime.keep_control_groups_ahead();
     let (given, idle) = (uid(&node, QosClass::BestEffort).await, uid(&node, QosClass::BestEffort).await);
     assert_ne!(given, idle);
     let made = of(&node, &given);
