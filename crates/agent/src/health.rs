@@ -1,10 +1,10 @@
 //! What probes and hooks find out about the containers of a pod, in each of its worker's passes.
 
-use spec::ordered::set_of;
 use std::net::IpAddr;
 
 use runtime::ContainerStatus;
 use spec::k8s_openapi::api::core::v1::{Container, LifecycleHandler};
+use spec::ordered::set_of;
 use spec::{ContainerId, ContainerName};
 
 use crate::actions::{PodLifecycle, StopCause};

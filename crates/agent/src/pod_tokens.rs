@@ -1,10 +1,10 @@
 //! The tokens in the volumes of one Pod: issued when they are first wanted, and again before they end.
 
-use spec::ordered::set_of;
 use std::time::Duration;
 
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::ServiceAccountTokenProjection;
+use spec::ordered::set_of;
 use store::{ObjectKey, Store};
 
 use crate::clock::{BootTime, Now, wall_between};

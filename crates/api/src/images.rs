@@ -2,7 +2,6 @@
 
 mod save;
 
-use spec::ordered::map_of;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use spec::ordered::map_of;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 

@@ -1,11 +1,11 @@
 //! The loop of a controller: which objects are to be looked at, and when.
 
-use spec::ordered::set_of;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
+use spec::ordered::set_of;
 use store::{Store, StoreError, StoredObject, WatchEvent};
 
 /// Namespace and name of an object that a controller keeps others true to.

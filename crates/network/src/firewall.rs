@@ -1,12 +1,13 @@
 //! The one nftables table that is ours: Pods reach the world under the host's address, and only ask from outside what
 //! was published. It is set up by the program `nft`; no other table is ever touched (nft(8)).
 
-use spec::ordered::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::net::Ipv4Addr;
 use std::process::Output;
+
+use spec::ordered::set_of;
 
 use crate::cidr::PodCidr;
 use crate::published::{HAIRPINS, ON_ALL_ADDRESSES, ON_ONE_ADDRESS};

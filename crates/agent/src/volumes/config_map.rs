@@ -1,8 +1,7 @@
 //! `configMap`: one file for each key of a `ConfigMap`.
 
-use spec::ordered::map_of;
-
 use spec::k8s_openapi::api::core::v1::ConfigMapVolumeSource;
+use spec::ordered::map_of;
 
 use super::payload::{Keys, select};
 use crate::atomic_writer::Payload;

@@ -12,7 +12,6 @@ mod projected;
 mod secret;
 mod sub_path;
 
-use spec::ordered::map_of;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -21,6 +20,7 @@ use std::path::{Path, PathBuf};
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
 pub use spec::chain;
 use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
+use spec::ordered::map_of;
 use spec::resources::Amounts;
 use spec::{Digest, Timestamp, VolumeName};
 

@@ -1,6 +1,5 @@
 //! `run`: brings Pods up, shows how they become ready, and can stay with them.
 
-use spec::ordered::{map_of, set_of};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -13,6 +12,7 @@ use indicatif::MultiProgress;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use spec::image_ref::ImageReference;
+use spec::ordered::{map_of, set_of};
 
 use crate::age::parse_duration;
 use crate::client::Client;

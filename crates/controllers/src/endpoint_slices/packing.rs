@@ -1,12 +1,12 @@
 //! How endpoints are spread over slices, so that a change of one Pod writes one slice: pure.
 
-use spec::ordered::map_of;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use spec::ordered::map_of;
 
 use super::desired::{Group, endpoint_port, families, port_entry, slice_labels};
 use crate::metadata::{controlled_by, generated};

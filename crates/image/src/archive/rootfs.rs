@@ -1,6 +1,5 @@
 //! Images made from a bare root file system: one layer, and a config that we write.
 
-use spec::ordered::map_of;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,6 +12,7 @@ use oci_spec::image::Arch;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use spec::image_ref::ImageReference;
+use spec::ordered::map_of;
 
 use super::pack::{Content, PackError, pack};
 use super::{ParsedConfig, UnpackedImage};

@@ -1,6 +1,5 @@
 //! Root file systems and volumes as detached mounts, made by the daemon and sent to infra as descriptors.
 
-use spec::ordered::set_of;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -14,6 +13,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
+use spec::ordered::set_of;
 use sys::mount::{MountAttributes, mount_setattr};
 use sys::process::Unshare;
 

@@ -1,8 +1,9 @@
 //! Processes that were killed and do not end: in uninterruptible sleep, mostly in a file system whose server is gone.
 
-use spec::ordered::set_of;
 use std::fmt;
 use std::fs;
+
+use spec::ordered::set_of;
 
 /// More are counted only.
 const NAMED: usize = 3;

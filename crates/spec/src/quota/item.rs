@@ -1,6 +1,5 @@
 //! What one object takes: its usage by the names that quotas know.
 
-use crate::ordered::map_of;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +10,7 @@ use serde_json::Value;
 use crate::Timestamp;
 use crate::decode::{DecodeError, read};
 use crate::huge_pages::is_huge_pages;
+use crate::ordered::map_of;
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, add_quantities, limiting_quantities, parsed, requested_quantities};
 

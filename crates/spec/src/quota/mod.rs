@@ -7,7 +7,6 @@
 mod item;
 mod scope;
 
-use crate::ordered::set_of;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaStatus};
@@ -16,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 pub use item::{Item, tracked_names};
 
 use crate::Timestamp;
+use crate::ordered::set_of;
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, add_quantities, parsed};
 

@@ -1,6 +1,5 @@
 //! Rules for `LimitRange` and `ResourceQuota`.
 
-use crate::ordered::set_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota, ResourceQuotaSpec};
@@ -11,6 +10,7 @@ use super::names;
 use super::resources::{self, COUNTED, is_extended, is_standard};
 use crate::field::{Errors, FieldError, Path};
 use crate::huge_pages::is_huge_pages;
+use crate::ordered::set_of;
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, parsed};
 
