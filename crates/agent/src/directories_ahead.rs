@@ -114,8 +114,10 @@ impl DirectoriesAhead {
     }
 
     fn fill(&self) -> io::Result<()> {
-        make_path(&self.root, 0o700)?;
-        runtime::keep_apart(&self.root);
+        if !self.root.exists() {
+            make_path(&self.root, 0o700)?;
+            runtime::keep_apart(&self.root);
+        }
         loop {
             let path = {
                 let mut state = self.lock();

@@ -57,9 +57,12 @@ impl Kernel {
     ) -> Result<ContainerId, RuntimeError> {
         self.require_ready(sandbox)?;
         check_config(&config)?;
-        let ahead = self.container_ahead(sandbox, &config)?;
+        let pod = self.state.sandbox_record(sandbox)?.config;
+        // None for one that may use all devices.
+        let ahead =
+            if config.security.privileged { None } else { self.cgroups_ahead.take_container(&pod.uid, pod.qos) };
         let id = ahead.as_ref().map_or_else(ContainerId::random, |ahead| ahead.id.clone());
-        match self.prepare_container(&id, sandbox, &config, ahead).await {
+        match self.prepare_container(&id, (sandbox, &pod), &config, ahead).await {
             Ok((record, prepared)) => {
                 let container = Container::new(record, ContainerState::Created, Some(prepared));
                 self.state.lock().add_container(id.clone(), container);
@@ -67,27 +70,12 @@ impl Kernel {
             }
             Err(error) => {
                 self.clear_container(&id);
-                if let Ok(record) = self.state.sandbox_record(sandbox)
-                    && let Err(cleanup) = self.cgroups.remove(&CgroupPath::of(&record.config).container(&id)).await
-                {
+                if let Err(cleanup) = self.cgroups.remove(&CgroupPath::of(&pod).container(&id)).await {
                     tracing::warn!(container = %id, error = &cleanup as &dyn std::error::Error, "the cgroup of a half-made container stays");
                 }
                 Err(error)
             }
         }
-    }
-
-    /// A cgroup made ahead; none for one that may use all devices.
-    fn container_ahead(
-        &self,
-        sandbox: &SandboxId,
-        config: &ContainerConfig,
-    ) -> Result<Option<ContainerAhead>, RuntimeError> {
-        if config.security.privileged {
-            return Ok(None);
-        }
-        let pod = self.state.sandbox_record(sandbox)?.config;
-        Ok(self.cgroups_ahead.take_container(&pod.uid, pod.qos))
     }
 
     fn require_ready(&self, sandbox: &SandboxId) -> Result<(), RuntimeError> {
@@ -110,7 +98,7 @@ impl Kernel {
     async fn prepare_container(
         self: &Arc<Self>,
         id: &ContainerId,
-        sandbox: &SandboxId,
+        (sandbox, pod): (&SandboxId, &PodSandboxConfig),
         config: &ContainerConfig,
         ahead: Option<ContainerAhead>,
     ) -> Result<(ContainerRecord, Prepared), RuntimeError> {
@@ -126,8 +114,8 @@ impl Kernel {
         };
         // The cgroup beside it: one that no record names is removed at the next start.
         let (directories, placement, early) = tokio::join!(
-            self.make_directories(id, sandbox, config, ids).instrument(step!("mount the image")),
-            self.place_container(id, sandbox, config, ahead).instrument(step!("make its cgroup")),
+            self.make_directories(id, pod, config, ids).instrument(step!("mount the image")),
+            self.place_container(id, pod, config, ahead).instrument(step!("make its cgroup")),
             recording_early.instrument(step!("record it"))
         );
         let ((rootfs, logs), (placement, shown)) = (directories?, placement?);
@@ -178,18 +166,17 @@ impl Kernel {
     async fn place_container(
         self: &Arc<Self>,
         id: &ContainerId,
-        sandbox: &SandboxId,
+        pod: &PodSandboxConfig,
         config: &ContainerConfig,
         ahead: Option<ContainerAhead>,
     ) -> Result<(Placement, ShownTrees), RuntimeError> {
-        let pod = self.state.sandbox_record(sandbox)?.config;
         if let Some(ContainerAhead { placement, shown, .. }) = ahead {
-            let cgroup = CgroupPath::of(&pod).container(id);
+            let cgroup = CgroupPath::of(pod).container(id);
             let limited = self.cgroups.set_limits(&cgroup, &config.resources, Unit::Container, Before::Unlimited);
             limited.map_err(|e| create_error(config, "limit its control group", e))?;
             return Ok((placement, shown));
         }
-        let (kernel, id, config) = (Arc::clone(self), id.clone(), config.clone());
+        let (kernel, id, pod, config) = (Arc::clone(self), id.clone(), pod.clone(), config.clone());
         let name = config.name.clone();
         let placed = tokio::task::spawn_blocking(move || kernel.make_container_cgroup(&id, &pod, &config));
         placed.await.unwrap_or_else(|lost| {
@@ -226,11 +213,11 @@ impl Kernel {
     async fn make_directories(
         &self,
         id: &ContainerId,
-        sandbox: &SandboxId,
+        pod: &PodSandboxConfig,
         config: &ContainerConfig,
         ids: Option<PodIds>,
     ) -> Result<(OwnedFd, OwnedFd), RuntimeError> {
-        let (pod_logs, log) = (self.state.sandbox_record(sandbox)?.config.log_directory, log_file(config));
+        let (pod_logs, log) = (pod.log_directory.clone(), log_file(config));
         let mut layers: Vec<PathBuf> = self.images.layer_directories(&config.image_id);
         let directory = self.config.container_directory(id);
         let (mount_points, mounts) = (Arc::clone(&self.mount_points), config.mounts.clone());
@@ -319,7 +306,7 @@ impl Kernel {
         let Prepared { rootfs, logs, placement, shown, recording } = if let Some(prepared) = taken {
             prepared
         } else {
-            let (rootfs, logs) = self.make_directories(id, &record.sandbox, config, ids.clone()).await?;
+            let (rootfs, logs) = self.make_directories(id, &sandbox.config, config, ids.clone()).await?;
             // An earlier daemon may have written it, or not come to that.
             let recording = self.store.put_record(CONTAINERS, id.as_str(), record).boxed().shared();
             let (placement, shown) = self.make_container_cgroup(id, &sandbox.config, config)?;

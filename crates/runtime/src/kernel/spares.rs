@@ -184,15 +184,12 @@ impl Kernel {
         self.cgroups_ahead.promise(class)
     }
 
-    /// What cannot be done is done by the Pod's start, or the daemon's.
+    /// What cannot be made is made by the Pod's start, and what cannot be removed goes at the daemon's.
     async fn on_cgroups_ahead(self: &Arc<Self>, work: fn(&CgroupsAhead, &Cgroups) -> Result<(), CgroupError>) {
         let kernel = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&kernel.cgroups_ahead, &kernel.cgroups)).await;
         if let Ok(Err(error)) = done {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "a control group could not be made ahead, or removed"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "a control group is not made ahead, or stays");
         }
     }
 

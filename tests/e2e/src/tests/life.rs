@@ -1,11 +1,12 @@
 //! The life of a Pod: init containers, ends, restarts, conditions, events.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Instant;
 
 use e2e::node::{condition, container};
-use e2e::{TestNode, limit};
-use serde_json::Value;
+use e2e::{TestNode, eventually, limit};
+use serde_json::{Value, json};
 
 tests! {
     init_containers_run_in_order,
@@ -20,6 +21,7 @@ tests! {
     conditions_and_events_tell_the_story,
     an_exit_is_told_with_code_times_and_message,
     a_pod_of_the_same_name_may_come_at_once,
+    a_new_pod_takes_a_control_group_that_is_there,
 }
 
 fn init_containers_run_in_order(node: &mut TestNode) {
@@ -185,4 +187,34 @@ fn a_pod_of_the_same_name_may_come_at_once(node: &mut TestNode) {
 
 fn waiting_reason<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
     container(pod, name)["state"]["waiting"]["reason"].as_str()
+}
+
+fn a_new_pod_takes_a_control_group_that_is_there(node: &mut TestNode) {
+    let made = eventually(limit(15), "two control groups are made ahead", || {
+        let made = pods_with_control_groups(node);
+        if made.len() == 2 { Ok(made) } else { Err(format!("{made:?}")) }
+    });
+    let command = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"];
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "new"},
+        "spec": {"containers": [{"name": "main", "image": "busybox:stable", "command": command}]},
+    });
+    // Who only imagines Pods takes none.
+    for query in ["?dryRun=All", "?dryRun=All", ""] {
+        let answer = node.api().request("POST", &format!("/api/v1/namespaces/default/pods{query}"), Some(&pod));
+        assert_eq!(answer.code, 201, "{}", answer.body);
+    }
+    let pod = node.wait_ready("new");
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    assert!(made.contains(&format!("pod{uid}")), "{uid} is none of {made:?}");
+    assert_eq!(node.exec("new", "main", &["cat", "/proc/1/comm"]), "sh\n");
+    node.delete_pod("new");
+    assert!(!pods_with_control_groups(node).contains(&format!("pod{uid}")), "it goes with its Pod");
+}
+
+/// Names of the control groups of Pods, and of those that are nobody's yet.
+fn pods_with_control_groups(node: &TestNode) -> BTreeSet<String> {
+    let directories = e2e::cgroups::directories(node.cgroup().unwrap());
+    let names = directories.iter().filter_map(|path| path.file_name()?.to_str());
+    names.filter(|name| name.starts_with("pod")).map(str::to_owned).collect()
 }
