@@ -137,7 +137,8 @@ impl Agent {
             name: api_service::NAME.to_owned(),
             source: Box::new(source),
         })?;
-        let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), config.node_name.clone());
+        let (name, delay) = (config.node_name.clone(), config.event_delay);
+        let (events, _writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), name, delay);
         node_status::tell_start(&events, &store, &config.node_name, before.as_ref());
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -174,6 +175,7 @@ impl Agent {
         shared.take_over_pods(&present).await;
         let tasks = &shared.tasks;
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_pods(Arc::clone(&shared))));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_forthcoming_pods(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_config(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(api_service::keep(Arc::clone(&shared))));
         tasks.spawn(stop.clone().run_until_cancelled_owned(watches::watch_node(Arc::clone(&shared))));
@@ -203,9 +205,7 @@ impl Agent {
     /// starts much later, and gets none.
     pub fn prepared_uid(&self, pod: &Value) -> Option<PodUid> {
         let class = QosClass::deserialize(pod.pointer("/status/qosClass")?).ok()?;
-        let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
-        let is_gated = gates.is_some_and(|gates| !gates.is_empty());
-        if is_gated { None } else { self.shared.runtime.prepared_uid(class) }
+        if is_gated(pod) { None } else { self.shared.runtime.prepared_uid(class) }
     }
 
     /// The tokens of ServiceAccounts.
@@ -228,6 +228,11 @@ impl Agent {
     /// To be called when images were loaded: pods that wait for one look again at once.
     pub fn images_changed(&self) {
         self.shared.wake_all();
+    }
+
+    /// Waits until the events of all that has happened are written.
+    pub async fn flush_events(&self) {
+        self.shared.events.flush().await;
     }
 
     /// Ends all tasks, wherever they are; pods run on. What was begun is found and finished by the next start.
@@ -264,6 +269,17 @@ impl Shared {
 
     /// Tells the worker of a pod that its object has changed, or starts one.
     pub(crate) fn wake_or_start(self: &Arc<Self>, uid: &PodUid, pod: &PodRef) {
+        self.work(uid, pod, None);
+    }
+
+    /// Starts the worker of a pod that is about to become durable.
+    pub(crate) fn start_forthcoming(self: &Arc<Self>, stored: StoredObject) {
+        if let Some((uid, pod)) = identity(&stored) {
+            self.work(&uid, &pod, Some(stored));
+        }
+    }
+
+    fn work(self: &Arc<Self>, uid: &PodUid, pod: &PodRef, forthcoming: Option<StoredObject>) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bells) = workers.get(uid) {
             bells.changed.notify_one();
@@ -273,6 +289,7 @@ impl Shared {
         workers.insert(uid.clone(), bells.clone());
         // In one place from the beginning: a future has room for each that a value is moved through.
         let mut worker = Box::new(PodWorker::new(Arc::clone(self), uid.clone(), pod.clone(), bells));
+        worker.forthcoming = forthcoming;
         let (shared, pod, uid, stop) = (Arc::clone(self), pod.clone(), uid.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             if stop.run_until_cancelled(worker.run()).await.is_some() {
@@ -356,6 +373,12 @@ impl Shared {
 /// Where a pod is in the store.
 pub(crate) fn pod_key(pod: &PodRef) -> ObjectKey {
     ObjectKey::namespaced(PODS, pod.pod_namespace.as_str(), pod.name.as_str())
+}
+
+/// Whether something else has to happen before the pod may start.
+pub(crate) fn is_gated(pod: &Value) -> bool {
+    let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
+    gates.is_some_and(|gates| !gates.is_empty())
 }
 
 /// UID and name of a stored pod.

@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub shutdown_bands: Vec<ShutdownBand>,
     /// How often the node is looked at.
     pub housekeeping_interval: Duration,
+    /// How long events are gathered before they are written together.
+    pub event_delay: Duration,
     /// How often the node's lease is renewed.
     pub lease_interval: Duration,
 }
@@ -97,6 +99,8 @@ impl Default for EvictionConfig {
 
 /// The kubelet's default of `maxPods`.
 const MAX_PODS: u32 = 110;
+/// As long as a Pod takes to start, so that its events are not in its way.
+const EVENT_DELAY: Duration = Duration::from_millis(5);
 /// A cluster keeps 12,500, on all its nodes together.
 const ENDED_PODS: usize = 1000;
 
@@ -124,6 +128,7 @@ impl AgentConfig {
             terminated_pod_gc_threshold: ENDED_PODS,
             shutdown_bands: Vec::new(),
             housekeeping_interval: Duration::from_secs(10),
+            event_delay: EVENT_DELAY,
             lease_interval: crate::node_lease::RENEW,
             static_pods: None,
         }

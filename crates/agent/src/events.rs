@@ -3,14 +3,15 @@
 mod correlate;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use spec::ids::random_uuid;
-use spec::{ContainerName, PodRef, PodUid};
+use spec::{ContainerName, PodRef, PodUid, Timestamp};
 use store::{Change, EVENTS, ObjectKey, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::actions::field_path;
 use crate::clock::Clock;
@@ -74,27 +75,42 @@ impl EventSubject {
 
 #[derive(Debug)]
 struct Occurrence {
+    at: Timestamp,
     subject: EventSubject,
     event_type: EventType,
     reason: Cow<'static, str>,
     message: String,
 }
 
+/// What waits to be written.
+#[derive(Debug)]
+enum Waiting {
+    Event(Occurrence),
+    /// Somebody waits until all before are written.
+    Flush(oneshot::Sender<()>),
+}
+
 /// Takes events and writes them in the background, in order; equal ones become one with a count.
 #[derive(Clone)]
 pub struct EventRecorder {
-    queue: mpsc::Sender<Occurrence>,
+    queue: mpsc::Sender<Waiting>,
     clock: Arc<dyn Clock>,
     dropped: Arc<Mutex<u64>>,
     timelines: Timelines,
 }
 
 impl EventRecorder {
-    /// A recorder and the task that writes for it until all recorders are gone.
-    pub fn start(store: Store, clock: Arc<dyn Clock>, node_name: String) -> (Self, tokio::task::JoinHandle<()>) {
+    /// A recorder and the task that writes for it until all recorders are gone. Events are gathered for as long as `delay` and then
+    /// written together: those of a pod that starts, once it has started.
+    pub fn start(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        node_name: String,
+        delay: Duration,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let (correlator, names) = (Correlator::default(), HashMap::new());
-        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, correlator, names, last: 0 };
+        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, delay, correlator, names, last: 0 };
         let task = tokio::spawn(writer.run(occurrences));
         (Self { queue, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
     }
@@ -102,6 +118,7 @@ impl EventRecorder {
     /// Something went as it should.
     pub fn normal(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         self.record(Occurrence {
+            at: self.clock.wall(),
             subject,
             event_type: EventType::Normal,
             reason: reason.into(),
@@ -112,6 +129,7 @@ impl EventRecorder {
     /// Something went wrong.
     pub fn warning(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
         self.record(Occurrence {
+            at: self.clock.wall(),
             subject,
             event_type: EventType::Warning,
             reason: reason.into(),
@@ -124,11 +142,20 @@ impl EventRecorder {
         &self.timelines
     }
 
+    /// Waits until all events that were recorded before are written.
+    pub async fn flush(&self) {
+        let (flushed, done) = oneshot::channel();
+        if self.queue.send(Waiting::Flush(flushed)).await.is_ok() {
+            // Without its writer nothing is written any more.
+            drop(done.await);
+        }
+    }
+
     fn record(&self, occurrence: Occurrence) {
-        let Occurrence { subject, reason, message, .. } = &occurrence;
-        let moment = Moment::event(self.clock.wall(), subject.field_path.as_deref(), reason, message);
+        let Occurrence { at, subject, reason, message, .. } = &occurrence;
+        let moment = Moment::event(*at, subject.field_path.as_deref(), reason, message);
         self.timelines.note(&subject.uid, moment);
-        if self.queue.try_send(occurrence).is_err() {
+        if self.queue.try_send(Waiting::Event(occurrence)).is_err() {
             let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             *dropped += 1;
             tracing::warn!(dropped = *dropped, at = %self.clock.wall(), "too many events: some are not recorded");
@@ -140,6 +167,7 @@ struct EventWriter {
     store: Store,
     clock: Arc<dyn Clock>,
     node_name: String,
+    delay: Duration,
     correlator: Correlator,
     /// Name of the object that counts an event.
     names: HashMap<EventKey, String>,
@@ -147,50 +175,97 @@ struct EventWriter {
     last: i128,
 }
 
+/// An event that is to be written.
+struct Writing {
+    key: EventKey,
+    count: u32,
+    occurrence: Occurrence,
+}
+
 /// Another object has the name that a new event was to get.
 struct NameTaken;
 
 impl EventWriter {
-    async fn run(mut self, mut occurrences: mpsc::Receiver<Occurrence>) {
-        while let Some(occurrence) = occurrences.recv().await {
-            if let Err(error) = self.write(occurrence).await {
-                tracing::warn!(error = %crate::volumes::chain(&error), "cannot record an event");
+    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+        let mut waiting = Vec::new();
+        while queue.recv_many(&mut waiting, QUEUE).await > 0 {
+            if !self.delay.is_zero() {
+                tokio::time::sleep(self.delay).await;
+                waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
+            }
+            self.write_all(waiting.drain(..)).await;
+        }
+    }
+
+    /// Writes events at once that have nothing to do with each other, so that they become one batch of the store.
+    async fn write_all(&mut self, waiting: impl Iterator<Item = Waiting>) {
+        let (mut together, mut keys) = (Vec::new(), HashSet::new());
+        for next in waiting {
+            match next {
+                Waiting::Event(occurrence) => {
+                    let Some(writing) = self.count(occurrence) else { continue };
+                    if !keys.insert(writing.key.clone()) {
+                        self.write(std::mem::take(&mut together)).await;
+                        keys = HashSet::from([writing.key.clone()]);
+                    }
+                    together.push(writing);
+                }
+                Waiting::Flush(flushed) => {
+                    self.write(std::mem::take(&mut together)).await;
+                    keys.clear();
+                    // Whoever asked may have gone away.
+                    let _gone = flushed.send(());
+                }
+            }
+        }
+        self.write(together).await;
+    }
+
+    fn count(&mut self, occurrence: Occurrence) -> Option<Writing> {
+        let Counted { key, count, message } = self.correlator.correlate(&occurrence, self.clock.boot())?;
+        Some(Writing { key, count, occurrence: Occurrence { message, ..occurrence } })
+    }
+
+    /// Each of them has another key.
+    async fn write(&mut self, mut events: Vec<Writing>) {
+        if self.names.len() >= REMEMBERED {
+            self.names.clear();
+        }
+        while !events.is_empty() {
+            let named = events.into_iter().map(|event| {
+                let known = self.names.get(&event.key).cloned();
+                let is_new = known.is_none();
+                let name = known.unwrap_or_else(|| self.next_name(&event.occurrence.subject.pod.name));
+                (event, name, is_new)
+            });
+            let named = named.collect::<Vec<_>>();
+            let writes = named.iter().map(|(event, name, is_new)| self.put(event, name, *is_new));
+            let written = futures::future::join_all(writes).await;
+            events = Vec::new();
+            for ((event, name, _), written) in named.into_iter().zip(written) {
+                match written {
+                    Ok(()) => drop(self.names.insert(event.key, name)),
+                    // One of an earlier daemon, whose clock was ahead.
+                    Err(store::WriteError::Refused(NameTaken)) => events.push(event),
+                    Err(store::WriteError::Store(error)) => {
+                        tracing::warn!(error = %crate::volumes::chain(&error), "cannot record an event");
+                    }
+                }
             }
         }
     }
 
-    async fn write(&mut self, occurrence: Occurrence) -> Result<(), store::StoreError> {
-        let Some(Counted { key, count, message }) = self.correlator.correlate(&occurrence, self.clock.boot()) else {
-            return Ok(());
-        };
-        let occurrence = Occurrence { message, ..occurrence };
-        let namespace = occurrence.subject.pod.pod_namespace.clone();
-        if self.names.len() >= REMEMBERED {
-            self.names.clear();
-        }
-        let now = time(self.clock.wall());
-        loop {
-            let known = self.names.get(&key).cloned();
-            let is_new = known.is_none();
-            let name = known.unwrap_or_else(|| self.next_name(&occurrence.subject.pod.name));
-            let first = event_object(&name, &occurrence, &self.node_name, count, &now);
-            let object = ObjectKey::namespaced(EVENTS, namespace.clone(), name.clone());
-            let (message, now) = (occurrence.message.clone(), now.clone());
-            let written = self.store.write(object, move |present| match present {
-                Some(_) if is_new => Err(NameTaken),
-                Some(present) => Ok((Change::Put(again(&present.value, count, &message, &now)), ())),
-                None => Ok((Change::Put(first), ())),
-            });
-            match written.await {
-                Ok(_) => {
-                    self.names.insert(key, name);
-                    return Ok(());
-                }
-                // One of an earlier daemon, whose clock was ahead.
-                Err(store::WriteError::Refused(NameTaken)) => {}
-                Err(store::WriteError::Store(error)) => return Err(error),
-            }
-        }
+    async fn put(&self, event: &Writing, name: &str, is_new: bool) -> Result<(), store::WriteError<NameTaken>> {
+        let Writing { count, occurrence, .. } = event;
+        let (now, count, message) = (time(occurrence.at), *count, occurrence.message.clone());
+        let first = event_object(name, occurrence, &self.node_name, count, &now);
+        let object = ObjectKey::namespaced(EVENTS, occurrence.subject.pod.pod_namespace.clone(), name);
+        let written = self.store.write(object, move |present| match present {
+            Some(_) if is_new => Err(NameTaken),
+            Some(present) => Ok((Change::Put(again(&present.value, count, &message, &now)), ())),
+            None => Ok((Change::Put(first), ())),
+        });
+        written.await.map(drop)
     }
 
     /// A name as client-go makes it, from the time. Lists go by name, so the events of a second, which is as much as their
@@ -279,7 +354,8 @@ mod tests {
         let reasons = ["Scheduled", "Pulled", "Created", "Started", "Killing"];
         // The second daemon finds the names taken that it makes: its clock is where that of the first was.
         for _ in 0..2 {
-            let (events, writer) = EventRecorder::start(store.clone(), Arc::clone(&clock), "edge".to_owned());
+            let (events, writer) =
+                EventRecorder::start(store.clone(), Arc::clone(&clock), "edge".to_owned(), Duration::ZERO);
             for reason in reasons {
                 events.normal(EventSubject::node("edge"), reason, "told");
             }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use spec::PodRef;
 
-use crate::testing::{TestNode, condition, env_map, is_ready, named_pod, pod, status_of, uid};
+use crate::testing::{TestNode, condition, env_map, is_ready, named_pod, pod, status_of, stored_pod, uid};
 use crate::timeline::{ContainerTurn, Happening, Moment};
 
 fn one_container() -> Value {
@@ -56,6 +56,20 @@ async fn a_pod_runs_and_says_so() {
         ["RunPodSandbox default/web 0", "CreateContainer app 0", "StartContainer app 0"],
         "each step is done once"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_of_a_pod_that_never_became_durable_goes() {
+    let node = TestNode::start().await;
+    // As of a store whose disk fails after it has told of the pod.
+    let lost = stored_pod(&pod(&one_container()), node.store.revision() + 1000);
+    node.agent().shared.start_forthcoming(lost);
+    while !node.verbs().contains(&"RemovePodSandbox default/web 0".to_owned()) {
+        node.advance(1).await;
+    }
+    node.advance(1).await;
+    assert_eq!(node.leftovers(), [""; 0]);
+    assert!(node.runtime.is_empty() && node.store.list("pods", None).objects.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

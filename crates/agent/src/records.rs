@@ -76,6 +76,15 @@ impl PodRecord {
         store.put_record(TABLE, uid.as_str(), self)
     }
 
+    /// The same where other writes follow at once: it is taken along by them.
+    pub fn save_with_next(
+        &self,
+        store: &Store,
+        uid: &PodUid,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        store.put_record_with_next(TABLE, uid.as_str(), self)
+    }
+
     /// All of the pod is gone. Where a crash brings the record back, the next daemon finds nothing of the pod, and removes
     /// it again.
     pub fn delete(store: &Store, uid: &PodUid) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::Either;
 use image::Image;
 use runtime::{ContainerConfig, Mount, PodSandboxStatus, RuntimeError, SandboxRest};
 use spec::hosts::kernel_hostname;
@@ -124,7 +125,15 @@ impl PodWorker {
         }
         // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
         let keeping = self.keep(desired, actions).instrument(step!("keep its record and images"));
-        let (kept, begun) = tokio::join!(keeping, self.begin(desired, observed, actions, (&planned, ahead), now));
+        let store = self.shared.store.clone();
+        let (kept, begun) = {
+            let beginning = std::pin::pin!(self.begin(desired, observed, actions, (&planned, ahead), now));
+            match futures::future::select(std::pin::pin!(keeping), beginning).await {
+                Either::Left((kept, beginning)) => (kept, beginning.await),
+                // No record of a container has taken them along yet.
+                Either::Right((begun, keeping)) => (tokio::join!(keeping, store.flush()).0, begun),
+            }
+        };
         self.note_kept(kept)?;
         let (sandbox, mut first) = match begun? {
             Begun::Ready { sandbox, first } => (sandbox, first),
@@ -312,7 +321,8 @@ impl PodWorker {
     }
 
     /// Writes the pod's record and holds the images of its containers, as far as that is not done: they have their places among
-    /// the store's writes when this returns. What is given waits until they are durable.
+    /// the store's writes when this returns, and the record of a container takes them along. What is given waits until they are
+    /// durable.
     fn keep(
         &mut self,
         desired: &DesiredPod,
@@ -321,7 +331,7 @@ impl PodWorker {
         let saving = self.record.is_none().then(|| {
             let record =
                 PodRecord { allocated: Some(allocation_of(&desired.spec)), ..PodRecord::new(self.pod.clone()) };
-            let saving = record.save(&self.shared.store, &self.uid);
+            let saving = record.save_with_next(&self.shared.store, &self.uid);
             self.record = Some(record);
             saving
         });
@@ -329,7 +339,8 @@ impl PodWorker {
             let image = self.image_at_hand(desired.container(&start.name)?, start)?;
             let held = self.held_images.get(&start.name).is_some_and(|held| *held == image.id);
             (!held).then(|| {
-                let holding = self.shared.images.hold(&image.id, &image_holder(&self.pod, &self.uid, &start.name));
+                let holder = image_holder(&self.pod, &self.uid, &start.name);
+                let holding = self.shared.images.hold_with_next(&image.id, &holder);
                 let name = start.name.clone();
                 // An image that is removed in this moment is missed when its container starts.
                 async move { holding.await.ok().map(|image| (name, image.id)) }

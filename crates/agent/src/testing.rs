@@ -19,14 +19,18 @@ use crate::desired::DesiredPod;
 
 /// Reads a pod as if it came from the store.
 pub fn desired_pod(pod: &Value) -> DesiredPod {
+    DesiredPod::read(&stored_pod(pod, 1)).unwrap()
+}
+
+/// A pod as it would be in the store.
+pub fn stored_pod(pod: &Value, revision: u64) -> StoredObject {
     let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let stored = StoredObject {
+    StoredObject {
         key: ObjectKey::namespaced("pods", text("/metadata/namespace"), text("/metadata/name")).into(),
-        revision: 1,
+        revision,
         value: pod.clone().into(),
         json: serde_json::to_vec(pod).unwrap().into(),
-    };
-    DesiredPod::read(&stored).unwrap()
+    }
 }
 
 /// A pod named `web` in `default`, defaulted as the API does it.
@@ -127,6 +131,7 @@ impl TestNode {
         let mut config = AgentConfig {
             host_resolv_conf: resolv_conf,
             node_addresses: vec!["192.0.2.1".parse().unwrap()],
+            event_delay: Duration::ZERO,
             ..AgentConfig::new("edge", base.join("data"), base.join("logs"))
         };
         // However full the disk of the machine is that the tests run on.

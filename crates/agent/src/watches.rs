@@ -6,7 +6,7 @@ use runtime::{LostOutput, RuntimeEvent};
 use store::{ObjectWatch, Store, StoredObject};
 use tokio::sync::broadcast;
 
-use crate::agent::{PODS, Shared, identity};
+use crate::agent::{PODS, Shared, identity, is_gated};
 use crate::config_objects::{CONFIG_MAPS, SECRETS};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
@@ -21,6 +21,17 @@ pub(crate) async fn watch_pods(shared: Arc<Shared>) {
         }
         if watch.expired().is_none() {
             return;
+        }
+    }
+}
+
+/// Begins with new pods while they are being made durable. None of their programs runs before that: the record of a container has its
+/// place among the writes after its pod's.
+pub(crate) async fn watch_forthcoming_pods(shared: Arc<Shared>) {
+    let mut pods = shared.store.forthcoming(PODS);
+    while let Some(stored) = pods.recv().await {
+        if !is_gated(&stored.value.tree()) {
+            shared.start_forthcoming(stored);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use runtime::{ContainerState, RuntimeError};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use steps::step;
+use store::StoredObject;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -89,6 +90,10 @@ pub(crate) struct PodWorker {
     pub(crate) paths: PodPaths,
     pub(crate) bells: Bells,
     pub(crate) lifecycle: PodLifecycle,
+    /// The object of a new pod, which may not be durable yet: for the first look at it.
+    pub(crate) forthcoming: Option<StoredObject>,
+    /// The revision that this pass goes by, if it could not be read from the store when it was looked at.
+    ahead_of_store: Option<u64>,
     /// The object as it was read last; `None` once it is gone from the store.
     pub(crate) desired: Option<Arc<DesiredPod>>,
     /// The revision of the object that the last pass went by; `None` if there was none.
@@ -157,6 +162,8 @@ impl PodWorker {
             bells,
             lifecycle: PodLifecycle::Syncing,
             told_of_silence: false,
+            forthcoming: None,
+            ahead_of_store: None,
             desired: None,
             seen: None,
             record: None,
@@ -210,6 +217,8 @@ impl PodWorker {
                     Next::Again
                 }
             };
+            // Without its object the next look would end the pod.
+            self.until_durable().await;
             match next {
                 Next::Again => tokio::task::yield_now().await,
                 Next::Wait(until) => {
@@ -327,8 +336,22 @@ impl PodWorker {
         Some(Next::Wait(until))
     }
 
+    /// Waits until the object that this pass goes by can be read from the store. Where that fails it never will.
+    pub(crate) async fn until_durable(&mut self) {
+        if let Some(revision) = self.ahead_of_store.take()
+            && self.shared.store.revision() < revision
+            && let Err(error) = self.shared.store.flush().await
+        {
+            tracing::warn!(error = %chain(&error), "a new pod is not durable, and goes");
+        }
+    }
+
     fn read_desired(&mut self) -> Result<(), PassError> {
-        let stored = self.shared.store.get(&pod_key(&self.pod)).filter(|_| !self.object_gone);
+        // In this order: what can be read once it is asked for could not be missing before.
+        let forthcoming = self.forthcoming.take().filter(|new| self.shared.store.revision() < new.revision);
+        self.ahead_of_store = forthcoming.as_ref().map(|new| new.revision);
+        let stored = forthcoming.or_else(|| self.shared.store.get(&pod_key(&self.pod)));
+        let stored = stored.filter(|_| !self.object_gone);
         let revision = stored.as_ref().map(|stored| stored.revision);
         self.seen = revision;
         if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use layer::limits::LayerLimits;
 use layer::{OPAQUE, digest_of, directory};
 use oci_spec::image::ImageConfiguration;
@@ -233,11 +235,29 @@ impl ImageStore {
     /// Keeps an image from being removed until `holder` releases it, also over a restart. The record of it has its place among
     /// the store's writes when this returns; what is given waits until it is durable.
     pub fn hold(&self, id: &Digest, holder: &str) -> impl Future<Output = Result<Image, HoldError>> + Send + use<> {
+        self.hold_by(id, holder, |store, key, record| store.put_record(HOLDS, key, record).boxed())
+    }
+
+    /// The same where other writes follow at once: the record is taken along by them.
+    pub fn hold_with_next(
+        &self,
+        id: &Digest,
+        holder: &str,
+    ) -> impl Future<Output = Result<Image, HoldError>> + Send + use<> {
+        self.hold_by(id, holder, |store, key, record| store.put_record_with_next(HOLDS, key, record).boxed())
+    }
+
+    fn hold_by(
+        &self,
+        id: &Digest,
+        holder: &str,
+        put: fn(&Store, &str, &HoldRecord) -> BoxFuture<'static, Result<(), StoreError>>,
+    ) -> impl Future<Output = Result<Image, HoldError>> + Send + use<> {
         // In memory first: a removal that begins from here on sees it.
         let taken = self.catalog().hold(id, holder);
         let recording = (taken == Some(true)).then(|| {
             let record = HoldRecord { image: id.clone(), holder: holder.to_owned() };
-            self.0.store.put_record(HOLDS, &hold_key(id, holder), &record)
+            put(&self.0.store, &hold_key(id, holder), &record)
         });
         let (images, id, holder) = (self.clone(), id.clone(), holder.to_owned());
         async move {

@@ -84,6 +84,7 @@ impl FakeFile {
         let mut batch = Batch::new(memory, Path::new("memory"), memory.revision(), room, &mut encoder);
         let answer = job(Ok(&mut batch));
         let Batch { events, records, revision, .. } = batch;
+        memory.forthcoming.tell(&events);
         for (table, key, value) in records {
             match value {
                 Some(value) => drop(kept.insert((table, key), value)),

@@ -19,6 +19,7 @@ mod directory;
 mod error;
 mod events;
 mod fake;
+mod forthcoming;
 mod journal;
 mod memory;
 mod object;

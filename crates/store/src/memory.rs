@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::error::Expired;
+use crate::forthcoming::Forthcoming;
 use crate::object::{ObjectKey, ObjectList, StoredObject, WatchEvent, WatchKind};
 use crate::value::forget_trees;
 use crate::watch::{Feed, Forgotten, ObjectWatch};
 
 /// All objects at one revision. Only the writer thread changes it, after the change is durable.
 #[derive(Debug)]
-pub(crate) struct Memory(RwLock<Objects>);
+pub(crate) struct Memory {
+    objects: RwLock<Objects>,
+    pub(crate) forthcoming: Forthcoming,
+}
 
 #[derive(Debug)]
 struct Objects {
@@ -26,7 +30,8 @@ struct Objects {
 impl Memory {
     pub(crate) fn new(revision: u64, objects: impl IntoIterator<Item = StoredObject>) -> Self {
         let by_key = objects.into_iter().map(|object| (Arc::clone(&object.key), object)).collect();
-        Self(RwLock::new(Objects { revision, opened: revision, looked: revision, by_key, feeds: HashMap::new() }))
+        let objects = Objects { revision, opened: revision, looked: revision, by_key, feeds: HashMap::new() };
+        Self { objects: RwLock::new(objects), forthcoming: Forthcoming::default() }
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -117,11 +122,11 @@ impl Memory {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Objects> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Objects> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use crate::batch::{Batch, Place};
@@ -116,6 +117,15 @@ impl Store {
     pub fn watch_all<'a>(&self, resources: impl IntoIterator<Item = &'a str>) -> Result<ObjectWatches, Expired> {
         let watches = resources.into_iter().map(|resource| self.watch(resource, None));
         watches.collect::<Result<_, _>>().map(ObjectWatches::new)
+    }
+
+    /// New objects of a resource, each as soon as it has its place among the writes: before it is durable, and before it can be read.
+    ///
+    /// What is written after such an object is not durable before it. Should the machine or the daemon die now, or the disk fail,
+    /// it has never been there: whoever begins with it must do nothing that cannot be undone without it. [`Store::flush`]
+    /// waits until it can be read. One listener for each resource: the last one.
+    pub fn forthcoming(&self, resource: &str) -> UnboundedReceiver<StoredObject> {
+        self.0.memory.forthcoming.of(resource)
     }
 
     /// Changes one object, the only way to do so: `decide` sees the present one and says what becomes of it. No other

@@ -135,6 +135,7 @@ impl Writer {
             full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
+        memory.forthcoming.tell(&batch.events);
         let (result, forgotten) = match self.commit(batch) {
             Ok(forgotten) => (Ok(()), forgotten),
             Err(error) => (Err(error), Forgotten::new()),

@@ -339,3 +339,25 @@ async fn of_watches_that_are_one_each_must_keep_up() {
     }
     assert!(watches.next().await.is_none() && watches.is_expired());
 }
+
+#[tokio::test]
+async fn whoever_waits_for_new_objects_hears_of_each_once() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    put(&store, &pod("earlier"), 0).await;
+    let mut forthcoming = store.forthcoming("pods");
+
+    let created = put(&store, &pod("a"), 1).await;
+    assert_eq!(forthcoming.try_recv().unwrap(), created, "it is told before its writer is answered");
+    put(&store, &pod("a"), 2).await;
+    put(&store, &ObjectKey::cluster("nodes", "a"), 1).await;
+    delete(&store, &pod("a")).await.unwrap();
+    let again = put(&store, &pod("a"), 3).await;
+    assert_eq!(forthcoming.try_recv().unwrap(), again, "nothing else is new");
+    assert!(forthcoming.try_recv().is_err());
+
+    let mut instead = store.forthcoming("pods");
+    let last = put(&store, &pod("b"), 1).await;
+    assert_eq!(instead.try_recv().unwrap(), last);
+    assert!(forthcoming.try_recv().is_err(), "one listener for each resource");
+}

@@ -55,10 +55,14 @@ impl PodWorker {
         } else if bound {
             match room.admit_bound(&self.uid, &desired.spec, demand.clone(), &node) {
                 Ok(()) => None,
-                Err(misfits) => match self.shared.preempt_for_bound(desired, &desired.spec, demand, misfits) {
-                    Bound::Waits => return Ok(Some(Next::Wait(None))),
-                    Bound::Rejected(rejection) => Some(rejection),
-                },
+                Err(misfits) => {
+                    // Others end for it only once it is there.
+                    self.until_durable().await;
+                    match self.shared.preempt_for_bound(desired, &desired.spec, demand, misfits) {
+                        Bound::Waits => return Ok(Some(Next::Wait(None))),
+                        Bound::Rejected(rejection) => Some(rejection),
+                    }
+                }
             }
         } else {
             if let Some(wait) = self.wait_for_binding(desired, &node, demand).await? {
@@ -99,6 +103,7 @@ impl PodWorker {
             return Ok(Some(Next::Wait(None)));
         }
         let Err(misfits) = self.shared.room.schedule(&self.uid, &desired.spec, demand, node) else { return Ok(None) };
+        self.until_durable().await;
         let preemption = self.shared.preempt(desired, node, &misfits).await?;
         let message = unschedulable_message(&misfits, &preemption);
         let nominated = matches!(preemption, Preemption::Nominated).then(|| node.name.clone());

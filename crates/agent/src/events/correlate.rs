@@ -168,7 +168,13 @@ mod tests {
     fn warning(reason: &'static str, message: &str) -> Occurrence {
         let desired = desired_pod(&pod(&json!({ "containers": [{ "name": "app", "image": "app:1" }] })));
         let subject = EventSubject::container(&desired, &spec::ContainerName::new("app"));
-        Occurrence { subject, event_type: EventType::Warning, reason: reason.into(), message: message.to_owned() }
+        Occurrence {
+            at: spec::Timestamp::UNIX_EPOCH,
+            subject,
+            event_type: EventType::Warning,
+            reason: reason.into(),
+            message: message.to_owned(),
+        }
     }
 
     #[test]

@@ -83,7 +83,7 @@ async fn a_thousand_pods_with_http_probes_each_ten_seconds() {
     let store = store::Store::open(directory.path()).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.wall();
-    let (events, _writer) = EventRecorder::start(store, clock, "edge".to_owned());
+    let (events, _writer) = EventRecorder::start(store, clock, "edge".to_owned(), Duration::ZERO);
     let runtime: Arc<dyn Runtime> = Arc::new(FakeRuntime::new("/nonexistent", move || now));
     let wake = Arc::new(Notify::new());
     let context =

@@ -208,6 +208,7 @@ async fn run(
     workloads.shutdown().await;
     services.shutdown().await;
     controllers.shutdown().await;
+    agent.flush_events().await;
     agent.shutdown().await;
     runtime.end_spare_sandboxes().await;
     tracing::info!("ended; pods run on");
