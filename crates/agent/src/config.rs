@@ -56,6 +56,8 @@ pub struct AgentConfig {
     pub shutdown_bands: Vec<ShutdownBand>,
     /// How often the node is looked at.
     pub housekeeping_interval: Duration,
+    /// Where what is done for Pods is noted, step by step.
+    pub steps: steps::Recorder,
     /// How long events are gathered before they are written together.
     pub event_delay: Duration,
     /// How often the node's lease is renewed.
@@ -128,6 +130,7 @@ impl AgentConfig {
             terminated_pod_gc_threshold: ENDED_PODS,
             shutdown_bands: Vec::new(),
             housekeeping_interval: Duration::from_secs(10),
+            steps: steps::Recorder::default(),
             event_delay: EVENT_DELAY,
             lease_interval: crate::node_lease::RENEW,
             static_pods: None,

@@ -14,9 +14,8 @@ use spec::hosts::kernel_hostname;
 use spec::k8s_openapi::api::core::v1::Container;
 use spec::resources::Amounts;
 use spec::{ContainerId, ContainerName, Digest};
-use steps::step;
+use steps::{Within as _, step};
 use store::StoreError;
-use tracing::Instrument as _;
 
 use crate::actions::{PodActions, RunSandbox, StartContainer};
 use crate::backoff::{INITIAL, LONGEST, RETRY, RetryBackOff, VOLUME_INITIAL, VOLUME_LONGEST};
@@ -118,13 +117,13 @@ impl PodWorker {
                 let ahead = take();
                 set_up_on_disk(&volumes, &directory, now.wall).map(|()| ahead)
             });
-            match made.instrument(step!("make the volumes")).await? {
+            match made.within(step!("make the volumes")).await? {
                 Ok(taken) => ahead = taken,
                 Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
             }
         }
         // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
-        let keeping = self.keep(desired, actions).instrument(step!("keep its record and images"));
+        let keeping = self.keep(desired, actions).within(step!("keep its record and images"));
         let store = self.shared.store.clone();
         let (kept, begun) = {
             let beginning = std::pin::pin!(self.begin(desired, observed, actions, (&planned, ahead), now));
@@ -146,7 +145,7 @@ impl PodWorker {
                 _ => self.create_container(desired, &sandbox, start, &planned).await?,
             };
             let Some(created) = created else { continue };
-            let started = self.start_container(desired, start, created).instrument(step!("start a container")).await?;
+            let started = self.start_container(desired, start, created).within(step!("start a container")).await?;
             done |= started;
             if started && desired.container(&start.name).is_some_and(has_post_start) {
                 // The rest waits for its hook.
@@ -169,7 +168,7 @@ impl PodWorker {
         let (sandbox, rest) = match (&actions.run_sandbox, observed.ready_sandbox()) {
             (Some(run), _) => {
                 let made = self.run_sandbox(desired, observed, run, planned, now);
-                match made.instrument(step!("make the sandbox")).await? {
+                match made.within(step!("make the sandbox")).await? {
                     Ok(begun) => begun,
                     Err(retry_at) => return Ok(Begun::Failed { done: false, retry_at }),
                 }
@@ -182,7 +181,7 @@ impl PodWorker {
         let (config, unplanned) = match actions.start.first() {
             Some(start) => match self
                 .plan_container(desired, &sandbox, start, planned)
-                .instrument(step!("plan the first container"))
+                .within(step!("plan the first container"))
                 .await
             {
                 Ok(config) => (config, None),
@@ -193,8 +192,8 @@ impl PodWorker {
         let creating = async { Some(self.shared.runtime.create_container(&sandbox.id, config?).await) };
         let (whole, filled, first) = tokio::join!(
             rest,
-            self.fill_sandbox(desired, &sandbox, actions, (planned, ahead)).instrument(step!("write the pod's files")),
-            creating.instrument(step!("create the first container")),
+            self.fill_sandbox(desired, &sandbox, actions, (planned, ahead)).within(step!("write the pod's files")),
+            creating.within(step!("create the first container")),
         );
         if let Err(error) = whole {
             // It never ran, so it counts for nothing.
@@ -495,7 +494,7 @@ impl PodWorker {
     ) -> Result<Option<Result<ContainerId, RuntimeError>>, PassError> {
         let Some(config) = self.plan_container(desired, sandbox, start, planned).await? else { return Ok(None) };
         let creating = self.shared.runtime.create_container(&sandbox.id, config);
-        Ok(Some(creating.instrument(step!("create a container")).await))
+        Ok(Some(creating.within(step!("create a container")).await))
     }
 
     /// What a container is created from; `None` while it cannot be: what hinders it is remembered.

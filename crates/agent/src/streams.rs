@@ -6,9 +6,8 @@ use runtime::{ContainerState, ContainerStatus, ExecRequest, PodSandboxState, Run
 use serde_json::Value;
 use spec::mirror::pod_uid;
 use spec::{ContainerName, PodRef, PodUid};
-use steps::step;
+use steps::{Scope, Within as _, step};
 use tokio::net::TcpStream;
-use tracing::Instrument as _;
 
 use crate::agent::{Agent, pod_key};
 use crate::logs::files::RunLog;
@@ -89,8 +88,8 @@ impl Agent {
         request: ExecRequest,
     ) -> Result<Session, StreamError> {
         let Running { uid, run, .. } = self.running(pod, container).await?;
-        let step = steps::of_pod(uid.as_str()).in_scope(|| step!("exec a process"));
-        let started = self.shared.runtime.exec(&run.id, request).instrument(step).await;
+        let step = Scope::of_pod(&self.shared.config.steps, uid.as_str()).in_scope(|| step!("exec a process"));
+        let started = self.shared.runtime.exec(&run.id, request).within(step).await;
         started.map_err(|source| connect_error(pod, container, source))
     }
 

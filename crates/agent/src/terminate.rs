@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use runtime::RuntimeError;
-use steps::step;
+use steps::{Scope, Within as _, step};
 use store::{Change, WriteError};
-use tracing::Instrument as _;
 
 #[cfg(not(test))]
 use crate::actions::containers_to_end;
@@ -67,8 +66,8 @@ impl PodWorker {
                 let status = self.next_status(desired, observed, &BTreeMap::new(), true);
                 // Beside each other: how the containers ended is known until the sandbox is removed, after this. One that cannot
                 // be stopped cannot be removed either, and that is told.
-                let stop = tokio::spawn(self.stop_sandboxes(observed).instrument(step!("stop the sandbox")));
-                let publish = self.write_status(status, true).instrument(step!("publish the end"));
+                let stop = tokio::spawn(self.stop_sandboxes(observed).within(step!("stop the sandbox")));
+                let publish = self.write_status(status, true).within(step!("publish the end"));
                 let (published, _stopped) = tokio::join!(publish, stop);
                 published?;
             }
@@ -118,12 +117,12 @@ impl PodWorker {
         self.stopping.insert(container.id.clone(), deadline);
         let (runtime, id) = (Arc::clone(&self.shared.runtime), container.id.clone());
         let grace = deadline.since(now.boot).max(LEAST_GRACE);
-        let step = steps::of_pod(self.uid.as_str()).in_scope(|| step!("end the container"));
+        let step = Scope::of_pod(&self.shared.config.steps, self.uid.as_str()).in_scope(|| step!("end the container"));
         let stopping = async move {
             let result = runtime.stop_container(&id, None, grace).await;
             (id, result)
         };
-        self.stops.spawn(stopping.instrument(step));
+        self.stops.spawn(stopping.within(step));
     }
 
     /// Gives back all that an ended pod holds. A pod that is not deleted keeps object, status and logs. The object of one that is
@@ -135,8 +134,8 @@ impl PodWorker {
         observed: &PodObservation,
     ) -> Result<Next, PassError> {
         if !self.cleaned {
-            self.give_back(desired, observed).instrument(step!("remove the sandbox")).await?;
-            self.remove(&self.paths.directory.join("volumes")).instrument(step!("remove its volumes")).await?;
+            self.give_back(desired, observed).within(step!("remove the sandbox")).await?;
+            self.remove(&self.paths.directory.join("volumes")).within(step!("remove its volumes")).await?;
             self.shared.immutable.leave(&self.uid);
             self.cleaned = true;
             self.shared.make_room(&self.uid);
@@ -144,7 +143,7 @@ impl PodWorker {
         match desired {
             Some(desired) if desired.object.metadata.deletion_timestamp.is_none() => Ok(Next::Wait(None)),
             Some(_) => {
-                self.object_gone = self.delete_object().instrument(step!("remove the object")).await?;
+                self.object_gone = self.delete_object().within(step!("remove the object")).await?;
                 self.forget().await?;
                 if self.object_gone { Ok(Next::Gone) } else { self.give_up_grace().await }
             }
@@ -157,9 +156,9 @@ impl PodWorker {
 
     /// Removes the rest of the pod's files, and its record.
     async fn forget(&mut self) -> Result<(), PassError> {
-        self.remove(&self.paths.directory).instrument(step!("remove its files")).await?;
+        self.remove(&self.paths.directory).within(step!("remove its files")).await?;
         if self.record.is_some() {
-            self.remove(&self.paths.logs).instrument(step!("remove its logs")).await?;
+            self.remove(&self.paths.logs).within(step!("remove its logs")).await?;
             PodRecord::delete(&self.shared.store, &self.uid);
             self.record = None;
             // Nobody waits for it any more. No daemon that comes next is to find it, nor a static pod that comes back with this UID.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use runtime::{ContainerState, RuntimeError};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
-use steps::step;
+use steps::{Scope, Within as _, step};
 use store::StoredObject;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -201,14 +201,14 @@ impl PodWorker {
     /// Passes until nothing of the pod is left.
     pub(crate) async fn run(&mut self) {
         let span = tracing::info_span!("pod", pod = %self.pod, uid = %self.uid);
-        let steps = steps::of_pod(self.uid.as_str());
-        self.passes().instrument(steps).instrument(span).await;
+        let steps = Scope::of_pod(&self.shared.config.steps, self.uid.as_str());
+        self.passes().within(steps).instrument(span).await;
     }
 
     async fn passes(&mut self) {
         loop {
             // Boxed, so that a worker that waits does not hold the room of a pass.
-            let next = match Box::pin(self.pass().instrument(step!("pass"))).await {
+            let next = match Box::pin(self.pass().within(step!("pass"))).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "a pass failed and is tried again");
@@ -304,7 +304,7 @@ impl PodWorker {
         let now = self.shared.clock.now();
         self.end_past_deadline(now).await?;
         self.move_lifecycle(now);
-        let observed = self.observe(now).instrument(step!("look at what runs")).await?;
+        let observed = self.observe(now).within(step!("look at what runs")).await?;
         if let Some(wait) = self.wait_for_answer(&observed, now) {
             return Ok(wait);
         }
@@ -457,7 +457,7 @@ impl PodWorker {
             }
             return Ok(Next::Wait(None));
         }
-        if let Some(next) = self.admit(desired, &observed).instrument(step!("find room on the node")).await? {
+        if let Some(next) = self.admit(desired, &observed).within(step!("find room on the node")).await? {
             return Ok(next);
         }
         if let Some(next) = self.restart_in_place(desired, &observed, now).await? {
@@ -494,7 +494,7 @@ impl PodWorker {
         for (name, waits) in pulling {
             waiting.entry(name).or_insert(waits);
         }
-        self.publish(desired, &observed, &waiting, false).instrument(step!("publish the status")).await?;
+        self.publish(desired, &observed, &waiting, false).within(step!("publish the status")).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
         let failures = failures.collect::<Vec<_>>();
         let hooked = self.kills.values().filter(|kill| self.hooks.holds_back_stop(kill.id())).map(|kill| kill.deadline);

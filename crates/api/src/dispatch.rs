@@ -6,8 +6,7 @@ use http::{Method, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 use serde_json::json;
-use steps::step;
-use tracing::Instrument as _;
+use steps::{Scope, Within as _, step};
 
 use crate::access::reviews;
 use crate::access::{Identity, Peer, authenticate, authorize, impersonate};
@@ -142,11 +141,11 @@ async fn collection(call: &Call, request: Request<Incoming>) -> Result<Reply, Ap
         Method::GET => verbs::list(call),
         Method::POST if placed => {
             let create = async {
-                let bytes = body::read(request.into_body()).instrument(step!("read the request")).await?;
+                let bytes = body::read(request.into_body()).within(step!("read the request")).await?;
                 let object = step!("decode the object").in_scope(|| body::decode(&call.headers, &bytes))?;
                 verbs::create(call, object).await
             };
-            create.instrument(steps::of_new_pod()).await
+            create.within(Scope::of_new_pod(&call.context.steps)).await
         }
         Method::DELETE if placed => {
             let options = verbs::DeleteOptions::parse(call, &body::read(request.into_body()).await?)?;
@@ -179,10 +178,10 @@ async fn object(call: &Call, name: &str, part: Part, request: Request<Incoming>)
         Method::PATCH => verbs::patch(call, name, part, &body::read(request.into_body()).await?).await,
         Method::DELETE => {
             let delete = async {
-                let bytes = body::read(request.into_body()).instrument(step!("read the request")).await?;
+                let bytes = body::read(request.into_body()).within(step!("read the request")).await?;
                 verbs::delete(call, name, &verbs::DeleteOptions::parse(call, &bytes)?).await
             };
-            delete.instrument(steps::of_new_pod()).await
+            delete.within(Scope::of_new_pod(&call.context.steps)).await
         }
         _ => Err(ApiError::method_not_allowed()),
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 use spec::validation::FieldReason;
-use tracing::Instrument as _;
+use steps::{Scope, Within as _};
 
 use crate::context::{Call, Context};
 use crate::fields::text_at;
@@ -45,7 +45,7 @@ pub async fn apply(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result
             }
             let (_, owners) = run(call, part, None, &wanted)?;
             let created = create_owned(call, wanted.clone(), Owners::Are(owners));
-            match created.instrument(steps::of_new_pod()).await {
+            match created.within(Scope::of_new_pod(&call.context.steps)).await {
                 Err(taken) if taken.code == StatusCode::CONFLICT => {}
                 outcome => return outcome,
             }

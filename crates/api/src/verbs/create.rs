@@ -17,8 +17,7 @@ use crate::verbs::metadata::{self, seconds};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::owners::{Owners, write_owners};
 use crate::verbs::update::Part;
-use steps::step;
-use tracing::Instrument as _;
+use steps::{Within as _, step};
 
 /// How often a generated name is drawn anew when it is taken, as upstream.
 const NAME_DRAWS: usize = 8;
@@ -56,7 +55,7 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let stored = if options.dry_run {
             imagine(call, &name, admitted)
         } else {
-            store(call, &name, admitted).instrument(step!("store the object")).await
+            store(call, &name, admitted).within(step!("store the object")).await
         };
         let (value, json) = match stored {
             Ok(stored) => stored,

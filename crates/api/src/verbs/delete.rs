@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::validation::{FieldError, FieldReason};
-use steps::step;
+use steps::{Within as _, step};
 use store::{Change, StoredObject};
-use tracing::Instrument as _;
 
 use crate::context::{Call, Context, refuse};
 use crate::fields::{items_at, number_at, text_at};
@@ -199,7 +198,7 @@ async fn remove(call: &Call, name: &str, options: &DeleteOptions) -> Result<(Sto
         let deleted = matches!(fate, Fate::Reborn(_)).then(|| present.clone());
         Ok((change, (fate, deleted)))
     };
-    let write = call.context.store.write(call.key(name), decide).instrument(step!("store the object"));
+    let write = call.context.store.write(call.key(name), decide).within(step!("store the object"));
     let written = write.await.map_err(refuse)?;
     if kind.removal == Removal::Cascade && !options.is_dry_run() {
         cascade::empty_namespace(&call.context, name);

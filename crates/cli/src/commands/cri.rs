@@ -64,7 +64,7 @@ impl CriArgs {
 
 /// Runs the daemon.
 pub fn cri(arguments: CriArgs) -> Result<()> {
-    start_logging(&arguments.log_level, None)?;
+    start_logging(&arguments.log_level)?;
     require_root("sudo monopod cri")?;
     require_kernel()?;
     tell_withheld();

@@ -20,11 +20,10 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpabl
 use services::{AddressRange, DnsConfig, DnsSockets, DomainName, Services};
 use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
-use steps::{Recorder, StepLayer};
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use workloads::Workloads;
@@ -111,8 +110,7 @@ impl Engine {
 /// Runs the daemon.
 pub fn serve(arguments: ServeArgs) -> Result<()> {
     sys::memory::bound_free_memory();
-    let steps = Recorder::default();
-    start_logging(&arguments.log_level, Some(&steps))?;
+    start_logging(&arguments.log_level)?;
     require_root("sudo monopod serve")?;
     require_kernel()?;
     tell_withheld();
@@ -124,7 +122,7 @@ pub fn serve(arguments: ServeArgs) -> Result<()> {
     raise_descriptor_limit();
     let place = arguments.place.absolute().context("cannot find the current directory")?;
     make_directories(&place)?;
-    run_to_end(Box::pin(run(place, arguments, services, registries, sysctls, steps)))
+    run_to_end(Box::pin(run(place, arguments, services, registries, sysctls)))
 }
 
 /// Runs a daemon on the threads that its tasks have. This one only waits: did it take connections itself, each would wake it, and
@@ -155,7 +153,6 @@ async fn run(
     service_network: ServiceNetwork,
     registries: RegistryConfig,
     allowed_sysctls: AllowedSysctls,
-    steps: Recorder,
 ) -> Result<()> {
     // From the first moment, so that a signal during the start is not lost.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -181,7 +178,7 @@ async fn run(
         kubeconfig: place.admin_kubeconfig(),
         node_name: node_name.clone(),
         service_network,
-        steps,
+        steps: config.steps.clone(),
         version: config.version.clone(),
         data_dir: place.data_dir.clone(),
         spool: place.data_dir.join("images").join("tmp"),
@@ -247,8 +244,8 @@ pub async fn asked_to_end(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Logs to stderr what `levels` say, and has the steps of Pods' starts kept.
-pub fn start_logging(levels: &str, steps: Option<&Recorder>) -> Result<()> {
+/// Logs to stderr what `levels` say.
+pub fn start_logging(levels: &str) -> Result<()> {
     use std::io::IsTerminal as _;
     let filter: Targets = levels.parse().map_err(|error| {
         Failure::new(format!("{levels:?} are not log levels"))
@@ -257,8 +254,7 @@ pub fn start_logging(levels: &str, steps: Option<&Recorder>) -> Result<()> {
     })?;
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours).with_filter(filter);
-    let steps = steps.map(|recorder| StepLayer::new(recorder.clone()).with_filter(filter_fn(StepLayer::is_meant)));
-    tracing_subscriber::registry().with(log).with(steps).init();
+    tracing_subscriber::registry().with(log).init();
     Ok(())
 }
 

@@ -18,8 +18,7 @@ use infra::versions::{self, Need};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
-use steps::step;
-use tracing::Instrument as _;
+use steps::{Within as _, step};
 
 use super::cgroups::{Before, CgroupPath, Placement, ShownTrees, Unit};
 use super::cgroups_ahead::ContainerAhead;
@@ -114,9 +113,9 @@ impl Kernel {
         };
         // The cgroup beside it: one that no record names is removed at the next start.
         let (directories, placement, early) = tokio::join!(
-            self.make_directories(id, pod, config, ids).instrument(step!("mount the image")),
-            self.place_container(id, pod, config, ahead).instrument(step!("make its cgroup")),
-            recording_early.instrument(step!("record it"))
+            self.make_directories(id, pod, config, ids).within(step!("mount the image")),
+            self.place_container(id, pod, config, ahead).within(step!("make its cgroup")),
+            recording_early.within(step!("record it"))
         );
         let ((rootfs, logs), (placement, shown)) = (directories?, placement?);
         let (record, recording) = if let Some(recorded) = early? {
@@ -312,7 +311,7 @@ impl Kernel {
             let (placement, shown) = self.make_container_cgroup(id, &sandbox.config, config)?;
             Prepared { rootfs, logs, placement, shown, recording }
         };
-        let mounts = self.open_mounts(config, ids).instrument(step!("open its volumes")).await?;
+        let mounts = self.open_mounts(config, ids).within(step!("open its volumes")).await?;
         let process =
             step!("plan the process").in_scope(|| self.process_plan(record, config.command.clone(), config.tty))?;
         let infra_version = self.state.infra_version(&record.sandbox);
@@ -326,7 +325,7 @@ impl Kernel {
             self.wait_for_record(&record.sandbox).await?;
             recording.await
         };
-        recorded.instrument(step!("wait for its records")).await?;
+        recorded.within(step!("wait for its records")).await?;
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
@@ -334,7 +333,7 @@ impl Kernel {
         descriptors.extend(mounts.iter().flatten().map(|mount| mount.tree.as_fd()));
         let request = Request::Start(Box::new(plan));
         let started = connection.request(&request, &descriptors, START_LIMIT);
-        match started.instrument(step!("have infra start it")).await {
+        match started.within(step!("have infra start it")).await {
             Ok((Reply::Started { started_at, times }, _)) => {
                 note_times(times, started_at);
                 Ok(started_at)
@@ -410,7 +409,7 @@ impl Kernel {
         let first = self.state.lock().containers.get_mut(id).is_some_and(|c| !std::mem::replace(&mut c.stopping, true));
         if first && !grace.is_zero() {
             let signal = signal.unwrap_or_else(|| record.stop_signal());
-            self.signal(id, &record, signal).instrument(step!("signal the container")).await;
+            self.signal(id, &record, signal).within(step!("signal the container")).await;
         }
         let exited = |state: &ContainerState| matches!(state, ContainerState::Exited(_));
         if tokio::time::timeout(grace, state.wait_for(exited)).await.is_ok() {
@@ -772,10 +771,10 @@ fn describe(error: &RuntimeError) -> String {
 /// What infra and the container's first process did, as infra has timed it.
 fn note_times(times: Option<StartTimes>, started_at: i64) {
     let Some(StartTimes { received_at, cloned_at, assembled_at, executing_at }) = times else { return };
-    steps::note!("clone the first process", received_at, cloned_at);
-    steps::note!("mount its file systems", cloned_at, assembled_at);
-    steps::note!("enter them, become the user", assembled_at, executing_at);
-    steps::note!("execute the program", executing_at, started_at);
+    steps::note("clone the first process", received_at, cloned_at);
+    steps::note("mount its file systems", cloned_at, assembled_at);
+    steps::note("enter them, become the user", assembled_at, executing_at);
+    steps::note("execute the program", executing_at, started_at);
 }
 
 #[cfg(test)]

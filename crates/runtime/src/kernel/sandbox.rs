@@ -16,11 +16,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use spec::{ContainerId, SandboxId, Timestamp, VolumeName};
-use steps::step;
+use steps::{Within as _, step};
 use store::StoreError;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
-use tracing::Instrument as _;
 
 use super::cgroups::{Before, CgroupPath, Unit};
 use super::connection::{Connection, RequestError};
@@ -361,8 +360,8 @@ impl Kernel {
         };
         let pod = CgroupPath::of(&record.config);
         let (ended, removed) = tokio::join!(
-            end_infra(connection, infra).instrument(step!("end infra")),
-            self.remove_pod_cgroup(id, record, &pod).instrument(step!("remove the pod's cgroup"))
+            end_infra(connection, infra).within(step!("end infra")),
+            self.remove_pod_cgroup(id, record, &pod).within(step!("remove the pod's cgroup"))
         );
         ended.and(removed)?;
         for container in self.state.containers_of(id) {
@@ -372,7 +371,7 @@ impl Kernel {
             }
             self.settle_lost_container(&container).await;
         }
-        let detached = self.network.detach(id).instrument(step!("detach the network")).await;
+        let detached = self.network.detach(id).within(step!("detach the network")).await;
         detached.map_err(|e| remove_error("give back the pod's address", e))?;
         remove_file(&self.config.socket(id)).map_err(|e| remove_error("remove the infra socket", e))?;
         if let Some(sandbox) = self.state.lock().sandboxes.get_mut(id) {

@@ -161,7 +161,7 @@ impl Kernel {
         let master = match answer {
             Ok((Reply::Started { started_at, times }, descriptors)) => {
                 if let Some(times) = times {
-                    steps::note!("start its program", times.received_at, started_at);
+                    steps::note("start its program", times.received_at, started_at);
                 }
                 descriptors.into_iter().next()
             }

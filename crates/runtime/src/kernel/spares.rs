@@ -16,11 +16,10 @@ use futures::FutureExt as _;
 use infra::protocol::{AssignPlan, Request, VERSION};
 use network::PortMapping;
 use spec::{PodRef, PodUid, SandboxId, Timestamp};
-use steps::step;
+use steps::{Within as _, step};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 
 use super::cgroups::{CgroupError, Cgroups};
 use super::cgroups_ahead::CgroupsAhead;
@@ -276,7 +275,7 @@ impl Kernel {
             kernel.state.announce(&config.uid);
             made
         };
-        Ok((status, rest.instrument(step!("make a spare sandbox the pod's")).boxed()))
+        Ok((status, rest.within(step!("make a spare sandbox the pod's")).boxed()))
     }
 
     async fn make_it_a_pods(
@@ -287,8 +286,8 @@ impl Kernel {
         asked: Asked,
     ) -> Result<(), RuntimeError> {
         let assigned = connection.answer(asked);
-        let placing = self.place_pod(config).instrument(step!("make the pod's cgroup"));
-        let (assigned, placed) = tokio::join!(assigned.instrument(step!("tell infra")), placing);
+        let placing = self.place_pod(config).within(step!("make the pod's cgroup"));
+        let (assigned, placed) = tokio::join!(assigned.within(step!("tell infra")), placing);
         placed?;
         assigned.map_err(|e| run_error(config, "make its namespaces", e))?;
         if config.ports.is_empty() {
