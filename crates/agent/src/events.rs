@@ -203,12 +203,12 @@ impl EventWriter {
         for next in waiting {
             match next {
                 Waiting::Event(occurrence) => {
-                    let Some(writing) = self.count(occurrence) else { continue };
-                    if !keys.insert(writing.key.clone()) {
+                    let Some(event) = self.count(occurrence) else { continue };
+                    if !keys.insert(event.key) {
                         self.write(std::mem::take(&mut together)).await;
-                        keys = HashSet::from([writing.key.clone()]);
+                        keys = HashSet::from([event.key]);
                     }
-                    together.push(writing);
+                    together.push(event);
                 }
                 Waiting::Flush(flushed) => {
                     self.write(std::mem::take(&mut together)).await;

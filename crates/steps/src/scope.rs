@@ -110,20 +110,20 @@ struct Entered<'a> {
     scope: &'a mut Scope,
     before: Option<Place>,
     /// Outside of any Pod nothing changes.
-    entered: bool,
+    is_in: bool,
 }
 
 impl<'a> Entered<'a> {
     fn new(scope: &'a mut Scope) -> Self {
-        let entered = scope.within.is_some();
-        let before = if entered { PRESENT.replace(scope.within.take()) } else { None };
-        Self { scope, before, entered }
+        let is_in = scope.within.is_some();
+        let before = if is_in { PRESENT.replace(scope.within.take()) } else { None };
+        Self { scope, before, is_in }
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        if self.entered {
+        if self.is_in {
             self.scope.within = PRESENT.replace(mem::take(&mut self.before));
         }
     }
