@@ -193,12 +193,13 @@ impl EventWriter {
                 tokio::time::sleep(self.delay).await;
                 waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
             }
-            self.write_all(waiting.drain(..)).await;
+            // Not drained: the room that a burst takes is given back.
+            self.write_all(std::mem::take(&mut waiting)).await;
         }
     }
 
     /// Writes events at once that have nothing to do with each other, so that they become one batch of the store.
-    async fn write_all(&mut self, waiting: impl Iterator<Item = Waiting>) {
+    async fn write_all(&mut self, waiting: Vec<Waiting>) {
         let (mut together, mut keys) = (Vec::new(), HashSet::new());
         for next in waiting {
             match next {

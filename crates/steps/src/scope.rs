@@ -172,9 +172,8 @@ impl<F: Future> Within for F {}
 pub fn name_pod(uid: &str) {
     let Some(place) = PRESENT.with_borrow(Clone::clone) else { return };
     let mut name = place.pod.name.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Name::Waiting(waiting) = &mut *name {
-        waiting.drain(..).for_each(|step| place.pod.recorder.add(uid, step));
-        *name = Name::Known(uid.to_owned());
+    if let Name::Waiting(waiting) = mem::replace(&mut *name, Name::Known(uid.to_owned())) {
+        waiting.into_iter().for_each(|step| place.pod.recorder.add(uid, step));
     }
 }
 
