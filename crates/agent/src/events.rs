@@ -4,6 +4,7 @@ mod correlate;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use spec::ids::random_uuid;
 use spec::{ContainerName, PodRef, PodUid, Timestamp};
 use store::{Change, EVENTS, ObjectKey, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actions::field_path;
 use crate::clock::Clock;
@@ -90,18 +91,30 @@ enum Waiting {
     Flush(oneshot::Sender<()>),
 }
 
+/// How long what waits may wait.
+#[derive(Debug, Default)]
+struct Urgency {
+    /// How many events have been recorded.
+    recorded: AtomicU64,
+    /// How many of them are written, or never will be.
+    done: AtomicU64,
+    /// It is to be written at once.
+    now: Notify,
+}
+
 /// Takes events and writes them in the background, in order; equal ones become one with a count.
 #[derive(Clone)]
 pub struct EventRecorder {
     queue: mpsc::Sender<Waiting>,
+    urgency: Arc<Urgency>,
     clock: Arc<dyn Clock>,
     dropped: Arc<Mutex<u64>>,
     timelines: Timelines,
 }
 
 impl EventRecorder {
-    /// A recorder and the task that writes for it until all recorders are gone. Events are gathered for as long as `delay` and then
-    /// written together: those of a pod that starts, once it has started.
+    /// A recorder and the task that writes for it until all recorders are gone. Events are gathered for as long as `delay`, or until a
+    /// warning or a flush comes, and then written together: those of a pod that starts, once it has started.
     pub fn start(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -110,9 +123,10 @@ impl EventRecorder {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let (correlator, names) = (Correlator::default(), HashMap::new());
-        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, delay, correlator, names, last: 0 };
-        let task = tokio::spawn(writer.run(occurrences));
-        (Self { queue, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
+        let urgency = Arc::new(Urgency::default());
+        let writer = EventWriter { store, clock: Arc::clone(&clock), node_name, correlator, names, last: 0 };
+        let task = tokio::spawn(writer.run(occurrences, Arc::clone(&urgency), delay));
+        (Self { queue, urgency, clock, dropped: Arc::default(), timelines: Timelines::default() }, task)
     }
 
     /// Something went as it should.
@@ -142,10 +156,14 @@ impl EventRecorder {
         &self.timelines
     }
 
-    /// Waits until all events that were recorded before are written.
+    /// Waits until all events that were recorded before are written, so that whoever sees what is written next sees them, too.
     pub async fn flush(&self) {
+        if self.urgency.done.load(Ordering::Acquire) >= self.urgency.recorded.load(Ordering::Acquire) {
+            return;
+        }
         let (flushed, done) = oneshot::channel();
         if self.queue.send(Waiting::Flush(flushed)).await.is_ok() {
+            self.urgency.now.notify_one();
             // Without its writer nothing is written any more.
             drop(done.await);
         }
@@ -155,10 +173,17 @@ impl EventRecorder {
         let Occurrence { at, subject, reason, message, .. } = &occurrence;
         let moment = Moment::event(*at, subject.field_path.as_deref(), reason, message);
         self.timelines.note(&subject.uid, moment);
+        let is_warning = occurrence.event_type == EventType::Warning;
+        // Before it can be written.
+        self.urgency.recorded.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(Waiting::Event(occurrence)).is_err() {
+            self.urgency.done.fetch_add(1, Ordering::AcqRel);
             let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             *dropped += 1;
             tracing::warn!(dropped = *dropped, at = %self.clock.wall(), "too many events: some are not recorded");
+        }
+        if is_warning {
+            self.urgency.now.notify_one();
         }
     }
 }
@@ -167,7 +192,6 @@ struct EventWriter {
     store: Store,
     clock: Arc<dyn Clock>,
     node_name: String,
-    delay: Duration,
     correlator: Correlator,
     /// Name of the object that counts an event.
     names: HashMap<EventKey, String>,
@@ -186,15 +210,18 @@ struct Writing {
 struct NameTaken;
 
 impl EventWriter {
-    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>, urgency: Arc<Urgency>, delay: Duration) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, QUEUE).await > 0 {
-            if !self.delay.is_zero() {
-                tokio::time::sleep(self.delay).await;
+            if !delay.is_zero() {
+                // One that is no longer waited for costs the next ones their delay, no more.
+                drop(tokio::time::timeout(delay, urgency.now.notified()).await);
                 waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
             }
+            let events = waiting.iter().filter(|next| matches!(next, Waiting::Event(_))).count() as u64;
             // Not drained: the room that a burst takes is given back.
             self.write_all(std::mem::take(&mut waiting)).await;
+            urgency.done.fetch_add(events, Ordering::AcqRel);
         }
     }
 
@@ -364,5 +391,31 @@ mod tests {
             writer.await.unwrap();
         }
         assert_eq!(listed(&store), [reasons, reasons].concat());
+    }
+
+    #[tokio::test]
+    async fn events_wait_for_more_of_them_but_not_where_somebody_looks_or_something_is_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::starting_at("2026-01-01T00:00:00Z"));
+        let an_hour = Duration::from_hours(1);
+        let (events, _writer) = EventRecorder::start(store.clone(), clock, "edge".to_owned(), an_hour);
+        events.flush().await;
+        let mut watch = store.watch(EVENTS, None).unwrap();
+        let subject = EventSubject::node("edge");
+        events.normal(subject.clone(), "Scheduled", "told");
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(listed(&store), [""; 0]);
+        events.flush().await;
+        assert_eq!(listed(&store), ["Scheduled"]);
+        events.normal(subject.clone(), "Pulled", "told");
+        events.warning(subject, "Failed", "told");
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            told.push(watch.next().await.unwrap().object.value["reason"].clone());
+        }
+        assert_eq!(told, ["Scheduled", "Pulled", "Failed"]);
     }
 }

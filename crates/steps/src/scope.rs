@@ -173,7 +173,9 @@ pub fn name_pod(uid: &str) {
     let Some(place) = PRESENT.with_borrow(Clone::clone) else { return };
     let mut name = place.pod.name.lock().unwrap_or_else(PoisonError::into_inner);
     if let Name::Waiting(waiting) = mem::replace(&mut *name, Name::Known(uid.to_owned())) {
-        waiting.into_iter().for_each(|step| place.pod.recorder.add(uid, step));
+        for step in waiting {
+            place.pod.recorder.add(uid, step);
+        }
     }
 }
 
