@@ -287,7 +287,10 @@ fn debug_brings_tools(node: &mut TestNode) {
         .monopod_with(&[&debug[..], &["sh", "-c", "read word; cat /proc/1/comm; echo $word"]].concat(), b"friend\n");
     assert!(seen.ok().ends_with("friend\n"));
     let on_node = format!("node{}", node.api().names("/api/v1/nodes").first().unwrap());
-    let seen = node.monopod(&["debug", &on_node, "--image", "busybox:stable", "--attach", "--", "ls", "/host"]).ok();
+    // What is written before somebody attaches is not shown.
+    let look = ["sh", "-c", "sleep 1; ls /host"];
+    let seen =
+        node.monopod(&[&["debug", &on_node, "--image", "busybox:stable", "--attach", "--"], &look[..]].concat()).ok();
     assert!(seen.lines().any(|line| line == "etc"), "{seen}");
     node.monopod(&["delete", "pods", "--all"]).ok();
 }
