@@ -58,7 +58,7 @@ pub struct AgentConfig {
     pub housekeeping_interval: Duration,
     /// Where what is done for Pods is noted, step by step.
     pub steps: steps::Recorder,
-    /// How long events are gathered before they are written together.
+    /// How long the events of starts are gathered before they are written together.
     pub event_delay: Duration,
     /// How often the node's lease is renewed.
     pub lease_interval: Duration,

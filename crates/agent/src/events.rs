@@ -113,8 +113,8 @@ pub struct EventRecorder {
 }
 
 impl EventRecorder {
-    /// A recorder and the task that writes for it until all recorders are gone. Events are gathered for as long as `delay`, or until a
-    /// warning or a flush comes, and then written together: those of a pod that starts, once it has started.
+    /// A recorder and the task that writes for it until all recorders are gone. Those of starts are gathered for as long as `delay`, or
+    /// until another one or a flush comes, and then written together.
     pub fn start(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -138,6 +138,18 @@ impl EventRecorder {
             reason: reason.into(),
             message: message.into(),
         });
+        self.urgency.now.notify_one();
+    }
+
+    /// The same of a pod that starts: written a little later, so that it is not in the way.
+    pub fn of_start(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
+        self.record(Occurrence {
+            at: self.clock.wall(),
+            subject,
+            event_type: EventType::Normal,
+            reason: reason.into(),
+            message: message.into(),
+        });
     }
 
     /// Something went wrong.
@@ -149,6 +161,7 @@ impl EventRecorder {
             reason: reason.into(),
             message: message.into(),
         });
+        self.urgency.now.notify_one();
     }
 
     /// Where moments wait for the timelines of their Pods.
@@ -173,7 +186,6 @@ impl EventRecorder {
         let Occurrence { at, subject, reason, message, .. } = &occurrence;
         let moment = Moment::event(*at, subject.field_path.as_deref(), reason, message);
         self.timelines.note(&subject.uid, moment);
-        let is_warning = occurrence.event_type == EventType::Warning;
         // Before it can be written.
         self.urgency.recorded.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(Waiting::Event(occurrence)).is_err() {
@@ -181,9 +193,6 @@ impl EventRecorder {
             let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             *dropped += 1;
             tracing::warn!(dropped = *dropped, at = %self.clock.wall(), "too many events: some are not recorded");
-        }
-        if is_warning {
-            self.urgency.now.notify_one();
         }
     }
 }
@@ -403,14 +412,14 @@ mod tests {
         events.flush().await;
         let mut watch = store.watch(EVENTS, None).unwrap();
         let subject = EventSubject::node("edge");
-        events.normal(subject.clone(), "Scheduled", "told");
+        events.of_start(subject.clone(), "Scheduled", "told");
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         assert_eq!(listed(&store), [""; 0]);
         events.flush().await;
         assert_eq!(listed(&store), ["Scheduled"]);
-        events.normal(subject.clone(), "Pulled", "told");
+        events.of_start(subject.clone(), "Pulled", "told");
         events.warning(subject, "Failed", "told");
         let mut told = Vec::new();
         while told.len() < 3 {

@@ -101,8 +101,6 @@ impl PodWorker {
                 return Ok(None);
             }
         }
-        // Who sees the status sees what has led to it.
-        self.shared.events.flush().await;
         let (uid, node) = (self.uid.clone(), bound.then(|| self.shared.config.node_name.clone()));
         let written = self.shared.store.write(pod_key(&self.pod), move |present| {
             let onto = present.map(|present| present.revision);

@@ -289,7 +289,7 @@ impl PodWorker {
     fn announce_scheduled(&mut self, desired: &DesiredPod) {
         if !self.scheduled_announced && desired.status.start_time.is_none() {
             let message = format!("Successfully assigned {} to {}", desired.pod, self.shared.config.node_name);
-            self.shared.events.normal(EventSubject::pod(desired), "Scheduled", message);
+            self.shared.events.of_start(EventSubject::pod(desired), "Scheduled", message);
         }
         self.scheduled_announced = true;
     }
@@ -588,7 +588,7 @@ impl PodWorker {
                 return Ok(false);
             }
         };
-        self.shared.events.normal(subject.clone(), "Created", "Container created");
+        self.shared.events.of_start(subject.clone(), "Created", "Container created");
         if has_post_start(container) {
             let id = id.clone();
             self.save_record(|record| record.post_start.extend([id])).await?;
@@ -599,7 +599,7 @@ impl PodWorker {
             return Ok(true);
         }
         self.failures.remove(&start.name);
-        self.shared.events.normal(subject, "Started", "Container started");
+        self.shared.events.of_start(subject, "Started", "Container started");
         Ok(true)
     }
 
@@ -623,7 +623,7 @@ impl PodWorker {
                 }
             };
             if let Some(message) = message {
-                self.shared.events.normal(subject_of(desired, &usage), "Pulled", message);
+                self.shared.events.of_start(subject_of(desired, &usage), "Pulled", message);
             }
             if let Some(volume) = usage.volume {
                 self.hold_volume_image(&start.name, &image).await;

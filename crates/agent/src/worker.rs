@@ -494,6 +494,8 @@ impl PodWorker {
         for (name, waits) in pulling {
             waiting.entry(name).or_insert(waits);
         }
+        // Who sees the status sees what has led to it.
+        self.shared.events.flush().await;
         self.publish(desired, &observed, &waiting, false).within(step!("publish the status")).await?;
         let failures = self.failures.values().map(|failure| failure.not_before).filter(|time| *time > now.boot);
         let failures = failures.collect::<Vec<_>>();

@@ -155,6 +155,7 @@ impl PodWorker {
         made.map_err(|source| PassError::Files { step: "make the directory of the pod", source })?;
         self.shared.events.warning(EventSubject::pod(desired), reason, message);
         self.note_changes(desired, &status);
+        self.shared.events.flush().await;
         self.write_status(status, true).await?;
         self.shared.make_room(&self.uid);
         Ok(Next::Again)
