@@ -71,6 +71,6 @@ pub fn write_kubeconfig(path: &Path, config: &Value) -> io::Result<()> {
         _ => {}
     }
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text.as_bytes()).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
     fs::rename(&fresh, path)
 }

@@ -227,8 +227,16 @@ async fn serve_until(
     resume_terminating_namespaces(&context);
     keep_owned(&context);
     quotas::keep(&context);
-    write_admin_kubeconfig(&authority, &server, &file)?;
-    let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file));
+    let written = match write_admin_kubeconfig(&authority, &server, &file) {
+        Ok(()) => Some(Context::now()),
+        // A daemon starts on a full disk, too: what frees space is asked of it.
+        Err(ServeError::Kubeconfig { cause, .. }) if is_full(&cause) && file.exists() => {
+            tracing::warn!(path = %file.display(), error = %cause, "the administrator's kubeconfig stays as it was");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let renewing = stop.clone().run_until_cancelled_owned(renew_admin_kubeconfig(authority, server, file, written));
     tokio::spawn(renewing);
     let tls = std::mem::take(&mut doors.tls);
     let over_tls = futures::future::try_join_all(tls.into_iter().map(|door| door.accept(Arc::clone(&context))));
@@ -291,15 +299,24 @@ fn write_admin_kubeconfig(authority: &Authority, server: &str, path: &std::path:
     write_kubeconfig(path, &config).map_err(|cause| ServeError::Kubeconfig { path: path.to_owned(), cause })
 }
 
-async fn renew_admin_kubeconfig(authority: Arc<Authority>, server: String, path: PathBuf) {
-    let mut written = Context::now();
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// `written`: when it was, unless it could not be.
+async fn renew_admin_kubeconfig(
+    authority: Arc<Authority>,
+    server: String,
+    path: PathBuf,
+    mut written: Option<spec::Timestamp>,
+) {
     loop {
         tokio::time::sleep(LOOK).await;
-        if Context::now().duration_since(written) < OLD {
+        if written.is_some_and(|written| Context::now().duration_since(written) < OLD) {
             continue;
         }
         match write_admin_kubeconfig(&authority, &server, &path) {
-            Ok(()) => written = Context::now(),
+            Ok(()) => written = Some(Context::now()),
             Err(error) => tracing::warn!(error = chain(&error), "the administrator's kubeconfig gets old"),
         }
     }
