@@ -131,36 +131,18 @@ impl EventRecorder {
 
     /// Something went as it should.
     pub fn normal(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
-        self.record(Occurrence {
-            at: self.clock.wall(),
-            subject,
-            event_type: EventType::Normal,
-            reason: reason.into(),
-            message: message.into(),
-        });
+        self.record(EventType::Normal, subject, reason.into(), message.into());
         self.urgency.now.notify_one();
     }
 
     /// The same of a pod that starts: written a little later, so that it is not in the way.
     pub fn of_start(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
-        self.record(Occurrence {
-            at: self.clock.wall(),
-            subject,
-            event_type: EventType::Normal,
-            reason: reason.into(),
-            message: message.into(),
-        });
+        self.record(EventType::Normal, subject, reason.into(), message.into());
     }
 
     /// Something went wrong.
     pub fn warning(&self, subject: EventSubject, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) {
-        self.record(Occurrence {
-            at: self.clock.wall(),
-            subject,
-            event_type: EventType::Warning,
-            reason: reason.into(),
-            message: message.into(),
-        });
+        self.record(EventType::Warning, subject, reason.into(), message.into());
         self.urgency.now.notify_one();
     }
 
@@ -182,17 +164,18 @@ impl EventRecorder {
         }
     }
 
-    fn record(&self, occurrence: Occurrence) {
-        let Occurrence { at, subject, reason, message, .. } = &occurrence;
-        let moment = Moment::event(*at, subject.field_path.as_deref(), reason, message);
+    fn record(&self, event_type: EventType, subject: EventSubject, reason: Cow<'static, str>, message: String) {
+        let at = self.clock.wall();
+        let moment = Moment::event(at, subject.field_path.as_deref(), &reason, &message);
         self.timelines.note(&subject.uid, moment);
+        let occurrence = Occurrence { at, subject, event_type, reason, message };
         // Before it can be written.
         self.urgency.recorded.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(Waiting::Event(occurrence)).is_err() {
             self.urgency.done.fetch_add(1, Ordering::AcqRel);
             let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             *dropped += 1;
-            tracing::warn!(dropped = *dropped, at = %self.clock.wall(), "too many events: some are not recorded");
+            tracing::warn!(dropped = *dropped, %at, "too many events: some are not recorded");
         }
     }
 }
