@@ -195,6 +195,6 @@ impl StorageBackend for ReservedFile {
 }
 
 /// Whether a write failed for want of space.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -30,7 +30,7 @@ mod value;
 mod watch;
 mod writer;
 
-pub use ballast::BALLAST_BYTES;
+pub use ballast::{BALLAST_BYTES, is_full};
 pub use copy::{Copy, Entry, Restoring};
 pub use error::{Cause, Expired, OpenStoreError, RestoreError, StoreError, WriteError};
 pub use events::{EVENTS, EVENTS_KEPT, EVENTS_KEPT_FOR};

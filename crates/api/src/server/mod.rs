@@ -230,7 +230,7 @@ async fn serve_until(
     let written = match write_admin_kubeconfig(&authority, &server, &file) {
         Ok(()) => Some(Context::now()),
         // A daemon starts on a full disk, too: what frees space is asked of it.
-        Err(ServeError::Kubeconfig { cause, .. }) if is_full(&cause) && file.exists() => {
+        Err(ServeError::Kubeconfig { cause, .. }) if store::is_full(&cause) && file.exists() => {
             tracing::warn!(path = %file.display(), error = %cause, "the administrator's kubeconfig stays as it was");
             None
         }
@@ -297,10 +297,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn write_admin_kubeconfig(authority: &Authority, server: &str, path: &std::path::Path) -> Result<(), ServeError> {
     let config = kubeconfig(authority, server, ADMIN, Context::now())?;
     write_kubeconfig(path, &config).map_err(|cause| ServeError::Kubeconfig { path: path.to_owned(), cause })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// `written`: when it was, unless it could not be.
