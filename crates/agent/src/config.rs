@@ -60,6 +60,9 @@ pub struct AgentConfig {
     pub steps: steps::Recorder,
     /// How long the events of starts are gathered before they are written together.
     pub event_delay: Duration,
+    /// How much later it is told what of a Pod has ended, while the rest of it is still ending: one that ends at once tells of its
+    /// end alone, and nobody who writes or reads its status is in the way of that.
+    pub ending_delay: Duration,
     /// How often the node's lease is renewed.
     pub lease_interval: Duration,
 }
@@ -103,6 +106,8 @@ impl Default for EvictionConfig {
 const MAX_PODS: u32 = 110;
 /// As long as a Pod takes to start, so that its events are not in its way.
 const EVENT_DELAY: Duration = Duration::from_millis(5);
+/// Several times as long as a small Pod takes to end.
+pub(crate) const ENDING_DELAY: Duration = Duration::from_millis(20);
 /// A cluster keeps 12,500, on all its nodes together.
 const ENDED_PODS: usize = 1000;
 
@@ -132,6 +137,7 @@ impl AgentConfig {
             housekeeping_interval: Duration::from_secs(10),
             steps: steps::Recorder::default(),
             event_delay: EVENT_DELAY,
+            ending_delay: ENDING_DELAY,
             lease_interval: crate::node_lease::RENEW,
             static_pods: None,
         }

@@ -172,10 +172,12 @@ impl PodWorker {
             return Ok(());
         }
         let share = MAX_POD_MESSAGE_BYTES / desired.containers().count().max(1);
-        let messages = on_disk(move || {
+        // What a container has just written is little, and in memory; a log may be neither.
+        let waits = dead.iter().any(|source| source.fallback.is_some());
+        let read = move || {
             dead.into_iter().map(|source| (source.id.clone(), shortened(source.read(), share))).collect::<Vec<_>>()
-        });
-        self.termination_messages.extend(messages.await?);
+        };
+        self.termination_messages.extend(if waits { on_disk(read).await? } else { read() });
         Ok(())
     }
 

@@ -66,9 +66,10 @@ impl PodWorker {
                 let status = self.next_status(desired, observed, &BTreeMap::new(), true);
                 // Beside each other: how the containers ended is known until the sandbox is removed, after this. One that cannot
                 // be stopped cannot be removed either, and that is told.
-                let stop = tokio::spawn(self.stop_sandboxes(observed).within(step!("stop the sandbox")));
+                // One after the other until each waits: infra is told first, and ends while the status is written.
+                let stop = self.stop_sandboxes(observed).within(step!("stop the sandbox"));
                 let publish = self.write_status(status, true).within(step!("publish the end"));
-                let (published, _stopped) = tokio::join!(publish, stop);
+                let (_stopped, published) = tokio::join!(biased; stop, publish);
                 published?;
             }
             self.lifecycle = PodLifecycle::Terminated;
@@ -87,14 +88,15 @@ impl PodWorker {
         for container in stop.iter().filter(|stop| !in_time || stop.after.is_empty()) {
             self.stop_after_hook(container, deadline, now);
         }
-        // They are on their way before what is told of them is put together.
-        tokio::task::yield_now().await;
         let waits = in_time && stop.iter().any(|stop| !stop.after.is_empty() || self.hooks.holds_back_stop(&stop.id));
-        if let Some(desired) = desired {
-            // What has ended meanwhile is told while the rest is still ending.
-            self.publish(&Arc::new(desired.clone()), observed, &BTreeMap::new(), false).await?;
+        if *self.tell_at.get_or_insert(now.boot.after(self.shared.config.ending_delay)) <= now.boot {
+            self.tell_at = None;
+            if let Some(desired) = desired {
+                self.publish(desired, observed, &BTreeMap::new(), false).await?;
+            }
         }
-        Ok(Next::Wait(self.stop_again_at(now.boot).into_iter().chain(waits.then_some(deadline)).min()))
+        let times = self.stop_again_at(now.boot).into_iter().chain(self.tell_at).chain(waits.then_some(deadline));
+        Ok(Next::Wait(times.min()))
     }
 
     /// When stops that failed are tried again. One that is due was asked for again by this pass; if not, nobody wants it any
@@ -183,13 +185,10 @@ impl PodWorker {
         Ok(())
     }
 
-    /// All that can be; gives the first failure. A task of its own may do it.
-    fn stop_sandboxes(&self, observed: &PodObservation) -> impl Future<Output = Result<(), RuntimeError>> + use<> {
-        let runtime = Arc::clone(&self.shared.runtime);
-        let sandboxes: Vec<_> = observed.sandboxes.iter().map(|sandbox| sandbox.id.clone()).collect();
-        async move {
-            join_all(sandboxes.iter().map(|sandbox| runtime.stop_pod_sandbox(sandbox))).await.into_iter().collect()
-        }
+    /// All that can be; gives the first failure.
+    async fn stop_sandboxes(&self, observed: &PodObservation) -> Result<(), RuntimeError> {
+        let stops = observed.sandboxes.iter().map(|sandbox| self.shared.runtime.stop_pod_sandbox(&sandbox.id));
+        join_all(stops).await.into_iter().collect()
     }
 
     /// The same.

@@ -132,6 +132,7 @@ impl TestNode {
             host_resolv_conf: resolv_conf,
             node_addresses: vec!["192.0.2.1".parse().unwrap()],
             event_delay: Duration::ZERO,
+            ending_delay: Duration::ZERO,
             ..AgentConfig::new("edge", base.join("data"), base.join("logs"))
         };
         // However full the disk of the machine is that the tests run on.

@@ -131,6 +131,8 @@ pub(crate) struct PodWorker {
     /// Stops that failed and that no event has told of yet.
     pub(crate) untold_stops: Vec<String>,
     pub(crate) stops: JoinSet<(ContainerId, Result<(), RuntimeError>)>,
+    /// When to tell of what has ended while the rest of the pod is still ending.
+    pub(crate) tell_at: Option<BootTime>,
     /// Containers that are ended while the pod lives on.
     pub(crate) kills: BTreeMap<ContainerId, Kill>,
     pub(crate) probes: PodProbes,
@@ -185,6 +187,7 @@ impl PodWorker {
             stop_failures: HashMap::new(),
             untold_stops: Vec::new(),
             stops: JoinSet::new(),
+            tell_at: None,
             kills: BTreeMap::new(),
             probes: PodProbes::default(),
             hooks: PodHooks::default(),
@@ -222,8 +225,11 @@ impl PodWorker {
             match next {
                 Next::Again => tokio::task::yield_now().await,
                 Next::Wait(until) => {
-                    // Most pods wait most of the time: what the store has in memory is read again when it is needed.
-                    self.desired = None;
+                    // Most pods wait most of the time: what the store has in memory is read again when it is needed. One that is
+                    // ending waits for little.
+                    if !matches!(self.lifecycle, PodLifecycle::Terminating { .. }) {
+                        self.desired = None;
+                    }
                     self.shown = None;
                     self.wait(until).await;
                 }

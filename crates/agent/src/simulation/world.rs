@@ -197,6 +197,7 @@ impl<'a> World<'a> {
             host_resolv_conf: self.ground.directory.path().join("resolv.conf"),
             node_addresses: vec!["192.0.2.1".parse().unwrap()],
             event_delay: Duration::ZERO,
+            ending_delay: crate::config::ENDING_DELAY,
             ..AgentConfig::new("edge", self.base.join("data"), self.base.join("logs"))
         };
         // However full and however busy the machine is that this runs on.

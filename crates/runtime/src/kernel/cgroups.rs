@@ -433,7 +433,7 @@ impl Cgroups {
         v2_empty && self.v1.iter().all(|hierarchy| listed(&hierarchy.place.at(path)).is_empty())
     }
 
-    /// Removes a cgroup and those below it, in which nothing ever was.
+    /// Removes a cgroup and those below it, in which nothing is.
     pub(super) fn remove_empty(&self, path: &CgroupPath) -> Result<(), CgroupError> {
         self.places().map(|place| remove_tree(&place.at(path))).fold(Ok(()), Result::and)
     }
@@ -443,12 +443,10 @@ impl Cgroups {
         // Processes that a signal cannot end now (uninterruptible sleep) are left for a later call.
         let mut pause = Duration::from_millis(1);
         loop {
-            if !self.is_empty(path) {
-                self.kill(path)?;
-            }
-            let outcome = self.places().map(|place| remove_tree(&place.at(path))).fold(Ok(()), Result::and);
-            match outcome {
+            // Mostly nothing is in it, and the kernel says so where something is.
+            match self.remove_empty(path) {
                 Err(error) if is_busy(&error) && pause < Duration::from_secs(4) => {
+                    self.kill(path)?;
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
@@ -598,16 +596,21 @@ pub(super) fn create_directory(directory: &Path) -> Result<(), CgroupError> {
     }
 }
 
-/// Bottom up; what is gone already is removed.
+/// What is gone already is removed. Only where the kernel refuses is there anything below it to be looked for.
 fn remove_tree(directory: &Path) -> Result<(), CgroupError> {
+    if remove_if_present(directory).is_ok() {
+        return Ok(());
+    }
     for name in subdirectories(directory) {
         remove_tree(&directory.join(name))?;
     }
+    remove_if_present(directory).map_err(|source| CgroupError { path: directory.to_owned(), source })
+}
+
+fn remove_if_present(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(CgroupError { path: directory.to_owned(), source })
-        }
-        Err(_) | Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -44,6 +44,8 @@ const LOG_MAX_FILES: u32 = 5;
 /// A killed container whose processes do not end is stuck in the kernel (a dead mount); the caller tries again.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
+/// Wait before what a Pod leaves is removed.
+const CLEAR_DELAY: Duration = Duration::from_millis(10);
 /// Waits between attempts to remove what a container wrote.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
@@ -293,7 +295,7 @@ impl Kernel {
             signal: None,
             reason: ExitReason::StartFailed { message: describe(error) },
         };
-        self.settle(id, record, &cgroup, exit).await;
+        self.settle(id, record, &cgroup, false, exit).await;
     }
 
     async fn send_start(&self, id: &ContainerId, record: &ContainerRecord) -> Result<i64, RuntimeError> {
@@ -458,21 +460,27 @@ impl Kernel {
         Ok(())
     }
 
-    /// Removes a container's directory, then its record, in the background: there may be much in it, and nobody waits for that.
-    /// A daemon that dies before begins anew, by the record.
+    /// Removes a container's directory, then its record, in the background. A daemon that dies before begins anew, by the record.
     pub(super) fn clear_container(&self, id: &ContainerId) {
         let (directory, store, id) = (self.config.container_directory(id), self.store.clone(), id.clone());
+        self.clear(directory, move || store.delete_record_soon(CONTAINERS, id.as_str()));
+    }
+
+    /// Removes a directory in the background, then does what follows: there may be much in it, and nobody waits for that. It comes a
+    /// little later, when whoever removes the Pod is likely to be done.
+    pub(super) fn clear(&self, directory: PathBuf, then: impl FnOnce() + Send + 'static) {
         self.clearing.spawn(async move {
+            tokio::time::sleep(CLEAR_DELAY).await;
             let mut pause = FIRST_PAUSE;
             loop {
-                let directory = directory.clone();
-                let removed = tokio::task::spawn_blocking(move || remove_directory(&directory)).await;
+                let doomed = directory.clone();
+                let removed = tokio::task::spawn_blocking(move || remove_directory(&doomed)).await;
                 let Err(error) = removed.map_err(io::Error::other).and_then(|removed| removed) else { break };
-                tracing::warn!(container = %id, %error, "a container's writable layer is not removed yet");
+                tracing::warn!(directory = %directory.display(), %error, "a directory is not removed yet");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            store.delete_record_soon(CONTAINERS, id.as_str());
+            then();
         });
     }
 

@@ -8,6 +8,7 @@ use spec::{ContainerId, Timestamp};
 use super::cgroups::CgroupPath;
 use super::records::{CONTAINERS, ContainerRecord};
 use super::{Kernel, PROMPT};
+use crate::config::PidMode;
 use crate::status::{ContainerExit, ContainerState, ExitReason};
 
 /// Exit code of a container that was lost, as the kubelet reports it (`ContainerStatusUnknown`).
@@ -24,7 +25,9 @@ impl Kernel {
             // Read before the directory goes: exit code 137 alone does not mean out of memory.
             let out_of_memory = self.cgroups.oom_kills(&cgroup) > 0;
             let conclusion = conclude(report.started_at, exit, out_of_memory);
-            if !self.settle(&id, record.clone(), &cgroup, conclusion).await {
+            // With the first process of a PID namespace the kernel ends all others, and waits for them (pid_namespaces(7)).
+            let empty = record.config.pid == PidMode::Container;
+            if !self.settle(&id, record.clone(), &cgroup, empty, conclusion).await {
                 // infra's own record of it is what the next daemon finds.
                 return;
             }
@@ -62,19 +65,20 @@ impl Kernel {
                 reason: ExitReason::Unknown,
             },
         };
-        self.settle(id, record, &cgroup, exit).await;
+        self.settle(id, record, &cgroup, false, exit).await;
     }
 
     /// Tells an exit, and is back when it is stored, or cannot be: whether it is. A stopped container means: its cgroup is empty;
-    /// the directories of one go when the exit has been told.
+    /// the directories of one go when the exit has been told. `empty`: whether it is known to be.
     pub(super) async fn settle(
         &self,
         id: &ContainerId,
         mut record: ContainerRecord,
         cgroup: &CgroupPath,
+        empty: bool,
         exit: ContainerExit,
     ) -> bool {
-        if !self.cgroups.is_empty(cgroup) {
+        if !empty && !self.cgroups.is_empty(cgroup) {
             self.remove_cgroup_of(id, cgroup).await;
         }
         record.exit = Some(exit.clone().into());

@@ -401,7 +401,7 @@ impl Kernel {
         others.any(|(_, sandbox)| !sandbox.record.stopped)
     }
 
-    /// Removes a sandbox and its containers.
+    /// Removes a sandbox and its containers; its directory goes in the background.
     pub(super) async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         let record = match self.state.sandbox_record(id) {
             Err(RuntimeError::NoSuchSandbox(_)) => return Ok(()),
@@ -411,10 +411,10 @@ impl Kernel {
         for container in self.state.containers_of(id) {
             self.remove_container(&container).await?;
         }
-        let directory = self.config.sandbox_directory(id);
-        remove_directory(&directory).map_err(|e| remove_error("remove the sandbox's directory", e))?;
+        // Directories of sandboxes that nobody knows are removed by the next daemon.
         self.store.delete_record_soon(SANDBOXES, id.as_str());
         self.state.lock().remove_sandbox(id);
+        self.clear(self.config.sandbox_directory(id), || ());
         self.state.announce(&record.config.uid);
         Ok(())
     }

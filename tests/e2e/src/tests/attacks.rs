@@ -244,8 +244,12 @@ fn clients_that_vanish_leave_no_descriptor(node: &mut TestNode) {
     // CVE-2025-64329: attaching again and again used up memory, then descriptors.
     node.run_ready("idle");
     let infra = node.infra_processes()[0].pid;
-    let descriptors = || std::fs::read_dir(format!("/proc/{infra}/fd")).unwrap().count();
-    let before = descriptors();
+    let links = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{infra}/fd")).unwrap();
+        descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect::<Vec<_>>()
+    };
+    let descriptors = || links().len();
+    let (present, before) = (links(), descriptors());
     for _ in 0..10 {
         let clients: Vec<_> = (0..3).map(|_| node.background(&["attach", "idle"])).collect();
         e2e::eventually(e2e::limit(20), "they are attached", || {
@@ -257,7 +261,7 @@ fn clients_that_vanish_leave_no_descriptor(node: &mut TestNode) {
         e2e::eventually(e2e::limit(20), "infra lets go of them", || {
             // They are noticed at the latest by the next output, and the Pod is quiet; the daemon tells at once.
             let more = descriptors().saturating_sub(before);
-            if more == 0 { Ok(()) } else { Err(format!("{more} descriptors more")) }
+            if more == 0 { Ok(()) } else { Err(format!("{more} more: {:?}, and were {present:?}", links())) }
         });
     }
 }
