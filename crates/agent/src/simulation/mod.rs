@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use trace::Trace;
 use world::{Ground, World};
 
+use crate::config::ENDING_DELAY;
+
 /// In every run of the tests; `make simulate` does many more of them, optimized.
 const SEEDS: u64 = 1_000;
 /// Seeds within which each planted bug must be found.
@@ -162,9 +164,11 @@ fn check(world: &mut World<'_>) -> Result<(), String> {
     if !quiet || !state.is_still() {
         return Ok(());
     }
+    let now = state.now();
     for pod in state.pods.values_mut() {
         pod.closed |= pod.deleted;
-        if !pod.gone {
+        // What has ended of a Pod that is ending is told a little later.
+        if !pod.gone && !pod.has_ended_within(ENDING_DELAY, now) {
             invariants::status_is_true(pod)?;
         }
     }

@@ -125,6 +125,12 @@ pub struct PodModel {
 }
 
 impl PodModel {
+    /// Whether one of its containers has ended so short a time ago.
+    pub fn has_ended_within(&self, delay: Duration, now: Moment) -> bool {
+        let mut ends = self.runs.values().flatten().filter_map(|run| run.exit);
+        ends.any(|(_, end)| now.true_time <= end.true_time + delay)
+    }
+
     pub fn new(plan: Plan) -> Self {
         let images = plan.containers.iter().map(|container| (container.name.clone(), "app:1".to_owned())).collect();
         Self {
