@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures::FutureExt as _;
 use infra::protocol::{ContainerReport, End, ExitReport, Request, exit_record_name};
 use spec::{ContainerId, Timestamp};
 
@@ -83,12 +84,13 @@ impl Kernel {
         }
         record.exit = Some(exit.clone().into());
         // Nothing that follows from the exit is durable before it: its place among the writes is taken here.
-        let stored = self.store.put_record(CONTAINERS, id.as_str(), &record);
+        let stored = self.store.put_record(CONTAINERS, id.as_str(), &record).boxed().shared();
         let uid = {
             let mut inner = self.state.lock();
             if let Some(container) = inner.containers.get_mut(id) {
                 container.record = record.clone();
                 container.prepared = None;
+                container.storing_end = Some(stored.clone());
                 container.state.send_replace(ContainerState::Exited(exit));
             }
             inner.sandboxes.get(&record.sandbox).map(|sandbox| sandbox.record.config.uid.clone())
@@ -98,6 +100,9 @@ impl Kernel {
         }
         self.remove_cgroup_of(id, cgroup).await;
         let stored = stored.await;
+        if let Some(container) = self.state.lock().containers.get_mut(id) {
+            container.storing_end = None;
+        }
         if let Err(error) = &stored {
             tracing::error!(container = %id, error = error as &dyn std::error::Error, "an exit cannot be stored");
         }

@@ -359,10 +359,13 @@ impl Kernel {
             }
         };
         let pod = CgroupPath::of(&record.config);
-        let (ended, removed) = tokio::join!(
-            end_infra(connection, infra).within(step!("end infra")),
-            self.remove_pod_cgroup(id, record, &pod).within(step!("remove the pod's cgroup"))
-        );
+        let ending = async {
+            // Until they are stored it is the only other one that knows how its containers ended.
+            self.state.ends_stored(id).await;
+            end_infra(connection, infra).within(step!("end infra")).await
+        };
+        let (ended, removed) =
+            tokio::join!(ending, self.remove_pod_cgroup(id, record, &pod).within(step!("remove the pod's cgroup")));
         ended.and(removed)?;
         for container in self.state.containers_of(id) {
             if !pod.is_ours() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, join_all};
 use infra::protocol::End;
 use spec::{ContainerId, PodUid, SandboxId, VolumeName};
 use store::StoreError;
@@ -74,6 +74,8 @@ pub(super) struct Container {
     pub(super) prepared: Option<Prepared>,
     /// A stop was begun: the signal is sent once.
     pub(super) stopping: bool,
+    /// The write of its end, until that is stored.
+    pub(super) storing_end: Option<Recording>,
 }
 
 /// What a container's start needs of the kernel.
@@ -145,7 +147,7 @@ fn remove_from<K: Eq + std::hash::Hash, V: PartialEq>(lists: &mut HashMap<K, Vec
 
 impl Container {
     pub(super) fn new(record: ContainerRecord, state: ContainerState, prepared: Option<Prepared>) -> Self {
-        Self { record, state: watch::Sender::new(state), prepared, stopping: false }
+        Self { record, state: watch::Sender::new(state), prepared, stopping: false, storing_end: None }
     }
 }
 
@@ -251,6 +253,17 @@ impl State {
 
     pub(super) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
         self.lock().containers_of(sandbox).to_vec()
+    }
+
+    /// Waits until the ends of a sandbox's containers that are told are stored, or cannot be.
+    pub(super) async fn ends_stored(&self, sandbox: &SandboxId) {
+        let storing: Vec<_> = {
+            let inner = self.lock();
+            let ids = inner.containers_of(sandbox).iter();
+            ids.filter_map(|id| inner.containers.get(id)?.storing_end.clone()).collect()
+        };
+        // Whoever writes them tells of a failure.
+        drop(join_all(storing).await);
     }
 
     pub(super) fn list_sandboxes(&self) -> Vec<PodSandboxStatus> {

@@ -1,7 +1,7 @@
 //! A Pod of three containers, one of them a sidecar, that ends while the daemon dies at each of its steps.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::node::condition;
 use e2e::{TestNode, limit};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 tests! {
     a_stop_that_is_cut_at_any_step_comes_to_the_status_of_one_that_is_not,
+    the_last_end_is_known_however_soon_the_daemon_dies,
     a_delete_that_is_cut_at_any_step_ends_in_order_and_leaves_nothing,
 }
 
@@ -136,6 +137,26 @@ fn a_stop_that_is_cut_at_any_step_comes_to_the_status_of_one_that_is_not(node: &
             let disturbed = stopped(node, Some((step, moment)));
             assert_eq!(disturbed, undisturbed, "killed {moment:?} after {step:?}");
         }
+    }
+}
+
+fn the_last_end_is_known_however_soon_the_daemon_dies(node: &mut TestNode) {
+    // Somewhere in here it is stored, and infra ends.
+    for moment in (0..10).map(|fifths| Duration::from_micros(200 * fifths)) {
+        run(node);
+        node.api().patch(POD, &json!({ "spec": { "activeDeadlineSeconds": 1 } }));
+        // Looked for without a pause, which would be longer than all of it.
+        let limit = Instant::now() + limit(20);
+        while !steps(node).iter().any(|step| step == "proxy ends") {
+            assert!(Instant::now() < limit, "{:?}", steps(node));
+        }
+        std::thread::sleep(moment);
+        node.kill_daemon();
+        node.start_daemon();
+        let pod = node.wait_phase(NAME, "Failed");
+        let proxy = &pod["status"]["initContainerStatuses"][0]["state"];
+        assert_eq!(proxy["terminated"]["exitCode"], 3, "killed {moment:?} after its end: {proxy}");
+        node.delete_pod(NAME);
     }
 }
 
