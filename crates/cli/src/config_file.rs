@@ -24,7 +24,13 @@ const OPTION: &str = "config";
 
 /// The command line with the options of the file that it names, if it names one. `program` is the whole program's
 /// command; what it cannot read is left for it to refuse.
-pub fn with_config_file(program: &Command, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+pub fn with_config_file(program: impl FnOnce() -> Command, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    // Mostly it names none, and to make the tree of all commands takes longer than many a command.
+    let option = format!("--{OPTION}");
+    if !given.iter().any(|word| word.as_encoded_bytes().starts_with(option.as_bytes())) {
+        return Ok(given);
+    }
+    let program = program();
     let Ok(matches) = program.clone().try_get_matches_from(&given) else { return Ok(given) };
     let Some((name, matches)) = matches.subcommand() else { return Ok(given) };
     let Some(path) = matches.try_get_one::<PathBuf>(OPTION).ok().flatten() else { return Ok(given) };
@@ -180,7 +186,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let line = line.replace("FILE", path.to_str().unwrap());
         let given = line.split(' ').map(OsString::from).collect();
-        let read = with_config_file(&Cli::command(), given)
+        let read = with_config_file(Cli::command, given)
             .map_err(|failure| render(&failure.into()).replace(path.to_str().unwrap(), "FILE"))?;
         // What comes out is a command line.
         Cli::from_arg_matches(&Cli::command().try_get_matches_from(&read).unwrap()).unwrap();
@@ -227,7 +233,7 @@ mod tests {
             assert!(fault.contains(expected), "{text:?}: {fault}");
         }
         let missing =
-            with_config_file(&Cli::command(), ["monopod", "serve", "--config", "/nowhere"].map(OsString::from).into());
+            with_config_file(Cli::command, ["monopod", "serve", "--config", "/nowhere"].map(OsString::from).into());
         assert!(render(&missing.unwrap_err().into()).contains("cannot read the configuration file /nowhere"));
     }
 }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|command| command == "infra") {
         return infra_process(&arguments.next().unwrap_or_default().to_string_lossy());
     }
-    let arguments = match config_file::with_config_file(&Cli::command(), std::env::args_os().collect()) {
+    let arguments = match config_file::with_config_file(Cli::command, std::env::args_os().collect()) {
         Ok(arguments) => arguments,
         Err(failure) => return exit_code(&failure.into()),
     };
