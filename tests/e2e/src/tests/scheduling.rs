@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use e2e::TestNode;
 use e2e::node::condition;
+use e2e::{TestNode, eventually, limit};
 use serde_json::json;
 
 tests! {
@@ -60,8 +60,12 @@ fn a_pod_bound_by_hand_fails_where_it_does_not_fit(node: &mut TestNode) {
     // Without the name it waits instead, and goes at once when it is deleted.
     node.apply_text(&manifest.replace(&format!("nodeName: {name},"), "")).ok();
     node.wait_for("huge", "waits", |pod| condition(pod, "PodScheduled") == Some("False"));
-    let events = node.monopod(&["events", "--for", "pod/huge"]).ok();
-    assert!(events.contains("FailedScheduling") && events.contains("1 Insufficient cpu"), "{events}");
+    // The event comes after the status that it tells of.
+    eventually(limit(10), "an event tells of it", || {
+        let events = node.monopod(&["events", "--for", "pod/huge"]).ok();
+        let told = events.contains("FailedScheduling") && events.contains("1 Insufficient cpu");
+        if told { Ok(()) } else { Err(events) }
+    });
     node.delete_pod("huge");
 }
 
