@@ -64,9 +64,8 @@ impl PodWorker {
                 && self.is_admitted(desired, observed)
             {
                 let status = self.next_status(desired, observed, &BTreeMap::new(), true);
-                // Beside each other: how the containers ended is known until the sandbox is removed, after this. One that cannot
-                // be stopped cannot be removed either, and that is told.
-                // One after the other until each waits: infra is told first, and ends while the status is written.
+                // Beside each other, infra told first: how the containers ended is known until the sandbox is removed, after this. One
+                // that cannot be stopped cannot be removed either, and that is told.
                 let stop = self.stop_sandboxes(observed).within(step!("stop the sandbox"));
                 let publish = self.write_status(status, true).within(step!("publish the end"));
                 let (_stopped, published) = tokio::join!(biased; stop, publish);

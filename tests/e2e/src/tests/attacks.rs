@@ -248,20 +248,18 @@ fn clients_that_vanish_leave_no_descriptor(node: &mut TestNode) {
         let descriptors = std::fs::read_dir(format!("/proc/{infra}/fd")).unwrap();
         descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect::<Vec<_>>()
     };
-    let descriptors = || links().len();
-    let (present, before) = (links(), descriptors());
+    let present = links();
+    let more = || links().len().saturating_sub(present.len());
     for _ in 0..10 {
         let clients: Vec<_> = (0..3).map(|_| node.background(&["attach", "idle"])).collect();
         e2e::eventually(e2e::limit(20), "they are attached", || {
-            let more = descriptors().saturating_sub(before);
-            if more >= clients.len() { Ok(()) } else { Err(format!("{more} descriptors more")) }
+            if more() >= clients.len() { Ok(()) } else { Err(format!("{} descriptors more", more())) }
         });
         // Killed.
         drop(clients);
         e2e::eventually(e2e::limit(20), "infra lets go of them", || {
             // They are noticed at the latest by the next output, and the Pod is quiet; the daemon tells at once.
-            let more = descriptors().saturating_sub(before);
-            if more == 0 { Ok(()) } else { Err(format!("{more} more: {:?}, and were {present:?}", links())) }
+            if more() == 0 { Ok(()) } else { Err(format!("{:?}, and were {present:?}", links())) }
         });
     }
 }
