@@ -42,6 +42,10 @@ use client::Client;
 use context::Context;
 use errors::{ExitStatus, OutputClosed};
 use output::Output;
+use sys::memory::Heap;
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 /// What a shell reports of a program that SIGPIPE ends.
 const ENDED_BY_SIGPIPE: u8 = 141;

@@ -21,6 +21,7 @@ use services::{AddressRange, DnsConfig, DnsSockets, DomainName, Services};
 use spec::service_network::ServiceNetwork;
 use spec::sysctls::AllowedSysctls;
 use store::Store;
+use sys::memory::Heap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -109,7 +110,6 @@ impl Engine {
 
 /// Runs the daemon.
 pub fn serve(arguments: ServeArgs) -> Result<()> {
-    sys::memory::bound_free_memory();
     start_logging(&arguments.log_level)?;
     require_root("sudo monopod serve")?;
     require_kernel()?;
@@ -128,6 +128,7 @@ pub fn serve(arguments: ServeArgs) -> Result<()> {
 /// Runs a daemon on the threads that its tasks have. This one only waits: did it take connections itself, each would wake it, and
 /// then one of those.
 pub fn run_to_end(daemon: BoxFuture<'static, Result<()>>) -> Result<()> {
+    Heap::serve_threads();
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     let daemon = threads.spawn(daemon);
     let result = threads.block_on(daemon).unwrap_or_else(|panic| Err(panic.into()));
