@@ -112,7 +112,7 @@ fn measure(plan: &Plan) -> Report {
 /// The API under many clients, and etcd where there are peers.
 fn api(plan: &Plan, report: &mut Report) {
     let etcd = plan.peers.as_ref().map(|peers| peers.with_file_name("etcd"));
-    api::measure(&api::Load { rounds: plan.rounds.div_ceil(4), etcd: etcd.as_deref() }, report);
+    api::measure(&api::Load { rounds: plan.rounds.max(5), etcd: etcd.as_deref() }, report);
 }
 
 /// Everybody once, one after the other: what the machine does meanwhile meets all alike.

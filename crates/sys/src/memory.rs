@@ -1,10 +1,12 @@
-//! The allocator: the C library's, or mimalloc's in a process of many threads.
+//! The allocator: the C library's, and mimalloc's for threads that say so.
 //!
 //! glibc keeps seven freed pieces of a size for each thread, and what goes beyond takes a lock: two fifths of a create were that.
-//! mimalloc gives each thread pages of its own, for 2.4 MB more. An infra process has one thread and 92 kB in all, and commands end
-//! before it would matter, so they stay with the C library (`docs/decisions/0011-mimalloc-for-the-daemon.md`).
+//! mimalloc gives each thread pages of its own, 0.2 MB for each that does a bit of everything. So it serves the few threads that
+//! make objects, and neither the many that wait for the disk, nor infra, which has 92 kB in all
+//! (`docs/decisions/0011-mimalloc-for-the-daemon.md`).
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,8 +17,12 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 /// Addresses that are set aside for mimalloc. Only what is written to becomes memory.
 const REGION_BYTES: usize = 1 << 30;
 
-/// Where they begin; 0 while the C library allocates.
+/// Where they begin; 0 where there are none.
 static REGION: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_SERVED: Cell<bool> = const { Cell::new(false) };
+}
 
 unsafe extern "C" {
     /// What mimalloc does before the main function of each program that it is linked to, unless it was compiled with
@@ -29,9 +35,15 @@ unsafe extern "C" {
 pub struct Heap;
 
 impl Heap {
-    /// Allocates for many threads from here on. What is allocated already goes back to where it came from. If the kernel gives no
-    /// addresses, all stays as it is.
-    pub fn serve_threads() {
+    /// Makes mimalloc ready for threads that want it, and bounds what the C library keeps of a burst for the others: it would give
+    /// nearly each thread a heap of its own, where what was freed serves no other, and raise both thresholds by itself up to 32 and
+    /// 64 MiB. To be called before there is a second thread. If the kernel gives no addresses, the C library serves all.
+    pub fn prepare_for_threads() {
+        const HEAPS: libc::c_int = 2;
+        const THRESHOLD: libc::c_int = 128 * 1024;
+        tune(libc::M_ARENA_MAX, HEAPS);
+        tune(libc::M_MMAP_THRESHOLD, THRESHOLD);
+        tune(libc::M_TRIM_THRESHOLD, THRESHOLD);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: the kernel chooses addresses that are free.
         let mapped = unsafe {
@@ -49,15 +61,13 @@ impl Heap {
             unsafe { mi_manage_os_memory_ex(region, REGION_BYTES, true, false, true, -1, false, ptr::null_mut()) };
         if managed {
             REGION.store(region.addr(), Ordering::Relaxed);
-            // What it allocates itself needs no heap for each thread any more.
-            // SAFETY: mallopt takes two numbers.
-            unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
         }
     }
-}
 
-fn serves_threads() -> bool {
-    REGION.load(Ordering::Relaxed) != 0
+    /// What the calling thread allocates from here on is mimalloc's, if that is ready.
+    pub fn serve_this_thread() {
+        IS_SERVED.set(REGION.load(Ordering::Relaxed) != 0);
+    }
 }
 
 /// Whether mimalloc has allocated it.
@@ -75,7 +85,7 @@ fn is_of_mimalloc(piece: *mut u8) -> bool {
 unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if serves_threads() {
+        if IS_SERVED.get() {
             // SAFETY: the caller's promise.
             unsafe { MiMalloc.alloc(layout) }
         } else {
@@ -86,7 +96,7 @@ unsafe impl GlobalAlloc for Heap {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if serves_threads() {
+        if IS_SERVED.get() {
             // SAFETY: the caller's promise.
             unsafe { MiMalloc.alloc_zeroed(layout) }
         } else {
@@ -118,12 +128,16 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Makes the C library give memory back as soon as it is free (mallopt(3)): a process that idles for months after one burst of work
-/// must be as small as before it. glibc would raise both thresholds by itself.
+/// Makes the C library give memory back as soon as it is free: a process that idles for months after one burst of work must be as
+/// small as before it. glibc would raise both thresholds by itself.
 pub fn return_freed_memory() {
     const THRESHOLD: libc::c_int = 64 * 1024;
-    // SAFETY: mallopt takes two numbers; an unknown parameter is refused without effect.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, THRESHOLD) };
-    // SAFETY: as above.
-    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, THRESHOLD) };
+    tune(libc::M_MMAP_THRESHOLD, THRESHOLD);
+    tune(libc::M_TRIM_THRESHOLD, THRESHOLD);
+}
+
+/// mallopt(3).
+fn tune(parameter: libc::c_int, value: libc::c_int) {
+    // SAFETY: it takes two numbers; what it does not know it refuses without effect.
+    unsafe { libc::mallopt(parameter, value) };
 }

@@ -22,14 +22,20 @@ fn check(lines: &[String]) {
 #[test]
 fn what_was_allocated_before_and_what_other_threads_have_allocated_can_be_resized_and_freed() {
     let before: Vec<String> = (0..LINES).map(line).collect();
-    Heap::serve_threads();
+    Heap::prepare_for_threads();
+    Heap::serve_this_thread();
 
     // Old pieces grow, shrink and go, beside new ones in other threads.
     let (lines, ended) = channel();
     let makers: Vec<_> = (0..4)
-        .map(|_| {
+        .map(|number| {
             let lines = lines.clone();
-            std::thread::spawn(move || lines.send((0..LINES).map(line).collect::<Vec<String>>()).unwrap())
+            std::thread::spawn(move || {
+                if number % 2 == 0 {
+                    Heap::serve_this_thread();
+                }
+                lines.send((0..LINES).map(line).collect::<Vec<String>>()).unwrap();
+            })
         })
         .collect();
     drop(lines);

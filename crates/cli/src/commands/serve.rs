@@ -128,8 +128,11 @@ pub fn serve(arguments: ServeArgs) -> Result<()> {
 /// Runs a daemon on the threads that its tasks have. This one only waits: did it take connections itself, each would wake it, and
 /// then one of those.
 pub fn run_to_end(daemon: BoxFuture<'static, Result<()>>) -> Result<()> {
-    Heap::serve_threads();
-    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    Heap::prepare_for_threads();
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    // Those that run tasks park; those that wait for the disk do not.
+    threads.enable_all().on_thread_park(Heap::serve_this_thread);
+    let threads = threads.build().context("cannot start")?;
     let daemon = threads.spawn(daemon);
     let result = threads.block_on(daemon).unwrap_or_else(|panic| Err(panic.into()));
     // What is under way in threads is found and finished by the next start.
