@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use spec::ordered::map_of;
 use spec::requests::ResourceList;
 
 use crate::eviction::quantity::{Form, shown as shown_quantity};
@@ -83,7 +84,7 @@ fn huge_page_pools(directory: &Path) -> ResourceList {
         let bytes = size.saturating_mul(1024);
         Some((format!("hugepages-{}", shown_quantity(bytes, Form::Binary)), bytes.saturating_mul(count)))
     };
-    fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).filter_map(pool).collect()
+    map_of(fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).filter_map(pool))
 }
 
 #[cfg(test)]

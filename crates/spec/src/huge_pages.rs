@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
+use crate::ordered::map_of;
 use crate::quantity::Quantity;
 use crate::requests::{amount, pod_requests};
 
@@ -44,7 +45,7 @@ pub fn pod_limits(pod: &Pod) -> BTreeMap<u64, u64> {
 }
 
 fn by_page_size<'a>(amounts: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<u64, u64> {
-    amounts.filter_map(|(name, amount)| Some((page_size(name)?, u64::try_from(amount).ok()?))).collect()
+    map_of(amounts.filter_map(|(name, amount)| Some((page_size(name)?, u64::try_from(amount).ok()?))))
 }
 
 /// Whether a volume's `medium` is huge pages, of whatever size.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
+use crate::ordered::map_of;
 use crate::quantity::Quantity;
 
 /// Amounts by resource name: `cpu` in thousandths of a core, everything else in whole units (bytes, pieces).
@@ -77,7 +78,7 @@ pub fn limiting_quantities(pod: &Pod) -> QuantityList {
 /// A map of quantities, read. What cannot be read is left out: validation refuses it.
 pub fn parsed(list: Option<&BTreeMap<String, RawQuantity>>) -> QuantityList {
     let read = |(name, raw): (&String, &RawQuantity)| Some((name.clone(), Quantity::parse(&raw.0).ok()?));
-    list.into_iter().flatten().filter_map(read).collect()
+    map_of(list.into_iter().flatten().filter_map(read))
 }
 
 /// Adds each quantity to the one of that name.
@@ -111,7 +112,7 @@ pub fn quantities(list: &ResourceList) -> BTreeMap<String, RawQuantity> {
         let canonical = Quantity::parse(&text).map_or(text, |quantity| quantity.to_string());
         (name.clone(), RawQuantity(canonical))
     };
-    list.iter().map(quantity).collect()
+    map_of(list.iter().map(quantity))
 }
 
 /// What one container sets aside; a limit alone is also the request.
@@ -133,7 +134,7 @@ pub fn amount(resource: &str, quantity: &RawQuantity) -> i64 {
 
 /// A map of quantities, in the units of a [`ResourceList`].
 pub fn amounts(list: &BTreeMap<String, RawQuantity>) -> ResourceList {
-    list.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect()
+    map_of(list.iter().map(|(name, quantity)| (name.clone(), amount(name, quantity))))
 }
 
 fn requests(resources: &ResourceRequirements) -> ResourceList {

@@ -9,6 +9,7 @@ mod room;
 use serde_json::Value;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use spec::ordered::map_of;
 use spec::placement::{Demand, Misfit, NodeView};
 use spec::{PodUid, Timestamp};
 use store::ObjectKey;
@@ -176,10 +177,10 @@ impl Shared {
         let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
         NodeView {
             name: name.clone(),
-            labels: labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
+            labels: map_of(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))),
             taints: node.pointer("/spec/taints").cloned().and_then(read_taints).unwrap_or_default(),
             unschedulable: node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
-            allocatable: allocatable.filter_map(|(key, value)| Some((key.clone(), amount(key, value)?))).collect(),
+            allocatable: map_of(allocatable.filter_map(|(key, value)| Some((key.clone(), amount(key, value)?)))),
         }
     }
 

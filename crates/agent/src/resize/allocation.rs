@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use spec::ordered::map_of;
 
 use crate::desired::DesiredPod;
 
@@ -19,7 +20,7 @@ pub fn allocation_of(spec: &PodSpec) -> Allocation {
     let containers = spec.containers.iter().chain(sidecars);
     let asked = containers.map(|container| (ContainerName::new(&container.name), container.resources.as_ref()));
     let asked = asked.chain([(the_pod(), spec.resources.as_ref())]);
-    asked.filter_map(|(name, resources)| Some((name, resources.and_then(something)?))).collect()
+    map_of(asked.filter_map(|(name, resources)| Some((name, resources.and_then(something)?))))
 }
 
 /// No container is called like that.

@@ -1,6 +1,7 @@
 //! `secret`: one file for each key of a Secret, in memory only.
 
 use spec::k8s_openapi::api::core::v1::SecretVolumeSource;
+use spec::ordered::map_of;
 
 use super::payload::{Keys, select};
 use crate::atomic_writer::Payload;
@@ -19,6 +20,6 @@ pub(super) fn files(name: &str, keys: Keys<'_>, objects: &dyn ConfigObjects) -> 
         None if keys.optional == Some(true) => return Ok(Payload::new()),
         None => return Err(secret_not_found(name)),
     };
-    let data = secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect();
+    let data = map_of(secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)));
     select(data, keys, |key| format!("references non-existent secret key: {key}"))
 }

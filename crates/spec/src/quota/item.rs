@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::Timestamp;
 use crate::decode::{DecodeError, read};
 use crate::huge_pages::is_huge_pages;
-use crate::ordered::map_of;
+use crate::ordered::{map_of, set_of};
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, add_quantities, limiting_quantities, parsed, requested_quantities};
 
@@ -118,7 +118,7 @@ pub fn tracked_names<'a>(resource: &str, names: impl Iterator<Item = &'a String>
         }
         _ => name == generic || alias(resource) == Some(name),
     };
-    names.filter(|name| is_tracked(name)).collect()
+    set_of(names.filter(|name| is_tracked(name)))
 }
 
 /// The names by which some resources were counted before all could be.

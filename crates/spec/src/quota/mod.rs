@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 pub use item::{Item, tracked_names};
 
 use crate::Timestamp;
-use crate::ordered::set_of;
+use crate::ordered::{map_of, set_of};
 use crate::quantity::Quantity;
 use crate::requests::{QuantityList, add_quantities, parsed};
 
@@ -29,7 +29,7 @@ pub fn count<'a>(
 ) -> ResourceQuotaStatus {
     let hard = hard(quota);
     let tracked = resources.flat_map(|resource| tracked_names(resource, hard.keys()));
-    let mut used: QuantityList = tracked.map(|name| (name.clone(), Quantity::ZERO)).collect();
+    let mut used = map_of(tracked.map(|name| (name.clone(), Quantity::ZERO)));
     for item in items.filter(|item| scope::matches(quota, item)) {
         let names = tracked_names(item.resource(), hard.keys());
         add_quantities(&mut used, &masked(&item.usage(now), |name| names.contains(name)));
@@ -72,7 +72,7 @@ pub fn charge(
         }
     }
     let requested = masked(&more, |name| hard.contains_key(name));
-    let requested: QuantityList = requested.into_iter().filter(|(_, quantity)| !quantity.is_zero()).collect();
+    let requested = map_of(requested.into_iter().filter(|(_, quantity)| !quantity.is_zero()));
     if requested.is_empty() {
         return Ok(None);
     }
@@ -99,7 +99,7 @@ pub fn charge(
 
 /// Quantities as they are written.
 pub fn raw(list: &QuantityList) -> BTreeMap<String, RawQuantity> {
-    list.iter().map(|(name, quantity)| (name.clone(), RawQuantity(quantity.to_string()))).collect()
+    map_of(list.iter().map(|(name, quantity)| (name.clone(), RawQuantity(quantity.to_string()))))
 }
 
 fn hard(quota: &ResourceQuota) -> QuantityList {
@@ -107,7 +107,7 @@ fn hard(quota: &ResourceQuota) -> QuantityList {
 }
 
 fn masked(list: &QuantityList, is_wanted: impl Fn(&String) -> bool) -> QuantityList {
-    list.iter().filter(|(name, _)| is_wanted(name)).map(|(name, quantity)| (name.clone(), *quantity)).collect()
+    map_of(list.iter().filter(|(name, _)| is_wanted(name)).map(|(name, quantity)| (name.clone(), *quantity)))
 }
 
 #[cfg(test)]
