@@ -53,7 +53,7 @@ impl Heap {
         // A huge page for each thread and size would come to 30 MB (Debian's kernel gives them unasked). A kernel without huge pages
         // refuses, and gives none either.
         // SAFETY: these addresses are nobody else's, and what they hold is not altered.
-        drop(unsafe { madvise(region, REGION_BYTES, Advice::LinuxNoHugepage) });
+        unsafe { madvise(region, REGION_BYTES, Advice::LinuxNoHugepage) }.unwrap_or_default();
         // SAFETY: it has no conditions, and does nothing if it was called before.
         unsafe { _mi_auto_process_init() };
         // SAFETY: these addresses can be written to, hold zeros, and stay mimalloc's for as long as the process lives.
