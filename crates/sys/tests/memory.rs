@@ -18,12 +18,26 @@ fn check(lines: &[String]) {
     assert!(lines.iter().enumerate().all(|(number, found)| *found == line(number)));
 }
 
+/// Whether it is in a mapping as large as the one that is set aside for mimalloc.
+fn is_in_region(piece: &str) -> bool {
+    let address = piece.as_ptr().addr();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let hexadecimal = |text: &str| usize::from_str_radix(text, 16).ok();
+    let mut ranges = maps.lines().filter_map(|line| {
+        let (begin, end) = line.split(' ').next()?.split_once('-')?;
+        Some(hexadecimal(begin)?..hexadecimal(end)?)
+    });
+    ranges.find(|range| range.contains(&address)).is_some_and(|range| range.len() >= 1 << 30)
+}
+
 /// One test, since it changes the whole process.
 #[test]
 fn what_was_allocated_before_and_what_other_threads_have_allocated_can_be_resized_and_freed() {
     let before: Vec<String> = (0..LINES).map(line).collect();
     Heap::prepare_for_threads();
+    assert!(!is_in_region(&line(100)), "a thread that did not ask is served");
     Heap::serve_this_thread();
+    assert!(is_in_region(&line(100)), "a thread that asked is not served");
 
     // Old pieces grow, shrink and go, beside new ones in other threads.
     let (lines, ended) = channel();
