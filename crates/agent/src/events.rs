@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spec::ids::random_uuid;
 use spec::{ContainerName, PodRef, PodUid, Timestamp};
-use store::{Change, EVENTS, ObjectKey, Store};
+use store::{Change, EVENTS, ObjectKey, Store, StoredObject};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::actions::field_path;
@@ -22,6 +22,8 @@ use correlate::{Correlator, Counted, EventKey};
 
 /// Events that wait to be written; more are dropped, since they must not hold up a pod.
 const QUEUE: usize = 4096;
+/// So many are written together at most: other writes wait for them.
+const TOGETHER: usize = 64;
 /// Names of events that are remembered; as many as there can be events in the store are never too few.
 const REMEMBERED: usize = 2 * store::EVENTS_KEPT;
 
@@ -229,6 +231,10 @@ impl EventWriter {
                         keys = HashSet::from([event.key]);
                     }
                     together.push(event);
+                    if together.len() == TOGETHER {
+                        self.write(std::mem::take(&mut together)).await;
+                        keys.clear();
+                    }
                 }
                 Waiting::Flush(flushed) => {
                     self.write(std::mem::take(&mut together)).await;
@@ -259,12 +265,15 @@ impl EventWriter {
                 (event, name, is_new)
             });
             let named = named.collect::<Vec<_>>();
-            let writes = named.iter().map(|(event, name, is_new)| self.put(event, name, *is_new));
-            let written = futures::future::join_all(writes).await;
+            let writes = named.iter().map(|(event, name, is_new)| {
+                let pod_namespace = event.occurrence.subject.pod.pod_namespace.clone();
+                (ObjectKey::namespaced(EVENTS, pod_namespace, name), self.put(event, name, *is_new))
+            });
+            let written = self.store.write_each(writes.collect()).await;
             events = Vec::new();
             for ((event, name, _), written) in named.into_iter().zip(written) {
                 match written {
-                    Ok(()) => drop(self.names.insert(event.key, name)),
+                    Ok(_) => drop(self.names.insert(event.key, name)),
                     // One of an earlier daemon, whose clock was ahead.
                     Err(store::WriteError::Refused(NameTaken)) => events.push(event),
                     Err(store::WriteError::Store(error)) => {
@@ -275,17 +284,21 @@ impl EventWriter {
         }
     }
 
-    async fn put(&self, event: &Writing, name: &str, is_new: bool) -> Result<(), store::WriteError<NameTaken>> {
+    /// What becomes of the object that counts the event.
+    fn put(
+        &self,
+        event: &Writing,
+        name: &str,
+        is_new: bool,
+    ) -> impl FnOnce(Option<&StoredObject>) -> Result<(Change, ()), NameTaken> + Send + use<> {
         let Writing { count, occurrence, .. } = event;
         let (now, count, message) = (time(occurrence.at), *count, occurrence.message.clone());
         let first = event_object(name, occurrence, &self.node_name, count, &now);
-        let object = ObjectKey::namespaced(EVENTS, occurrence.subject.pod.pod_namespace.clone(), name);
-        let written = self.store.write(object, move |present| match present {
+        move |present| match present {
             Some(_) if is_new => Err(NameTaken),
             Some(present) => Ok((Change::Put(again(&present.value, count, &message, &now)), ())),
             None => Ok((Change::Put(first), ())),
-        });
-        written.await.map(drop)
+        }
     }
 
     /// A name as client-go makes it, from the time. Lists go by name, so the events of a second, which is as much as their

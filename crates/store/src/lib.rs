@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod fake;
 mod forthcoming;
+mod jobs;
 mod journal;
 mod memory;
 mod object;

@@ -6,7 +6,6 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Instant;
 
@@ -19,12 +18,13 @@ use crate::database::{Changes, Contents, DatabaseFile};
 use crate::directory::{Acknowledged, Directory, open_private};
 use crate::error::{OpenStoreError, RestoreError};
 use crate::events::{EventAges, open_events, spawn_events_writer};
+use crate::jobs::Jobs;
 use crate::journal::{self, Found, Frame, Journal, Unusable};
 use crate::memory::Memory;
 use crate::object::{ObjectKey, StoredObject};
 use crate::pending::Pending;
 use crate::store::{Disk, Ground, OpenStore};
-use crate::writer::{Job, Order, Writer};
+use crate::writer::Writer;
 
 /// Pages of the objects file that redb keeps; the objects themselves are in memory anyway.
 const CACHE_BYTES: usize = 1 << 20;
@@ -175,7 +175,9 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
         spawn_events_writer(Arc::clone(&directory), events_file, Arc::clone(&memory)).map_err(failed)?;
     let commits = Arc::new(AtomicU64::new(0));
     let pending = Arc::new(Pending::new(Arc::clone(&file), frames));
+    let jobs = Arc::new(Jobs::default());
     let writer = Writer {
+        jobs: Arc::clone(&jobs),
         file: Arc::clone(&file),
         journal,
         pending: Arc::clone(&pending),
@@ -192,15 +194,14 @@ fn start(opened: Opened) -> Result<OpenStore, OpenStoreError> {
         directory: Arc::clone(&directory),
     };
     let pending_thread = pending.spawn(Arc::clone(&directory)).map_err(failed)?;
-    let (jobs, queue) = channel();
-    let writer_thread = spawn_writer(writer, queue).map_err(failed)?;
+    let writer_thread = spawn_writer(writer).map_err(failed)?;
     let threads = vec![writer_thread, events_thread, pending_thread];
-    let disk = Disk { file, pending, commits, jobs: Some(jobs), threads, directory };
+    let disk = Disk { file, pending, commits, jobs, threads, directory };
     Ok(OpenStore { memory, ground: Ground::Disk(disk) })
 }
 
-fn spawn_writer(writer: Writer, queue: Receiver<(Order, Job)>) -> io::Result<JoinHandle<()>> {
-    Builder::new().name("store-writer".into()).spawn(move || writer.run(&queue))
+fn spawn_writer(writer: Writer) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("store-writer".into()).spawn(move || writer.run())
 }
 
 fn open_objects(directory: &mut Directory, ballast: &Arc<Ballast>) -> Result<(DatabaseFile, Contents), OpenStoreError> {

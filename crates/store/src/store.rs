@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
 use serde::Serialize;
@@ -18,13 +17,14 @@ use crate::database::DatabaseFile;
 use crate::directory::Directory;
 use crate::error::{Cause, Expired, OpenStoreError, StoreError, WriteError};
 use crate::fake::{FakeDisk, FakeFile};
+use crate::jobs::{Jobs, Order};
 use crate::memory::Memory;
 use crate::object::{Change, MAX_VALUE_BYTES, ObjectKey, ObjectList, StoredObject, Written};
 use crate::open::open_store;
 use crate::pending::Pending;
 use crate::value::take_apart_old_trees;
 use crate::watch::{ObjectWatch, ObjectWatches};
-use crate::writer::{Answer, Job, Order};
+use crate::writer::{Answer, Job};
 
 /// An open store. Cheap to clone; it closes when the last clone is dropped, and its watches end.
 #[derive(Debug, Clone)]
@@ -52,8 +52,7 @@ pub(crate) struct Disk {
     pub(crate) file: Arc<DatabaseFile>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) commits: Arc<AtomicU64>,
-    /// `None` once it closes.
-    pub(crate) jobs: Option<Sender<(Order, Job)>>,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) threads: Vec<JoinHandle<()>>,
     pub(crate) directory: Arc<Directory>,
 }
@@ -159,6 +158,26 @@ impl Store {
         self.change(key.into(), decide, Place::Memory).await
     }
 
+    /// The same for several objects, one after the other and made durable together, with a decision each. None of them keeps the others
+    /// from being written. All other writes wait for them: they should be few, and small.
+    pub async fn write_each<T, E, D>(&self, writes: Vec<(ObjectKey, D)>) -> Vec<Result<Written<T>, WriteError<E>>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        D: FnOnce(Option<&StoredObject>) -> Result<(Change, T), E> + Send + 'static,
+    {
+        take_apart_old_trees();
+        let count = writes.len();
+        let decided = self.run(move |batch| {
+            let decided = writes.into_iter().map(|(key, decide)| decide_on(batch, &Arc::new(key), decide, Place::Disk));
+            Ok(decided.collect::<Vec<_>>())
+        });
+        match decided.await {
+            Ok(decided) => decided.into_iter().map(told).collect(),
+            Err(error) => (0..count).map(|_| Err(error.clone().into())).collect(),
+        }
+    }
+
     async fn change<T, E>(
         &self,
         key: Arc<ObjectKey>,
@@ -170,25 +189,7 @@ impl Store {
         E: Send + 'static,
     {
         take_apart_old_trees();
-        let decided = self.run(move |batch| {
-            let present = batch.get(&key);
-            let decided = catch_unwind(AssertUnwindSafe(|| decide(present.as_ref())));
-            Ok(match decided {
-                Ok(Ok((change, outcome))) => {
-                    if change != Change::Keep {
-                        batch.place(&key, place);
-                    }
-                    apply(batch, &key, change, present).map(|object| Ok(Ok(Written { object, outcome })))?
-                }
-                Ok(Err(refused)) => Ok(Err(refused)),
-                Err(panic) => Err(panic),
-            })
-        });
-        match decided.await? {
-            Ok(Ok(written)) => Ok(written),
-            Ok(Err(refused)) => Err(WriteError::Refused(refused)),
-            Err(panic) => resume_unwind(panic),
-        }
+        told(self.run(move |batch| decide_on(batch, &key, decide, place)).await)
     }
 
     /// Writes a record of what exists on this node, durably. `table` names its kind, such as `sandboxes`.
@@ -311,7 +312,7 @@ impl Store {
         let (directory, on_fake) = match &self.0.ground {
             Ground::Disk(disk) => {
                 // The answer tells of a writer that is gone.
-                drop(disk.jobs.as_ref().map(|jobs| jobs.send((order, job))));
+                disk.jobs.add(order, job);
                 (Some(Arc::clone(&disk.directory)), None)
             }
             Ground::Fake(_) => (None, Some((self.clone(), job))),
@@ -340,7 +341,7 @@ impl Store {
             })
         });
         match &self.0.ground {
-            Ground::Disk(disk) => drop(disk.jobs.as_ref().map(|jobs| jobs.send((Order::Soon, job)))),
+            Ground::Disk(disk) => disk.jobs.add(Order::Soon, job),
             Ground::Fake(file) => file.write_now(&self.0.memory, job),
         }
     }
@@ -354,7 +355,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.jobs.close();
         // The last clone may have been inside a write's closure; the writer cannot wait for itself.
         if self.threads.iter().any(|thread| thread.thread().id() == thread::current().id()) {
             return;
@@ -364,6 +365,38 @@ impl Drop for Disk {
                 tracing::error!(directory = %self.directory.path.display(), "a thread of the store panicked");
             }
         }
+    }
+}
+
+/// What became of a decision: the change that it has led to, its refusal, or its panic.
+type Decided<T, E> = thread::Result<Result<Written<T>, E>>;
+
+/// Shows a decision the present object, and stages the change that it asks for.
+fn decide_on<T, E>(
+    batch: &mut Batch<'_>,
+    key: &Arc<ObjectKey>,
+    decide: impl FnOnce(Option<&StoredObject>) -> Result<(Change, T), E>,
+    place: Place,
+) -> Result<Decided<T, E>, StoreError> {
+    let present = batch.get(key);
+    let decided = catch_unwind(AssertUnwindSafe(|| decide(present.as_ref())));
+    Ok(match decided {
+        Ok(Ok((change, outcome))) => {
+            if change != Change::Keep {
+                batch.place(key, place);
+            }
+            apply(batch, key, change, present).map(|object| Ok(Ok(Written { object, outcome })))?
+        }
+        Ok(Err(refused)) => Ok(Err(refused)),
+        Err(panic) => Err(panic),
+    })
+}
+
+fn told<T, E>(decided: Result<Decided<T, E>, StoreError>) -> Result<Written<T>, WriteError<E>> {
+    match decided? {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(refused)) => Err(WriteError::Refused(refused)),
+        Err(panic) => resume_unwind(panic),
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::ballast::{Ballast, Room};
 use crate::batch::{Batch, Encoder};
@@ -11,6 +10,7 @@ use crate::database::DatabaseFile;
 use crate::directory::{Acknowledged, Directory};
 use crate::error::StoreError;
 use crate::events::{ChangedEvents, EVENTS, EventAges};
+use crate::jobs::{Jobs, Wake};
 use crate::journal::{Frame, Journal, Kept};
 use crate::memory::Memory;
 use crate::object::WatchKind;
@@ -21,10 +21,6 @@ use crate::watch::{Forgotten, OLD_AFTER};
 const BATCH_BYTES: usize = 512 << 10;
 /// How many writes a batch takes at most, so that the first one does not wait too long.
 const BATCH_WRITES: usize = 1024;
-/// How long a write waits for one that somebody waits for.
-const PUT_OFF: Duration = Duration::from_secs(1);
-/// So many of them wait at most: they fit into a batch.
-const PUT_OFF_WRITES: usize = 64;
 /// Revisions are reserved in blocks of this size, so that one whose event was never written to the disk is not given
 /// out again after a crash.
 const REVISION_BLOCK: u64 = 4096;
@@ -35,42 +31,9 @@ pub(crate) type Job = Box<dyn FnOnce(Result<&mut Batch<'_>, StoreError>) -> Answ
 /// Tells the caller how the commit went.
 pub(crate) type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// How a write waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Somebody waits for it.
-    Now,
-    /// It is taken along by the next one for which somebody waits.
-    Soon,
-}
-
-/// Writes that nobody waits for, in their order.
-#[derive(Default)]
-struct PutOff {
-    jobs: Vec<Job>,
-    /// When they are written without company.
-    due: Option<Instant>,
-}
-
-impl PutOff {
-    fn push(&mut self, job: Job) {
-        self.due.get_or_insert_with(|| Instant::now() + PUT_OFF);
-        self.jobs.push(job);
-    }
-
-    fn and(&mut self, job: Job) -> Vec<Job> {
-        self.push(job);
-        self.take()
-    }
-
-    fn take(&mut self) -> Vec<Job> {
-        self.due = None;
-        std::mem::take(&mut self.jobs)
-    }
-}
-
 /// The state of the writer thread.
 pub(crate) struct Writer {
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) file: Arc<DatabaseFile>,
     /// `None` where there can be none: then every commit goes to the objects file itself.
     pub(crate) journal: Option<Journal>,
@@ -94,45 +57,36 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Works until all senders are gone.
-    pub(crate) fn run(mut self, jobs: &Receiver<(Order, Job)>) {
-        let mut put_off = PutOff::default();
+    /// Works until no more jobs come.
+    pub(crate) fn run(mut self) {
         loop {
-            let due = [self.ages.next_surplus(), put_off.due, self.trim_due];
-            let next = match due.into_iter().flatten().min() {
-                None => jobs.recv().map_err(RecvTimeoutError::from),
-                Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            match next {
-                Ok((Order::Soon, job)) if put_off.jobs.len() < PUT_OFF_WRITES => put_off.push(job),
-                Ok((_, job)) => self.write_batch(put_off.and(job), jobs),
-                Err(RecvTimeoutError::Timeout) if self.trim_due.is_some_and(|due| due <= Instant::now()) => {
+            match self.jobs.wait(self.ages.next_surplus().into_iter().chain(self.trim_due).min()) {
+                Wake::Time if self.trim_due.is_some_and(|due| due <= Instant::now()) => {
                     let again = self.memory.trim();
                     self.trim_due = again.then(|| Instant::now() + OLD_AFTER);
                 }
-                Err(RecvTimeoutError::Timeout) => self.write_batch(put_off.take(), jobs),
-                Err(RecvTimeoutError::Disconnected) => return self.write_batch(put_off.take(), jobs),
+                Wake::Time | Wake::Jobs => self.write_batch(),
+                Wake::Closed => return,
             }
         }
     }
 
-    /// Writes those jobs and whatever else waits.
-    fn write_batch(&mut self, first: Vec<Job>, jobs: &Receiver<(Order, Job)>) {
+    /// Writes what waits.
+    fn write_batch(&mut self) {
         let memory = Arc::clone(&self.memory);
         let directory = Arc::clone(&self.directory);
         let mut encoder = std::mem::take(&mut self.encoder);
         let mut batch = Batch::new(&memory, &directory.path, memory.revision(), self.ballast.room(), &mut encoder);
         let mut answers = Vec::new();
-        let mut first = first.into_iter();
-        let mut full = false;
         self.failed = self.failed.take().or_else(|| self.pending.failed());
-        // Those that were put off are small, and so many at most that they fit.
-        while let Some(job) = first.next().or_else(|| if full { None } else { Some(jobs.try_recv().ok()?.1) }) {
+        while batch.bytes < BATCH_BYTES
+            && answers.len() < BATCH_WRITES
+            && let Some(job) = self.jobs.next()
+        {
             answers.push(job(match &self.failed {
                 None => Ok(&mut batch),
                 Some(error) => Err(error.clone()),
             }));
-            full = batch.bytes >= BATCH_BYTES || answers.len() >= BATCH_WRITES;
         }
         self.remove_surplus_events(&mut batch);
         memory.forthcoming.tell(&batch.events);
@@ -229,6 +183,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        self.jobs.end();
         self.pending.close();
     }
 }

@@ -74,6 +74,26 @@ async fn what_is_told_of_other_revisions_is_no_revision_of_the_object() {
 }
 
 #[tokio::test]
+async fn several_are_written_in_one_commit_and_a_refused_one_keeps_none_of_the_others_back() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(home.path());
+    let present = put(&store, &pod("b"), 1).await;
+    let before = store.commits();
+    let put_new = |present: Option<&StoredObject>| match present {
+        Some(_) => Err("taken"),
+        None => Ok((Change::Put(object(2)), ())),
+    };
+    let keys = ["a", "b", "c", "a"];
+    let written = store.write_each(keys.map(|name| (pod(name), put_new)).into()).await;
+    let refused = |result: &Result<_, _>| matches!(result, Err(WriteError::Refused("taken")));
+    assert_eq!(written.iter().map(refused).collect::<Vec<_>>(), [false, true, false, true], "each sees those before");
+    let revisions: Vec<_> = written.iter().flatten().map(|written| written.object.as_ref().unwrap().revision).collect();
+    assert_eq!(revisions, [store.revision() - 1, store.revision()]);
+    assert_eq!(store.commits() - before, 1);
+    assert_eq!(store.get(&pod("b")), Some(present));
+}
+
+#[tokio::test]
 async fn a_refusal_changes_nothing_and_reaches_the_caller() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path());
