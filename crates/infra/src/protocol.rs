@@ -182,7 +182,7 @@ pub struct SysctlPlan {
 }
 
 /// A tmpfs of the sandbox.
-#[derive(Debug, Clone, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct TmpfsPlan {
     /// The volume.
     #[n(0)]

@@ -15,8 +15,9 @@ use crate::failure::At;
 use crate::kernel_files::{self, EMPTY, make_nodes};
 use crate::mounts::{attach, clone_mount, filesystem, open_path};
 use crate::pod_init;
-use crate::protocol::{AssignPlan, BootPlan, CgroupMount, Failure};
+use crate::protocol::{AssignPlan, BootPlan, CgroupMount, Failure, TmpfsPlan};
 use crate::sysctls;
+use crate::title::Title;
 use crate::user_namespace::{self, UserNamespace};
 
 /// Where a container's root file system is attached while it is assembled.
@@ -45,6 +46,10 @@ pub(crate) struct Sandbox {
     pub(crate) user_namespace: Option<UserNamespace>,
     /// It is nobody's yet.
     pub(crate) spare: bool,
+    /// Where ps(1) finds the name that one that was nobody's gets.
+    pub(crate) title: Option<Title>,
+    /// A memory file system that is attached nowhere yet, as nearly every Pod has one for its token: of one that is nobody's.
+    pub(crate) memory_ahead: Option<OwnedFd>,
     /// Kernel file systems of the next container.
     pub(crate) ahead: Ahead,
 }
@@ -128,18 +133,31 @@ pub(crate) fn boot(
         pod_init,
         user_namespace,
         spare: plan.spare,
+        title: plan.spare.then(Title::find).flatten(),
+        // Where it cannot be made, the Pod's start says why.
+        memory_ahead: plan.spare.then(|| tmpfs_filesystem(&usual_memory()).ok()).flatten(),
         ahead: if assembled { Ahead::Assembled } else { Ahead::Nothing },
     })
 }
 
-/// Gives a spare sandbox what is its Pod's own; nothing runs in it yet.
-pub(crate) fn assign(plan: &AssignPlan) -> Result<(), Failure> {
+/// Gives a spare sandbox what is its Pod's own; nothing runs in it yet. Takes the memory made ahead if the Pod has such a volume.
+pub(crate) fn assign(plan: &AssignPlan, memory_ahead: &mut Option<OwnedFd>) -> Result<(), Failure> {
     rustix::system::sethostname(plan.hostname.as_bytes()).at("set the host name")?;
     let root = open_path("/").at_path("open", "/")?;
     for tmpfs in &plan.tmpfs {
-        make_tmpfs(&root, tmpfs, None)?;
+        let ahead = if is_usual(tmpfs) { memory_ahead.take() } else { None };
+        make_tmpfs(&root, tmpfs, ahead, None)?;
     }
     protect_root(&root)
+}
+
+/// What a volume of files has that nobody but root may write, such as that of a Pod's token.
+fn usual_memory() -> TmpfsPlan {
+    TmpfsPlan { volume: String::new(), size: None, mode: 0o755, group: None, page_size: None }
+}
+
+fn is_usual(plan: &TmpfsPlan) -> bool {
+    *plan == TmpfsPlan { volume: plan.volume.clone(), ..usual_memory() }
 }
 
 fn protect_root(root: &OwnedFd) -> Result<(), Failure> {
@@ -192,7 +210,7 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
         mount_at("tmpfs", &shm, restricted | MountAttrFlags::MOUNT_ATTR_NOEXEC, &root, "shm")?;
     }
     for tmpfs in &plan.tmpfs {
-        make_tmpfs(&root, tmpfs, users)?;
+        make_tmpfs(&root, tmpfs, None, users)?;
     }
     let empty = [("mode", Some("0755")), ("size", Some("4k")), ("nr_inodes", Some("1"))];
     mount_at("tmpfs", &empty, restricted | MountAttrFlags::MOUNT_ATTR_RDONLY, &root, EMPTY.trim_start_matches('/'))?;
@@ -210,17 +228,20 @@ fn make_root(plan: &BootPlan, users: Option<&UserNamespace>) -> Result<(), Failu
     if plan.spare { Ok(()) } else { protect_root(&root) }
 }
 
-/// Once as it is, to be written by the daemon; for a user namespace once more with the owners that its ids stand for.
+/// Once as it is, to be written by the daemon, made or the one that was made ahead; for a user namespace once more with the owners that its
+/// ids stand for.
 fn make_tmpfs(
     root: &OwnedFd,
-    tmpfs: &crate::protocol::TmpfsPlan,
+    tmpfs: &TmpfsPlan,
+    ahead: Option<OwnedFd>,
     users: Option<&UserNamespace>,
 ) -> Result<(), Failure> {
     let target = format!("volumes/{}", tmpfs.volume);
     mkdirat(root, &target, Mode::from_raw_mode(0o755)).at_path("make directory", &target)?;
-    let mount = match tmpfs.page_size {
-        None => tmpfs_filesystem(tmpfs),
-        Some(page_size) => hugetlbfs(tmpfs, page_size),
+    let mount = match (ahead, tmpfs.page_size) {
+        (Some(ahead), _) => Ok(ahead),
+        (None, None) => tmpfs_filesystem(tmpfs),
+        (None, Some(page_size)) => hugetlbfs(tmpfs, page_size),
     };
     let mount = mount.at_path(&format!("mount the memory of volume {:?} at", tmpfs.volume), &target)?;
     attach_at(&mount, root, &target)?;
@@ -234,7 +255,7 @@ fn make_tmpfs(
     attach_at(&mapped, root, &target)
 }
 
-fn tmpfs_filesystem(tmpfs: &crate::protocol::TmpfsPlan) -> rustix::io::Result<OwnedFd> {
+fn tmpfs_filesystem(tmpfs: &TmpfsPlan) -> rustix::io::Result<OwnedFd> {
     let (mode, size) = (format!("{:o}", tmpfs.mode), tmpfs.size.map(|size| size.to_string()));
     let group = tmpfs.group.unwrap_or(0).to_string();
     let mut options = vec![("mode", Some(mode.as_str())), ("gid", Some(group.as_str()))];
@@ -251,7 +272,7 @@ fn tmpfs_filesystem(tmpfs: &crate::protocol::TmpfsPlan) -> rustix::io::Result<Ow
 }
 
 /// hugetlbpage.rst, "Using Huge Pages". Without a size it is bounded by the cgroups of who fills it.
-fn hugetlbfs(plan: &crate::protocol::TmpfsPlan, page_size: u64) -> rustix::io::Result<OwnedFd> {
+fn hugetlbfs(plan: &TmpfsPlan, page_size: u64) -> rustix::io::Result<OwnedFd> {
     let (mode, page_size) = (format!("{:o}", plan.mode), page_size.to_string());
     let (group, size) = (plan.group.unwrap_or(0).to_string(), plan.size.map(|size| size.to_string()));
     let mut options =

@@ -23,7 +23,7 @@ use crate::protocol::{
 };
 use crate::sandbox::{Ahead, Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::{Buffers, Streams};
-use crate::{kernel_files, records, title, wire};
+use crate::{kernel_files, records, wire};
 
 /// infra's whole state.
 #[derive(Debug)]
@@ -300,8 +300,10 @@ impl Server {
                 self.send(client, id, &Reply::Done, &[socket.as_fd()]);
             }
             Request::Assign(plan) => {
-                self.assign(&plan)?;
+                // Which nobody has to wait for where it goes unused.
+                let unused = self.assign(&plan)?;
                 self.send(client, id, &Reply::Done, &[]);
+                drop(unused);
             }
             Request::ReopenLog { id: container } => {
                 self.reopen_log(&container)?;
@@ -351,20 +353,24 @@ impl Server {
         Ok(())
     }
 
-    fn assign(&mut self, plan: &AssignPlan) -> Result<(), Failure> {
+    /// Gives the memory that was made ahead where the Pod needs none.
+    fn assign(&mut self, plan: &AssignPlan) -> Result<Option<OwnedFd>, Failure> {
         match &mut self.sandbox {
             Some(sandbox) if sandbox.spare => {
                 // Half of it is nobody's use: whoever finds it so removes it.
                 self.ready = false;
-                assign(plan)?;
+                let mut memory = sandbox.memory_ahead.take();
+                assign(plan, &mut memory)?;
                 sandbox.spare = false;
                 self.ready = !plan.more;
+                if let Some(title) = sandbox.title {
+                    title.show(&plan.name);
+                }
+                set_process_name(plan.name.as_ref());
+                Ok(memory)
             }
-            Some(_) | None => return Err(Errno::ALREADY).at("assign a sandbox that is not a spare one"),
+            Some(_) | None => Err(Errno::ALREADY).at("assign a sandbox that is not a spare one"),
         }
-        title::show(&plan.name);
-        set_process_name(plan.name.as_ref());
-        Ok(())
     }
 
     fn sandbox(&self) -> Result<&Sandbox, Failure> {

@@ -4,30 +4,41 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// Bytes of the argument that [`show`] writes over: room for any `namespace/name` (63 + 1 + 253) and its end.
+/// Bytes of the argument that [`Title::show`] writes over: room for any `namespace/name` (63 + 1 + 253) and its end.
 pub const ROOM: usize = 318;
 
-/// Writes over the last argument of this process, where the kernel reads it for `/proc/PID/cmdline`; prctl(2) could move it
+/// Where the last argument of this process is, which the kernel reads for `/proc/PID/cmdline`; prctl(2) could move it
 /// elsewhere with CAP_SYS_RESOURCE only, which some machines lack. It is for people alone: nothing depends on it.
-pub(crate) fn show(name: &str) {
-    // Without procfs, or on a kernel that forbids it, ps shows the old name.
-    drop(write(name));
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Title {
+    at: u64,
+    room: usize,
 }
 
-fn write(name: &str) -> io::Result<()> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let (begin, end) = argument_area(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    let arguments = fs::read("/proc/self/cmdline")?;
-    // The last argument, behind the NUL that ends the one before.
-    let text = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
-    let offset = text.iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
-    let room = usize::try_from(end - begin).unwrap_or_default().saturating_sub(offset);
-    let mut argument = vec![0; room];
-    for (to, from) in argument.iter_mut().take(room.saturating_sub(1)).zip(name.bytes()) {
-        *to = from;
+impl Title {
+    /// `None` without procfs: then ps shows the old name.
+    pub(crate) fn find() -> Option<Self> {
+        let (begin, end) = argument_area(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        let arguments = fs::read("/proc/self/cmdline").ok()?;
+        // The last argument, behind the NUL that ends the one before.
+        let text = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
+        let offset = text.iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
+        let room = usize::try_from(end - begin).ok()?.checked_sub(offset)?;
+        Some(Self { at: begin + u64::try_from(offset).ok()?, room })
     }
-    let at = begin + u64::try_from(offset).map_err(io::Error::other)?;
-    File::options().write(true).open("/proc/self/mem")?.write_all_at(&argument, at)
+
+    /// Writes over it. On a kernel that forbids it the old name stays.
+    pub(crate) fn show(self, name: &str) {
+        drop(self.write(name));
+    }
+
+    fn write(self, name: &str) -> io::Result<()> {
+        let mut argument = vec![0; self.room];
+        for (to, from) in argument.iter_mut().take(self.room.saturating_sub(1)).zip(name.bytes()) {
+            *to = from;
+        }
+        File::options().write(true).open("/proc/self/mem")?.write_all_at(&argument, self.at)
+    }
 }
 
 /// `arg_start` and `arg_end`, fields 48 and 49 of proc_pid_stat(5); the name in field 2 may hold anything.
