@@ -33,12 +33,13 @@ pub struct ResetArgs {
 }
 
 /// What lies in the data directory; nothing else is touched.
-const DATA: [&str; 11] = [
+const DATA: [&str; 12] = [
     "admin.kubeconfig",
     "authority",
     "containers",
     "containers-ahead",
     "images",
+    "logs-ahead",
     "mount-points",
     "pods",
     "pods-ahead",

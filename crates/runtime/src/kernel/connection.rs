@@ -69,7 +69,7 @@ impl Connection {
     pub(super) fn over(socket: OwnedFd) -> io::Result<(Arc<Self>, mpsc::UnboundedReceiver<Box<Event>>)> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let connection = Arc::new(Self {
-            socket: watch_descriptor(socket, Interest::READABLE | Interest::WRITABLE)?,
+            socket: watch_descriptor(socket, Interest::READABLE)?,
             next_id: AtomicU64::new(1),
             waiting: Mutex::new(Some(HashMap::new())),
         });
@@ -117,8 +117,7 @@ impl Connection {
             None => return Err(RequestError::Gone(io::ErrorKind::NotConnected.into())),
         }
         let message = wire::encode(id, request);
-        let sending = self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, descriptors));
-        match tokio::time::timeout_at(until, sending).await {
+        match tokio::time::timeout_at(until, self.send(&message, descriptors)).await {
             Err(_elapsed) => {
                 self.forget(id);
                 Err(RequestError::TimedOut(limit))
@@ -154,7 +153,20 @@ impl Connection {
     pub(super) async fn tell(&self, request: &Request) -> io::Result<()> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let message = wire::encode(id, request);
-        self.socket.async_io(Interest::WRITABLE, |socket| wire::send(socket, &message, &[])).await
+        self.send(&message, &[]).await
+    }
+
+    /// There is room but for an infra process that hangs. So the socket is watched for what comes in alone: else each message that infra
+    /// takes would wake a thread of ours, on a processor that infra could have.
+    async fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match wire::send(self.socket.get_ref(), message, descriptors) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let socket = rustix::io::fcntl_dupfd_cloexec(self.socket.get_ref(), 3)?;
+                let watched = watch_descriptor(socket, Interest::WRITABLE)?;
+                watched.async_io(Interest::WRITABLE, |socket| wire::send(socket, message, descriptors)).await
+            }
+            sent => sent,
+        }
     }
 
     fn forget(&self, id: u64) {
@@ -191,5 +203,35 @@ impl Connection {
             // Whoever asked may have given up.
             drop(sender.send((reply, descriptors)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use rustix::net::socketpair;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_no_room_waits_until_the_other_side_has_read() {
+        let (ours, infra) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (connection, _events) = Connection::over(ours).unwrap();
+        let mut sent: u64 = 0;
+        let late = loop {
+            let teller = Arc::clone(&connection);
+            let mut telling = tokio::spawn(async move { teller.tell(&Request::MarkReady).await });
+            match tokio::time::timeout(Duration::from_millis(100), &mut telling).await {
+                Ok(told) => told.unwrap().unwrap(),
+                Err(_elapsed) => break telling,
+            }
+            sent += 1;
+        };
+        for number in 1..=sent {
+            assert_eq!(wire::receive(&infra).unwrap().unwrap().id, number);
+        }
+        late.await.unwrap().unwrap();
+        assert_eq!(wire::receive(&infra).unwrap().unwrap().id, sent + 1);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +14,6 @@ use infra::protocol::{
     ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request, StartTimes,
 };
 use infra::versions::{self, Need};
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
-use rustix::io::Errno;
 use spec::{ContainerId, SandboxId, Timestamp};
 use steps::{Within as _, step};
 
@@ -24,8 +21,11 @@ use super::cgroups::{Before, CgroupPath, Placement, ShownTrees, Unit};
 use super::cgroups_ahead::ContainerAhead;
 use super::connection::RequestError;
 use super::exits::timestamp;
+use super::log_directories::open_log_directory;
 use super::records::{CONTAINERS, ContainerRecord};
-use super::rootfs::{DetachedMount, clone_host_path, has_room_for_another, mount_image, mount_overlay};
+use super::rootfs::{
+    DetachedMount, clone_host_path, clone_known_paths, has_room_for_another, mount_image, mount_overlay,
+};
 use super::sandbox::remove_directory;
 use super::seccomp::Filters;
 use super::state::{Container, Prepared, Recording};
@@ -223,6 +223,7 @@ impl Kernel {
         let directory = self.config.container_directory(id);
         let (mount_points, mounts) = (Arc::clone(&self.mount_points), config.mounts.clone());
         let ahead = if ids.is_none() { self.rootfs_ahead() } else { None };
+        let logs_ahead = Arc::clone(&self.logs_ahead);
         let mount = move || {
             remove_directory(&directory)?;
             if has_room_for_another(&layers)
@@ -239,7 +240,8 @@ impl Kernel {
         let mounting = "mount its root file system";
         let made = tokio::task::spawn_blocking(move || {
             let rootfs = mount().map_err(|error| (mounting, error))?;
-            let logs = open_log_directory(&pod_logs, &log).map_err(|error| ("open its log directory", error))?;
+            let logs = open_log_directory(&pod_logs, &log, &logs_ahead);
+            let logs = logs.map_err(|error| ("open its log directory", error))?;
             Ok((rootfs, logs))
         });
         let made = made.await.unwrap_or_else(|lost| Err((mounting, io::Error::other(lost))));
@@ -359,6 +361,9 @@ impl Kernel {
         config: &ContainerConfig,
         ids: Option<PodIds>,
     ) -> Result<Vec<Option<DetachedMount>>, RuntimeError> {
+        if let Some(opened) = clone_known_paths(&self.config.data_dir, &config.mounts, ids.as_ref()) {
+            return Ok(opened);
+        }
         let mounts = config.mounts.clone();
         let images = self.images.clone();
         // A path on dead storage blocks: only this thread, and only until the time-out.
@@ -719,33 +724,6 @@ fn environment(env: &[(String, String)], home: &str) -> Vec<String> {
         entries.push(("HOME", home));
     }
     entries.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-/// A Pod with a hostPath on the log directory may have put links there: none is followed.
-fn open_log_directory(pod: &Path, log: &Path) -> io::Result<OwnedFd> {
-    let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let above = match std::fs::File::open(above) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
-            std::fs::File::open(above)?
-        }
-        opened => opened?,
-    };
-    let mut directory = open_or_make(above.as_fd(), Path::new(name))?;
-    for name in log.parent().into_iter().flatten() {
-        directory = open_or_make(directory.as_fd(), Path::new(name))?;
-    }
-    Ok(directory)
-}
-
-fn open_or_make(parent: std::os::fd::BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
-    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(openat2(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
 
 fn no_such_image(config: &ContainerConfig) -> RuntimeError {

@@ -17,6 +17,7 @@ mod exits;
 mod huge_pages;
 mod id_range;
 mod limits;
+mod log_directories;
 mod mount_points;
 mod old_logs;
 mod records;
@@ -68,6 +69,7 @@ use apparmor::AppArmor;
 use cgroups::Cgroups;
 use cgroups_ahead::CgroupsAhead;
 use id_range::IdRange;
+use log_directories::LogDirectoriesAhead;
 use mount_points::MountPoints;
 use rootfs_ahead::RootfsAhead;
 use seccomp::Filters;
@@ -167,6 +169,7 @@ struct Kernel {
     mount_points: Arc<MountPoints>,
     accounts: KnownAccounts,
     rootfs_ahead: Arc<RootfsAhead>,
+    logs_ahead: Arc<LogDirectoriesAhead>,
     /// The removals of what containers wrote.
     clearing: TaskTracker,
 }
@@ -179,7 +182,7 @@ impl KernelRuntime {
         images: ImageStore,
         network: Network,
     ) -> Result<Self, OpenRuntimeError> {
-        let trees = [config.sandboxes(), config.containers(), config.containers_ahead()];
+        let trees = [config.sandboxes(), config.containers(), config.containers_ahead(), config.logs_ahead()];
         for path in trees.iter().chain([&config.sockets()]) {
             let made = make_private_directory(path);
             made.map_err(|source| OpenRuntimeError::Directory { path: path.clone(), source })?;
@@ -196,6 +199,7 @@ impl KernelRuntime {
         let spares = Spares::default();
         let mount_points = Arc::new(MountPoints::new(config.data_dir.clone()));
         let rootfs_ahead = Arc::new(RootfsAhead::new(config.containers_ahead()));
+        let logs_ahead = Arc::new(LogDirectoriesAhead::new(config.logs_ahead()));
         let kernel = Arc::new(Kernel {
             config,
             store,
@@ -212,6 +216,7 @@ impl KernelRuntime {
             mount_points,
             accounts: KnownAccounts::default(),
             rootfs_ahead,
+            logs_ahead,
             clearing: TaskTracker::new(),
         });
         let preparing = Arc::clone(&kernel);
@@ -261,6 +266,10 @@ impl KernelRuntimeConfig {
 
     fn containers_ahead(&self) -> PathBuf {
         self.data_dir.join("containers-ahead")
+    }
+
+    fn logs_ahead(&self) -> PathBuf {
+        self.data_dir.join("logs-ahead")
     }
 
     fn sockets(&self) -> PathBuf {

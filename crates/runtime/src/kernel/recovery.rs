@@ -278,7 +278,9 @@ impl Kernel {
         let sockets: HashSet<String> = known.iter().map(|id| format!("{id}.sock")).collect();
         remove_others(self.config.sandboxes(), &known);
         remove_others(self.config.containers(), &containers);
-        remove_others(self.config.containers_ahead(), &HashSet::new());
+        for ahead in [self.config.containers_ahead(), self.config.logs_ahead()] {
+            remove_others(ahead, &HashSet::new());
+        }
         remove_others(self.config.sockets(), &sockets);
         self.network.retain(&live).await.map_err(OpenRuntimeError::Network)
     }

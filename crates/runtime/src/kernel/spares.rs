@@ -1,5 +1,6 @@
 //! Sandboxes made ahead: a Pod that asks for a usual one gets it without waiting for a process, namespaces and a network. The
-//! root file systems that are mounted ahead (`rootfs_ahead.rs`) come and go with them.
+//! root file systems that are mounted ahead (`rootfs_ahead.rs`) and directories for logs (`log_directories.rs`) come and go with
+//! them.
 //!
 //! A spare sandbox has a record like any other, with a mark that it is nobody's. So a daemon that starts anew takes the
 //! living ones over and removes the rest, and `monopod reset` finds them. Whoever ends in order leaves none.
@@ -150,8 +151,12 @@ impl Kernel {
         }
         let left = std::mem::take(&mut self.spares.lock().ready);
         futures::future::join_all(left.iter().map(|id| self.remove_spare(id))).await;
-        let ahead = Arc::clone(&self.rootfs_ahead);
-        let cleared = tokio::task::spawn_blocking(move || ahead.clear()).await;
+        let (ahead, logs) = (Arc::clone(&self.rootfs_ahead), Arc::clone(&self.logs_ahead));
+        let cleared = tokio::task::spawn_blocking(move || {
+            logs.clear();
+            ahead.clear()
+        });
+        let cleared = cleared.await;
         if let Ok(Err(error)) = cleared {
             tracing::warn!(error = &error as &dyn std::error::Error, "not all that was mounted ahead is removed");
         }
@@ -378,6 +383,14 @@ async fn fill(kernel: &Arc<Kernel>) {
             // The next Pod makes its own and says what is wrong.
             tracing::debug!(error = &error as &dyn std::error::Error, "no spare sandbox could be made");
             return;
+        }
+    }
+    if kernel.logs_ahead.is_short() {
+        let ahead = Arc::clone(&kernel.logs_ahead);
+        let filled = tokio::task::spawn_blocking(move || ahead.fill()).await;
+        if let Ok(Err(error)) = filled {
+            // The next container makes its own and says what is wrong.
+            tracing::debug!(%error, "no directory for logs could be made ahead");
         }
     }
     if kernel.rootfs_ahead.is_short() && memory_suffices() {

@@ -94,6 +94,7 @@ const TESTS: &[(&str, fn())] = &[
     ("spare_sandboxes_outlive_a_crash_and_are_found", spares::outlive_a_crash),
     ("a_pod_gets_the_cgroup_that_a_crash_has_kept_from_it", spares::get_their_pods_cgroup_after_a_crash),
     ("a_dead_spare_sandbox_serves_nobody", || block_on(spares::dead_ones_serve_nobody())),
+    ("directories_for_logs_are_made_ahead", || block_on(spares::come_with_directories_for_logs())),
     ("root_file_systems_are_mounted_ahead", || block_on(spares::come_with_root_file_systems())),
     ("a_pod_finds_its_cgroup_under_the_uid_that_it_was_given", || {
         block_on(cgroups_ahead::are_there_before_their_pod());

@@ -1,5 +1,6 @@
 //! Sandboxes made ahead: they become a Pod's, outlive a crash of the daemon, and leave nothing.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -216,5 +217,39 @@ pub async fn come_with_root_file_systems() {
     assert_eq!(std::fs::read_to_string(layer).unwrap(), "second\n", "what it writes is in its own directory");
     node.runtime.end_spare_sandboxes().await;
     assert!(rootfs_ahead(&node).is_empty());
+    node.finish(&sandbox.id).await;
+}
+
+/// The inodes of directories for logs that nobody has yet.
+fn logs_ahead(node: &Node) -> Vec<u64> {
+    let entries = std::fs::read_dir(node.directory.path().join("data/logs-ahead")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
+}
+
+pub async fn come_with_directories_for_logs() {
+    let node = Node::new().await;
+    node.runtime.keep_spare_sandboxes();
+    let sandbox = take(&node).await.0;
+    let limit = Instant::now() + Duration::from_secs(20);
+    while logs_ahead(&node).len() < 4 {
+        assert!(Instant::now() < limit, "directories for logs are not made ahead");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ahead = logs_ahead(&node);
+    let first = node.start(&sandbox.id, node.container("first", "echo told; sleep 1000; exit")).await;
+    let logs = node.sandbox_config().log_directory;
+    let pod = std::fs::metadata(&logs).unwrap().ino();
+    assert!(ahead.contains(&pod), "it has one of those");
+    node.start(&sandbox.id, node.container("second", "sleep 1000; exit")).await;
+    assert_eq!(std::fs::metadata(&logs).unwrap().ino(), pod);
+    let mut names: Vec<_> = std::fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["first", "second"]);
+    while !std::fs::read_to_string(logs.join("first/0.log")).unwrap().ends_with("stdout F told\n") {
+        assert!(Instant::now() < limit, "nothing is in the log of {first}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.runtime.end_spare_sandboxes().await;
+    assert_eq!(logs_ahead(&node), [0; 0]);
     node.finish(&sandbox.id).await;
 }

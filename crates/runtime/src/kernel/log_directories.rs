@@ -1,0 +1,212 @@
+//! Directories of logs: made beneath the Pod's, or taken from those that were made ahead.
+//!
+//! Two new directories are a tenth of a start that has all else made ahead. The next ones lie in the data directory without names of
+//! a Pod or container until they are given some, so nobody sees them where logs are. Nothing records them: a daemon that starts
+//! anew removes what the last one left. Where logs are on another file system they cannot be moved there, and none are made.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat2, renameat, renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+use spec::ContainerId;
+
+use super::sandbox::remove_directory;
+
+/// How many there are; a burst of Pods makes its own.
+const COUNT: usize = 4;
+/// Stands for the container that starts first. No container has such a name.
+const FIRST: &str = "..first";
+
+/// The directories that are no Pod's yet.
+#[derive(Debug)]
+pub(super) struct LogDirectoriesAhead {
+    /// Where they are until then.
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Vec<Ready>,
+    /// Logs are where these cannot go.
+    useless: bool,
+}
+
+/// A directory for a Pod's logs, and one in it for a container's.
+#[derive(Debug)]
+struct Ready {
+    path: PathBuf,
+    pod: OwnedFd,
+    first: OwnedFd,
+}
+
+impl LogDirectoriesAhead {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives one of them to a Pod that has none: its container's directory, or `None`, and then that is not made yet. Blocks.
+    fn take(&self, above: BorrowedFd<'_>, pod: &Path, container: &Path) -> Option<OwnedFd> {
+        let ready = self.lock().ready.pop()?;
+        if let Err(error) = renameat_with(CWD, &ready.path, above, pod, RenameFlags::NOREPLACE) {
+            if matches!(error, Errno::XDEV) {
+                self.lock().useless = true;
+                ready.remove();
+            } else {
+                // Usual for a Pod that has one already.
+                self.lock().ready.push(ready);
+            }
+            return None;
+        }
+        match renameat(&ready.pod, FIRST, &ready.pod, container) {
+            Ok(()) => Some(ready.first),
+            Err(error) => {
+                // The Pod's serves all the same.
+                let removed = unlinkat(&ready.pod, FIRST, AtFlags::REMOVEDIR).is_ok();
+                tracing::debug!(%error, removed, "a directory for logs that was made ahead does not serve");
+                None
+            }
+        }
+    }
+
+    /// Makes what is missing. Blocks.
+    pub(super) fn fill(&self) -> io::Result<()> {
+        while self.is_short() {
+            let path = self.root.join(ContainerId::random().as_str());
+            let ready = make(&path).inspect_err(|_| clear(&path))?;
+            self.lock().ready.push(ready);
+        }
+        Ok(())
+    }
+
+    /// Whether [`Self::fill`] has anything to do.
+    pub(super) fn is_short(&self) -> bool {
+        let state = self.lock();
+        !state.useless && state.ready.len() < COUNT
+    }
+
+    /// Removes all of them. Blocks.
+    pub(super) fn clear(&self) {
+        let ready = std::mem::take(&mut self.lock().ready);
+        ready.into_iter().for_each(Ready::remove);
+    }
+}
+
+impl Ready {
+    fn remove(self) {
+        clear(&self.path);
+    }
+}
+
+fn clear(path: &Path) {
+    if let Err(error) = remove_directory(path) {
+        tracing::warn!(path = %path.display(), %error, "a directory for logs that was made ahead stays until the next start");
+    }
+}
+
+fn make(path: &Path) -> io::Result<Ready> {
+    let root = std::fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    let pod = open_or_make(root.as_fd(), Path::new(path.file_name().ok_or(io::ErrorKind::InvalidInput)?))?;
+    let first = open_or_make(pod.as_fd(), Path::new(FIRST))?;
+    Ok(Ready { path: path.to_owned(), pod, first })
+}
+
+/// The directory of the file `log` beneath `pod`, made if it is missing. A Pod with a hostPath on the log directory may have put links
+/// there: none is followed. Blocks.
+pub(super) fn open_log_directory(pod: &Path, log: &Path, ahead: &LogDirectoriesAhead) -> io::Result<OwnedFd> {
+    let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let above = match std::fs::File::open(above) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+            std::fs::File::open(above)?
+        }
+        opened => opened?,
+    };
+    let container = log.parent().into_iter().flat_map(Path::components).collect::<Vec<_>>();
+    if let [Component::Normal(container)] = container.as_slice()
+        && let Some(taken) = ahead.take(above.as_fd(), Path::new(name), Path::new(container))
+    {
+        return Ok(taken);
+    }
+    let mut directory = open_or_make(above.as_fd(), Path::new(name))?;
+    for name in container {
+        directory = open_or_make(directory.as_fd(), Path::new(name.as_os_str()))?;
+    }
+    Ok(directory)
+}
+
+fn open_or_make(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(openat2(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::*;
+
+    fn is(directory: &OwnedFd, path: &Path) -> bool {
+        let (of, at) = (rustix::fs::fstat(directory).unwrap(), fs::symlink_metadata(path).unwrap());
+        (of.st_dev, of.st_ino) == (at.dev(), at.ino())
+    }
+
+    #[test]
+    fn a_pods_first_container_takes_one_and_the_next_finds_the_pods() {
+        let base = tempfile::tempdir().unwrap();
+        let (root, logs) = (base.path().join("ahead"), base.path().join("logs"));
+        fs::create_dir(&root).unwrap();
+        let ahead = LogDirectoriesAhead::new(root.clone());
+        ahead.fill().unwrap();
+        assert!(!ahead.is_short());
+        assert_eq!(fs::read_dir(&root).unwrap().count(), COUNT);
+        let pod = logs.join("default_web_1");
+        let first = open_log_directory(&pod, Path::new("app/0.log"), &ahead).unwrap();
+        assert!(is(&first, &pod.join("app")));
+        assert_eq!(fs::read_dir(&pod).unwrap().count(), 1, "it has no other name");
+        assert!(ahead.is_short(), "it is taken");
+        let second = open_log_directory(&pod, Path::new("log/0.log"), &ahead).unwrap();
+        assert!(is(&second, &pod.join("log")));
+        let again = open_log_directory(&pod, Path::new("app/1.log"), &ahead).unwrap();
+        assert!(is(&again, &pod.join("app")));
+        assert_eq!(fs::read_dir(&root).unwrap().count(), COUNT - 1, "a Pod keeps the directory that it has");
+        ahead.clear();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        assert!(is(&open_log_directory(&logs.join("b"), Path::new("app/0.log"), &ahead).unwrap(), &logs.join("b/app")));
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let ahead = LogDirectoriesAhead::new(base.path().join("ahead"));
+        fs::create_dir(base.path().join("ahead")).unwrap();
+        ahead.fill().unwrap();
+        let (logs, elsewhere) = (base.path().join("logs"), base.path().join("elsewhere"));
+        fs::create_dir_all(logs.join("b")).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, logs.join("a")).unwrap();
+        symlink(&elsewhere, logs.join("b/app")).unwrap();
+        for pod in ["a", "b"] {
+            open_log_directory(&logs.join(pod), Path::new("app/0.log"), &ahead).unwrap_err();
+        }
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
+}
