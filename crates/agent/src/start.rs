@@ -123,17 +123,28 @@ impl PodWorker {
             }
         }
         // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
-        let keeping = self.keep(desired, actions).within(step!("keep its record and images"));
         let store = self.shared.store.clone();
+        let mut keeping = std::pin::pin!(self.keep(desired, actions).within(step!("keep its record and images")));
         let (kept, begun) = {
             let beginning = std::pin::pin!(self.begin(desired, observed, actions, (&planned, ahead), now));
-            match futures::future::select(std::pin::pin!(keeping), beginning).await {
-                Either::Left((kept, beginning)) => (kept, beginning.await),
-                // No record of a container has taken them along yet.
-                Either::Right((begun, keeping)) => (tokio::join!(keeping, store.flush()).0, begun),
+            match futures::future::select(keeping.as_mut(), beginning).await {
+                Either::Left((kept, beginning)) => (Some(kept), beginning.await),
+                Either::Right((begun, _)) => (None, begun),
             }
         };
-        self.note_kept(kept)?;
+        let mut unkept = match (kept, &begun) {
+            (Some(kept), _) => {
+                self.note_kept(kept)?;
+                None
+            }
+            // The record of a container takes them along, and its start waits for that.
+            (None, Ok(Begun::Ready { first: Some(Ok(_)), .. })) => Some(keeping),
+            (None, _) => {
+                let (kept, _) = tokio::join!(keeping, store.flush());
+                self.note_kept(kept)?;
+                None
+            }
+        };
         let (sandbox, mut first) = match begun? {
             Begun::Ready { sandbox, first } => (sandbox, first),
             Begun::Failed { done, retry_at } => return Ok((done, Some(retry_at))),
@@ -145,7 +156,15 @@ impl PodWorker {
                 _ => self.create_container(desired, &sandbox, start, &planned).await?,
             };
             let Some(created) = created else { continue };
-            let started = self.start_container(desired, start, created).within(step!("start a container")).await?;
+            let starting = self.start_container(desired, start, created).within(step!("start a container"));
+            let started = match unkept.take() {
+                Some(keeping) => {
+                    let (started, kept) = tokio::join!(starting, keeping);
+                    self.note_kept(kept)?;
+                    started?
+                }
+                None => starting.await?,
+            };
             done |= started;
             if started && desired.container(&start.name).is_some_and(has_post_start) {
                 // The rest waits for its hook.
@@ -276,7 +295,7 @@ impl PodWorker {
         let (directory, wall) = (self.paths.directory.clone(), now.wall);
         let on_disk = on_disk(move || set_up_on_disk(&config_maps, &directory, wall)).await?;
         let written = match on_disk {
-            Ok(()) => self.write_secrets(sandbox, &planned).await?,
+            Ok(()) => self.write_secrets(sandbox, &planned).await,
             Err(error) => Err(error),
         };
         match written {
@@ -441,9 +460,9 @@ impl PodWorker {
             Ok::<_, crate::pod_files::PodFileError>(files)
         });
         let is_written = self.is_written(&sandbox.id, planned);
-        let secrets = async { if is_written { Ok(Ok(())) } else { self.write_secrets(sandbox, planned).await } };
+        let secrets = async { if is_written { Ok(()) } else { self.write_secrets(sandbox, planned).await } };
         let (files, secrets) = tokio::join!(files, secrets);
-        Ok(match (files?, secrets?) {
+        Ok(match (files?, secrets) {
             (Ok(files), Ok(())) => Ok(files.dns_warnings),
             (Err(error), _) => {
                 let volume = spec::VolumeName::new("pod-files");
@@ -461,27 +480,19 @@ impl PodWorker {
         move || first.is_some_and(|first| !directory.exists() && ahead.take(&directory, &first))
     }
 
-    async fn write_secrets(
-        &self,
-        sandbox: &PodSandboxStatus,
-        planned: &[PlannedVolume],
-    ) -> Result<Result<(), VolumeError>, PassError> {
+    async fn write_secrets(&self, sandbox: &PodSandboxStatus, planned: &[PlannedVolume]) -> Result<(), VolumeError> {
         for volume in planned {
             let VolumeKind::FilesInMemory(payload) = &volume.kind else { continue };
             let root = match self.shared.runtime.open_pod_tmpfs(&sandbox.id, &volume.name).await {
                 Ok(root) => root,
                 Err(error) => {
-                    return Ok(Err(VolumeError { volume: volume.name.clone(), cause: VolumeCause::Memory(error) }));
+                    return Err(VolumeError { volume: volume.name.clone(), cause: VolumeCause::Memory(error) });
                 }
             };
-            let (name, payload, group) = (volume.name.clone(), payload.clone(), volume.group);
-            let wall = self.shared.clock.wall();
-            let written = on_disk(move || write_secret(&name, &payload, group, &root, wall)).await?;
-            if let Err(error) = written {
-                return Ok(Err(error));
-            }
+            // In memory that waits for no disk.
+            write_secret(&volume.name, payload, volume.group, &root, self.shared.clock.wall())?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Creates a container; `None` while it cannot be: what hinders it is remembered.
