@@ -24,6 +24,14 @@ pub struct Watched {
     pub name: String,
 }
 
+/// Asks for what there is and what becomes of it at once (KEP-3157): a bookmark stands behind the first.
+const LIST_AND_WATCH: [(&str, &str); 4] = [
+    ("watch", "true"),
+    ("sendInitialEvents", "true"),
+    ("resourceVersionMatch", "NotOlderThan"),
+    ("allowWatchBookmarks", "true"),
+];
+
 /// Shows each state of the object to `decide`, `None` while it does not exist, until it breaks.
 pub async fn until<T>(
     client: &Client,
@@ -32,24 +40,24 @@ pub async fn until<T>(
 ) -> Result<T> {
     let collection = watched.resource.collection(Some(&watched.namespace));
     let only = format!("metadata.name={}", watched.name);
+    let mut query = vec![("fieldSelector", only.as_str())];
+    query.extend(LIST_AND_WATCH);
     loop {
-        let list = client.get(&with_query(&collection, &[("fieldSelector", &only)])).await?;
-        if let ControlFlow::Break(result) = decide(list.items("/items").first())? {
-            return Ok(result);
-        }
-        let revision = list.text("/metadata/resourceVersion");
-        let query = [("fieldSelector", only.as_str()), ("resourceVersion", revision), ("watch", "true")];
         let mut events = pin!(client.watch(&with_query(&collection, &query)).await?);
+        let mut shown = false;
         while let Some(event) = events.next().await {
             let event = match event {
                 Err(error) if is_expired(&error) => break,
                 event => event?,
             };
             let state = match event.kind.as_str() {
-                "DELETED" => None,
+                // The first one, with nothing before it: there is no such object.
+                "BOOKMARK" if !shown => None,
                 "BOOKMARK" => continue,
+                "DELETED" => None,
                 _ => Some(&event.object),
             };
+            shown = true;
             if let ControlFlow::Break(result) = decide(state)? {
                 return Ok(result);
             }
