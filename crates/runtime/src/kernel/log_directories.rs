@@ -57,16 +57,23 @@ impl LogDirectoriesAhead {
 
     /// Gives one of them to a Pod that has none: its container's directory, or `None`, and then that is not made yet. Blocks.
     fn take(&self, above: BorrowedFd<'_>, pod: &Path, container: &Path) -> Option<OwnedFd> {
-        let ready = self.lock().ready.pop()?;
-        if let Err(error) = renameat_with(CWD, &ready.path, above, pod, RenameFlags::NOREPLACE) {
-            if matches!(error, Errno::XDEV) {
-                self.lock().useless = true;
-                ready.remove();
-            } else {
-                // Usual for a Pod that has one already.
-                self.lock().ready.push(ready);
-            }
+        if gives_on(above) {
             return None;
+        }
+        let ready = self.lock().ready.pop()?;
+        match renameat_with(CWD, &ready.path, above, pod, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // It has one already.
+            Err(Errno::EXIST) => {
+                self.lock().ready.push(ready);
+                return None;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a directory for logs that was made ahead does not serve");
+                self.lock().useless |= error == Errno::XDEV;
+                ready.remove();
+                return None;
+            }
         }
         match renameat(&ready.pod, FIRST, &ready.pod, container) {
             Ok(()) => Some(ready.first),
@@ -106,6 +113,14 @@ impl Ready {
     fn remove(self) {
         clear(&self.path);
     }
+}
+
+/// Whether a directory gives those made in it what one that is moved there lacks: its group, entries of its access control list (acl(5),
+/// default ACL), or a label for SELinux.
+fn gives_on(directory: BorrowedFd<'_>) -> bool {
+    let is_set_group = |found: rustix::fs::Stat| Mode::from_raw_mode(found.st_mode).contains(Mode::SGID);
+    let has = |name: &str| rustix::fs::fgetxattr(directory, name, &mut [0_u8; 0]).is_ok();
+    rustix::fs::fstat(directory).is_ok_and(is_set_group) || has("system.posix_acl_default") || has("security.selinux")
 }
 
 fn clear(path: &Path) {
@@ -191,6 +206,53 @@ mod tests {
         ahead.clear();
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         assert!(is(&open_log_directory(&logs.join("b"), Path::new("app/0.log"), &ahead).unwrap(), &logs.join("b/app")));
+    }
+
+    #[test]
+    fn where_new_directories_inherit_none_is_moved() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let base = tempfile::tempdir().unwrap();
+        let (root, logs) = (base.path().join("ahead"), base.path().join("logs"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&logs).unwrap();
+        let ahead = LogDirectoriesAhead::new(root.clone());
+        ahead.fill().unwrap();
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o2755)).unwrap();
+        let directory = open_log_directory(&logs.join("a"), Path::new("app/0.log"), &ahead).unwrap();
+        assert!(Mode::from_raw_mode(rustix::fs::fstat(&directory).unwrap().st_mode).contains(Mode::SGID));
+        assert_eq!(fs::read_dir(&root).unwrap().count(), COUNT);
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o755)).unwrap();
+        open_log_directory(&logs.join("b"), Path::new("app/0.log"), &ahead).unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), COUNT - 1);
+    }
+
+    #[test]
+    fn none_are_made_where_logs_are_on_another_file_system() {
+        let base = tempfile::tempdir().unwrap();
+        let logs = tempfile::tempdir_in("/dev/shm").unwrap();
+        let ahead = LogDirectoriesAhead::new(base.path().to_owned());
+        ahead.fill().unwrap();
+        let directory = open_log_directory(&logs.path().join("a"), Path::new("app/0.log"), &ahead).unwrap();
+        assert!(is(&directory, &logs.path().join("a/app")));
+        assert!(!ahead.is_short());
+        ahead.clear();
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_that_is_gone_is_no_loss() {
+        let base = tempfile::tempdir().unwrap();
+        let (root, logs) = (base.path().join("ahead"), base.path().join("logs"));
+        fs::create_dir(&root).unwrap();
+        let ahead = LogDirectoriesAhead::new(root.clone());
+        ahead.fill().unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        for pod in ["a", "b"] {
+            let directory = open_log_directory(&logs.join(pod), Path::new("app/0.log"), &ahead).unwrap();
+            assert!(is(&directory, &logs.join(pod).join("app")));
+        }
+        assert!(ahead.is_short());
     }
 
     #[test]
