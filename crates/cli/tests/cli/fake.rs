@@ -183,7 +183,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
             None => missing(&path),
         },
         Method::GET if parameter("watch").is_some() => {
-            watch(&state, &path, parameter("resourceVersion"), parameter("fieldSelector"))
+            let after = parameter("resourceVersion").unwrap_or_default().parse().unwrap_or_default();
+            let with_list = parameter("sendInitialEvents").is_some();
+            watch(&state, &path, if with_list { None } else { Some(after) }, parameter("fieldSelector"))
         }
         Method::GET => {
             let inner = state.inner.lock().unwrap();
@@ -259,10 +261,20 @@ fn is_in(key: &str, object: &Value, collection: &str, selector: Option<&str>) ->
     inside && name.is_none_or(|name| object["metadata"]["name"] == name)
 }
 
-fn watch(state: &State, path: &str, after: Option<String>, selector: Option<String>) -> Response<Body> {
-    let after: u64 = after.unwrap_or_default().parse().unwrap_or_default();
+/// The changes after a revision; without one what there is, a bookmark, and the changes from then on.
+fn watch(state: &State, path: &str, after: Option<u64>, selector: Option<String>) -> Response<Body> {
     let changes = state.changes.subscribe();
-    let past = state.inner.lock().unwrap().history.clone();
+    let (past, present, now) = {
+        let inner = state.inner.lock().unwrap();
+        let present = inner.objects.iter().filter(|(key, object)| is_in(key, object, path, selector.as_deref()));
+        let added: Vec<_> = present.map(|(_, object)| json!({"type": "ADDED", "object": object})).collect();
+        (inner.history.clone(), added, inner.revision)
+    };
+    let metadata = json!({"resourceVersion": now.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}});
+    let end = json!({"type": "BOOKMARK", "object": {"metadata": metadata}});
+    let listed: Vec<_> = if after.is_none() { present.into_iter().chain([end]).collect() } else { Vec::new() };
+    let after = after.unwrap_or(now);
+    let listed = listed.into_iter().map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
     let collection = path.to_owned();
     let coming = futures::stream::unfold(changes, async |mut changes| Some((changes.recv().await.ok()?, changes)));
     let events = futures::stream::iter(past).chain(coming).scan(after, |seen, (key, revision, event)| {
@@ -274,7 +286,7 @@ fn watch(state: &State, path: &str, after: Option<String>, selector: Option<Stri
         let line = event.filter(|(key, event)| is_in(key, &event["object"], &collection, selector.as_deref()));
         futures::future::ready(line.map(|(_, event)| Ok(Frame::data(Bytes::from(format!("{event}\n"))))))
     });
-    Response::new(StreamBody::new(lines.boxed()).boxed_unsync_to_box())
+    Response::new(StreamBody::new(futures::stream::iter(listed).chain(lines).boxed()).boxed_unsync_to_box())
 }
 
 trait ToBox {
