@@ -241,9 +241,9 @@ impl<'a> World<'a> {
         self.runtime.resume();
     }
 
-    /// Time passes, and everybody does what they do meanwhile.
+    /// Time passes, and everybody does what they do meanwhile, also a daemon that starts at the end of it.
     pub async fn pass(&mut self, time: Duration) {
-        let until = Instant::now() + time;
+        let mut until = Instant::now() + time;
         loop {
             let died = tokio::select! {
                 biased;
@@ -260,6 +260,7 @@ impl<'a> World<'a> {
             }
             tokio::time::sleep(self.away).await;
             self.start_agent().await;
+            until = until.max(Instant::now() + MOMENT);
         }
     }
 
