@@ -22,7 +22,7 @@ use super::pods::{LIVENESS, POST_START, PRE_STOP, Plan, READINESS, STARTUP};
 use super::watcher::Watcher;
 use crate::agent::Agent;
 use crate::clock::Clock;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, ENDING_DELAY};
 use crate::tokens::ServiceAccountTokens;
 
 /// So long everybody has to come to rest, without anything happening by itself.
@@ -197,7 +197,7 @@ impl<'a> World<'a> {
             host_resolv_conf: self.ground.directory.path().join("resolv.conf"),
             node_addresses: vec!["192.0.2.1".parse().unwrap()],
             event_delay: Duration::ZERO,
-            ending_delay: crate::config::ENDING_DELAY,
+            ending_delay: ENDING_DELAY,
             ..AgentConfig::new("edge", self.base.join("data"), self.base.join("logs"))
         };
         // However full and however busy the machine is that this runs on.
@@ -260,7 +260,8 @@ impl<'a> World<'a> {
             }
             tokio::time::sleep(self.away).await;
             self.start_agent().await;
-            until = until.max(Instant::now() + MOMENT);
+            // What has ended of a Pod that is ending is told a little after it was seen.
+            until = until.max(Instant::now() + ENDING_DELAY + MOMENT);
         }
     }
 
