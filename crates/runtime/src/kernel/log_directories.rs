@@ -33,17 +33,9 @@ pub(super) struct LogDirectoriesAhead {
 
 #[derive(Debug, Default)]
 struct State {
-    ready: Vec<Ready>,
+    ready: Vec<PathBuf>,
     /// Logs are where these cannot go.
     useless: bool,
-}
-
-/// A directory for a Pod's logs, and one in it for a container's.
-#[derive(Debug)]
-struct Ready {
-    path: PathBuf,
-    pod: OwnedFd,
-    first: OwnedFd,
 }
 
 impl LogDirectoriesAhead {
@@ -61,7 +53,7 @@ impl LogDirectoriesAhead {
             return None;
         }
         let ready = self.lock().ready.pop()?;
-        match renameat_with(CWD, &ready.path, above, pod, RenameFlags::NOREPLACE) {
+        match renameat_with(CWD, &ready, above, pod, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             // It has one already.
             Err(Errno::EXIST) => {
@@ -71,27 +63,28 @@ impl LogDirectoriesAhead {
             Err(error) => {
                 tracing::debug!(%error, "a directory for logs that was made ahead does not serve");
                 self.lock().useless |= error == Errno::XDEV;
-                ready.remove();
+                clear(&ready);
                 return None;
             }
         }
-        match renameat(&ready.pod, FIRST, &ready.pod, container) {
-            Ok(()) => Some(ready.first),
-            Err(error) => {
+        let named = open(above, pod).and_then(|pod| {
+            if let Err(error) = renameat(&pod, FIRST, &pod, container) {
                 // The Pod's serves all the same.
-                let removed = unlinkat(&ready.pod, FIRST, AtFlags::REMOVEDIR).is_ok();
+                let removed = unlinkat(&pod, FIRST, AtFlags::REMOVEDIR).is_ok();
                 tracing::debug!(%error, removed, "a directory for logs that was made ahead does not serve");
-                None
+                return Err(error.into());
             }
-        }
+            open(pod.as_fd(), container)
+        });
+        named.ok()
     }
 
     /// Makes what is missing. Blocks.
     pub(super) fn fill(&self) -> io::Result<()> {
         while self.is_short() {
             let path = self.root.join(ContainerId::random().as_str());
-            let ready = make(&path).inspect_err(|_| clear(&path))?;
-            self.lock().ready.push(ready);
+            make(&path).inspect_err(|_| clear(&path))?;
+            self.lock().ready.push(path);
         }
         Ok(())
     }
@@ -105,13 +98,9 @@ impl LogDirectoriesAhead {
     /// Removes all of them. Blocks.
     pub(super) fn clear(&self) {
         let ready = std::mem::take(&mut self.lock().ready);
-        ready.into_iter().for_each(Ready::remove);
-    }
-}
-
-impl Ready {
-    fn remove(self) {
-        clear(&self.path);
+        for path in &ready {
+            clear(path);
+        }
     }
 }
 
@@ -129,11 +118,10 @@ fn clear(path: &Path) {
     }
 }
 
-fn make(path: &Path) -> io::Result<Ready> {
+fn make(path: &Path) -> io::Result<()> {
     let root = std::fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     let pod = open_or_make(root.as_fd(), Path::new(path.file_name().ok_or(io::ErrorKind::InvalidInput)?))?;
-    let first = open_or_make(pod.as_fd(), Path::new(FIRST))?;
-    Ok(Ready { path: path.to_owned(), pod, first })
+    open_or_make(pod.as_fd(), Path::new(FIRST)).map(drop)
 }
 
 /// The directory of the file `log` beneath `pod`, made if it is missing. A Pod with a hostPath on the log directory may have put links
@@ -166,6 +154,10 @@ fn open_or_make(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
+    open(parent, name)
+}
+
+fn open(parent: BorrowedFd<'_>, name: &Path) -> io::Result<OwnedFd> {
     let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     Ok(openat2(parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
