@@ -226,15 +226,12 @@ impl EventWriter {
             match next {
                 Waiting::Event(occurrence) => {
                     let Some(event) = self.count(occurrence) else { continue };
-                    if !keys.insert(event.key) {
-                        self.write(std::mem::take(&mut together)).await;
-                        keys = HashSet::from([event.key]);
-                    }
-                    together.push(event);
-                    if together.len() == TOGETHER {
+                    if together.len() == TOGETHER || keys.contains(&event.key) {
                         self.write(std::mem::take(&mut together)).await;
                         keys.clear();
                     }
+                    keys.insert(event.key);
+                    together.push(event);
                 }
                 Waiting::Flush(flushed) => {
                     self.write(std::mem::take(&mut together)).await;
