@@ -122,7 +122,7 @@ impl PodWorker {
                 Err(error) => return Ok((false, Some(self.volume_failed(desired, &error, now)))),
             }
         }
-        // Together: nothing runs yet, and the next daemon finds what is made also where its record is missing.
+        // Together: no program runs before both are durable, and the next daemon finds what is made also where its record is missing.
         let store = self.shared.store.clone();
         let mut keeping = std::pin::pin!(self.keep(desired, actions).within(step!("keep its record and images")));
         let (kept, begun) = {

@@ -18,8 +18,8 @@ const KEPT: usize = 256;
 pub(crate) enum Order {
     /// Somebody waits for it.
     Now,
-    /// It is taken along by the next one for which somebody waits. The thread is not woken for it: that would be in the way of whoever
-    /// is about to ask for more.
+    /// It is taken along by the next one for which somebody waits. Only the first of them wakes the thread, which notes its time: to wake
+    /// it for each would be in the way of whoever is about to ask for more.
     Soon,
 }
 
