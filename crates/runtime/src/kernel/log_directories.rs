@@ -4,6 +4,7 @@
 //! a Pod or container until they are given some, so nobody sees them where logs are. Nothing records them: a daemon that starts
 //! anew removes what the last one left. Where logs are on another file system they cannot be moved there, and none are made.
 
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -62,8 +63,12 @@ impl LogDirectoriesAhead {
             }
             Err(error) => {
                 tracing::debug!(%error, "a directory for logs that was made ahead does not serve");
-                self.lock().useless |= error == Errno::XDEV;
                 clear(&ready);
+                // Another file system, or one that cannot rename so: none of the others would serve either.
+                if matches!(error, Errno::XDEV | Errno::INVAL) {
+                    self.lock().useless = true;
+                    self.clear();
+                }
                 return None;
             }
         }
@@ -83,7 +88,8 @@ impl LogDirectoriesAhead {
     pub(super) fn fill(&self) -> io::Result<()> {
         while self.is_short() {
             let path = self.root.join(ContainerId::random().as_str());
-            make(&path).inspect_err(|_| clear(&path))?;
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(path.join(FIRST));
+            made.inspect_err(|_| clear(&path))?;
             self.lock().ready.push(path);
         }
         Ok(())
@@ -118,21 +124,15 @@ fn clear(path: &Path) {
     }
 }
 
-fn make(path: &Path) -> io::Result<()> {
-    let root = std::fs::File::open(path.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
-    let pod = open_or_make(root.as_fd(), Path::new(path.file_name().ok_or(io::ErrorKind::InvalidInput)?))?;
-    open_or_make(pod.as_fd(), Path::new(FIRST)).map(drop)
-}
-
 /// The directory of the file `log` beneath `pod`, made if it is missing. A Pod with a hostPath on the log directory may have put links
 /// there: none is followed. Blocks.
 pub(super) fn open_log_directory(pod: &Path, log: &Path, ahead: &LogDirectoriesAhead) -> io::Result<OwnedFd> {
     let name = pod.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let above = pod.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let above = match std::fs::File::open(above) {
+    let above = match File::open(above) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
-            std::fs::File::open(above)?
+            DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+            File::open(above)?
         }
         opened => opened?,
     };
@@ -228,8 +228,7 @@ mod tests {
         let directory = open_log_directory(&logs.path().join("a"), Path::new("app/0.log"), &ahead).unwrap();
         assert!(is(&directory, &logs.path().join("a/app")));
         assert!(!ahead.is_short());
-        ahead.clear();
-        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "the others go, too");
     }
 
     #[test]
