@@ -2,10 +2,11 @@
 
 use spec::PodUid;
 use spec::decode::{Readable, read};
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Secret, Service, ServiceAccountTokenProjection};
 use store::{ObjectKey, Store, StoredObject};
 
 use crate::api_service;
+use crate::claims;
 use crate::immutable::ImmutableObjects;
 use crate::pod_tokens::PodTokens;
 
@@ -24,6 +25,9 @@ pub trait ConfigObjects: Send + Sync {
 
     /// The API's Service, and with `all` every one of the pod's namespace: what the pod is told by variables.
     fn services(&self, all: bool) -> Vec<Service>;
+
+    /// The volume of a claim in the pod's namespace, or the kubelet's word why it has none.
+    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String>;
 
     /// The pod's token for a source of a volume.
     fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String>;
@@ -73,6 +77,15 @@ impl ConfigObjects for StoredConfigObjects<'_> {
         let of_api = self.store.get(&api_service::key(api_service::SERVICES));
         let is_own = own.is_some() && self.namespace == api_service::NAMESPACE;
         own.into_iter().flatten().chain(of_api.filter(|_| !is_own)).filter_map(|stored| decode(&stored)).collect()
+    }
+
+    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String> {
+        let claim = claims::claim(self.store, self.namespace, name)
+            .ok_or_else(|| format!("failed to fetch PVC from API server: {}", claims::not_found(name)))?;
+        if claims::is_in_use_elsewhere(self.store, &claim, self.user) {
+            return Err("volume uses the ReadWriteOncePod access mode and is already in use by another pod".to_owned());
+        }
+        claims::volume(self.store, &claim)
     }
 
     fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String> {

@@ -1,7 +1,7 @@
 //! Tests of what a container's environment and command line are made of.
 
 use serde_json::{Value, json};
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Secret, Service, ServiceAccountTokenProjection};
 
 use super::*;
 use crate::testing::{desired_pod, pod};
@@ -27,6 +27,10 @@ impl ConfigObjects for Objects {
             serde_json::from_value(service).unwrap()
         };
         if all { vec![service("db", "10.0.0.7")] } else { Vec::new() }
+    }
+
+    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String> {
+        Err(crate::claims::not_found(name))
     }
 
     fn token(&self, _: &ServiceAccountTokenProjection) -> Result<String, String> {

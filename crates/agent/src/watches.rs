@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use runtime::{LostOutput, RuntimeEvent};
-use store::{ObjectWatch, Store, StoredObject};
+use spec::claims::claim_name;
+use store::{ObjectWatch, Store, StoredObject, WatchEvent, WatchKind};
 use tokio::sync::broadcast;
 
 use crate::agent::{PODS, Shared, identity, is_gated};
+use crate::claims::{CLAIMS, VOLUMES};
 use crate::config_objects::{CONFIG_MAPS, SECRETS};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
 use crate::pod_tokens::{SERVICE_ACCOUNTS, account_of, projections};
+
+/// What a pod with a claim has in its JSON.
+const CLAIM_SOURCE: &str = "\"persistentVolumeClaim\"";
 
 /// Wakes the worker of each pod that changes, and of all pods whenever changes were missed.
 pub(crate) async fn watch_pods(shared: Arc<Shared>) {
@@ -18,9 +23,33 @@ pub(crate) async fn watch_pods(shared: Arc<Shared>) {
         let Some(mut watch) = watch_from_list(&shared.store, PODS, |stored| wake(&shared, stored)) else { continue };
         while let Some(event) = watch.next().await {
             wake(&shared, &event.object);
+            if gives_claims_back(&event) {
+                wake_claimants(&shared);
+            }
         }
         if watch.expired().is_none() {
             return;
+        }
+    }
+}
+
+/// Whether a pod that has claims is gone or has ended: another one may be waiting for it (`ReadWriteOncePod`).
+fn gives_claims_back(event: &WatchEvent) -> bool {
+    let has_ended = || {
+        let pod = event.object.value.tree();
+        pod.pointer("/status/phase").is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+    };
+    event.object.mentions(CLAIM_SOURCE) && (event.kind == WatchKind::Deleted || has_ended())
+}
+
+/// Looks again at all pods that may wait for claims.
+fn wake_claimants(shared: &Shared) {
+    for stored in shared.store.list(PODS, None).objects {
+        if stored.mentions(CLAIM_SOURCE)
+            && stored.value.tree().pointer("/spec/nodeName").is_none()
+            && let Some((uid, _)) = identity(&stored)
+        {
+            shared.wake(&uid);
         }
     }
 }
@@ -36,13 +65,29 @@ pub(crate) async fn watch_forthcoming_pods(shared: Arc<Shared>) {
     }
 }
 
-/// Wakes the pods that use a `ConfigMap`, a Secret or a token when its object changes.
+/// Wakes the pods that use a `ConfigMap`, a Secret, a token or a claim when its object changes.
 pub(crate) async fn watch_config(shared: Arc<Shared>) {
     tokio::join!(
         watch_config_of(&shared, CONFIG_MAPS),
         watch_config_of(&shared, SECRETS),
         watch_config_of(&shared, SERVICE_ACCOUNTS),
+        watch_config_of(&shared, CLAIMS),
+        watch_volumes(&shared),
     );
+}
+
+/// A volume or a class may be what a claim has waited for.
+async fn watch_volumes(shared: &Arc<Shared>) {
+    loop {
+        let Ok(mut watches) = shared.store.watch_all([VOLUMES, "storageclasses"]) else { continue };
+        wake_claimants(shared);
+        while watches.next().await.is_some() {
+            wake_claimants(shared);
+        }
+        if !watches.is_expired() {
+            return;
+        }
+    }
 }
 
 async fn watch_config_of(shared: &Arc<Shared>, resource: &'static str) {
@@ -129,6 +174,9 @@ fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
 fn uses(desired: &DesiredPod, resource: &str, name: &str) -> bool {
     if resource == SERVICE_ACCOUNTS {
         return account_of(desired) == name && projections(desired).next().is_some();
+    }
+    if resource == CLAIMS {
+        return desired.spec.volumes.iter().flatten().filter_map(claim_name).any(|claim| claim == name);
     }
     let of_config_maps = resource == CONFIG_MAPS;
     let in_volumes = desired.spec.volumes.iter().flatten().any(|volume| {

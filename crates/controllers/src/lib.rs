@@ -1,15 +1,16 @@
 //! Controllers: each makes some objects follow from others, and speaks to nothing but the store that the API serves.
 //!
-//! They start no container and know no kernel. Each is level-triggered: a change only says which object to look at, and
+//! They start no container and know no kernel; how a directory is made they are told. Each is level-triggered: a change only says which object to look at, and
 //! what to do about it follows from what is in the store then, by a function without IO. So a restart, or a change that
 //! nobody heard of, costs time and never truth.
 //!
-//! Start reading at [`Controllers::start`], then at `endpoint_slices`.
+//! Start reading at [`Controllers::start`], then at `endpoint_slices` or `volumes`.
 #![forbid(unsafe_code)]
 
 mod endpoint_slices;
 mod metadata;
 mod pod;
+mod volumes;
 mod work;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use spec::Timestamp;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use volumes::LocalVolumes;
 
 /// Reads the wall clock.
 pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -38,10 +41,11 @@ pub struct Controllers {
 
 impl Controllers {
     /// Starts all of them.
-    pub fn start(store: Store, now: WallClock) -> Self {
+    pub fn start(store: Store, local: LocalVolumes, now: WallClock) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let context = Context { store, now };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(endpoint_slices::run(context)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(endpoint_slices::run(context.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(volumes::run(context, local)));
         Self { tasks, stop }
     }
 

@@ -1,6 +1,8 @@
 //! The loop of a controller: which objects are to be looked at, and when.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -32,6 +34,22 @@ const RETRY: Duration = Duration::from_secs(2);
 /// So many subjects are looked at together: their writes share commits.
 const TOGETHER: usize = 32;
 
+/// Why a subject is looked at again.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// A change was not written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk does not do what it should.
+    #[error("cannot {verb} {}", path.display())]
+    Directory {
+        verb: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
 /// One controller.
 pub trait Controller: Sync {
     /// The resources of which a change may matter.
@@ -45,7 +63,7 @@ pub trait Controller: Sync {
 
     /// Looks at one and does what is missing. It is called again after a failure, and after each change that concerns
     /// the subject, its own included.
-    fn reconcile(&self, subject: &Subject) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn reconcile(&self, subject: &Subject) -> impl Future<Output = Result<(), Unfinished>> + Send;
 }
 
 /// Runs a controller until the store is closed.
@@ -88,7 +106,7 @@ async fn reconcile_all(controller: &impl Controller, due: BTreeSet<Subject>) -> 
         for (subject, outcome) in some.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => {}
-                Err(StoreError::Closed { .. }) => return None,
+                Err(Unfinished::Store(StoreError::Closed { .. })) => return None,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(namespace = subject.pod_namespace, name = subject.name, error, "a controller waits");

@@ -7,6 +7,7 @@
 
 pub mod apparmor;
 mod chain;
+pub mod claims;
 pub mod decode;
 pub mod defaults;
 pub mod dns;

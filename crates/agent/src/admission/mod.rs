@@ -18,6 +18,7 @@ use preemption::{Bound, Preemption};
 pub(crate) use room::NodeRoom;
 
 use crate::agent::Shared;
+use crate::claims::{self, Claims};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
 use crate::node_shutdown::{REFUSED, REFUSED_MESSAGE};
@@ -103,11 +104,49 @@ impl PodWorker {
         if desired.spec.scheduler_name.as_deref().is_some_and(|name| !name.is_empty() && name != SCHEDULER) {
             return Ok(Some(Next::Wait(None)));
         }
-        let Err(misfits) = self.shared.room.schedule(&self.uid, &desired.spec, demand, node) else { return Ok(None) };
+        let claims = match claims::look(&self.shared.store, desired, &self.uid, node) {
+            Ok(claims) => claims,
+            Err(why) => return self.wait_for_claims(desired, &why).await.map(Some),
+        };
+        let Err(misfits) = self.shared.room.schedule(&self.uid, &desired.spec, demand, node) else {
+            return self.want(desired, claims, &node.name).await;
+        };
         self.until_durable().await;
         let preemption = self.shared.preempt(desired, node, &misfits).await?;
         let message = unschedulable_message(&misfits, &preemption);
         let nominated = matches!(preemption, Preemption::Nominated).then(|| node.name.clone());
+        self.is_unschedulable(desired, message, nominated).await.map(Some)
+    }
+
+    /// A pod that has room gets volumes for its claims, and goes on once it has them.
+    async fn want(&mut self, desired: &DesiredPod, claims: Claims, node_name: &str) -> Result<Option<Next>, PassError> {
+        match claims {
+            Claims::Bound => return Ok(None),
+            Claims::Awaited => {}
+            Claims::Wanted(names) => {
+                self.until_durable().await;
+                for name in names {
+                    claims::want(&self.shared.store, &desired.pod.pod_namespace, &name, node_name).await?;
+                }
+            }
+        }
+        Ok(Some(Next::Wait(None)))
+    }
+
+    /// Nobody's end helps a pod whose claims cannot be had.
+    async fn wait_for_claims(&mut self, desired: &DesiredPod, why: &str) -> Result<Next, PassError> {
+        self.until_durable().await;
+        let preemption = "0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+        let message = format!("0/1 nodes are available: {why}. preemption: {preemption}");
+        self.is_unschedulable(desired, message, None).await
+    }
+
+    async fn is_unschedulable(
+        &mut self,
+        desired: &DesiredPod,
+        message: String,
+        nominated: Option<String>,
+    ) -> Result<Next, PassError> {
         let status = core::PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: Some(spec::qos::qos_class(&desired.object).as_str().to_owned()),
@@ -118,7 +157,7 @@ impl PodWorker {
         if self.write_status(status, false).await?.is_some() {
             self.shared.events.warning(EventSubject::pod(desired), "FailedScheduling", message);
         }
-        Ok(Some(Next::Wait(None)))
+        Ok(Next::Wait(None))
     }
 
     fn forbidden_sysctl(&self, desired: &DesiredPod) -> Option<Rejection> {

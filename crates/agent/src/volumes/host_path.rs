@@ -19,14 +19,23 @@ static SILENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Checks the path as [`check_now`] does, in a thread of its own: where a server is gone (NFS, FUSE), a look at a path of
 /// its file system waits for ever, and nothing but that thread shall.
 pub(super) fn check(path: &Path, type_: &str) -> Result<(), VolumeCause> {
+    let type_ = type_.to_owned();
+    in_time(path, move |path| check_now(path, &type_))
+}
+
+/// A look at a path of the machine, by a thread of its own.
+pub(super) fn in_time(
+    path: &Path,
+    look: impl FnOnce(&Path) -> Result<(), VolumeCause> + Send + 'static,
+) -> Result<(), VolumeCause> {
     if silent().contains(path) {
         return Err(no_answer(path));
     }
     let (sender, receiver) = mpsc::channel();
-    let (asked, type_) = (path.to_owned(), type_.to_owned());
+    let asked = path.to_owned();
     std::thread::spawn(move || {
         // Too late, nobody waits any more.
-        drop(sender.send(check_now(&asked, &type_)));
+        drop(sender.send(look(&asked)));
         silent().remove(&asked);
     });
     receiver.recv_timeout(LIMIT).unwrap_or_else(|_elapsed| {

@@ -3,10 +3,12 @@
 //! Planning reads the API's objects and touches no disk; setting up touches the disk and no object. Secrets wait for the
 //! sandbox, since they live in its memory only.
 
+mod claim;
 mod config_map;
 mod downward_api;
 mod empty_dir;
 mod host_path;
+mod local;
 mod payload;
 mod projected;
 mod secret;
@@ -17,6 +19,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub use local::{GroupOfFiles, make_local_volume, remove_local_volume};
 use runtime::{Mount, MountSource, PodTmpfs, Propagation};
 pub use spec::chain;
 use spec::k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
@@ -37,16 +40,21 @@ pub struct PlannedVolume {
     pub name: VolumeName,
     /// Its kind.
     pub kind: VolumeKind,
-    /// `fsGroup`: whose files they are beside root's. It counts when a volume is made, and a volume of these kinds is
-    /// new with its pod, so `fsGroupChangePolicy` makes no difference to them.
+    /// `fsGroup`: whose files they are beside root's. It counts when a volume is made; all that are new with their pod need
+    /// no `fsGroupChangePolicy`.
     pub group: Option<u32>,
+    /// Whatever its mounts say.
+    pub read_only: bool,
 }
 
 impl PlannedVolume {
     /// Whether [`set_up_on_disk`] has anything to do for it.
     pub fn is_on_disk(&self) -> bool {
         match self.kind {
-            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) => true,
+            VolumeKind::EmptyDir
+            | VolumeKind::HostPath { .. }
+            | VolumeKind::Local { .. }
+            | VolumeKind::FilesOnDisk(_) => true,
             VolumeKind::Memory { .. }
             | VolumeKind::HugePages { .. }
             | VolumeKind::FilesInMemory(_)
@@ -78,6 +86,13 @@ pub enum VolumeKind {
         path: PathBuf,
         /// `type`, checked before use.
         type_: String,
+    },
+    /// A directory of the machine that outlives the pod.
+    Local {
+        /// The directory.
+        path: PathBuf,
+        /// Whose its files become.
+        group: Option<GroupOfFiles>,
     },
     /// The layers of an image, which is found or pulled when a container that mounts them starts.
     Image,
@@ -171,10 +186,13 @@ fn plan(
         VolumeKind::FilesInMemory(payload)
     } else if volume.image.is_some() {
         VolumeKind::Image
+    } else if let Some(source) = &volume.persistent_volume_claim {
+        claim::plan(desired, source, objects).map_err(unmet)?
     } else {
         return Err(VolumeError { volume: name, cause: VolumeCause::Unsupported });
     };
-    Ok(PlannedVolume { name, kind, group: fs_group(desired) })
+    let read_only = volume.persistent_volume_claim.as_ref().is_some_and(|source| source.read_only == Some(true));
+    Ok(PlannedVolume { name, kind, group: fs_group(desired), read_only })
 }
 
 fn fs_group(desired: &DesiredPod) -> Option<u32> {
@@ -189,7 +207,11 @@ pub fn pod_tmpfs(planned: &[PlannedVolume]) -> Vec<PodTmpfs> {
             VolumeKind::Memory { size } => (*size, open_mode(volume.group) | STICKY, None),
             VolumeKind::HugePages { page_size, size } => (*size, open_mode(volume.group), Some(*page_size)),
             VolumeKind::FilesInMemory(_) => (None, directory_mode(volume.group), None),
-            VolumeKind::EmptyDir | VolumeKind::HostPath { .. } | VolumeKind::FilesOnDisk(_) | VolumeKind::Image => {
+            VolumeKind::EmptyDir
+            | VolumeKind::HostPath { .. }
+            | VolumeKind::Local { .. }
+            | VolumeKind::FilesOnDisk(_)
+            | VolumeKind::Image => {
                 return None;
             }
         };
@@ -208,6 +230,7 @@ pub fn set_up_on_disk(planned: &[PlannedVolume], pod_dir: &Path, now: Timestamp)
                 volume_directory(pod_dir, empty_dir::PLUGIN, volume, mode).map_err(failed)?;
             }
             VolumeKind::HostPath { path, type_ } => host_path::check(path, type_).map_err(failed)?,
+            VolumeKind::Local { path, group } => local::set_up(path, *group).map_err(failed)?,
             VolumeKind::FilesOnDisk(payload) => {
                 let mode = directory_mode(volume.group);
                 let directory = volume_directory(pod_dir, config_map::PLUGIN, volume, mode).map_err(failed)?;
@@ -252,7 +275,9 @@ pub fn volume_mounts(
             VolumeKind::Memory { .. } | VolumeKind::HugePages { .. } => {
                 (MountSource::PodTmpfs(volume.name.clone()), false)
             }
-            VolumeKind::HostPath { path, .. } => (MountSource::HostPath(path.clone()), false),
+            VolumeKind::HostPath { path, .. } | VolumeKind::Local { path, .. } => {
+                (MountSource::HostPath(path.clone()), volume.read_only)
+            }
             VolumeKind::Image => {
                 let image = images.get(&volume.name).cloned().ok_or_else(|| {
                     ContainerConfigError::new(format!("the image of volume {:?} is not here", volume.name.as_str()))

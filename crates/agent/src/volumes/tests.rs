@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
-use spec::k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
+use spec::k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Secret, Service, ServiceAccountTokenProjection};
 
 use super::*;
 use crate::testing::{desired_pod, pod};
@@ -27,6 +27,17 @@ impl ConfigObjects for Objects {
 
     fn services(&self, _: bool) -> Vec<Service> {
         Vec::new()
+    }
+
+    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String> {
+        let spec = match name {
+            "local" => json!({ "local": { "path": "/disks/a" } }),
+            "path" => json!({ "hostPath": { "path": "/srv", "type": "Directory" } }),
+            "raw" => json!({ "local": { "path": "/dev/sda" }, "volumeMode": "Block" }),
+            "far" => json!({ "nfs": { "server": "files", "path": "/" } }),
+            _ => return Err(crate::claims::not_found(name)),
+        };
+        Ok(serde_json::from_value(json!({ "metadata": { "name": "pv" }, "spec": spec })).unwrap())
     }
 
     fn token(&self, source: &ServiceAccountTokenProjection) -> Result<String, String> {
@@ -119,6 +130,7 @@ fn objects_become_files() {
             | VolumeKind::Memory { .. }
             | VolumeKind::HugePages { .. }
             | VolumeKind::HostPath { .. }
+            | VolumeKind::Local { .. }
             | VolumeKind::Image => {
                 panic!("no files")
             }
@@ -207,6 +219,7 @@ fn host_paths_are_what_they_are_said_to_be() {
             name: VolumeName::new("v"),
             kind: VolumeKind::HostPath { path: path(name), type_: type_.into() },
             group: None,
+            read_only: false,
         }];
         let result = set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH);
         let wanted = match wanted {
@@ -224,6 +237,7 @@ fn host_paths_are_what_they_are_said_to_be() {
         name: VolumeName::new("v"),
         kind: VolumeKind::HostPath { path: "/dev/null".into(), type_: "CharDevice".into() },
         group: None,
+        read_only: false,
     }];
     set_up_on_disk(&null, base.path(), Timestamp::UNIX_EPOCH).unwrap();
     // The parent of a file is not made.
@@ -231,6 +245,7 @@ fn host_paths_are_what_they_are_said_to_be() {
         name: VolumeName::new("v"),
         kind: VolumeKind::HostPath { path: path("none/file"), type_: "FileOrCreate".into() },
         group: None,
+        read_only: false,
     }];
     assert!(set_up_on_disk(&orphan, base.path(), Timestamp::UNIX_EPOCH).is_err());
 }
@@ -238,7 +253,8 @@ fn host_paths_are_what_they_are_said_to_be() {
 #[test]
 fn an_empty_dir_is_open_to_all_and_keeps_what_is_in_it() {
     let base = tempfile::tempdir().unwrap();
-    let planned = [PlannedVolume { name: VolumeName::new("v"), kind: VolumeKind::EmptyDir, group: None }];
+    let planned =
+        [PlannedVolume { name: VolumeName::new("v"), kind: VolumeKind::EmptyDir, group: None, read_only: false }];
     set_up_on_disk(&planned, base.path(), Timestamp::UNIX_EPOCH).unwrap();
     let directory = base.path().join("volumes/kubernetes.io~empty-dir/v");
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o7777, 0o777);
@@ -260,9 +276,19 @@ fn config_and_secrets_are_mounted_read_only() {
     ] }))
     .unwrap();
     let planned = [
-        PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir, group: None },
-        PlannedVolume { name: VolumeName::new("c"), kind: VolumeKind::FilesOnDisk(Payload::new()), group: None },
-        PlannedVolume { name: VolumeName::new("s"), kind: VolumeKind::FilesInMemory(Payload::new()), group: None },
+        PlannedVolume { name: VolumeName::new("d"), kind: VolumeKind::EmptyDir, group: None, read_only: false },
+        PlannedVolume {
+            name: VolumeName::new("c"),
+            kind: VolumeKind::FilesOnDisk(Payload::new()),
+            group: None,
+            read_only: false,
+        },
+        PlannedVolume {
+            name: VolumeName::new("s"),
+            kind: VolumeKind::FilesInMemory(Payload::new()),
+            group: None,
+            read_only: false,
+        },
     ];
     let mounts = volume_mounts(&container, &planned, &VolumeImages::new(), Path::new("/pod"), &[]).unwrap();
     let shown: Vec<_> = mounts
@@ -345,4 +371,44 @@ fn a_token_is_for_the_user_of_all_containers_and_for_the_group() {
         let shown = format!("{pod_security} {securities:?}");
         assert_eq!(mode_and_user(pod_security, securities), expected, "{shown}");
     }
+}
+
+#[test]
+fn a_claim_is_what_its_volume_is() {
+    let kind = |claim: &str| plan_one(json!({ "persistentVolumeClaim": { "claimName": claim } }));
+    assert_eq!(kind("local"), Ok(VolumeKind::Local { path: "/disks/a".into(), group: None }));
+    assert_eq!(kind("path"), Ok(VolumeKind::HostPath { path: "/srv".into(), type_: "Directory".into() }));
+    let refused = [
+        ("none", "error processing PVC default/none: persistentvolumeclaims \"none\" not found"),
+        ("raw", "PVC \"raw\" has volumeMode Block, which is not supported here: claim a Filesystem"),
+        ("far", "volume \"pv\" of PVC \"far\" is neither local nor hostPath: no other can be mounted here"),
+    ];
+    for (claim, why) in refused {
+        assert_eq!(kind(claim), Err(format!("MountVolume.SetUp failed for volume \"v\" : {why}")));
+    }
+}
+
+#[test]
+fn a_claim_is_read_only_where_pod_or_mount_says_so_and_has_its_group() {
+    let spec = json!({
+        "securityContext": { "fsGroup": 7, "fsGroupChangePolicy": "OnRootMismatch" },
+        "volumes": [
+            { "name": "ro", "persistentVolumeClaim": { "claimName": "local", "readOnly": true } },
+            { "name": "rw", "persistentVolumeClaim": { "claimName": "local" } },
+        ],
+        "containers": [{ "name": "app", "image": "app:1", "volumeMounts": [
+            { "name": "ro", "mountPath": "/a" }, { "name": "rw", "mountPath": "/b" },
+            { "name": "rw", "mountPath": "/c", "readOnly": true },
+        ] }],
+    });
+    let desired = desired_pod(&pod(&spec));
+    let planned = plan_volumes(&desired, &Objects, NODE).unwrap();
+    let group = |read_only| GroupOfFiles { group: 7, unless_root_has_it: true, read_only };
+    let kinds: Vec<&VolumeKind> = planned.iter().map(|volume| &volume.kind).collect();
+    let local = |group| VolumeKind::Local { path: "/disks/a".into(), group: Some(group) };
+    assert_eq!(kinds, [&local(group(true)), &local(group(false))]);
+    let container = &desired.spec.containers[0];
+    let mounts = volume_mounts(container, &planned, &VolumeImages::new(), Path::new("/pod"), &[]).unwrap();
+    let shown: Vec<_> = mounts.iter().map(|mount| (mount.target.to_str().unwrap(), mount.read_only)).collect();
+    assert_eq!(shown, [("/a", true), ("/b", false), ("/c", true)]);
 }

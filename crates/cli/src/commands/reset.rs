@@ -33,7 +33,7 @@ pub struct ResetArgs {
 }
 
 /// What lies in the data directory; nothing else is touched.
-const DATA: [&str; 12] = [
+const DATA: [&str; 13] = [
     "admin.kubeconfig",
     "authority",
     "containers",
@@ -46,6 +46,7 @@ const DATA: [&str; 12] = [
     "sandboxes",
     "service-accounts.key",
     "store",
+    "volumes",
 ];
 /// What lies in the run directory.
 const RUN: [&str; 2] = ["monopod.sock", "sandboxes"];

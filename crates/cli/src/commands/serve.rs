@@ -11,7 +11,7 @@ use agent::{Agent, AgentConfig, Clock as _, ServicePlace, SystemClock};
 use anyhow::{Context as _, Result};
 use api::{ApiConfig, Doors};
 use clap::Args;
-use controllers::Controllers;
+use controllers::{Controllers, LocalVolumes};
 use futures::future::BoxFuture;
 use image::{ImageStore, RegistryConfig};
 use network::{Network, NetworkConfig};
@@ -196,7 +196,13 @@ async fn run(
     let clock = Arc::new(SystemClock);
     let runtime = engine.runtime.clone();
     let agent = Agent::start(config, engine.store.clone(), engine.images, Arc::new(engine.runtime), clock).await?;
-    let controllers = Controllers::start(engine.store.clone(), Arc::new(|| SystemClock.wall()));
+    let local = LocalVolumes {
+        directory: place.data_dir.join("volumes"),
+        node_name: node_name.clone(),
+        make: agent::make_local_volume,
+        remove: agent::remove_local_volume,
+    };
+    let controllers = Controllers::start(engine.store.clone(), local, Arc::new(|| SystemClock.wall()));
     let services = Services::start(engine.store.clone(), network, node_name, sockets, dns).await;
     // Clients like any other: what they ask before the doors are served waits. A connection to oneself is made at once, and
     // one that is kept would cost two descriptors.

@@ -16,7 +16,7 @@ use store::{Change, ObjectKey, StoreError, StoredObject, WatchEvent, WriteError}
 
 use crate::Context;
 use crate::pod::ServedPod;
-use crate::work::{self, Controller, Subject};
+use crate::work::{self, Controller, Subject, Unfinished};
 use desired::{MANAGED_BY, MANAGER, SERVICE_NAME, endpoints_by_ports};
 use packing::{SliceChange, pack};
 
@@ -47,9 +47,10 @@ impl Controller for Slices {
         self.0.store.list(SERVICES, None).objects.iter().map(Subject::of).collect()
     }
 
-    async fn reconcile(&self, subject: &Subject) -> Result<(), StoreError> {
+    async fn reconcile(&self, subject: &Subject) -> Result<(), Unfinished> {
         let changes = self.missing(subject);
-        futures::future::try_join_all(changes.into_iter().map(|change| self.apply(change))).await.map(|_all| ())
+        futures::future::try_join_all(changes.into_iter().map(|change| self.apply(change))).await?;
+        Ok(())
     }
 }
 

@@ -248,7 +248,7 @@ impl Cluster {
 async fn slices_follow_pods_and_services_also_over_restarts() {
     let cluster = Cluster::start().await;
     let clock: crate::WallClock = Arc::new(now);
-    let controllers = Controllers::start(cluster.store.clone(), Arc::clone(&clock));
+    let controllers = Controllers::start(cluster.store.clone(), nowhere(), Arc::clone(&clock));
     cluster.put_pod(pod(0, &json!({}))).await;
     let key = ObjectKey::namespaced(SERVICES, "default", "web");
     cluster.put(key.clone(), serde_json::to_value(service(&json!({}))).unwrap()).await;
@@ -258,7 +258,7 @@ async fn slices_follow_pods_and_services_also_over_restarts() {
     // Nobody is there when it changes; the next start makes up for it.
     controllers.shutdown().await;
     cluster.put_pod(pod(0, &json!({"metadata": {"labels": {"app": "other"}}}))).await;
-    let _controllers = Controllers::start(cluster.store.clone(), clock);
+    let _controllers = Controllers::start(cluster.store.clone(), nowhere(), clock);
     cluster.wait_for(&["10.85.0.3"]).await;
     // Somebody meddles with what is the controller's.
     let slices = cluster.store.list(SLICES, Some("default")).objects;
@@ -276,4 +276,9 @@ async fn slices_follow_pods_and_services_also_over_restarts() {
     cluster.wait_for(&[]).await;
     let kept = cluster.store.get(&foreign_key).unwrap();
     assert_eq!(kept.value["endpoints"].as_array().unwrap().len(), 1);
+}
+
+fn nowhere() -> crate::LocalVolumes {
+    let nothing = |_: &std::path::Path| Ok(());
+    crate::LocalVolumes { directory: "/nowhere".into(), node_name: "box".to_owned(), make: nothing, remove: nothing }
 }

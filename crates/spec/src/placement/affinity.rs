@@ -1,6 +1,6 @@
 //! `nodeSelector` and the required part of `nodeAffinity`. What is only preferred changes nothing with one node.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
 use super::NodeView;
 
@@ -12,7 +12,12 @@ pub fn matches_node_affinity(spec: &PodSpec, node: &NodeView) -> bool {
     }
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| matches_term(term, node)))
+    required.is_none_or(|required| matches_node_selector(required, node))
+}
+
+/// Whether one of the terms matches.
+pub fn matches_node_selector(selector: &NodeSelector, node: &NodeView) -> bool {
+    selector.node_selector_terms.iter().any(|term| matches_term(term, node))
 }
 
 /// All that a term says must hold; one that says nothing matches nothing.

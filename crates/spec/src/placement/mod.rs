@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
 use crate::qos::{QosClass, qos_class};
 use crate::requests::{ResourceList, pod_requests};
 
-pub use affinity::matches_node_affinity;
+pub use affinity::{matches_node_affinity, matches_node_selector};
 pub use preemption::{Holder, kubelet_victims, scheduler_victims};
 pub use taints::{tolerates, untolerated};
 

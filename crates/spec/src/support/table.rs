@@ -327,8 +327,11 @@ const POD_SECURITY_CONTEXT: &[Row] = &[
     yes("runAsNonRoot", ""),
     yes("supplementalGroups", ""),
     yes("supplementalGroupsPolicy", "`Merge`, `Strict`"),
-    yes("fsGroup", "for `emptyDir` and the files of API objects, as in Kubernetes; never for `hostPath`"),
-    yes("fsGroupChangePolicy", "no volume here outlives its Pod, so both policies come to the same"),
+    yes(
+        "fsGroup",
+        "for `emptyDir`, the files of API objects and `local` volumes, as in Kubernetes; never for `hostPath`",
+    ),
+    yes("fsGroupChangePolicy", "for `local` volumes; others are new with their Pod"),
     items(
         "sysctls",
         &[yes("name", "safe ones; others where `serve --allowed-unsafe-sysctls` names them"), yes("value", "")],
@@ -430,7 +433,10 @@ const VOLUME: &[Row] = &[
     fields("downwardAPI", DOWNWARD_API),
     fields("projected", PROJECTED),
     fields("image", &[yes("reference", "layers merged, read-only, without devices"), yes("pullPolicy", "")]),
-    not_even_empty("persistentVolumeClaim"),
+    fields(
+        "persistentVolumeClaim",
+        &[yes("claimName", "the Pod waits until the claim has a volume"), yes("readOnly", "")],
+    ),
     not_even_empty("ephemeral"),
     not_even_empty("csi"),
     not_even_empty("nfs"),

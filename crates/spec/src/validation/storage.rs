@@ -51,7 +51,13 @@ pub fn validate_persistent_volume_claim(
     }
     class_and_mode(&mut errors, &path, spec.storage_class_name.as_deref(), spec.volume_mode.as_deref());
     if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+        // A claim gets its volume once, and a class if it had none.
+        let first = |new: &Option<String>, old: &Option<String>| {
+            if old.as_deref().unwrap_or_default().is_empty() { old.clone() } else { new.clone() }
+        };
         let as_before = PersistentVolumeClaimSpec {
+            volume_name: first(&spec.volume_name, &old.volume_name),
+            storage_class_name: if old.storage_class_name.is_none() { None } else { spec.storage_class_name.clone() },
             resources: old.resources.clone(),
             volume_attributes_class_name: old.volume_attributes_class_name.clone(),
             ..spec.clone()

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{env, names, pod};
+use crate::claims;
 use crate::downward::FieldPath;
 use crate::field::{Errors, Path};
 use crate::quantity::Quantity;
@@ -47,6 +48,7 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
         ("downwardAPI", volume.downward_api.is_some()),
         ("projected", volume.projected.is_some()),
         ("image", volume.image.is_some()),
+        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
     ];
     for (field, _) in present.into_iter().filter(|(_, is_present)| *is_present).skip(1) {
         errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
@@ -78,6 +80,9 @@ fn source(errors: &mut Errors, path: &Path<'_>, volume: &Volume) {
     }
     if let Some(projected) = &volume.projected {
         projected_source(errors, &path.child("projected"), projected);
+    }
+    if claims::claim_name(volume).is_some_and(str::is_empty) {
+        errors.required(&path.child("persistentVolumeClaim").child("claimName"), "");
     }
     if let Some(image) = &volume.image {
         let path = path.child("image");

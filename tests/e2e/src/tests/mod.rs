@@ -29,6 +29,7 @@ mod apparmor;
 mod attacks;
 mod backup;
 mod bad_input;
+mod claims;
 mod clients;
 mod command_line;
 mod container;
@@ -78,6 +79,7 @@ pub const ALL: &[&[Test]] = &[
     attacks::TESTS,
     backup::TESTS,
     bad_input::TESTS,
+    claims::TESTS,
     clients::TESTS,
     command_line::TESTS,
     container::TESTS,

@@ -1,0 +1,100 @@
+//! All that decides which claim has which volume, as it is now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::Value;
+use spec::claims::class_of_claim;
+use spec::decode::{Readable, read};
+use spec::k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
+use spec::k8s_openapi::api::storage::v1::StorageClass;
+use spec::ordered::map_of;
+use spec::placement::NodeView;
+use store::{ObjectKey, Store, StoredObject};
+
+use super::{CLAIMS, CLASSES, LocalVolumes, PODS, VOLUMES};
+use crate::pod::ServedPod;
+
+/// Objects of one moment.
+#[derive(Debug)]
+pub struct World {
+    pub claims: Vec<PersistentVolumeClaim>,
+    pub volumes: Vec<PersistentVolume>,
+    /// By their names.
+    pub classes: BTreeMap<String, StorageClass>,
+    /// This machine.
+    pub node: NodeView,
+    /// Namespaces and names of the claims that Pods have, as far as one of these is to go.
+    pub used: BTreeSet<(String, String)>,
+    /// Where volumes of this engine lie.
+    pub directory: PathBuf,
+}
+
+impl World {
+    /// Reads what there is.
+    pub fn read(store: &Store, local: &LocalVolumes) -> Self {
+        let claims: Vec<PersistentVolumeClaim> = all(store, CLAIMS);
+        let classes: Vec<StorageClass> = all(store, CLASSES);
+        let goes = claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_some());
+        let namespaces: BTreeSet<&str> = goes.filter_map(|claim| claim.metadata.namespace.as_deref()).collect();
+        let used = namespaces.into_iter().flat_map(|namespace| used_in(store, namespace)).collect();
+        Self {
+            volumes: all(store, VOLUMES),
+            classes: map_of(classes.into_iter().map(|class| (class.metadata.name.clone().unwrap_or_default(), class))),
+            node: node(store, &local.node_name),
+            used,
+            directory: local.directory.clone(),
+            claims,
+        }
+    }
+
+    /// The class of a claim, if it has one and that is there.
+    pub fn class_of(&self, claim: &PersistentVolumeClaim) -> Option<&StorageClass> {
+        self.classes.get(class_of_claim(claim))
+    }
+
+    /// The volume of that name.
+    pub fn volume(&self, name: &str) -> Option<&PersistentVolume> {
+        self.volumes.iter().find(|volume| volume.metadata.name.as_deref() == Some(name))
+    }
+
+    /// The very claim that a volume is kept for, if it is there.
+    pub fn claim(&self, reference: &ObjectReference) -> Option<&PersistentVolumeClaim> {
+        self.claims.iter().find(|claim| {
+            let metadata = &claim.metadata;
+            metadata.uid == reference.uid
+                && metadata.name == reference.name
+                && metadata.namespace == reference.namespace
+        })
+    }
+}
+
+fn all<T: Readable>(store: &Store, resource: &str) -> Vec<T> {
+    let objects = store.list(resource, None).objects;
+    objects.iter().filter_map(|stored| read(&stored.value.tree()).ok()).collect()
+}
+
+fn node(store: &Store, name: &str) -> NodeView {
+    let stored = store.get(&ObjectKey::cluster("nodes", name));
+    let labels = stored.as_ref().and_then(|stored| stored.value.pointer("/metadata/labels")?.as_object());
+    let labels = labels.into_iter().flatten();
+    NodeView {
+        name: name.to_owned(),
+        labels: map_of(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))),
+        ..NodeView::default()
+    }
+}
+
+/// A Pod has its claims from the moment it has its place until its object is gone.
+fn used_in(store: &Store, namespace: &str) -> Vec<(String, String)> {
+    let pods = store.list(PODS, Some(namespace)).objects;
+    let of_pod = |stored: &StoredObject| -> Vec<(String, String)> {
+        let pod = ServedPod::new(stored);
+        if pod.text("/spec/nodeName").is_empty() {
+            return Vec::new();
+        }
+        let names = pod.items("/spec/volumes").filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName"));
+        names.filter_map(Value::as_str).map(|name| (namespace.to_owned(), name.to_owned())).collect()
+    };
+    pods.iter().filter(|stored| stored.mentions("\"persistentVolumeClaim\"")).flat_map(of_pod).collect()
+}
