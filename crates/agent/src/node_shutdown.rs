@@ -111,7 +111,7 @@ fn active_pods(shared: &Shared) -> Vec<DesiredPod> {
 /// Each band with its Pods, the lowest priority first (kubelet, `groupByPriority`).
 fn by_band(bands: &[ShutdownBand], pods: Vec<DesiredPod>) -> Vec<(ShutdownBand, Vec<DesiredPod>)> {
     let mut groups: Vec<_> = bands.iter().map(|band| (*band, Vec::new())).collect();
-    groups.sort_by_key(|(band, _)| band.priority);
+    spec::ordered::sort_by_key(&mut groups, |(band, _)| band.priority);
     for pod in pods {
         let priority = pod.spec.priority.unwrap_or_default();
         let place = groups.iter().rposition(|(band, _)| band.priority <= priority).unwrap_or_default();

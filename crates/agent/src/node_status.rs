@@ -198,7 +198,7 @@ pub(crate) fn taints(present: Option<&Value>, conditions: &[Value]) -> Vec<Value
 /// The largest first (kubelet, `nodestatus.Images`).
 fn images(shared: &Shared) -> Value {
     let mut images = shared.images.list();
-    images.sort_by(|a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
+    spec::ordered::sort_by(&mut images, |a, b| (b.size, &a.id).cmp(&(a.size, &b.id)));
     let shown = images.into_iter().take(MOST_IMAGES).map(|image| {
         let names: Vec<String> = image.repo_digests.into_iter().chain(image.references).take(MOST_NAMES).collect();
         json!({"names": names, "sizeBytes": image.size})

@@ -98,10 +98,12 @@ impl PodObservation {
     /// Takes what is the pod's out of what the runtime lists.
     pub fn new(uid: &PodUid, sandboxes: Vec<PodSandboxStatus>, containers: Vec<ContainerStatus>) -> Self {
         let mut sandboxes: Vec<_> = sandboxes.into_iter().filter(|sandbox| &sandbox.uid == uid).collect();
-        sandboxes.sort_by_key(|sandbox| Reverse((sandbox.attempt, sandbox.created_at)));
+        spec::ordered::sort_by_key(&mut sandboxes, |sandbox| Reverse((sandbox.attempt, sandbox.created_at)));
         let mut containers: Vec<_> = containers.into_iter().filter(|container| &container.pod_uid == uid).collect();
         // The name last, so that equal observations lead to equal actions.
-        containers.sort_by(|a, b| (b.attempt, b.created_at, &a.name).cmp(&(a.attempt, a.created_at, &b.name)));
+        spec::ordered::sort_by(&mut containers, |a, b| {
+            (b.attempt, b.created_at, &a.name).cmp(&(a.attempt, a.created_at, &b.name))
+        });
         Self { sandboxes, containers, ..Self::default() }
     }
 

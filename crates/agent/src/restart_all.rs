@@ -91,7 +91,7 @@ fn next_step(desired: &DesiredPod, observed: &PodObservation, now: Now) -> Step 
     }
     let is_source = |run: &ContainerStatus| sources.iter().any(|source| source.id == run.id);
     let mut left: Vec<_> = runs(desired, observed).collect();
-    left.sort_by_key(|run| is_source(run));
+    spec::ordered::sort_by_key(&mut left, |run| is_source(run));
     let discard =
         |run: &ContainerStatus| DiscardRun { id: run.id.clone(), name: run.name.clone(), attempt: run.attempt };
     if left.is_empty() { Step::Begin } else { Step::Discard(left.into_iter().map(discard).collect()) }

@@ -169,7 +169,7 @@ impl Cri {
                 labels: &item.labels,
             })
         });
-        items.sort_by_key(|item| std::cmp::Reverse(item.created_at));
+        spec::ordered::sort_by_key(&mut items, |item| std::cmp::Reverse(item.created_at));
         items
     }
 

@@ -120,7 +120,7 @@ impl Cri {
         items.retain(|item| {
             filter.takes(Listed { id: &item.id, sandbox: &item.id, state: item.state, labels: &item.labels })
         });
-        items.sort_by_key(|item| std::cmp::Reverse(item.created_at));
+        spec::ordered::sort_by_key(&mut items, |item| std::cmp::Reverse(item.created_at));
         items
     }
 }

@@ -56,7 +56,7 @@ impl PublishedPorts {
     pub fn restore(&self) -> Result<BTreeSet<ServiceChain>, PublishError> {
         let chains = self.firewall.apply(&BTreeSet::new()).map_err(PublishError::Table)?;
         let mut elements: Vec<(Place, Content)> = self.pods.values().flat_map(PublishedPod::elements).collect();
-        elements.sort_by(|one, other| one.0.cmp(&other.0));
+        spec::ordered::sort_by(&mut elements, |one, other| one.0.cmp(&other.0));
         // A daemon that was killed has records of a sandbox whose link was still going, and of the next one of the same Pod.
         // The dead one is withdrawn in a moment, and then the ports lead to the other.
         elements.dedup_by(|one, other| one.0 == other.0);

@@ -108,7 +108,9 @@ impl Catalog {
     /// All Services, the oldest first.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceKey, &Service)> {
         let mut all: Vec<_> = self.services.iter().collect();
-        all.sort_by_key(|(_, service)| service.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        spec::ordered::sort_by_key(&mut all, |(_, service)| {
+            service.metadata.creation_timestamp.as_ref().map(|time| time.0)
+        });
         all.into_iter()
     }
 
@@ -121,7 +123,7 @@ impl Catalog {
     pub fn endpoints(&self, key: &ServiceKey) -> Vec<&Endpoint> {
         let mut endpoints: Vec<&Endpoint> =
             self.slices.get(key).into_iter().flat_map(BTreeMap::values).flatten().collect();
-        endpoints.sort_by_key(|endpoint| endpoint.address);
+        spec::ordered::sort_by_key(&mut endpoints, |endpoint| endpoint.address);
         endpoints.dedup();
         endpoints
     }

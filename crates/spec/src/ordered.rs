@@ -3,6 +3,7 @@
 //! `collect()` into them sorts first, with 4 kB of code for each kind of iterator that it is asked of. To insert one after the
 //! other is as quick for the few entries that there are of most things.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The last entry of a key wins, as with `collect()`.
@@ -21,4 +22,52 @@ pub fn set_of<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
         set.insert(item);
     }
     set
+}
+
+/// Sorts as [`slice::sort_by()`] does. That comes to 5 kB of code for each type and order; here there is one sort, of places.
+pub fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
+    let places = in_order(items.len(), &|one, other| match (items.get(one), items.get(other)) {
+        (Some(one), Some(other)) => order(one, other),
+        _ => Ordering::Equal,
+    });
+    for to in 0..items.len() {
+        let mut from = places.get(to).copied().unwrap_or(to);
+        // What was there has been moved to where its successor came from.
+        while from < to {
+            from = places.get(from).copied().unwrap_or(to);
+        }
+        items.swap(to, from);
+    }
+}
+
+/// The same by a key of each.
+pub fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
+    sort_by(items, |one, other| key(one).cmp(&key(other)));
+}
+
+fn in_order(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..count).collect();
+    places.sort_by(|one, other| order(*one, *other));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorted_as_the_standard_library_does_it() {
+        let mut state = 1_u32;
+        for count in 0..64 {
+            let mut items = Vec::new();
+            for place in 0..count {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                items.push((state >> 28, place));
+            }
+            let mut wanted = items.clone();
+            wanted.sort_by_key(|(key, _)| *key);
+            sort_by_key(&mut items, |(key, _)| *key);
+            assert_eq!(items, wanted, "equal ones stay in their order");
+        }
+    }
 }

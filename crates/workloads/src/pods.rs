@@ -155,7 +155,7 @@ mod tests {
         let mut unplaced = old.clone();
         unplaced.spec.as_mut().unwrap().node_name = None;
         let mut all = [&dear, &old, &young, &pending, &unplaced];
-        all.sort_by(|a, b| give_up_order(a, b));
+        spec::ordered::sort_by(&mut all, |a, b| give_up_order(a, b));
         for (got, want) in all.into_iter().zip([&unplaced, &pending, &young, &old, &dear]) {
             assert!(std::ptr::eq(got, want));
         }

@@ -260,7 +260,7 @@ impl Book {
             },
         });
         let mut holders: Vec<_> = holders.collect();
-        holders.sort_by(|one, other| one.uid.cmp(&other.uid));
+        spec::ordered::sort_by(&mut holders, |one, other| one.uid.cmp(&other.uid));
         holders
     }
 

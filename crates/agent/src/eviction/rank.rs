@@ -41,13 +41,15 @@ pub struct Share {
 pub fn rank(candidates: &mut [Candidate], signal: Signal) {
     let beyond = |one: &Candidate| one.used.saturating_sub(one.requested);
     match signal {
-        Signal::PidAvailable => candidates.sort_by_key(|one| (one.priority, Reverse(one.used))),
+        Signal::PidAvailable => spec::ordered::sort_by_key(candidates, |one| (one.priority, Reverse(one.used))),
         Signal::MemoryAvailable
         | Signal::NodeFsAvailable
         | Signal::NodeFsInodesFree
         | Signal::ImageFsAvailable
         | Signal::ImageFsInodesFree => {
-            candidates.sort_by_key(|one| (one.used <= one.requested, one.priority, Reverse(beyond(one))));
+            spec::ordered::sort_by_key(candidates, |one| {
+                (one.used <= one.requested, one.priority, Reverse(beyond(one)))
+            });
         }
     }
 }

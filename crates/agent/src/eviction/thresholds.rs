@@ -223,7 +223,7 @@ impl PressureWatch {
             }
         }
         // Memory before everything else (kubelet, `byEvictionPriority`).
-        due.sort_by_key(|threshold| threshold.signal != Signal::MemoryAvailable);
+        spec::ordered::sort_by_key(&mut due, |threshold| threshold.signal != Signal::MemoryAvailable);
         self.last_seen.retain(|_, seen| now.since(*seen) < transition || *seen == now);
         Verdict { pressures: self.last_seen.keys().copied().collect(), thresholds: due }
     }

@@ -41,7 +41,7 @@ impl ImageUse {
             .filter_map(|image| Some((*seen.get(&image.0)?, image)))
             .filter(|(seen, _)| now.since(seen.first) >= min_age && now.since(seen.used) >= min_age)
             .collect();
-        old.sort_by_key(|(seen, _)| (seen.used, seen.first));
+        spec::ordered::sort_by_key(&mut old, |(seen, _)| (seen.used, seen.first));
         old.into_iter().map(|(_, image)| image).collect()
     }
 }

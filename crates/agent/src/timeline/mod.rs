@@ -160,7 +160,7 @@ impl Agent {
         let mut moments = read.map_err(|source| TimelineError::Read { pod: pod.clone(), source })?;
         waiting.retain(|moment| !moments.contains(moment));
         moments.append(&mut waiting);
-        moments.sort_by_key(|moment| moment.at);
+        spec::ordered::sort_by_key(&mut moments, |moment| moment.at);
         Ok(moments)
     }
 }

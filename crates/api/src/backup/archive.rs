@@ -273,7 +273,7 @@ fn sort_out(parts: Vec<(String, Vec<u8>)>) -> Result<Backup, BackupError> {
         }
     }
     let manifest = manifest.ok_or_else(|| damaged(MANIFEST, "is missing"))?;
-    objects.sort_by_key(|(revision, ..)| *revision);
+    spec::ordered::sort_by_key(&mut objects, |(revision, ..)| *revision);
     let objects = objects.into_iter().map(|(_, key, object)| (key, object)).collect();
     Ok(Backup { manifest, copy: Copy { objects, records }, files })
 }

@@ -47,7 +47,9 @@ impl<'a> Managers<'a> {
     /// Writes `metadata.managedFields`: appliers first, then by age.
     pub fn to_json(&self) -> Value {
         let mut entries: Vec<&Entry<'_>> = self.0.iter().collect();
-        entries.sort_by_key(|entry| (!entry.manager.applies, entry.time.clone(), entry.manager.clone()));
+        spec::ordered::sort_by_key(&mut entries, |entry| {
+            (!entry.manager.applies, entry.time.clone(), entry.manager.clone())
+        });
         entries.into_iter().map(entry_json).collect()
     }
 
@@ -89,7 +91,7 @@ impl<'a> Managers<'a> {
             return;
         }
         let mut updaters: Vec<Entry<'a>> = updaters().cloned().collect();
-        updaters.sort_by_key(|entry| entry.time.clone());
+        spec::ordered::sort_by_key(&mut updaters, |entry| entry.time.clone());
         let surplus = updaters.len() - MAX_UPDATERS + 1;
         for Entry { manager, fields, time } in updaters.into_iter().take(surplus) {
             self.set(&manager, FieldSet::default());

@@ -172,7 +172,7 @@ impl<'a> Apply<'a> {
         let conflicts =
             others.map(|entry| (entry.manager.clone(), entry.fields.intersection(taken).difference(&self.free)));
         let mut conflicts: Vec<_> = conflicts.filter(|(_, fields)| !fields.is_empty()).collect();
-        conflicts.sort_by(|(one, _), (other, _)| one.cmp(other));
+        spec::ordered::sort_by(&mut conflicts, |(one, _), (other, _)| one.cmp(other));
         Conflicts(conflicts)
     }
 }

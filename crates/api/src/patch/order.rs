@@ -13,7 +13,7 @@ pub fn arrange(list: &mut Vec<Value>, before: &[Value], order: &[Value], rule: L
     };
     let (mut named, others): (Vec<Value>, Vec<Value>) =
         list.drain(..).partition(|element| place(element, order).is_some());
-    named.sort_by_key(|element| place(element, order));
+    spec::ordered::sort_by_key(&mut named, |element| place(element, order));
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {
         let next = match (named.peek(), others.peek()) {

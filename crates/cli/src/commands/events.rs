@@ -44,7 +44,7 @@ pub async fn events(arguments: &EventsArgs, context: &mut Context) -> Result<()>
     let query: Vec<_> = selector.as_deref().map(|fields| ("fieldSelector", fields)).into_iter().collect();
     let list = context.client.get(&with_query(&path, &query)).await?;
     let mut found: Vec<&Value> = list.items("/items").iter().collect();
-    found.sort_by_key(|event| order_of(event));
+    spec::ordered::sort_by_key(&mut found, |event| order_of(event));
     if found.is_empty() && !arguments.watch {
         note("No events found");
     }

@@ -272,7 +272,7 @@ fn sort(answer: &mut Value, path: &Path) {
         path.find(object, object).first().copied().cloned().unwrap_or_default()
     };
     if let Some(items) = answer.get_mut(list).and_then(Value::as_array_mut) {
-        items.sort_by(|one, other| compare(&key(one), &key(other)));
+        spec::ordered::sort_by(items, |one, other| compare(&key(one), &key(other)));
     }
 }
 

@@ -143,7 +143,7 @@ fn show(arguments: &TopArgs, context: &mut Context, headings: &[&str], rows: Vec
 
 /// By name, or the greediest first.
 fn sort(lines: &mut [Used], by: Option<SortBy>) {
-    lines.sort_by(|one, other| {
+    spec::ordered::sort_by(lines, |one, other| {
         let most = match by {
             Some(SortBy::Cpu) => other.millicores.cmp(&one.millicores),
             Some(SortBy::Memory) => other.bytes.cmp(&one.bytes),

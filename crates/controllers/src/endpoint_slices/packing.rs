@@ -83,7 +83,7 @@ fn pack_group(
     };
     let mut packed: Vec<Packed> = slices.into_iter().map(keep).collect();
     // Those that are written anyway come first, then the fullest.
-    packed.sort_by_key(|packed| (!packed.has_changed(), Reverse(packed.endpoints.len())));
+    spec::ordered::sort_by_key(&mut packed, |packed| (!packed.has_changed(), Reverse(packed.endpoints.len())));
     let mut missing = missing.into_values();
     for packed in &mut packed {
         let room = MOST_ENDPOINTS.saturating_sub(packed.endpoints.len());
@@ -97,7 +97,7 @@ fn pack_group(
         packed.push(Packed { before: None, endpoints });
     }
     // One slice stays even when it is empty.
-    packed.sort_by_key(|packed| packed.endpoints.is_empty());
+    spec::ordered::sort_by_key(&mut packed, |packed| packed.endpoints.is_empty());
     let kept = packed.iter().filter(|packed| !packed.endpoints.is_empty()).count().max(1);
     let changes = packed.into_iter().enumerate().filter_map(|(place, Packed { before, endpoints })| match before {
         Some(before) if place >= kept => Some(SliceChange::Delete(before)),

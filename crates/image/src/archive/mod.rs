@@ -145,7 +145,7 @@ fn unpack(source: &BlobSource, image: ArchivedImage, layers: &Arc<Layers>) -> Re
         work();
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(place, _)| *place);
+    spec::ordered::sort_by_key(&mut results, |(place, _)| *place);
     let layers = results.into_iter().map(|(_, unpacked)| unpacked).collect::<Result<Vec<_>, _>>()?;
     if layers.len() != config.diff_ids.len() {
         return Err(LoadCause::Panicked);

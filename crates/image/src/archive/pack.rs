@@ -92,7 +92,7 @@ impl<W: Write> Packing<W> {
             self.whiteout(&name.join(OPAQUE_WHITEOUT))?;
         }
         let mut names = directory::names(directory).map_err(|error| failed(error.into()))?;
-        names.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        spec::ordered::sort_by(&mut names, |(one, _), (other, _)| one.cmp(other));
         for (name, _) in names {
             let path = if depth == 0 { PathBuf::new() } else { path.to_owned() };
             self.entry(directory, &name, &path.join(OsStr::from_bytes(&name)), depth)?;

@@ -21,7 +21,7 @@ pub(super) enum Challenge {
 pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let mut all: Vec<Challenge> = values.filter_map(parse).collect();
-    all.sort_by_key(|challenge| matches!(challenge, Challenge::Basic));
+    spec::ordered::sort_by_key(&mut all, |challenge| matches!(challenge, Challenge::Basic));
     all.into_iter().next()
 }
 

@@ -165,7 +165,7 @@ impl Keyring {
                 },
             }
         }
-        found.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        spec::ordered::sort_by_key(&mut found, |(length, _)| std::cmp::Reverse(*length));
         Ok(found.into_iter().map(|(_, credentials)| credentials).collect())
     }
 }

@@ -13,7 +13,9 @@ impl Kernel {
     /// What the newest run of each of a Pod's containers, and all of them together, use.
     pub(super) fn pod_usage(&self, uid: &PodUid) -> PodUsage {
         let (sandboxes, mut containers) = self.state.list_pod(uid);
-        containers.sort_by_key(|container| std::cmp::Reverse((container.attempt, container.created_at)));
+        spec::ordered::sort_by_key(&mut containers, |container| {
+            std::cmp::Reverse((container.attempt, container.created_at))
+        });
         let mut seen = Vec::new();
         containers.retain(|container| {
             let is_new = !seen.contains(&container.name);

@@ -52,7 +52,9 @@ pub fn scheduler_victims(
     if !misfits.is_empty() {
         return Err(misfits);
     }
-    lower.sort_by_key(|holder| (Reverse(holder.demand.priority), holder.started.is_none(), holder.started));
+    crate::ordered::sort_by_key(&mut lower, |holder| {
+        (Reverse(holder.demand.priority), holder.started.is_none(), holder.started)
+    });
     let mut victims = Vec::new();
     for holder in lower.into_iter().filter(|holder| !holder.leaving) {
         let mut with = rest.clone();

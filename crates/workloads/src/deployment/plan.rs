@@ -110,7 +110,7 @@ impl Sets {
     fn new(deployment: &Deployment, sets: &[ReplicaSet]) -> Self {
         let mut old = sets.to_vec();
         let newest = newest(deployment, &old).map(|index| old.remove(index));
-        old.sort_by(|a, b| created(a).cmp(&created(b)));
+        spec::ordered::sort_by(&mut old, |a, b| created(a).cmp(&created(b)));
         Self { original: newest.iter().chain(&old).cloned().collect(), newest, old, is_new: false }
     }
 
@@ -142,7 +142,7 @@ impl Sets {
         let mut present: Vec<&ReplicaSet> =
             self.old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).collect();
         let surplus = present.len().saturating_sub(usize::try_from(limit).unwrap_or_default());
-        present.sort_by_key(|set| revision_of(set));
+        spec::ordered::sort_by_key(&mut present, |set| revision_of(set));
         for set in present.into_iter().take(surplus) {
             let status = set.status.clone().unwrap_or_default();
             let settled = set.metadata.generation <= status.observed_generation;

@@ -155,7 +155,7 @@ fn scale_in_proportion(deployment: &Deployment, sets: &mut Sets) {
     let mut active: Vec<&mut ReplicaSet> =
         sets.old.iter_mut().chain(&mut sets.newest).filter(|set| size(set) > 0).collect();
     // The larger first; of the same size, growth goes to the newer, and shrinking to the older.
-    active.sort_by(|a, b| {
+    spec::ordered::sort_by(&mut active, |a, b| {
         let age = if add > 0 { created(b).cmp(&created(a)) } else { created(a).cmp(&created(b)) };
         size(b).cmp(&size(a)).then(age)
     });

@@ -318,7 +318,7 @@ fn manage<'a>(
 /// Pods that are to go: two at one completion, those at none, and as many others as are too many.
 fn surplus<'a>(job: &Job, active: &[&'a Pod], at_least: usize) -> Vec<&'a Pod> {
     let mut sorted = active.to_vec();
-    sorted.sort_by(|a, b| give_up_order(a, b));
+    spec::ordered::sort_by(&mut sorted, |a, b| give_up_order(a, b));
     let mut gone: Vec<&Pod> = Vec::new();
     if is_indexed(job) {
         let mut seen = HashSet::new();

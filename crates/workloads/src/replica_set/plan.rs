@@ -39,7 +39,7 @@ pub fn plan<'a>(set: &ReplicaSet, pods: &'a [Pod]) -> Size<'a> {
     if surplus == 0 {
         return Size::Right;
     }
-    active.sort_by(|a, b| give_up_order(a, b));
+    spec::ordered::sort_by(&mut active, |a, b| give_up_order(a, b));
     active.truncate(surplus.min(BURST));
     Size::TooLarge(active)
 }

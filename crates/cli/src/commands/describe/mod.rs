@@ -116,7 +116,7 @@ async fn events_of(client: &Client, object: &Value) -> Result<Vec<Value>> {
     let selector = format!("involvedObject.name={},involvedObject.uid={}", object.name(), object.text("/metadata/uid"));
     let mut list = client.get(&with_query(&EVENTS.collection(namespace), &[("fieldSelector", &selector)])).await?;
     let mut events = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
-    events.sort_by_key(order_of);
+    spec::ordered::sort_by_key(&mut events, order_of);
     Ok(events)
 }
 
