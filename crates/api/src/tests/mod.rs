@@ -3,6 +3,7 @@
 mod acting;
 mod applying;
 mod backing_up;
+mod claims;
 mod deleting;
 mod discovering;
 mod doors;

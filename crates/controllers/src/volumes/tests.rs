@@ -1,3 +1,5 @@
+//! What claims and volumes come to when all steps are taken.
+
 use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::claims::{PROVISIONED_BY, SELECTED_NODE};

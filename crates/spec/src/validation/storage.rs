@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::names;
 use super::pod::one_of;
+use super::volume::host_path_source;
 use crate::field::{Errors, FieldError, Path};
 use crate::quantity::Quantity;
 
@@ -90,6 +91,25 @@ pub fn validate_persistent_volume(new: &PersistentVolume, old: Option<&Persisten
         errors.forbidden(&path.child(field), "may not specify more than 1 volume type");
     }
     let policy = spec.persistent_volume_reclaim_policy.as_deref();
+    if let Some(host_path) = &spec.host_path {
+        host_path_source(&mut errors, &path.child("hostPath"), host_path);
+        if host_path.path == "/" && policy == Some("Recycle") {
+            let fault = "may not be 'recycle' for a hostPath mount of '/'";
+            errors.forbidden(&path.child("persistentVolumeReclaimPolicy"), fault);
+        }
+    }
+    if let Some(local) = &spec.local {
+        let path_of_it = path.child("local");
+        if local.path.is_empty() {
+            errors.required(&path_of_it.child("path"), "");
+        }
+        for fault in names::no_backsteps(&local.path) {
+            errors.invalid(&path_of_it.child("path"), local.path.as_str(), fault);
+        }
+        if spec.node_affinity.as_ref().is_none_or(|affinity| affinity.required.is_none()) {
+            errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
+        }
+    }
     one_of(&mut errors, &path.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
     class_and_mode(&mut errors, &path, spec.storage_class_name.as_deref(), spec.volume_mode.as_deref());
     if old.and_then(|old| old.spec.as_ref()).is_some_and(|old| source_of(old) != sources) {
@@ -171,4 +191,51 @@ fn positive(errors: &mut Errors, path: &Path<'_>, raw: &RawQuantity) {
 fn source_of(spec: &PersistentVolumeSpec) -> BTreeMap<String, Value> {
     let Ok(Value::Object(fields)) = serde_json::to_value(spec) else { return BTreeMap::new() };
     fields.into_iter().filter(|(field, _)| !NO_SOURCE.contains(&field.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decode::read;
+
+    #[test]
+    fn a_volume_of_this_machine_names_a_path_and_its_node() {
+        let faults = |source: Value| {
+            let mut spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}});
+            spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+            let volume: PersistentVolume = read(&json!({"metadata": {"name": "v"}, "spec": spec})).unwrap();
+            let errors = validate_persistent_volume(&volume, None);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let here =
+            json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}});
+        let backstep = |field: &str| format!("spec.{field}.path: Invalid value: \"/a/../b\": must not contain '..'");
+        assert_eq!(faults(json!({"hostPath": {"path": "/a"}})), [""; 0]);
+        assert_eq!(faults(json!({"hostPath": {"path": "/a/../b"}})), [backstep("hostPath")]);
+        assert_eq!(faults(json!({"local": {"path": "/a"}, "nodeAffinity": here})), [""; 0]);
+        assert_eq!(faults(json!({"local": {"path": "/a/../b"}, "nodeAffinity": here})), [backstep("local")]);
+        let alone = faults(json!({"local": {"path": "/a"}}));
+        assert_eq!(alone, ["spec.nodeAffinity: Required value: Local volume requires node affinity"]);
+        let root = faults(json!({"hostPath": {"path": "/"}, "persistentVolumeReclaimPolicy": "Recycle"}));
+        let fault = "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'";
+        assert_eq!(root, [fault]);
+    }
+
+    #[test]
+    fn a_claim_gets_its_volume_and_its_class_once() {
+        let claim = |volume: &str, class: Option<&str>| -> PersistentVolumeClaim {
+            let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+                "volumeName": volume, "storageClassName": class});
+            read(&json!({"metadata": {"name": "c", "namespace": "d"}, "spec": spec})).unwrap()
+        };
+        let allowed = |new, old| validate_persistent_volume_claim(&new, Some(&old)).is_empty();
+        assert!(allowed(claim("v", None), claim("", None)));
+        assert!(!allowed(claim("w", None), claim("v", None)) && !allowed(claim("", None), claim("v", None)));
+        assert!(allowed(claim("", Some("a")), claim("", None)));
+        assert!(
+            !allowed(claim("", Some("b")), claim("", Some("a"))) && !allowed(claim("", Some("a")), claim("", Some("")))
+        );
+    }
 }

@@ -187,7 +187,7 @@ fn empty_dir_source(errors: &mut Errors, path: &Path<'_>, empty_dir: &EmptyDirVo
     }
 }
 
-fn host_path_source(errors: &mut Errors, path: &Path<'_>, host_path: &HostPathVolumeSource) {
+pub(super) fn host_path_source(errors: &mut Errors, path: &Path<'_>, host_path: &HostPathVolumeSource) {
     if host_path.path.is_empty() {
         errors.required(&path.child("path"), "");
         return;
