@@ -1,16 +1,19 @@
 //! What every request can reach, and what one request asks for.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use agent::Agent;
+use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::Value;
 use spec::Timestamp;
 use spec::service_network::ServiceNetwork;
 use store::{ObjectKey, Store, StoreError, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::accept::Form;
+use crate::http::body::decode_noting;
 use crate::http::query::Query;
 use crate::http::status::{ApiError, chain};
 use crate::kinds::{Kind, RESOURCE_QUOTA, SERVICE};
@@ -59,6 +62,8 @@ pub struct Call {
     pub query: Query,
     /// Its headers.
     pub headers: HeaderMap,
+    /// Paths of fields that stand twice in its body.
+    pub twice: OnceLock<Vec<String>>,
 }
 
 impl Context {
@@ -84,6 +89,17 @@ impl Call {
         let is_shared = [SERVICE.resource, RESOURCE_QUOTA.resource].contains(&self.kind.resource);
         let waits = is_shared || has_quotas(store, self.pod_namespace.as_deref());
         if waits { Some(shared_writes.lock().await) } else { None }
+    }
+
+    /// The object in its body.
+    pub fn decode(&self, body: &Bytes) -> Result<Value, ApiError> {
+        decode_noting(&self.headers, body).map(|decoded| self.note_twice(decoded))
+    }
+
+    /// Keeps in mind which fields stand twice in what its body holds.
+    pub fn note_twice(&self, (object, twice): (Value, Vec<String>)) -> Value {
+        self.twice.get_or_init(|| twice);
+        object
     }
 
     /// How the answer is to be written.

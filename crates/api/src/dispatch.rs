@@ -1,6 +1,6 @@
 //! From a request to the verb that answers it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{Method, StatusCode};
 use hyper::Request;
@@ -109,7 +109,7 @@ async fn objects(
 ) -> Result<Reply, ApiError> {
     let query = Query::parse(request.uri().query());
     let headers = request.headers().clone();
-    let call = Call { context, kind, pod_namespace, query, headers };
+    let call = Call { context, kind, pod_namespace, query, headers, twice: OnceLock::new() };
     match target {
         Target::Collection => collection(&call, request).await,
         Target::Object(name) => object(&call, &name, Part::Main, request).await,
@@ -142,7 +142,7 @@ async fn collection(call: &Call, request: Request<Incoming>) -> Result<Reply, Ap
         Method::POST if placed => {
             let create = async {
                 let bytes = body::read(request.into_body()).within(step!("read the request")).await?;
-                let object = step!("decode the object").in_scope(|| body::decode(&call.headers, &bytes))?;
+                let object = step!("decode the object").in_scope(|| call.decode(&bytes))?;
                 verbs::create(call, object).await
             };
             create.within(Scope::of_new_pod(&call.context.steps)).await
@@ -172,7 +172,7 @@ async fn object(call: &Call, name: &str, part: Part, request: Request<Incoming>)
     match *request.method() {
         Method::GET => verbs::get(call, name),
         Method::PUT => {
-            let object = body::decode(&call.headers, &body::read(request.into_body()).await?)?;
+            let object = call.decode(&body::read(request.into_body()).await?)?;
             verbs::update(call, name, part, object).await
         }
         Method::PATCH => verbs::patch(call, name, part, &body::read(request.into_body()).await?).await,

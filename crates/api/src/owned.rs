@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -195,6 +195,7 @@ async fn settle_owned(context: &Arc<Context>, object: &StoredObject) -> Result<(
         pod_namespace: object.key.namespace.clone(),
         query: Query::default(),
         headers: http::HeaderMap::new(),
+        twice: OnceLock::new(),
     };
     match delete_one(&call, &object.key.name, &DeleteOptions::of(text(&object.value, "uid"))).await {
         Err(error) if !matches!(error.code.as_u16(), 404 | 409) => Err(error),

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use serde_json::Value;
 
-pub use duplicates::duplicate_fields;
+pub use duplicates::{read_json, read_yaml};
 pub use readable::{Readable, Writable};
 use reader::Notes;
 pub use reader::Reader;
@@ -48,12 +48,7 @@ fn read_and_note<T: Readable>(document: &Value, notes: Notes) -> Result<(T, Vec<
     }
 }
 
-/// How the API server reports unknown fields where `fieldValidation=Strict`.
-pub fn strict_decoding_error(unknown: &[String]) -> String {
-    strict_decoding_faults(unknown.iter().map(|field| unknown_field(field)))
-}
-
-/// The same for faults of several kinds, from [`unknown_field`] and [`duplicate_field`].
+/// How the API server reports faults where `fieldValidation=Strict`, each from [`unknown_field`] or [`duplicate_field`].
 pub fn strict_decoding_faults(faults: impl IntoIterator<Item = String>) -> String {
     format!("strict decoding error: {}", faults.into_iter().collect::<Vec<_>>().join(", "))
 }
@@ -148,10 +143,6 @@ mod tests {
         ];
         assert_eq!(unknown, expected);
         assert_eq!(pod.spec.unwrap().containers.len(), 2);
-        assert_eq!(
-            strict_decoding_error(&unknown[..2]),
-            "strict decoding error: unknown field \"extra\", unknown field \"metadata.label\""
-        );
         assert_eq!(
             strict_decoding_faults([unknown_field("a"), duplicate_field("b[0].c")]),
             "strict decoding error: unknown field \"a\", duplicate field \"b[0].c\""

@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
+use spec::decode::{read_json, read_yaml};
 
 use crate::http::status::{ApiError, chain};
 use crate::protobuf;
@@ -34,11 +35,19 @@ pub async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 
 /// Decodes an object. No Content-Type means JSON, as the Python client sends it.
 pub fn decode(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
+    decode_noting(headers, body).map(|(object, _twice)| object)
+}
+
+/// The same, with the paths of fields that stand twice.
+pub fn decode_noting(headers: &HeaderMap, body: &Bytes) -> Result<(Value, Vec<String>), ApiError> {
     match media_type(headers).as_str() {
         "" | "application/json" => json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body),
         protobuf::MEDIA_TYPE => {
-            protobuf::decode(body).map_err(|error| ApiError::bad_request(format!("invalid protobuf: {error}")))
+            let object = protobuf::decode(body);
+            object
+                .map(|object| (object, Vec::new()))
+                .map_err(|error| ApiError::bad_request(format!("invalid protobuf: {error}")))
         }
         _ => Err(ApiError::unsupported_media_type(OBJECT_TYPES)),
     }
@@ -51,13 +60,13 @@ pub fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// Decodes JSON; `serde_json` itself refuses what is nested deeper than 128 levels.
-pub fn json(body: &[u8]) -> Result<Value, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))
+pub fn json(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    read_json(body).map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))
 }
 
-/// Decodes one YAML document; the parser's budget refuses deep nesting and anchors that multiply (CVE-2019-11253).
-pub fn yaml(body: &[u8]) -> Result<Value, ApiError> {
-    serde_saphyr::from_slice(body).map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")))
+/// Decodes one YAML document.
+pub fn yaml(body: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
+    read_yaml(body).map_err(|error| ApiError::bad_request(format!("invalid YAML: {error}")))
 }
 
 #[cfg(test)]

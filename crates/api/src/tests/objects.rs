@@ -134,6 +134,49 @@ async fn unknown_fields_are_refused_told_or_dropped() {
 }
 
 #[tokio::test]
+async fn a_field_that_stands_twice_is_refused_or_warned_about() {
+    let server = TestServer::start().await;
+    let json = |name: &str| {
+        let spec =
+            r#""nodeName":"n1","foo":1,"foo":2,"hostname":"a","hostname":"b","containers":[{"name":"c","image":"i"}]"#;
+        format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{{spec}}}}}"#)
+    };
+    let yaml = |name: &str| {
+        let spec = "foo: 1\n  foo: 2\n  hostname: a\n  hostname: b\n  containers: [{name: c, image: i}]";
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {spec}\n")
+    };
+    let (one, apply) = (format!("{PODS}/patched"), "application/apply-patch+yaml");
+    let warnings = |answer: &Answer| -> Vec<String> {
+        answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    for (method, path, kind, body) in [
+        (Method::POST, PODS, "application/json", json("json")),
+        (Method::POST, PODS, "application/yaml", yaml("yaml")),
+        (Method::PATCH, &one, apply, yaml("patched")),
+    ] {
+        let send = |query: &str| {
+            let path = format!("{path}?fieldManager=m&force=true{query}");
+            let path = if method == Method::POST { path.replace("&force=true", "") } else { path };
+            server.ask(request(method.clone(), &path, kind, body.clone()))
+        };
+        let strict = send("&fieldValidation=Strict").await;
+        assert_eq!(strict.code, StatusCode::BAD_REQUEST);
+        let faults = r#"strict decoding error: unknown field "spec.foo", duplicate field "spec.hostname""#;
+        assert!(strict.message().ends_with(faults), "{}", strict.message());
+        let ignored = send("&fieldValidation=Ignore&dryRun=All").await;
+        assert_eq!(warnings(&ignored), Vec::<String>::new());
+        assert_eq!(ignored.json()["spec"]["hostname"], "b");
+        let warned = send("").await;
+        assert_eq!(warned.code, StatusCode::CREATED, "{}", warned.message());
+        let expected = [r#"299 - "unknown field \"spec.foo\"""#, r#"299 - "duplicate field \"spec.hostname\"""#];
+        assert_eq!(warnings(&warned), expected);
+    }
+    let merge = r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#;
+    let patched = server.ask(request(Method::PATCH, &one, "application/merge-patch+json", merge)).await;
+    assert_eq!(warnings(&patched), [r#"299 - "duplicate field \"metadata.labels.a\"""#]);
+}
+
+#[tokio::test]
 async fn lists_are_narrowed_by_selectors() {
     let server = TestServer::start().await;
     server.post("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await;

@@ -1,7 +1,7 @@
 //! The one way from a client's object to one that may be stored.
 
 use serde_json::Value;
-use spec::decode::{strict_decoding_error, unknown_field};
+use spec::decode::{duplicate_field, strict_decoding_faults, unknown_field};
 
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
@@ -33,18 +33,28 @@ pub fn admit(
     let Context { node_name, service_network, store, .. } = &*call.context;
     let admission = Admission { old, part, node_name, service_network: *service_network, store };
     let mut admitted = (call.kind.admit)(value, &admission).map_err(|error| inadmissible(call, &name, &error))?;
-    if unknown == UnknownFields::Refuse && !admitted.unknown.is_empty() {
-        return Err(cannot_handle(call, &strict_decoding_error(&admitted.unknown)));
+    let faults = if unknown == UnknownFields::Drop { Vec::new() } else { strict_faults(call, &admitted.unknown) };
+    if unknown == UnknownFields::Refuse && !faults.is_empty() {
+        return Err(cannot_handle(call, &strict_decoding_faults(faults)));
     }
     if !admitted.errors.is_empty() {
         return Err(ApiError::invalid_object(call.kind, &name, &admitted.errors));
     }
     let mut warnings = admitted.warnings;
-    if unknown == UnknownFields::Warn {
-        warnings.extend(admitted.unknown.iter().map(|field| unknown_field(field)));
-    }
+    warnings.extend(faults);
     quotas::judge(call, part, old, &mut admitted.object)?;
     Ok(Accepted { object: admitted.object, submitted: admitted.submitted, warnings })
+}
+
+/// What a strict reader objects to. A field that is unknown is not said to stand twice as well, nor is what stands in it
+/// (sigs.k8s.io/json, `UnmarshalStrict`).
+fn strict_faults(call: &Call, unknown: &[String]) -> Vec<String> {
+    let within = |field: &str, outer: &String| {
+        field.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let twice = call.twice.get().into_iter().flatten();
+    let twice = twice.filter(|field| !unknown.iter().any(|outer| within(field, outer)));
+    unknown.iter().map(|field| unknown_field(field)).chain(twice.map(|field| duplicate_field(field))).collect()
 }
 
 fn inadmissible(call: &Call, name: &str, error: &AdmissionError) -> ApiError {

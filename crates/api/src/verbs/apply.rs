@@ -58,7 +58,7 @@ fn decode(call: &Call, name: &str, part: Part, bytes: &Bytes) -> Result<Value, A
     if call.query.get("fieldManager").is_none() {
         return Err(patch_option("fieldManager", FieldReason::Required, "is required for apply patch"));
     }
-    let mut wanted = body::yaml(bytes)?;
+    let mut wanted = call.note_twice(body::yaml(bytes)?);
     metadata::check_type(call, &mut wanted)?;
     metadata::check_namespace(call, &mut wanted)?;
     let given = metadata::text(&wanted, "name");

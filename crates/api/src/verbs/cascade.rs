@@ -1,6 +1,6 @@
 //! A namespace that is deleted takes its objects with it: Pods first and gracefully, then the rest, then itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use store::{Change, ObjectKey, StoredObject, WatchKind};
@@ -70,6 +70,7 @@ async fn delete_all(context: &Arc<Context>, kind: &'static Kind, pod_namespace: 
         pod_namespace: Some(pod_namespace.to_owned()),
         query: Query::default(),
         headers: http::HeaderMap::new(),
+        twice: OnceLock::new(),
     };
     for object in context.store.list(kind.resource, Some(pod_namespace)).objects {
         match delete_one(&call, &object.key.name, &DeleteOptions::default()).await {

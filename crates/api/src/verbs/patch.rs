@@ -49,7 +49,7 @@ impl Change {
         let value = match media_type(&call.headers).as_str() {
             "application/json-patch+json" => return decode_operations(bytes).map(Self::Operations),
             kind @ ("application/merge-patch+json" | "application/strategic-merge-patch+json") => {
-                let value = body::json(bytes)?;
+                let value = call.note_twice(body::json(bytes)?);
                 if kind.contains("strategic") { Self::Strategic(value) } else { Self::Merge(value) }
             }
             _ => return Err(ApiError::unsupported_media_type(TYPES)),

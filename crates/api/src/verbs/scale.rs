@@ -33,7 +33,7 @@ pub async fn scale(call: &Call, name: &str, request: Request<Incoming>) -> Resul
             return Ok(json_reply(encode(&scale_of(&present.value))));
         }
         Method::PUT => {
-            let wanted = body::decode(&call.headers, &bytes)?;
+            let wanted = call.decode(&bytes)?;
             rewrite(call, name, Part::Scale, |present| scaled(name, present, &wanted)).await?
         }
         Method::PATCH if media_type(&call.headers) == "application/apply-patch+yaml" => {

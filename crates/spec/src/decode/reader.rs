@@ -24,7 +24,7 @@ pub(super) struct Notes {
 
 /// A place in the document.
 #[derive(Debug, Clone, Copy)]
-enum Path<'a> {
+pub(super) enum Path<'a> {
     Root,
     Field(&'a Path<'a>, &'a str),
     Item(&'a Path<'a>, usize),
@@ -51,7 +51,7 @@ impl Path<'_> {
         }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         self.write(&mut text);
         text
