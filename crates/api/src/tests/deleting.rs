@@ -100,6 +100,51 @@ async fn a_namespace_waits_for_what_a_finalizer_holds_and_for_late_events() {
     server.write(ObjectKey::namespaced(store::EVENTS, "team", "e"), Change::Put(event)).await;
     assert_eq!(events.next().await.unwrap().kind, store::WatchKind::Added);
     assert_eq!(events.next().await.unwrap().kind, store::WatchKind::Deleted);
+    let said = async {
+        loop {
+            let event = namespaces.next().await.unwrap();
+            let conditions = event.object.value["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let said: Vec<_> = conditions
+                .iter()
+                .map(|one| {
+                    [&one["type"], &one["status"], &one["reason"], &one["message"]]
+                        .map(|text| text.as_str().unwrap().to_owned())
+                })
+                .collect();
+            if said.last().is_some_and(|last| last[1] == "True") && !said[3][3].contains("events") {
+                return said;
+            }
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, said).await.unwrap();
+    let expected = [
+        ["NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", "All resources successfully discovered"],
+        [
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "False",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ],
+        [
+            "NamespaceDeletionContentFailure",
+            "False",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ],
+        [
+            "NamespaceContentRemaining",
+            "True",
+            "SomeResourcesRemain",
+            "Some resources are remaining: configmaps. has 1 resource instances",
+        ],
+        [
+            "NamespaceFinalizersRemaining",
+            "True",
+            "SomeFinalizersRemain",
+            "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances",
+        ],
+    ];
+    assert_eq!(said, expected);
     assert_eq!(server.get("/api/v1/namespaces/team").await.code, StatusCode::OK);
     server.patch(&format!("{maps}/m"), "merge-patch", &json!({"metadata": {"finalizers": null}})).await;
     let gone = async { while namespaces.next().await.unwrap().kind != store::WatchKind::Deleted {} };

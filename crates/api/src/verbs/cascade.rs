@@ -1,17 +1,19 @@
 //! A namespace that is deleted takes its objects with it: Pods first and gracefully, then the rest, then itself.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use store::{Change, ObjectKey, StoredObject, WatchKind};
 
 use crate::context::{Call, Context};
-use crate::fields::items_at;
+use crate::fields::{items_at, text_at};
 use crate::http::query::Query;
 use crate::http::status::ApiError;
 use crate::kinds::{KINDS, Kind, NAMESPACE, POD};
 use crate::verbs::delete::{DeleteOptions, delete_one};
-use crate::verbs::metadata::text;
+use crate::verbs::metadata::{seconds, text};
 
 /// Between two sweeps at first, and at last.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
@@ -54,6 +56,7 @@ async fn remove_contents(context: &Arc<Context>, name: &str) -> Result<(), ApiEr
         if namespaced_kinds().all(|kind| context.store.list(kind.resource, Some(name)).objects.is_empty()) {
             return remove_namespace(context, name).await;
         }
+        note_contents(context, name, namespaced_kinds()).await;
         tokio::time::sleep(pause).await;
         pause = MAX_SWEEP_PAUSE.min(pause * 2);
     }
@@ -61,6 +64,87 @@ async fn remove_contents(context: &Arc<Context>, name: &str) -> Result<(), ApiEr
 
 fn namespaced_kinds() -> impl Iterator<Item = &'static Kind> {
     KINDS.into_iter().filter(|kind| kind.namespaced)
+}
+
+/// Writes into the namespace's status what is left of `kinds`, as upstream's namespace controller does (package `deletion`,
+/// `ProcessContentTotals`). The namespace goes on going where that fails.
+async fn note_contents(context: &Context, name: &str, kinds: impl Iterator<Item = &'static Kind>) {
+    let (mut objects, mut finalizers) = (BTreeMap::<String, usize>::new(), BTreeMap::<String, usize>::new());
+    for kind in kinds.filter(|kind| kind.renames.is_empty()) {
+        for object in context.store.list(kind.resource, Some(name)).objects {
+            *objects.entry(format!("{}.{}", kind.resource, kind.group)).or_default() += 1;
+            for finalizer in items_at(&object.value, "/metadata/finalizers").filter_map(Value::as_str) {
+                *finalizers.entry(finalizer.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    let now = seconds(Context::now());
+    let decide = move |present: Option<&StoredObject>| {
+        let next = present.and_then(|present| with_conditions(&present.value, &objects, &finalizers, &now));
+        Ok::<_, ApiError>((next.map_or(Change::Keep, Change::Put), ()))
+    };
+    let key = ObjectKey::cluster(NAMESPACE.resource, name);
+    if let Err(error) = context.store.write(key, decide).await.map_err(crate::context::refuse) {
+        tracing::warn!(namespace = name, error = error.to_string(), "cannot write what is left in a namespace");
+    }
+}
+
+/// A namespace that is going, with its conditions; `None` if it has them, or is not going.
+fn with_conditions(
+    namespace: &Value,
+    objects: &BTreeMap<String, usize>,
+    finalizers: &BTreeMap<String, usize>,
+    now: &str,
+) -> Option<Value> {
+    if text(namespace, "deletionTimestamp").is_empty() {
+        return None;
+    }
+    let list = |counts: &BTreeMap<String, usize>, what: &str| {
+        counts
+            .iter()
+            .map(|(name, count)| format!("{name} {what} {count} resource instances"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let fine = |reason: &'static str, message: &str| ("False", reason, message.to_owned());
+    let remaining = if objects.is_empty() {
+        fine("ContentRemoved", "All content successfully removed")
+    } else {
+        let message = format!("Some resources are remaining: {}", list(objects, "has"));
+        ("True", "SomeResourcesRemain", message)
+    };
+    let held = if finalizers.is_empty() {
+        fine("ContentHasNoFinalizers", "All content-preserving finalizers finished")
+    } else {
+        let message = format!("Some content in the namespace has finalizers remaining: {}", list(finalizers, "in"));
+        ("True", "SomeFinalizersRemain", message)
+    };
+    let conditions = [
+        ("NamespaceDeletionDiscoveryFailure", fine("ResourcesDiscovered", "All resources successfully discovered")),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            fine("ParsedGroupVersions", "All legacy kube types successfully parsed"),
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            fine("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+        ),
+        ("NamespaceContentRemaining", remaining),
+        ("NamespaceFinalizersRemaining", held),
+    ];
+    let mut next = namespace.clone();
+    let status = next.as_object_mut()?.entry("status").or_insert_with(|| json!({})).as_object_mut()?;
+    let present = status.entry("conditions").or_insert_with(|| json!([])).as_array_mut()?;
+    for (kind, (is, reason, message)) in conditions {
+        let old = present.iter().position(|condition| text_at(condition, "/type") == kind);
+        let old = old.map(|index| present.remove(index));
+        let same = old.as_ref().filter(|old| text_at(old, "/status") == is);
+        let since = same.map_or(now, |old| text_at(old, "/lastTransitionTime")).to_owned();
+        present.push(json!({
+            "type": kind, "status": is, "lastTransitionTime": since, "reason": reason, "message": message,
+        }));
+    }
+    (next != *namespace).then_some(next)
 }
 
 async fn delete_all(context: &Arc<Context>, kind: &'static Kind, pod_namespace: &str) -> Result<(), ApiError> {
@@ -82,20 +166,29 @@ async fn delete_all(context: &Arc<Context>, kind: &'static Kind, pod_namespace: 
     Ok(())
 }
 
-/// Waits until the workers have removed every Pod of the namespace.
+/// Waits until the workers have removed every Pod of the namespace; says now and then how many there are.
 async fn pods_are_gone(context: &Context, pod_namespace: &str) {
+    let mut said: Option<tokio::time::Instant> = None;
     loop {
         let list = context.store.list(POD.resource, Some(pod_namespace));
         if list.objects.is_empty() {
             return;
         }
+        if said.is_none_or(|said| said.elapsed() >= MAX_SWEEP_PAUSE) {
+            note_contents(context, pod_namespace, std::iter::once(&POD)).await;
+            said = Some(tokio::time::Instant::now());
+        }
         let Ok(mut changes) = context.store.watch(POD.resource, Some(list.revision)) else { continue };
         let ours = |object: &StoredObject| object.key.namespace.as_deref() == Some(pod_namespace);
-        while let Some(event) = changes.next().await {
-            if event.kind == WatchKind::Deleted && ours(&event.object) {
-                break;
+        let one_gone = async {
+            while let Some(event) = changes.next().await {
+                if event.kind == WatchKind::Deleted && ours(&event.object) {
+                    break;
+                }
             }
-        }
+        };
+        // Nobody wakes it when only a finalizer is taken away; then it looks again later.
+        let _late = tokio::time::timeout(MAX_SWEEP_PAUSE, one_gone).await;
     }
 }
 
