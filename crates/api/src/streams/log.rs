@@ -4,6 +4,8 @@ use agent::{LogError, LogOptions, Since, StreamFilter};
 use futures::StreamExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
+use serde_json::Value;
+use spec::validation::{FieldError, FieldReason};
 
 use crate::context::Call;
 use crate::http::query::Query;
@@ -14,7 +16,7 @@ use crate::streams::{container, switched};
 /// Answers with a chunked body, or with 101 and messages, that end with the log or, when following, with the container or the daemon.
 pub fn log(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<Reply, ApiError> {
     let (pod, container) = container::find(call, name)?;
-    let options = options(&call.query)?;
+    let options = options(name, &call.query)?;
     let lines = call.context.agent.logs(&pod, &container, options).map_err(|error| match error {
         LogError::NoSuchPod { .. } => ApiError::not_found(call.kind, name),
         LogError::Open { .. } => ApiError::internal(&error),
@@ -28,13 +30,22 @@ pub fn log(call: &Call, name: &str, request: &mut Request<Incoming>) -> Result<R
     Ok(stream("text/plain", lines))
 }
 
-fn options(query: &Query) -> Result<LogOptions, ApiError> {
-    let since = match (query.number("sinceSeconds")?, query.get("sinceTime")) {
+/// The parameters, judged as `ValidatePodLogOptions` does it.
+fn options(name: &str, query: &Query) -> Result<LogOptions, ApiError> {
+    let invalid = |field: &str, reason, value: Value, detail: &str| {
+        let error = FieldError { field: field.to_owned(), reason, value, detail: detail.to_owned() };
+        ApiError::invalid("PodLogOptions", "", name, &[error], "PodLogOptions")
+    };
+    let number = |field: &str, least: i64, fault: &str| match query.number::<i64>(field)? {
+        Some(number) if number < least => Err(invalid(field, FieldReason::Invalid, number.into(), fault)),
+        number => Ok(number.map(i64::unsigned_abs)),
+    };
+    let tail_lines = number("tailLines", 0, "must be greater than or equal to 0")?;
+    let limit_bytes = number("limitBytes", 1, "must be greater than 0")?;
+    let since = match (number("sinceSeconds", 1, "must be greater than 0")?, query.get("sinceTime")) {
         (Some(_), Some(_)) => {
-            return Err(ApiError::unprocessable("at most one of `sinceTime` or `sinceSeconds` may be specified"));
-        }
-        (Some(0), None) => {
-            return Err(ApiError::unprocessable("sinceSeconds: Invalid value: 0: must be greater than 0"));
+            let fault = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+            return Err(invalid("", FieldReason::Forbidden, Value::Null, fault));
         }
         (Some(seconds), None) => Some(Since::SecondsAgo(seconds)),
         (None, Some(time)) => Some(Since::Time(time.parse().map_err(|_no_time| {
@@ -42,17 +53,13 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
         })?)),
         (None, None) => None,
     };
-    let limit_bytes = query.number("limitBytes")?;
-    if limit_bytes == Some(0) {
-        return Err(ApiError::unprocessable("limitBytes: Invalid value: 0: must be greater than 0"));
-    }
     let stream = match query.get("stream") {
         None | Some("All") => StreamFilter::All,
         Some("Stdout") => StreamFilter::Stdout,
         Some("Stderr") => StreamFilter::Stderr,
         Some(other) => {
             let supported = r#"supported values: "All", "Stderr", "Stdout""#;
-            return Err(ApiError::unprocessable(format!("stream: Unsupported value: {other:?}: {supported}")));
+            return Err(invalid("stream", FieldReason::NotSupported, other.into(), supported));
         }
     };
     Ok(LogOptions {
@@ -60,7 +67,7 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
         previous: query.flag("previous"),
         since,
         timestamps: query.flag("timestamps"),
-        tail_lines: query.number("tailLines")?,
+        tail_lines,
         limit_bytes,
         stream,
     })
@@ -72,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_parameters_of_kubectl_are_understood() {
-        let read = |text: &str| options(&Query::parse(Some(text)));
+        let read = |text: &str| options("p", &Query::parse(Some(text)));
         let found =
             read("follow=true&previous=false&sinceSeconds=60&timestamps=true&tailLines=10&limitBytes=5").unwrap();
         assert_eq!((found.follow, found.previous, found.timestamps), (true, false, true));
@@ -83,7 +90,12 @@ mod tests {
         let since = read("sinceTime=2026-01-01T00:00:00Z").unwrap().since;
         assert_eq!(since, Some(Since::Time("2026-01-01T00:00:00Z".parse().unwrap())));
         assert_eq!(read("tailLines=0").unwrap().tail_lines, Some(0));
+        let message = read("tailLines=-1").unwrap_err().to_string();
+        let expected =
+            "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0";
+        assert_eq!(message, expected);
         for bad in [
+            "sinceSeconds=0",
             "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
             "sinceTime=noon",
             "limitBytes=0",
