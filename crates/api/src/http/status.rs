@@ -123,6 +123,12 @@ impl ApiError {
         Self::plain(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
     }
 
+    /// The same of a door below the object: `pods/binding`.
+    pub fn conflict_at(kind: &Kind, door: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {}/{door} {name:?}: {why}", kind.qualified());
+        Self::plain(StatusCode::CONFLICT, "Conflict", message).about(kind, name)
+    }
+
     /// 409 of an apply: others own what it would change.
     pub fn apply_conflict(conflicts: &Conflicts<'_>) -> Self {
         let mut error = Self::plain(StatusCode::CONFLICT, "Conflict", conflicts.to_string());

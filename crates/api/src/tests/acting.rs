@@ -56,7 +56,8 @@ async fn another_scheduler_binds_its_pods() {
     assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["by"]), (&json!("n1"), &json!("mine")));
     let again = server.post(&path, &to("n1")).await;
     assert_eq!(again.code, StatusCode::CONFLICT);
-    assert!(again.message().ends_with("pod p is already assigned to node \"n1\""), "{}", again.message());
+    let why = "pod p is already assigned to node \"n1\"";
+    assert_eq!(again.message(), format!("Operation cannot be fulfilled on pods/binding \"p\": {why}"));
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub async fn bind(call: &Call, name: &str, bytes: &Bytes) -> Result<Reply, ApiEr
     let uid = text(&binding, "uid").to_owned();
     let decide = move |present: Option<&StoredObject>| {
         let present = present.ok_or_else(|| ApiError::not_found(kind, &pod))?;
-        let conflict = |why: String| Err(ApiError::conflict(kind, &pod, &why));
+        let conflict = |why: String| Err(ApiError::conflict_at(kind, "binding", &pod, &why));
         let assigned = text_at(&present.value, "/spec/nodeName");
         if !uid.is_empty() && uid != text(&present.value, "uid") {
             return conflict(format!("Precondition failed: UID in precondition: {uid}"));
