@@ -94,6 +94,10 @@ pub(super) fn field_ref(
         return;
     }
     let text = selector.field_path.as_str();
+    if let Some(version) = selector.api_version.as_deref().filter(|version| !matches!(*version, "" | "v1")) {
+        let fault = format!("error converting fieldPath: unsupported pod version: {version}");
+        return errors.invalid(&path.child("fieldPath"), text, fault);
+    }
     match FieldPath::parse(text) {
         Ok(FieldPath::Label(key)) => {
             for fault in names::qualified_name(key) {

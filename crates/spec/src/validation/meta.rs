@@ -105,31 +105,63 @@ pub(super) fn object_meta_update(errors: &mut Errors, new: &ObjectMeta, old: &Ob
     }
 }
 
+/// Finalizers whose names need no prefix.
+const OWN_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// `ValidateFinalizers`, and `validateKubeFinalizerName` for kinds of Kubernetes' own.
 fn finalizers(errors: &mut Errors, meta: &ObjectMeta) {
     let path = Path::root("metadata");
     let path = path.child("finalizers");
-    for name in meta.finalizers.iter().flatten() {
+    let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+    for name in finalizers {
         for fault in names::qualified_name(name) {
             errors.invalid(&path, name.as_str(), fault);
         }
     }
+    let has = |wanted: &str| finalizers.iter().any(|name| name == wanted);
+    if has("orphan") && has("foregroundDeletion") {
+        errors.invalid(&path, finalizers.to_vec(), "finalizer foregroundDeletion and orphan cannot be both set");
+    }
+    for (index, name) in finalizers.iter().enumerate() {
+        if !name.contains('/') && !OWN_FINALIZERS.contains(&name.as_str()) {
+            let fault = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(index), name.as_str(), fault);
+        }
+    }
 }
 
+/// `ValidateOwnerReferences`, which names the list, not the reference.
 fn owners(errors: &mut Errors, meta: &ObjectMeta) {
     let path = Path::root("metadata");
     let path = path.child("ownerReferences");
-    let mut controllers = 0;
-    for (index, owner) in meta.owner_references.iter().flatten().enumerate() {
-        let path = path.index(index);
-        let texts =
-            [("apiVersion", &owner.api_version), ("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)];
-        for (field, _) in texts.into_iter().filter(|(_, text)| text.is_empty()) {
-            errors.invalid(&path.child(field), "", format!("{field} must not be empty"));
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let mut controller = None;
+    for owner in owners {
+        if owner.api_version.rsplit('/').next().is_none_or(str::is_empty) {
+            errors.invalid(&path.child("apiVersion"), owner.api_version.as_str(), "version must not be empty");
         }
-        controllers += usize::from(owner.controller == Some(true));
-    }
-    if controllers > 1 {
-        errors.invalid(&path, controllers, "only one reference can have Controller set to true");
+        for (field, text) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
+            if text.is_empty() {
+                errors.invalid(&path.child(field), "", "must not be empty");
+            }
+        }
+        if (owner.api_version.as_str(), owner.kind.as_str()) == ("v1", "Event") {
+            let shown = serde_json::to_value(owner).unwrap_or_default();
+            errors.invalid(&path, shown, "/v1, Kind=Event is disallowed from being an owner");
+        }
+        if owner.controller != Some(true) {
+            continue;
+        }
+        match controller {
+            None => controller = Some(owner),
+            Some(first) => {
+                let fault = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
+                    first.kind, first.name, owner.kind, owner.name
+                );
+                errors.invalid(&path, serde_json::to_value(owners).unwrap_or_default(), fault);
+            }
+        }
     }
 }
 

@@ -54,5 +54,5 @@ pub use rbac::{validate_cluster_role, validate_cluster_role_binding, validate_ro
 pub use resize::validate_pod_resize;
 pub use services::{validate_endpoint_slice, validate_endpoints, validate_service};
 pub use storage::{validate_persistent_volume, validate_persistent_volume_claim, validate_storage_class};
-pub use update::validate_pod_update;
+pub use update::{validate_pod_status_update, validate_pod_update};
 pub use workloads::{validate_deployment, validate_replica_set};

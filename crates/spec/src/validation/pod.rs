@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig, PodSpec, Toleration};
+use serde_json::Value;
 
 use super::meta::{self, NameForm};
+use super::update::is_empty;
 use super::{annotations, apparmor, container, ephemeral, mirror, names, placement, ports, security, volume};
 use crate::field::{Errors, FieldError, Path};
 
@@ -62,6 +64,7 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
         Some(_) => {}
     }
     gates(errors, path, spec);
+    os(errors, path, spec);
     tolerations(errors, &path.child("tolerations"), spec.tolerations.as_deref().unwrap_or_default());
     host_aliases(errors, &path.child("hostAliases"), spec.host_aliases.as_deref().unwrap_or_default());
 }
@@ -86,6 +89,69 @@ fn gates(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
     for (index, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         for fault in names::qualified_name(&gate.condition_type) {
             errors.invalid(&gates_path.index(index).child("conditionType"), gate.condition_type.as_str(), fault);
+        }
+    }
+}
+
+/// What a Pod for Windows may not have (`validateWindows`), in its spec and in the security context of each container.
+const OF_LINUX: [&str; 14] = [
+    "/hostUsers",
+    "/hostPID",
+    "/hostIPC",
+    "/shareProcessNamespace",
+    "/securityContext/appArmorProfile",
+    "/securityContext/seLinuxOptions",
+    "/securityContext/seccompProfile",
+    "/securityContext/fsGroup",
+    "/securityContext/fsGroupChangePolicy",
+    "/securityContext/sysctls",
+    "/securityContext/runAsUser",
+    "/securityContext/runAsGroup",
+    "/securityContext/supplementalGroups",
+    "/securityContext/supplementalGroupsPolicy",
+];
+const OF_LINUX_CONTAINERS: [&str; 10] = [
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "privileged",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "runAsUser",
+    "runAsGroup",
+];
+
+/// The system that a Pod is written for (`validateOS`).
+fn os(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
+    let whole = path.child("os");
+    let not_here = "cannot be set for a windows pod";
+    match spec.os.as_ref().map(|os| os.name.as_str()) {
+        None | Some("linux") => return,
+        Some("") => return errors.required(&whole.child("name"), "cannot be empty"),
+        Some("windows") => {}
+        Some(name) => return errors.not_supported(&whole, name, &["linux", "windows"]),
+    }
+    let spec = serde_json::to_value(spec).unwrap_or_default();
+    // In Kubernetes' own form these two are flags, so `false` counts as not set.
+    let is_flag = |field: &str| matches!(field, "/hostPID" | "/hostIPC");
+    for field in OF_LINUX {
+        if spec.pointer(field).is_some_and(|value| !(is_empty(value) || is_flag(field) && *value == Value::Bool(false)))
+        {
+            let field = field.trim_start_matches('/').replace('/', ".");
+            errors.forbidden(&path.child(&field), not_here);
+        }
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let at = path.child(list);
+        for (index, container) in spec.get(list).and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let at = at.index(index);
+            let at = at.child("securityContext");
+            let Some(context) = container.get("securityContext") else { continue };
+            for field in OF_LINUX_CONTAINERS.into_iter().filter(|field| context.get(field).is_some()) {
+                errors.forbidden(&at.child(field), not_here);
+            }
         }
     }
 }
@@ -192,18 +258,15 @@ fn tolerations(errors: &mut Errors, path: &Path<'_>, tolerations: &[Toleration])
 }
 
 fn host_aliases(errors: &mut Errors, path: &Path<'_>, aliases: &[HostAlias]) {
-    let mut seen = HashSet::new();
     for (index, alias) in aliases.iter().enumerate() {
         let path = path.index(index);
-        if !seen.insert(alias.ip.as_str()) {
-            errors.duplicate(&path.child("ip"), alias.ip.as_str());
-        }
         for fault in names::ip_address(&alias.ip) {
             errors.invalid(&path.child("ip"), alias.ip.as_str(), fault);
         }
-        for hostname in alias.hostnames.iter().flatten() {
+        let hostnames = path.child("hostnames");
+        for (index, hostname) in alias.hostnames.iter().flatten().enumerate() {
             for fault in names::dns_subdomain(hostname) {
-                errors.invalid(&path.child("hostnames"), hostname.as_str(), fault);
+                errors.invalid(&hostnames.index(index), hostname.as_str(), fault);
             }
         }
     }

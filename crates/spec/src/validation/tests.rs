@@ -499,6 +499,26 @@ fn each_broken_rule_has_its_sentence() {
             json!({"medium": "Memory", "sizeLimit": "-1"}),
             "spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity",
         ),
+        (
+            "/spec/hostAliases/0/hostnames",
+            json!(["a", "_"]),
+            "spec.hostAliases[0].hostnames[1]: Invalid value: \"_\": a lowercase RFC 1123 subdomain must consist of \
+             lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. \
+             'example.com', regex used for validation is \
+             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            "/spec/containers/0/env/0",
+            json!({"name": "E", "valueFrom": {"fieldRef": {"apiVersion": "v2", "fieldPath": "metadata.name"}}}),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"metadata.name\": error converting \
+             fieldPath: unsupported pod version: v2",
+        ),
+        ("/spec/os", json!({"name": ""}), "spec.os.name: Required value: cannot be empty"),
+        (
+            "/spec/os",
+            json!({"name": "x"}),
+            "spec.os: Unsupported value: \"x\": supported values: \"linux\", \"windows\"",
+        ),
         ("/spec/hostname", json!("a.b"), "spec.hostname: Invalid value: \"a.b\": must not contain dots"),
         (
             "/spec/hostAliases/0/ip",
@@ -617,7 +637,8 @@ fn restart_rules_gates_finalizers_and_owners_have_their_sentences() {
         replaced(container("restartPolicy", json!("Never")), "/spec/containers/0/restartPolicyRules", json!([rule]))
     };
     let in_42 = json!({"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}});
-    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "Job", "name": "j", "uid": uid, "controller": true});
+    let owner = |uid: &str| json!({"apiVersion": "v1", "controller": true, "kind": "Job", "name": "j", "uid": uid});
+    let event = json!({"apiVersion": "v1", "kind": "Event", "name": "e", "uid": "1"});
     let rules = "spec.containers[0].restartPolicyRules";
     let table = [
         (container("restartPolicy", json!("OnFailure")), String::new()),
@@ -659,18 +680,44 @@ fn restart_rules_gates_finalizers_and_owners_have_their_sentences() {
         (with("/metadata/ownerReferences", json!([owner("1")])), String::new()),
         (
             with("/metadata/ownerReferences", json!([owner("")])),
-            "metadata.ownerReferences[0].uid: Invalid value: \"\": uid must not be empty".to_owned(),
+            "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty".to_owned(),
         ),
         (
             with("/metadata/ownerReferences", json!([owner("1"), owner("2")])),
-            "metadata.ownerReferences: Invalid value: 2: only one reference can have Controller set to true".to_owned(),
+            format!(
+                "metadata.ownerReferences: Invalid value: {}: Only one reference can have Controller set to true. Found \"true\" \
+                 in references for Job/j and Job/j",
+                json!([owner("1"), owner("2")])
+            ),
+        ),
+        (
+            with("/metadata/ownerReferences", json!([event])),
+            format!("metadata.ownerReferences: Invalid value: {event}: /v1, Kind=Event is disallowed from being an owner"),
+        ),
+        (
+            with("/metadata/ownerReferences", json!([{"apiVersion": "apps/", "kind": "", "name": "n", "uid": "1"}])),
+            "metadata.ownerReferences.apiVersion: Invalid value: \"apps/\": version must not be empty\n\
+             metadata.ownerReferences.kind: Invalid value: \"\": must not be empty"
+                .to_owned(),
+        ),
+        (
+            with("/metadata/finalizers", json!(["orphan", "hold"])),
+            "metadata.finalizers[1]: Invalid value: \"hold\": name is neither a standard finalizer name nor is it fully \
+             qualified"
+                .to_owned(),
+        ),
+        (
+            with("/metadata/finalizers", json!(["orphan", "foregroundDeletion"])),
+            "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer foregroundDeletion and orphan \
+             cannot be both set"
+                .to_owned(),
         ),
     ];
     for (document, sentence) in table {
         assert_eq!(messages(&validate_pod(&decoded(&document))).join("\n"), sentence, "{document}");
     }
     for pointer in ["/spec/readinessGates", "/metadata/finalizers"] {
-        let value = if pointer.starts_with("/spec") { json!([{"conditionType": "a b"}]) } else { json!(["a b"]) };
+        let value = if pointer.starts_with("/spec") { json!([{"conditionType": "a b"}]) } else { json!(["a b/c"]) };
         assert_eq!(validate_pod(&decoded(&with(pointer, value))).len(), 1, "{pointer}");
     }
 }
@@ -726,10 +773,14 @@ fn gates_and_finalizers_may_only_go() {
     assert_eq!(validate_pod_update(&gated(json!([{"name": "b"}]), json!("")), &old), []);
     assert_eq!(validate_pod_update(&gated(json!([]), json!("")), &old), []);
     let other = gated(json!([{"name": "c"}]), json!(""));
-    let sentence = "spec.schedulingGates[0]: Forbidden: only deletion is allowed, but found new scheduling gate";
-    assert_eq!(messages(&validate_pod_update(&other, &old)), [sentence]);
+    let sentence = |gate: &str| {
+        format!(
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate '{gate}'"
+        )
+    };
+    assert_eq!(messages(&validate_pod_update(&other, &old)), [sentence("c")]);
     let free = gated(json!([]), json!("here"));
-    assert_eq!(messages(&validate_pod_update(&gated(json!([{"name": "a"}]), json!("here")), &free)), [sentence]);
+    assert_eq!(messages(&validate_pod_update(&gated(json!([{"name": "a"}]), json!("here")), &free)), [sentence("a")]);
     let mut going = decoded(&with("/metadata/finalizers", json!(["a/b"])));
     going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
     let mut more = going.clone();
@@ -739,6 +790,102 @@ fn gates_and_finalizers_may_only_go() {
         ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
           finalizers [\"c/d\"]"]
     );
+}
+
+#[test]
+fn while_it_is_gated_a_pod_may_be_bound_to_fewer_nodes() {
+    let pod = |gates: &Value, labels: Value, affinity: Value| {
+        let pod = replaced(with("/spec/schedulingGates", gates.clone()), "/spec/nodeName", json!(""));
+        decoded(&replaced(replaced(pod, "/spec/nodeSelector", labels), "/spec/affinity", affinity))
+    };
+    let on = |keys: &[&[&str]]| {
+        let one = |key: &&str| json!({"key": key, "operator": "Exists"});
+        let term = |keys: &&[&str]| json!({"matchExpressions": keys.iter().map(one).collect::<Vec<_>>()});
+        let terms: Vec<_> = keys.iter().map(term).collect();
+        let wish = json!([{"weight": terms.len(), "preference": {}}]);
+        json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
+            "preferredDuringSchedulingIgnoredDuringExecution": wish,
+        }})
+    };
+    let (a, ab) = (json!({"a": "1"}), json!({"a": "1", "b": "2"}));
+    let terms = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    let other = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}});
+    let table = [
+        (json!(null), json!(null), a.clone(), on(&[&["a"]]), ""),
+        (a.clone(), on(&[&["a"]]), ab.clone(), on(&[&["a", "b"]]), ""),
+        (a.clone(), json!({"nodeAffinity": {}}), a.clone(), on(&[&["a"], &["b"]]), ""),
+        (
+            ab,
+            json!(null),
+            a.clone(),
+            json!(null),
+            "spec.nodeSelector: Invalid value: {\"a\":\"1\"}: only additions to spec.",
+        ),
+        (a.clone(), on(&[&["a"]]), a.clone(), on(&[&["b"]]), &format!("{terms}[0]: Invalid value: ")),
+        (a.clone(), on(&[&["a"]]), a.clone(), on(&[&["a"], &["b"]]), &format!("{terms}: Invalid value: ")),
+        (
+            a.clone(),
+            on(&[&["a"]]),
+            a.clone(),
+            json!(null),
+            &format!("{terms}: Invalid value: []: no additions/deletions"),
+        ),
+        (a.clone(), json!(null), a.clone(), json!({"podAffinity": {}}), "spec: Forbidden: pod updates may not change"),
+        (a.clone(), other.clone(), a.clone(), json!(null), "spec: Forbidden: pod updates may not change"),
+    ];
+    for (old_labels, old_affinity, labels, affinity, fault) in table {
+        let gates = json!([{"name": "g"}]);
+        let old = pod(&gates, old_labels, old_affinity);
+        let found = messages(&validate_pod_update(&pod(&gates, labels.clone(), affinity.clone()), &old)).join("\n");
+        assert!(if fault.is_empty() { found.is_empty() } else { found.starts_with(fault) }, "{found}");
+    }
+    let free = json!([]);
+    let found = validate_pod_update(&pod(&free, a.clone(), json!(null)), &pod(&free, json!({}), json!(null)));
+    assert!(messages(&found).join("").starts_with("spec: Forbidden: "), "{found:?}");
+}
+
+#[test]
+fn a_pod_for_windows_has_nothing_of_linux() {
+    let pod = decoded(&json!({
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {
+            "os": {"name": "windows"}, "hostPID": false, "hostUsers": true,
+            "securityContext": {"runAsUser": 1, "runAsNonRoot": true, "sysctls": []},
+            "containers": [{"name": "a", "image": "a", "securityContext": {"privileged": false, "runAsNonRoot": true}}],
+        },
+    }));
+    let found = messages(&validate_pod(&pod));
+    let fields = ["hostUsers", "securityContext.runAsUser", "containers[0].securityContext.privileged"];
+    assert_eq!(found, fields.map(|field| format!("spec.{field}: Forbidden: cannot be set for a windows pod")));
+}
+
+#[test]
+fn a_status_that_a_client_writes_has_its_rules() {
+    let pod = |status: Value| decoded(&replaced(good(), "/status", status));
+    let old = pod(json!({"nominatedNodeName": "n_1"}));
+    let table = [
+        (json!({"nominatedNodeName": "n_1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}), ""),
+        (json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "a.b/c", "status": "True"}]}), ""),
+        (json!({"nominatedNodeName": "n_2"}), "status.nominatedNodeName: Invalid value: \"n_2\": "),
+        (
+            json!({"podIPs": [{"ip": "10.0.0"}]}),
+            "status.podIPs[0]: Invalid value: \"10.0.0\": must be a valid IP address",
+        ),
+        (
+            json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.1"}]}),
+            "status.podIPs: Invalid value: [{\"ip\":\"10.0.0.1\"},{\"ip\":\"10.0.0.1\"}]: may specify no more than one IP for each \
+             IP family\nstatus.podIPs[1]: Duplicate value: {\"ip\":\"10.0.0.1\"}",
+        ),
+        (
+            json!({"conditions": [{"type": "a b", "status": "True"}]}),
+            "status.conditions[0].type: Invalid value: \"a b\": name part",
+        ),
+    ];
+    for (status, fault) in table {
+        let found = messages(&validate_pod_status_update(&pod(status), &old)).join("\n");
+        assert!(if fault.is_empty() { found.is_empty() } else { found.starts_with(fault) }, "{found}");
+    }
 }
 
 #[test]
