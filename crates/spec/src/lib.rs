@@ -36,6 +36,7 @@ pub mod service_network;
 pub mod support;
 pub mod sysctls;
 pub mod validation;
+pub mod warnings;
 pub mod yaml;
 
 pub use chain::chain;
