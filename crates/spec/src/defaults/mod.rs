@@ -14,5 +14,5 @@ pub use kinds::{
     default_role_binding, default_service, default_storage_class,
 };
 pub use objects::{default_config_map, default_namespace, default_secret, fold_string_data};
-pub use pod::default_pod;
+pub use pod::{add_default_tolerations, default_pod};
 pub use workloads::{default_deployment, default_job, default_replica_set};

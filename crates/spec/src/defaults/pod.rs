@@ -1,6 +1,6 @@
 //! Defaults of a Pod.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::container::{default_container, pull_policy};
@@ -17,6 +17,33 @@ const TOKEN_SECONDS: i64 = 3600;
 pub fn default_pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
         default_pod_spec(spec);
+    }
+}
+
+/// Taints that a Pod bears for a while, unless it says otherwise.
+const BORNE_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// How long, in seconds.
+const BEARING_SECONDS: i64 = 300;
+
+/// What the API server's admission plug-in `DefaultTolerationSeconds` adds to a Pod that is made or changed.
+pub fn add_default_tolerations(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
+    for taint in BORNE_TAINTS {
+        let bears = |toleration: &Toleration| {
+            let is_any = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+            (is_any(&toleration.key) || toleration.key.as_deref() == Some(taint))
+                && (is_any(&toleration.effect) || toleration.effect.as_deref() == Some("NoExecute"))
+        };
+        if !spec.tolerations.iter().flatten().any(bears) {
+            spec.tolerations.get_or_insert_default().push(Toleration {
+                key: Some(taint.to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoExecute".to_owned()),
+                toleration_seconds: Some(BEARING_SECONDS),
+                value: None,
+            });
+        }
     }
 }
 
@@ -162,6 +189,27 @@ mod tests {
                 },
             })
         );
+    }
+
+    #[test]
+    fn a_node_that_fails_is_borne_for_a_while() {
+        let own =
+            |taint: &str| json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        let [not_ready, unreachable] = BORNE_TAINTS;
+        let short = json!({"key": unreachable, "operator": "Exists", "tolerationSeconds": 1, "effect": "NoExecute"});
+        let other = json!({"key": not_ready, "operator": "Exists", "effect": "NoSchedule"});
+        let table = [
+            (json!([]), json!([own(not_ready), own(unreachable)])),
+            (json!([short]), json!([short, own(not_ready)])),
+            (json!([other]), json!([other, own(not_ready), own(unreachable)])),
+            (json!([{"operator": "Exists"}]), json!([{"operator": "Exists"}])),
+        ];
+        for (given, expected) in table {
+            let mut pod: Pod =
+                serde_json::from_value(json!({"spec": {"containers": [], "tolerations": given}})).unwrap();
+            add_default_tolerations(&mut pod);
+            assert_eq!(serde_json::to_value(pod).unwrap()["spec"]["tolerations"], expected);
+        }
     }
 
     #[test]
