@@ -6,8 +6,9 @@ use spec::k8s_openapi::api::core::v1::{Pod, PodStatus};
 use spec::support::unsupported_pod_fields;
 use spec::validation::{
     FieldError, FieldReason, validate_ephemeral_containers_update, validate_pod, validate_pod_resize,
-    validate_pod_update,
+    validate_pod_status_update, validate_pod_update,
 };
+use spec::warnings::pod_warnings;
 
 use crate::kinds::admission::{Admission, AdmissionError, Admitted, stored};
 use crate::kinds::limit_ranges::{check_limits, fill_in_limits};
@@ -74,12 +75,22 @@ pub static POD: Kind = Kind {
 /// defaults are filled in, so that only what the client wrote is named.
 fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, AdmissionError> {
     let old = stored::<Pod>(admission.old)?;
-    let mut errors = unsupported_pod_fields(&value);
+    let unsupported = unsupported_pod_fields(&value);
     let (mut pod, unknown) = spec::decode::decode_strict::<Pod>(value)?;
     spec::defaults::default_pod(&mut pod);
+    if old.is_none() {
+        // What a client says of it counts for nothing, and is nobody's.
+        pod.status = None;
+    }
     let submitted = old.is_none().then(|| pod.write()).transpose()?;
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
-    errors.extend(check_node(&mut pod, old.as_ref(), admission.node_name));
+    let mut errors: Vec<FieldError> = check_node(&mut pod, old.as_ref(), admission.node_name).into_iter().collect();
+    // The agent writes the mirror of a static Pod as the Pod is.
+    let is_mirror =
+        |old: &Pod| old.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(spec::mirror::MIRROR));
+    if admission.part == Part::Main && !old.as_ref().is_some_and(is_mirror) {
+        spec::defaults::add_default_tolerations(&mut pod);
+    }
     let mut warnings = Vec::new();
     match &old {
         None => {
@@ -94,12 +105,29 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
             errors.extend(validate_ephemeral_containers_update(&pod, old));
         }
         Some(old) if admission.part == Part::Resize => errors.extend(validate_pod_resize(&pod, old)),
-        Some(old) => errors.extend(validate_pod_update(&pod, old)),
+        Some(old) => {
+            if admission.part == Part::Status {
+                errors.extend(validate_pod_status_update(&pod, old));
+            }
+            errors.extend(validate_pod_update(&pod, old));
+        }
+    }
+    add_unsupported(&mut errors, unsupported);
+    if errors.is_empty() && old.is_none() {
+        warnings.extend(pod_warnings(&pod));
     }
     if errors.is_empty() && (old.is_none() || admission.part == Part::Resize) {
         check_limits(&pod, admission)?;
     }
     Ok(Admitted { object: pod.write()?, submitted, unknown, errors, warnings })
+}
+
+/// What Kubernetes refuses as well is said once, in its words.
+fn add_unsupported(errors: &mut Vec<FieldError>, mut unsupported: Vec<FieldError>) {
+    if !unsupported.is_empty() {
+        unsupported.retain(|one| !errors.iter().any(|error| error.field == one.field));
+        errors.splice(0..0, unsupported);
+    }
 }
 
 /// A Pod may name the only node, and is bound by that. One that names none is bound when there is room for it, by the

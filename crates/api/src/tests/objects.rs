@@ -30,6 +30,36 @@ async fn a_created_pod_is_completed_but_not_bound() {
 }
 
 #[tokio::test]
+async fn what_is_added_to_a_new_pod_is_nobodys_and_stays() {
+    let server = TestServer::start().await;
+    let mut wanted = pod("p");
+    wanted["status"] = json!({"phase": "Running"});
+    wanted["spec"]["automountServiceAccountToken"] = json!(false);
+    wanted["spec"]["hostAliases"] = json!([{"ip": "1.2.3.4"}, {"ip": "1.2.3.4"}]);
+    let made = server.post(PODS, &wanted).await;
+    assert_eq!(made.headers["warning"], r#"299 - "spec.hostAliases[1].ip: duplicate ip \"1.2.3.4\"""#);
+    let made = made.json();
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"];
+    assert_eq!((owned.get("f:status"), owned["f:spec"].get("f:tolerations")), (None, None));
+    let added = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    let expected = json!([added("node.kubernetes.io/not-ready"), added("node.kubernetes.io/unreachable")]);
+    assert_eq!(made["spec"]["tolerations"], expected);
+    let again = server.put(&format!("{PODS}/p"), &wanted).await;
+    assert_eq!((again.code, again.headers.get("warning")), (StatusCode::OK, None), "{}", again.message());
+    assert_eq!(again.json()["spec"]["tolerations"], expected);
+}
+
+#[tokio::test]
+async fn what_kubernetes_refuses_as_well_is_said_once() {
+    let server = TestServer::start().await;
+    let mut wrong = pod("p");
+    wrong["spec"]["containers"][0]["resources"] = json!({"limits": {"foo": "1"}});
+    let message = server.post(PODS, &wrong).await.message();
+    assert!(message.contains("must be a standard resource type or fully qualified"), "{message}");
+    assert!(!message.contains("monopod"), "{message}");
+}
+
+#[tokio::test]
 async fn a_pod_with_gates_says_so_from_the_first() {
     let server = TestServer::start().await;
     let mut gated = pod("web");
@@ -271,6 +301,11 @@ async fn spec_and_status_have_doors_of_their_own() {
     assert_eq!(updated["spec"], created["spec"]);
     assert_eq!(updated["metadata"]["generation"], 1);
     assert_eq!(server.get(&format!("{path}/status")).await.json(), updated);
+    let wrong = json!({"status": {"podIPs": [{"ip": "10.0.0"}]}});
+    let refused = server.patch(&format!("{path}/status"), "merge-patch", &wrong).await;
+    assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
+    let fault = "Pod \"p\" is invalid: status.podIPs[0]: Invalid value: \"10.0.0\": must be a valid IP address";
+    assert!(refused.message().starts_with(fault), "{}", refused.message());
 }
 
 #[tokio::test]
