@@ -53,7 +53,7 @@ async fn only_a_bound_claim_of_a_class_that_allows_it_grows() {
         claim["spec"]["storageClassName"] = json!(class);
         server.post(CLAIMS, &claim).await;
         let key = ObjectKey::namespaced("persistentvolumeclaims", "default", name);
-        server.change(key, |claim| claim["status"]["phase"] = json!(phase)).await;
+        server.change(key, move |claim| claim["status"]["phase"] = json!(phase)).await;
         let patched = server.patch(&format!("{CLAIMS}/{name}"), "merge-patch", &larger).await;
         assert_eq!(patched.code.is_success(), word.is_empty(), "{name}: {}", patched.message());
         assert!(word.is_empty() || patched.message().ends_with(word), "{name}: {}", patched.message());

@@ -93,11 +93,17 @@ async fn changes_of_services_claims_and_pods_are_charged() {
         "exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1";
     assert!(refused.message().ends_with(wanted), "{}", refused.message());
     let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let class = json!({"metadata": {"name": "elastic"}, "provisioner": "a/b", "allowVolumeExpansion": true});
+    server.post("/apis/storage.k8s.io/v1/storageclasses", &class).await;
     let claim = |size: &str| {
-        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}});
+        let spec = json!({
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, "storageClassName": "elastic",
+        });
         json!({"metadata": {"name": "c"}, "spec": spec})
     };
     assert_eq!(server.post(claims, &claim("1Gi")).await.code, StatusCode::CREATED);
+    let key = ObjectKey::namespaced("persistentvolumeclaims", "default", "c");
+    server.change(key, |claim| claim["status"]["phase"] = json!("Bound")).await;
     let grown = server.put(&format!("{claims}/c"), &claim("3Gi")).await;
     assert!(
         grown.message().contains("requested: requests.storage=2Gi, used: requests.storage=1Gi"),
