@@ -42,7 +42,6 @@ fn run(text: &str) -> ContainerStatus {
             started_at: Some(time(900)),
             finished_at: time(995),
             exit_code: code.parse().unwrap(),
-            signal: None,
             reason: ExitReason::Exited,
         }),
     };

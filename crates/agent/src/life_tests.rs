@@ -740,6 +740,10 @@ async fn a_program_that_cannot_start_is_a_crash() {
     let pod = node.wait_for_reason("web", "app", "RunContainerError").await;
     let last = status_of(&pod, "app")["lastState"]["terminated"].clone();
     assert_eq!((&last["reason"], &last["exitCode"]), (&json!("StartError"), &json!(128)));
+    let message = "container \"app\": cannot execute /no/such/program: No such file or directory";
+    assert_eq!(last["message"], message);
+    assert_eq!(status_of(&pod, "app")["state"]["waiting"]["message"], message);
+    assert_eq!(node.wait_for_event("Failed").await, format!("Error: {message}"));
     node.advance(1).await;
     node.wait_for("web", |pod| status_of(pod, "app")["restartCount"] == 1).await;
     node.advance(1).await;

@@ -594,7 +594,7 @@ impl PodWorker {
                     | RuntimeError::Connect { .. }
                     | RuntimeError::Store(_) => "CreateContainerError",
                 };
-                let message = with_pod_of(chain(&error), desired, container);
+                let message = with_pod_of(error.in_words(), desired, container);
                 self.failed(desired, container, FailureKind::Other, reason, message, RETRY, now);
                 return Ok(false);
             }
@@ -605,7 +605,7 @@ impl PodWorker {
             self.save_record(|record| record.post_start.extend([id])).await?;
         }
         if let Err(error) = self.shared.runtime.start_container(&id).await {
-            let message = chain(&error);
+            let message = error.in_words();
             self.failed(desired, container, FailureKind::Other, "RunContainerError", message, START_AGAIN, now);
             return Ok(true);
         }

@@ -105,7 +105,7 @@ mod tests {
     fn an_end_has_the_reason_that_the_kubelet_knows() {
         let exit = |exit_code, reason| {
             let finished_at = Timestamp::UNIX_EPOCH;
-            ContainerState::Exited(ContainerExit { started_at: None, finished_at, exit_code, signal: None, reason })
+            ContainerState::Exited(ContainerExit { started_at: None, finished_at, exit_code, reason })
         };
         for (state, code, reason) in [
             (exit(0, ExitReason::Exited), 0, "Completed"),

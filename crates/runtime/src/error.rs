@@ -108,3 +108,26 @@ pub enum RuntimeError {
     #[error("cannot record what runs on this machine")]
     Store(#[from] store::StoreError),
 }
+
+impl RuntimeError {
+    /// The error and its causes in one line, for a container's status and its events.
+    pub fn in_words(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&word_of(error));
+            cause = error.source();
+        }
+        text
+    }
+}
+
+/// std adds the number to the kernel's word; a person needs only the word.
+pub(crate) fn word_of(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    if let Some(end) = message.find(" (os error ") {
+        message.truncate(end);
+    }
+    message
+}

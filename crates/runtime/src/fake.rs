@@ -504,8 +504,7 @@ impl FakeContainer {
             ContainerState::Running { started_at } => Some(*started_at),
             ContainerState::Exited(_) => return false,
         };
-        let signal = (exit_code > 128).then_some(exit_code - 128);
-        let exit = ContainerExit { started_at, finished_at: now, exit_code, signal, reason };
+        let exit = ContainerExit { started_at, finished_at: now, exit_code, reason };
         self.status.state = ContainerState::Exited(exit);
         true
     }

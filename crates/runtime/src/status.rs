@@ -110,8 +110,6 @@ pub struct ContainerExit {
     pub finished_at: Timestamp,
     /// As Kubernetes reports it: the program's own code, 128+n for signal n, 128 if it could not start, 137 if unknown.
     pub exit_code: i32,
-    /// The signal that killed its first process.
-    pub signal: Option<i32>,
     /// Why.
     pub reason: ExitReason,
 }
@@ -119,7 +117,7 @@ pub struct ContainerExit {
 /// Why a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitReason {
-    /// Its first process ended or was killed; `exit_code` and `signal` say how.
+    /// Its first process ended or was killed; `exit_code` says how.
     Exited,
     /// The kernel killed it for lack of memory, by the cgroup's own count.
     OomKilled,

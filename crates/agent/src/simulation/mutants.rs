@@ -104,9 +104,8 @@ fn distort(mutant: Mutant, desired: &mut DesiredPod, observed: &mut PodObservati
             for run in observed.containers.iter_mut().filter(|run| kind(&run.name) == Some(ContainerKind::Init)) {
                 if let ContainerState::Running { started_at } = run.state {
                     let (started_at, finished_at) = (Some(started_at), now.wall);
-                    let (exit_code, signal, reason) = (0, None, ExitReason::Exited);
-                    run.state =
-                        ContainerState::Exited(ContainerExit { started_at, finished_at, exit_code, signal, reason });
+                    let (exit_code, reason) = (0, ExitReason::Exited);
+                    run.state = ContainerState::Exited(ContainerExit { started_at, finished_at, exit_code, reason });
                 }
             }
         }

@@ -279,7 +279,8 @@ fn terminated_state(
     Some(core::ContainerState {
         terminated: Some(core::ContainerStateTerminated {
             exit_code: exit.exit_code,
-            signal: exit.signal,
+            // The exit code tells of it (kubelet, `convertToAPIContainerStatuses`).
+            signal: None,
             reason: Some(terminated_reason(exit).to_owned()),
             message,
             started_at: exit.started_at.map(Time),

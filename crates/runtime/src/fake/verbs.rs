@@ -393,11 +393,7 @@ impl FakeRuntime {
                 path: Some(PathBuf::from("/no/such/program")),
                 source: std::io::Error::from_raw_os_error(2),
             };
-            let message = format!("{error}: No such file or directory (os error 2)");
-            container.end(128, ExitReason::StartFailed { message }, now);
-            if let ContainerState::Exited(exit) = &mut container.status.state {
-                exit.signal = None;
-            }
+            container.end(128, ExitReason::StartFailed { message: error.in_words() }, now);
             let status = container.status.clone();
             state.tell(&Fact::Started(RunFact::of(&status)));
             state.tell(&Fact::Exited(RunFact::of(&status), 128));

@@ -294,8 +294,7 @@ impl Kernel {
             started_at: None,
             finished_at: Timestamp::now(),
             exit_code: 128,
-            signal: None,
-            reason: ExitReason::StartFailed { message: describe(error) },
+            reason: ExitReason::StartFailed { message: error.in_words() },
         };
         self.settle(id, record, &cgroup, false, exit).await;
     }
@@ -737,21 +736,6 @@ fn create_error(
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> RuntimeError {
     RuntimeError::CreateContainer { name: config.name.clone(), step: step.to_owned(), source: Box::new(source) }
-}
-
-/// An error and its causes in one line, for a container's status.
-fn describe(error: &RuntimeError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // std adds the number to the kernel's word; a person needs only the word.
-        let word = message.split_once(" (os error ").map_or(message.as_str(), |(word, _number)| word);
-        text.push_str(": ");
-        text.push_str(word);
-        cause = error.source();
-    }
-    text
 }
 
 /// What infra and the container's first process did, as infra has timed it.

@@ -62,7 +62,6 @@ impl Kernel {
                 started_at: None,
                 finished_at: Timestamp::now(),
                 exit_code: LOST,
-                signal: None,
                 reason: ExitReason::Unknown,
             },
         };
@@ -122,15 +121,13 @@ impl Kernel {
 }
 
 fn conclude(started_at: i64, exit: &ExitReport, out_of_memory: bool) -> ContainerExit {
-    let (exit_code, signal) = match exit.end {
-        End::Code(code) => (code, None),
-        End::Signal(signal) => (128 + signal, Some(signal)),
-    };
     ContainerExit {
         started_at: (started_at != 0).then(|| timestamp(started_at)),
         finished_at: timestamp(exit.finished_at),
-        exit_code,
-        signal,
+        exit_code: match exit.end {
+            End::Code(code) => code,
+            End::Signal(signal) => 128 + signal,
+        },
         reason: if out_of_memory { ExitReason::OomKilled } else { ExitReason::Exited },
     }
 }

@@ -64,7 +64,6 @@ pub(super) struct ExitRecord {
     started_at: Option<Timestamp>,
     finished_at: Timestamp,
     exit_code: i32,
-    signal: Option<i32>,
     reason: ReasonRecord,
 }
 
@@ -84,8 +83,8 @@ impl From<ContainerExit> for ExitRecord {
             ExitReason::StartFailed { message } => ReasonRecord::StartFailed(message),
             ExitReason::Unknown => ReasonRecord::Unknown,
         };
-        let ContainerExit { started_at, finished_at, exit_code, signal, .. } = exit;
-        Self { started_at, finished_at, exit_code, signal, reason }
+        let ContainerExit { started_at, finished_at, exit_code, .. } = exit;
+        Self { started_at, finished_at, exit_code, reason }
     }
 }
 
@@ -97,7 +96,7 @@ impl From<ExitRecord> for ContainerExit {
             ReasonRecord::StartFailed(message) => ExitReason::StartFailed { message },
             ReasonRecord::Unknown => ExitReason::Unknown,
         };
-        let ExitRecord { started_at, finished_at, exit_code, signal, .. } = record;
-        Self { started_at, finished_at, exit_code, signal, reason }
+        let ExitRecord { started_at, finished_at, exit_code, .. } = record;
+        Self { started_at, finished_at, exit_code, reason }
     }
 }
