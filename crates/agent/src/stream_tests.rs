@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 
 use futures::StreamExt as _;
+use runtime::fake::OnExec;
 use runtime::{ExecRequest, SessionEnd};
 use serde_json::{Value, json};
 use spec::{ContainerName, PodRef};
@@ -120,6 +121,9 @@ async fn exec_and_attach_reach_the_running_container_only() {
     session.stdout.take().unwrap().read_to_string(&mut output).await.unwrap();
     assert_eq!(output, "echo hello\n");
     assert_eq!(session.end.await, SessionEnd::Exited(0));
+    node.runtime.on_exec("echo", OnExec::CannotStart);
+    let error = node.agent().exec(&pod, &container, request()).await.unwrap_err();
+    assert_eq!(spec::chain(&error), "container \"app\": cannot execute: No such file or directory");
     let (attached, tty) = node.agent().attach(&pod, &container, true, true, true).await.unwrap();
     assert!(tty && attached.stdin.is_some() && attached.stderr.is_none());
     node.runtime.exit("app", 3);

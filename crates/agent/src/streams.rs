@@ -56,17 +56,9 @@ pub enum StreamError {
         /// Why.
         source: RuntimeError,
     },
-    /// The runtime cannot do it.
-    #[error("pod {pod}: cannot connect to container {container:?}")]
-    Runtime {
-        /// The Pod.
-        pod: PodRef,
-        /// The container.
-        container: ContainerName,
-        /// Why.
-        #[source]
-        source: RuntimeError,
-    },
+    /// The runtime cannot do it; it names the container.
+    #[error("{}", _0.in_words())]
+    Runtime(RuntimeError),
 }
 
 /// A container that runs.
@@ -90,7 +82,7 @@ impl Agent {
         let Running { uid, run, .. } = self.running(pod, container).await?;
         let step = Scope::of_pod(&self.shared.config.steps, uid.as_str()).in_scope(|| step!("exec a process"));
         let started = self.shared.runtime.exec(&run.id, request).within(step).await;
-        started.map_err(|source| connect_error(pod, container, source))
+        started.map_err(StreamError::Runtime)
     }
 
     /// Connects to the first process of a running container. Also says whether that has a terminal.
@@ -104,7 +96,7 @@ impl Agent {
     ) -> Result<(Session, bool), StreamError> {
         let Running { run, tty, stdin: reads, .. } = self.running(pod, container).await?;
         let session = self.shared.runtime.attach(&run.id, stdin && reads, stdout, stderr && !tty).await;
-        session.map(|session| (session, tty)).map_err(|source| connect_error(pod, container, source))
+        session.map(|session| (session, tty)).map_err(StreamError::Runtime)
     }
 
     /// Connects to a TCP port of a running Pod's `localhost`.
@@ -192,8 +184,4 @@ fn container_of<'a>(pod: &'a Value, name: &ContainerName) -> Option<&'a Value> {
     let lists = ["/spec/initContainers", "/spec/containers", "/spec/ephemeralContainers"];
     let mut containers = lists.into_iter().filter_map(|list| pod.pointer(list)?.as_array()).flatten();
     containers.find(|container| container.get("name").and_then(Value::as_str) == Some(name.as_str()))
-}
-
-fn connect_error(pod: &PodRef, container: &ContainerName, source: RuntimeError) -> StreamError {
-    StreamError::Runtime { pod: pod.clone(), container: container.clone(), source }
 }

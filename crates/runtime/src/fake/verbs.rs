@@ -149,6 +149,7 @@ impl Runtime for FakeRuntime {
     /// A process that writes its command line and ends well.
     async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, RuntimeError> {
         self.check_running(id)?;
+        self.begin_exec(id, &request.command)?;
         let output = std::io::Cursor::new(format!("{}\n", request.command.join(" ")).into_bytes());
         Ok(Session {
             stdin: request.stdin.then(|| Box::pin(tokio::io::sink()) as _),
