@@ -18,7 +18,7 @@ async fn a_pod_that_is_active_for_too_long_fails_and_gets_its_grace_period() {
     let node = TestNode::start().await;
     node.runtime.on_signal("app", OnSignal::Ignores);
     node.create(&pod(&spec(&json!({ "activeDeadlineSeconds": 60, "terminationGracePeriodSeconds": 5 })))).await;
-    node.wait_for("web", is_ready).await;
+    let ready = node.wait_for("web", is_ready).await;
     node.advance(59).await;
     node.settle().await;
     assert!(node.runtime.history().iter().all(|happened| happened.verb != Verb::StopContainer));
@@ -30,8 +30,11 @@ async fn a_pod_that_is_active_for_too_long_fails_and_gets_its_grace_period() {
     assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
     assert_eq!(pod["status"]["message"], "Pod was active on the node longer than the specified deadline");
     assert_eq!(node.wait_for_event("DeadlineExceeded").await, pod["status"]["message"].as_str().unwrap());
-    assert_eq!(status_of(&pod, "app")["state"]["terminated"]["exitCode"], 137);
+    let terminated = &status_of(&pod, "app")["state"]["terminated"];
+    assert_eq!((&terminated["exitCode"], &terminated["signal"]), (&json!(137), &Value::Null));
     assert_eq!(condition(&pod, "Ready")["reason"], "PodFailed");
+    assert!(pod["status"]["podIP"].is_string());
+    assert_eq!(pod["status"]["podIPs"], ready["status"]["podIPs"], "it stays told, whoever has it now");
 }
 
 #[tokio::test(start_paused = true)]

@@ -90,7 +90,7 @@ pub fn pod_status(
         ..core::PodStatus::default()
     };
     pod_resources::fill(&mut status, desired, phase, sandbox);
-    set_addresses(&mut status, desired, sandbox, &inputs.node_addresses);
+    set_addresses(&mut status, desired, observed.ready_sandbox(), &inputs.node_addresses);
     status
 }
 
@@ -104,6 +104,7 @@ pub fn gated_status(desired: &DesiredPod, now: Timestamp) -> core::PodStatus {
     }
 }
 
+/// Without a sandbox the Pod's addresses stay as they are told (kubelet, `getPodIPs`).
 fn set_addresses(
     status: &mut core::PodStatus,
     desired: &DesiredPod,
@@ -113,11 +114,12 @@ fn set_addresses(
     status.host_ip = node.first().map(IpAddr::to_string);
     let host_ips: Vec<_> = node.iter().map(|ip| core::HostIP { ip: ip.to_string() }).collect();
     status.host_ips = (!host_ips.is_empty()).then_some(host_ips);
-    let pod: &[IpAddr] = match sandbox {
-        Some(_) if desired.host_network() => node,
-        Some(sandbox) => &sandbox.addresses,
-        None => &[],
+    let Some(sandbox) = sandbox else {
+        status.pod_ip.clone_from(&desired.status.pod_ip);
+        status.pod_ips.clone_from(&desired.status.pod_ips);
+        return;
     };
+    let pod = if desired.host_network() { node } else { &sandbox.addresses };
     status.pod_ip = pod.first().map(IpAddr::to_string);
     let pod_ips: Vec<_> = pod.iter().map(|ip| core::PodIP { ip: ip.to_string() }).collect();
     status.pod_ips = (!pod_ips.is_empty()).then_some(pod_ips);
