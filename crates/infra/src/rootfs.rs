@@ -14,7 +14,7 @@ use crate::kernel_files::{self, Devices, EMPTY};
 use crate::mounts::{MountPoint, attach, clone_mount, open_mount_point, open_path, open_plain_file, resolve};
 use crate::protocol::{CgroupMount, ContainerPlan, Failure, MountPlan, MountSource};
 use crate::sandbox::{ROOTFS, VOLUMES, mapped_tmpfs_path, tmpfs_path};
-use crate::sub_path::{self, open_sub_path};
+use crate::sub_path::{self, find_sub_path, open_sub_path};
 
 /// What of `/proc` a container must not see, beside what of `/sys` (OCI's usual list; runc, containerd and CRI-O agree on it).
 const MASKED: [&str; 9] = [
@@ -201,10 +201,10 @@ impl Rootfs {
 }
 
 /// A part of a mount that is attached nowhere. Before Linux 6.15 such a mount cannot be cloned, so it is attached for a
-/// moment: over the sandbox's volumes, in this container's own mount namespace.
+/// moment: over the sandbox's volumes, in this container's own mount namespace. It is an image's, in which nothing is made.
 fn part_of(tree: &OwnedFd, path: &Path) -> std::io::Result<(OwnedFd, MountPoint)> {
     attach(tree, open_path(VOLUMES)?)?;
-    let found = open_sub_path(open_path(VOLUMES)?.as_fd(), path)
+    let found = find_sub_path(open_path(VOLUMES)?.as_fd(), path)
         .and_then(|part| Ok((clone_mount(&part, "", false)?, kind_of(&part)?)));
     unmount(VOLUMES, UnmountFlags::DETACH)?;
     found

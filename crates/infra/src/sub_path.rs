@@ -20,13 +20,21 @@ const STEP: &str = "find in volume ";
 /// # Errors
 /// What the kernel says, and `EINVAL` for a path that is not plain: absolute, or with `..`.
 pub fn open_sub_path(volume: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    match find_sub_path(volume, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(make(volume, path)?),
+        found => found,
+    }
+}
+
+/// The same where nothing is made: what is missing is ENOENT.
+///
+/// # Errors
+/// As above.
+pub fn find_sub_path(volume: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     if !path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)) {
         return Err(Errno::INVAL.into());
     }
-    match resolve(volume, path) {
-        Err(Errno::NOENT) => Ok(make(volume, path)?),
-        found => Ok(found?),
-    }
+    Ok(resolve(volume, path)?)
 }
 
 /// What was being done when a path of this volume could not be opened.
@@ -176,6 +184,17 @@ mod tests {
             assert!(volume.open(path).is_err(), "{path}");
         }
         assert!(!outside.join("new").exists(), "nothing is made outside either");
+    }
+
+    #[test]
+    fn what_is_only_looked_for_is_not_made() {
+        let volume = volume();
+        symlink("../outside", volume.path("volume/above")).unwrap();
+        let kind = |path: &str| find_sub_path(volume.root.as_fd(), Path::new(path)).unwrap_err().kind();
+        assert_eq!(kind("no/such"), io::ErrorKind::NotFound);
+        assert_eq!(kind("above/no"), io::ErrorKind::CrossesDevices);
+        assert!(!volume.path("volume/no").exists());
+        assert!(find_sub_path(volume.root.as_fd(), Path::new(".")).is_ok());
     }
 
     /// CVE-2021-25741: a neighbour swaps a directory and a link while the path is resolved.

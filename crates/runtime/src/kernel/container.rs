@@ -106,6 +106,7 @@ impl Kernel {
         // The caller holds the image for as long as it wants the container.
         let image = self.images.get(&config.image_id).ok_or_else(|| no_such_image(config))?;
         let ids = self.state.pod_ids(sandbox)?;
+        self.prepare_sub_paths(sandbox, config, ids.as_ref()).await?;
         let in_user_namespace = ids.is_some();
         // Known accounts need no root file system, so the record is on its way while that is made.
         let known = self.accounts.of(&config.image_id);
@@ -730,7 +731,7 @@ fn no_such_image(config: &ContainerConfig) -> RuntimeError {
     create_error(config, &format!("use image {:?}", config.image_ref), source)
 }
 
-fn create_error(
+pub(super) fn create_error(
     config: &ContainerConfig,
     step: &str,
     source: impl std::error::Error + Send + Sync + 'static,

@@ -30,6 +30,7 @@ mod sessions;
 mod spares;
 mod state;
 mod stuck;
+mod sub_paths;
 mod usage;
 mod user;
 mod user_ids;

@@ -179,12 +179,15 @@ pub(super) struct DetachedMount {
 pub(super) fn clone_host_path(path: &Path, mount: &Mount, ids: Option<&PodIds>) -> io::Result<DetachedMount> {
     let tree = match &mount.sub_path {
         None => open_tree(CWD, path, CLONE)?,
-        Some(sub_path) => {
-            let volume = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            clone_at(&open_sub_path(volume.as_fd(), sub_path)?)?
-        }
+        Some(sub_path) => clone_at(&open_part(path, sub_path)?)?,
     };
     finish_clone(tree, path, mount, ids)
+}
+
+/// Refers to the part of a volume, and makes what is missing of it.
+pub(super) fn open_part(volume: &Path, sub_path: &Path) -> io::Result<OwnedFd> {
+    let volume = rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    open_sub_path(volume.as_fd(), sub_path)
 }
 
 /// The same for all mounts of a container at once where that waits for nobody, as with the Pod's own files, which were just written: they

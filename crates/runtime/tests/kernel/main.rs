@@ -371,10 +371,50 @@ async fn volumes() {
     let (_, text) = node.run(&reader, "cat /other/file; touch /other/x 2>&1; echo one > /dev/shm/s").await;
     assert!(text.starts_with("shared\n") && text.contains("Read-only file system"), "{text}");
     assert_eq!(node.run(&writer, "cat /dev/shm/s").await.1, "one\n", "/dev/shm is the Pod's");
+    sub_paths(&node, &sandbox.id, mount("v", mem(), "/part", false), &host).await;
     let directory = node.runtime.open_pod_tmpfs(&sandbox.id, &VolumeName::new("mem")).await.map_err(chain).unwrap();
     let path = format!("/proc/self/fd/{}/file", std::os::fd::AsRawFd::as_raw_fd(&directory));
     assert_eq!(std::fs::read_to_string(path).unwrap(), "shared\n");
     node.finish(&sandbox.id).await;
+}
+
+/// What is wrong with a path is said before anything is made of the container; it heals with the volume.
+async fn sub_paths(node: &Node, sandbox: &SandboxId, mount: Mount, host: &Path) {
+    let writer = node.container("links", "ln -s / /mem/out; sleep 1000");
+    let writer = node
+        .start(sandbox, ContainerConfig { mounts: vec![Mount { target: "/mem".into(), ..mount.clone() }], ..writer });
+    node.run(&writer.await, "until test -L /mem/out; do sleep 0.01; done").await;
+    std::os::unix::fs::symlink("/", host.join("out")).unwrap();
+    std::fs::write(host.join("plain"), "").unwrap();
+    let disk = || MountSource::HostPath(host.to_owned());
+    let create = async |source: MountSource, path: &str| {
+        let config = node.container("part", "ls -d /part");
+        let mounts = vec![Mount { source, sub_path: Some(path.into()), ..mount.clone() }];
+        node.runtime.create_container(sandbox, ContainerConfig { mounts, ..config }).await
+    };
+    for (source, path, why) in [
+        (disk(), "out/etc", "a symbolic link in it leads out of the volume"),
+        (mount.source.clone(), "out/etc", "a symbolic link in it leads out of the volume"),
+        (disk(), "plain/x", "Not a directory"),
+    ] {
+        let error = create(source, path).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::ContainerConfig { .. }), "{error:?}");
+        let wanted = format!("failed to prepare subPath for volumeMount \"v\" of container \"part\": {why}");
+        assert_eq!(error.to_string(), wanted, "{path}");
+    }
+    let image = || MountSource::Image(node.image.id.clone());
+    let error = create(image(), "no/such").await.unwrap_err();
+    assert_eq!(
+        error.in_words(),
+        "container \"part\": cannot find in volume \"v\" the subPath no/such: No such file or directory"
+    );
+    std::fs::remove_file(host.join("out")).unwrap();
+    for (source, path) in [(disk(), "out/etc"), (mount.source.clone(), "new"), (image(), "bin")] {
+        let id = create(source, path).await.map_err(chain).unwrap();
+        node.runtime.start_container(&id).await.map_err(chain).unwrap();
+        assert_eq!(node.exit(&id).await.exit_code, 0);
+        node.runtime.remove_container(&id).await.map_err(chain).unwrap();
+    }
 }
 
 async fn start_failure() {

@@ -54,9 +54,12 @@ fn a_part_of_an_image_is_mounted(node: &mut TestNode) {
     assert_eq!(node.exec("file", "main", &["cat", "/etc/one"]), "lower\n");
     // Nothing is made in an image, and nothing leads out of it.
     node.apply_text(&pod("none", "{name: data, mountPath: /x, subPath: no/such}", "")).ok();
-    let seen = node.wait_for("none", "told", |pod| !container(pod, "main")["lastState"]["terminated"].is_null());
-    let message = container(&seen, "main")["lastState"]["terminated"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("data") && message.contains("no/such"), "{message}");
+    let reason = "CreateContainerError";
+    let seen = node.wait_for("none", "told", |pod| container(pod, "main")["state"]["waiting"]["reason"] == reason);
+    assert_eq!(
+        container(&seen, "main")["state"]["waiting"]["message"],
+        "container \"main\": cannot find in volume \"data\" the subPath no/such: No such file or directory"
+    );
     for name in ["part", "file", "none"] {
         node.delete_pod(name);
     }

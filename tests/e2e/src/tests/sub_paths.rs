@@ -39,10 +39,14 @@ fn a_link_in_a_volume_leads_nowhere_else(node: &mut TestNode) {
     node.apply("sub-path-escapes.yaml");
     let pod = node.wait_for("sub-path-escapes", "each container to have its word", |pod| {
         container(pod, "good")["state"]["terminated"]["exitCode"] == 0
-            && ["root", "above", "memory"]
-                .iter()
-                .all(|name| container(pod, name)["state"].to_string().contains("leads out of the volume"))
+            && ["root", "above", "memory"].iter().all(|name| {
+                let waiting = &container(pod, name)["state"]["waiting"];
+                waiting["reason"] == "CreateContainerConfigError"
+                    && waiting["message"].to_string().contains("failed to prepare subPath for volumeMount")
+                    && waiting["message"].to_string().contains("leads out of the volume")
+            })
     });
+    assert_eq!(pod["status"]["phase"], "Pending", "{pod}");
     assert_eq!(node.logs("sub-path-escapes", "good"), "inside\n", "{pod}");
 }
 
