@@ -734,6 +734,25 @@ async fn nothing_starts_in_a_sandbox_that_is_not_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_count_that_others_wrote_is_put_right() {
+    let mut node = TestNode::start().await;
+    node.create(&pod(&one_container())).await;
+    for count in 0..3 {
+        node.wait_for("web", |pod| is_ready(pod) && status_of(pod, "app")["restartCount"] == count).await;
+        for wrong in [99, 0] {
+            node.edit("web", move |pod| pod["status"]["containerStatuses"][0]["restartCount"] = wrong.into()).await;
+            node.wait_for("web", |pod| status_of(pod, "app")["restartCount"] == count).await;
+        }
+        // It is not counted from either.
+        node.kill_agent().await;
+        node.edit("web", |pod| pod["status"]["containerStatuses"][0]["restartCount"] = 99.into()).await;
+        node.runtime.exit("app", 1);
+        node.start_agent().await;
+        node.pass(60).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_program_that_cannot_start_is_a_crash() {
     let node = TestNode::start().await;
     node.runtime.fail_starts_of("app");

@@ -107,8 +107,10 @@ fn fill_from_run(
     status.container_id = Some(container_id(&run.id));
     status.image.clone_from(&run.image_ref);
     status.image_id = run.image_id.to_string();
-    let stored_count = stored.map_or(0, |stored| stored.restart_count);
-    status.restart_count = i32::try_from(run.attempt).unwrap_or(i32::MAX).max(stored_count);
+    // What is stored of this run counts for nothing: others may write it.
+    let of_another = stored.filter(|stored| stored.container_id != status.container_id);
+    let count = i32::try_from(run.attempt).unwrap_or(i32::MAX);
+    status.restart_count = count.max(of_another.map_or(0, |stored| stored.restart_count));
     status.user = run.user.as_ref().map(|user| core::ContainerUser {
         linux: Some(core::LinuxContainerUser {
             uid: user.uid.into(),
