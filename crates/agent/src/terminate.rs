@@ -29,6 +29,9 @@ use crate::worker::{Next, PassError, PodWorker};
 /// No container has less time than this to end, whatever is asked for and however much of the grace period others have
 /// used up (kubelet, `minimumGracePeriodInSeconds`).
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+/// preStop hooks have at least this, also those of a pod that is gone without any grace (kubelet,
+/// `calculateEffectiveGracePeriod`).
+pub(crate) const LEAST_POD_GRACE: Duration = Duration::from_secs(1);
 /// Wait before a stop that failed is tried again.
 const STOP_RETRY: Duration = Duration::from_secs(1);
 
@@ -40,7 +43,7 @@ pub(crate) fn deadline_of(desired: &DesiredPod, now: Now) -> Option<BootTime> {
     let grace = Duration::from_secs(u64::try_from(grace).unwrap_or_default());
     // The API writes whole seconds: without the lost fraction a program could have a second less than it was promised.
     let remaining = crate::clock::wall_between(now.wall, deletion.0).saturating_add(Duration::from_secs(1));
-    Some(now.boot.after(remaining.min(grace)))
+    Some(now.boot.after(remaining.min(grace.max(LEAST_POD_GRACE))))
 }
 
 /// The pod's own grace period.
@@ -75,7 +78,7 @@ impl PodWorker {
             return self.clean_up(desired, observed).await;
         }
         let in_time = now.boot < deadline;
-        if let Some(desired) = desired {
+        if let Some(desired) = desired.or(self.removed.clone().as_deref()) {
             // All of them, also of those whose turn comes later (kubelet, `killContainer`).
             for container in &stop {
                 self.announce_stop(desired, container);

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 #[cfg(not(test))]
 use crate::actions::compute_pod_actions;
 use crate::actions::{PodActions, PodLifecycle};
-use crate::agent::{Bells, Shared, pod_key};
+use crate::agent::{Bells, PODS, Shared, pod_key};
 use crate::backoff::{LONGEST, RetryBackOff};
 use crate::clock::{BootTime, Now, wall_between};
 use crate::desired::DesiredPod;
@@ -38,7 +38,7 @@ use crate::restart_all::counted;
 use crate::simulation::mutants::compute_pod_actions;
 use crate::start::StartFailure;
 use crate::status::{Waiting, gated_status};
-use crate::terminate::grace_of;
+use crate::terminate::{LEAST_POD_GRACE, grace_of};
 use crate::volumes::{PlannedVolume, chain};
 
 /// No sleep is longer than this: tokio's clock stands still in suspend, ours does not.
@@ -96,6 +96,8 @@ pub(crate) struct PodWorker {
     ahead_of_store: Option<u64>,
     /// The object as it was read last; `None` once it is gone from the store.
     pub(crate) desired: Option<Arc<DesiredPod>>,
+    /// The object as it was last, of a pod that was removed without its end being waited for.
+    pub(crate) removed: Option<Arc<DesiredPod>>,
     /// The revision of the object that the last pass went by; `None` if there was none.
     seen: Option<u64>,
     /// `None` until it is loaded or made.
@@ -167,6 +169,7 @@ impl PodWorker {
             forthcoming: None,
             ahead_of_store: None,
             desired: None,
+            removed: None,
             seen: None,
             record: None,
             exits: BTreeMap::new(),
@@ -359,7 +362,7 @@ impl PodWorker {
         let stored = forthcoming.or_else(|| self.shared.store.get(&pod_key(&self.pod)));
         let stored = stored.filter(|_| !self.object_gone);
         let revision = stored.as_ref().map(|stored| stored.revision);
-        self.seen = revision;
+        let seen = std::mem::replace(&mut self.seen, revision);
         if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {
             return Ok(());
         }
@@ -370,13 +373,28 @@ impl PodWorker {
             self.resize.wanted = apply(desired, granted);
         }
         self.desired = desired.map(Arc::new);
+        let ends = self.lifecycle != PodLifecycle::Terminated && !self.object_gone;
+        if let Some(seen) = seen.filter(|_| self.desired.is_none() && ends)
+            && let Some(removed) = self.as_it_was(seen)
+        {
+            self.removed = Some(Arc::new(removed));
+        }
         Ok(())
+    }
+
+    /// The pod at that revision, or at the oldest that the store still knows.
+    fn as_it_was(&self, revision: u64) -> Option<DesiredPod> {
+        let namespace = Some(self.pod.pod_namespace.as_str());
+        let list_at = |revision| self.shared.store.list_at(PODS, namespace, revision);
+        let list = list_at(revision).or_else(|expired| list_at(expired.oldest)).ok()?;
+        let stored = list.objects.into_iter().find(|stored| stored.key.name == self.pod.name.as_str())?;
+        DesiredPod::read(&stored).ok().filter(|desired| desired.uid == self.uid)
     }
 
     /// Moves down the life of the pod, never up; a deadline only comes nearer.
     fn move_lifecycle(&mut self, now: Now) {
         let deadline = match self.desired.as_deref() {
-            None => Some(now.boot),
+            None => Some(now.boot.after(LEAST_POD_GRACE)),
             Some(desired) => {
                 let deletion = crate::terminate::deadline_of(desired, now);
                 deletion.into_iter().chain(self.ending_deadline(desired, now)).min()

@@ -140,6 +140,41 @@ async fn a_pre_stop_hook_spends_the_grace_period_and_leaves_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pre_stop_hook_of_a_pod_that_is_removed_has_a_second() {
+    let node = TestNode::start().await;
+    node.runtime.on_exec("end", OnExec::Hangs);
+    node.create(&hooked(json!({ "preStop": exec("end") }))).await;
+    node.wait_for("web", is_ready).await;
+    node.advance(3600).await;
+    node.remove("pods", "web").await;
+    node.settle().await;
+    assert_eq!(node.runtime.execs(), ["app end"]);
+    assert_eq!(node.runtime.stop_signal("app"), None);
+    assert!(node.runtime.stop_signal("next").is_some());
+    for message in ["Stopping container app", "Stopping container next"] {
+        node.wait_for_message("Killing", |said| said == message).await;
+    }
+    node.advance(1).await;
+    node.wait_for_stop("app").await;
+    node.wait_until_clean(|| node.leftovers().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pre_stop_hook_without_any_grace_has_a_second() {
+    let node = TestNode::start().await;
+    node.runtime.on_exec("end", OnExec::Hangs);
+    let mut held = hooked(json!({ "preStop": exec("end") }));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    node.create(&held).await;
+    node.wait_for("web", is_ready).await;
+    node.delete("web", 0).await;
+    node.settle().await;
+    assert_eq!((node.runtime.execs(), node.runtime.stop_signal("app")), (vec!["app end".to_owned()], None));
+    node.advance(1).await;
+    node.wait_for_phase("web", "Failed").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_pre_stop_hook_keeps_nobody_alive() {
     let node = TestNode::start().await;
     node.runtime.on_exec("end", OnExec::Exits(1));
