@@ -734,6 +734,22 @@ async fn nothing_starts_in_a_sandbox_that_is_not_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_without_a_command_is_not_tried_at_each_look() {
+    let node = TestNode::start().await;
+    let rootfs = node.directory.path().join("rootfs");
+    node.images.import_rootfs(&rootfs, "bare:1", image::ImportConfig::default()).await.unwrap();
+    node.create(&pod(&json!({ "containers": [{ "name": "app", "image": "bare:1" }] }))).await;
+    node.wait_for_reason("web", "app", "CreateContainerConfigError").await;
+    for seconds in 0..6 {
+        node.edit("web", move |pod| pod["metadata"]["labels"] = json!({ "at": seconds.to_string() })).await;
+        node.pass(1).await;
+    }
+    assert_eq!(node.event_count("Failed", "Error: no command specified"), 1);
+    node.pass(10).await;
+    assert_eq!(node.event_count("Failed", "Error: no command specified"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_count_that_others_wrote_is_put_right() {
     let mut node = TestNode::start().await;
     node.create(&pod(&one_container())).await;

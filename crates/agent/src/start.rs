@@ -552,7 +552,8 @@ impl PodWorker {
         let config = match container_config(container, parts) {
             Ok(config) => config,
             Err(error) => {
-                let heals = FailureKind::Config;
+                let lacks_objects = pod_environment(container, &sources).is_err();
+                let heals = if lacks_objects { FailureKind::Config } else { FailureKind::Other };
                 self.failed(desired, container, heals, "CreateContainerConfigError", error.to_string(), RETRY, now);
                 return Ok(None);
             }
