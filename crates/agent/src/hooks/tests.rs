@@ -39,6 +39,25 @@ async fn a_container_runs_for_others_once_its_post_start_hook_has_returned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_crashed_waits_as_before_until_its_hook_has_returned() {
+    let node = TestNode::start().await;
+    node.create(&hooked(json!({ "postStart": sleep(5) }))).await;
+    node.pass(5).await;
+    node.runtime.exit("app", 1);
+    node.pass(5).await;
+    node.runtime.exit("app", 1);
+    let reason = "CrashLoopBackOff";
+    node.wait_for_reason("web", "app", reason).await;
+    node.pass(12).await;
+    assert_eq!(node.starts("app").len(), 3);
+    let app = status_of(&node.get("web").unwrap(), "app");
+    assert_eq!((&app["state"]["waiting"]["reason"], &app["restartCount"]), (&json!(reason), &json!(1)));
+    assert_eq!(app["lastState"]["terminated"]["exitCode"], 1);
+    node.pass(5).await;
+    node.wait_for_restart("web", "app", 2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_post_start_hook_ends_its_container() {
     let node = TestNode::start().await;
     node.runtime.on_exec("begin", OnExec::Exits(7));

@@ -76,7 +76,8 @@ fn container_status(
         let run = observed.latest_run(&name);
         // While a hook is under way, or the end that its failure brings, nothing else is told of the container.
         let waiting = inputs.waiting.get(&name).filter(|_| !matches!(run, LatestRun::Running(_)));
-        wait_if_it_will_run(&mut status, desired, kind, container, run, waiting);
+        let stored = stored.filter(|_| !inputs.ended && desired.object.metadata.deletion_timestamp.is_none());
+        wait_if_it_will_run(&mut status, desired, kind, container, run, waiting, stored);
     }
     let done = exit_code(status.state.as_ref()) == Some(0);
     let run = observed.runs(&name).next();
@@ -229,6 +230,7 @@ fn wait_if_it_will_run(
     container: &core::Container,
     run: LatestRun<'_>,
     waiting: Option<&Waiting>,
+    stored: Option<&core::ContainerStatus>,
 ) {
     let waiting_state = |reason: &str, message: Option<&str>| {
         Some(core::ContainerState {
@@ -259,6 +261,15 @@ fn wait_if_it_will_run(
     if will_run && status.state.is_none() {
         let default = if desired.init_containers().is_empty() { "ContainerCreating" } else { "PodInitializing" };
         status.state = waiting_state(default, None);
+    }
+    // Until it runs again it waits as it did after this run (kubelet, `reasonCache`).
+    let waited = stored.filter(|stored| stored.container_id == status.container_id);
+    let waited = waited.and_then(|stored| stored.state.clone()).filter(|state| state.waiting.is_some());
+    if will_run
+        && status.state.as_ref().is_some_and(|state| state.terminated.is_some())
+        && let Some(waited) = waited
+    {
+        status.last_state = status.state.replace(waited);
     }
 }
 
