@@ -82,7 +82,9 @@ impl Target {
         let default = if tls { 443 } else { 80 };
         let number = port.map_or(Ok(default), |port| port.parse::<u16>());
         let number = number.map_err(|error| ApiError::bad_request(format!("invalid port: {error}")))?;
-        let address: Option<IpAddr> = text_at(pod, "/status/podIP").parse().ok();
+        // One that has ended keeps its address in its status; another Pod may have it by now.
+        let has_ended = matches!(text_at(pod, "/status/phase"), "Succeeded" | "Failed");
+        let address: Option<IpAddr> = text_at(pod, "/status/podIP").parse().ok().filter(|_| !has_ended);
         // What a Pod says of itself must not lead to the machine's own loopback.
         let address = address.filter(|address| is_global_unicast(*address));
         let address = address.ok_or_else(|| ApiError::bad_request("address not allowed"))?;
@@ -173,6 +175,9 @@ mod tests {
         for address in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "::1", "fe80::1", ""] {
             assert_eq!(found(&pod(address), "web"), None, "{address}");
         }
+        let mut ended = pod("10.85.0.2");
+        ended["status"]["phase"] = json!("Succeeded");
+        assert_eq!(found(&ended, "web"), None);
         let bare = json!({"spec": {"containers": [{}]}, "status": {"podIP": "10.85.0.2"}});
         let target = Target::of(&bare, true, "").unwrap();
         assert_eq!((target.address.port(), target.host().as_str()), (443, "10.85.0.2"));

@@ -190,11 +190,20 @@ fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiE
     Ok(wanted)
 }
 
-/// The present Pod with the resources that it and its containers have in the wanted one; nothing else is taken over.
+/// The present Pod with the resources that it and its containers have in the wanted one; nothing else is taken over. Containers that come or go stay to be refused
+/// (upstream: `dropNonResizeUpdates()`).
 fn with_resources(present: &Value, wanted: &Value) -> Value {
     let mut next = present.clone();
     for list in ["/spec/containers", "/spec/initContainers"] {
         let Some(containers) = next.pointer_mut(list).and_then(Value::as_array_mut) else { continue };
+        let names = |containers: &mut dyn Iterator<Item = &Value>| -> Vec<Value> {
+            containers.map(|container| container["name"].clone()).collect()
+        };
+        if names(&mut containers.iter()) != names(&mut items_at(wanted, list)) {
+            // Others than there are: that is refused.
+            *containers = items_at(wanted, list).cloned().collect();
+            continue;
+        }
         for container in containers {
             let same = items_at(wanted, list).find(|other| other.get("name") == container.get("name"));
             let (Some(same), Some(fields)) = (same, container.as_object_mut()) else { continue };

@@ -67,7 +67,11 @@ pub(super) fn default_pod_spec(spec: &mut PodSpec) {
     set_text(&mut spec.scheduler_name, "default-scheduler");
     default_service_account(spec);
     spec.security_context.get_or_insert_default();
-    spec.termination_grace_period_seconds.get_or_insert(30);
+    // Less than none is the least (upstream: `podStrategy`).
+    let grace = spec.termination_grace_period_seconds.get_or_insert(30);
+    if *grace < 0 {
+        *grace = 1;
+    }
     spec.enable_service_links.get_or_insert(true);
     spec.volumes.iter_mut().flatten().for_each(default_volume);
     spec.containers.iter_mut().for_each(default_container);
@@ -225,6 +229,12 @@ mod tests {
         });
         let pod = defaulted(json!({"spec": spec}));
         assert_eq!(pod["spec"], spec);
+    }
+
+    #[test]
+    fn a_negative_grace_period_is_the_least() {
+        let pod = defaulted(json!({"spec": {"containers": [], "terminationGracePeriodSeconds": -1}}));
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
     }
 
     #[test]

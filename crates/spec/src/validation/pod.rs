@@ -56,12 +56,8 @@ pub(super) fn pod_spec(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec) {
             errors.invalid(&path.child("activeDeadlineSeconds"), seconds, fault);
         }
     }
-    match spec.termination_grace_period_seconds {
-        None => errors.required(&path.child("terminationGracePeriodSeconds"), ""),
-        Some(seconds) if seconds < 0 => {
-            errors.invalid(&path.child("terminationGracePeriodSeconds"), seconds, "must be greater than or equal to 0");
-        }
-        Some(_) => {}
+    if spec.termination_grace_period_seconds.is_none() {
+        errors.required(&path.child("terminationGracePeriodSeconds"), "");
     }
     gates(errors, path, spec);
     os(errors, path, spec);

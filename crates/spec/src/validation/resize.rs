@@ -20,10 +20,13 @@ pub fn validate_pod_resize(new: &Pod, old: &Pod) -> Vec<FieldError> {
     let (new_spec, old_spec) = (new.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
     pod::pod_spec(&mut errors, &path, new_spec);
     if qos_class(new) != qos_class(old) {
+        // The one that it keeps is named.
         let fault = "Pod QOS Class may not change as a result of resizing";
-        errors.invalid(&path, qos_class(new).as_str(), fault);
+        errors.invalid(&path, qos_class(old).as_str(), fault);
     }
-    requirements(&mut errors, &path.child("resources"), new_spec.resources.as_ref(), old_spec.resources.as_ref());
+    let mut is_fixed = true;
+    is_fixed &=
+        requirements(&mut errors, &path.child("resources"), new_spec.resources.as_ref(), old_spec.resources.as_ref());
     for (list, new, old) in [
         ("containers", new_spec.containers.as_slice(), old_spec.containers.as_slice()),
         (
@@ -33,34 +36,46 @@ pub fn validate_pod_resize(new: &Pod, old: &Pod) -> Vec<FieldError> {
         ),
     ] {
         let path = path.child(list);
+        if !new.iter().map(|container| &container.name).eq(old.iter().map(|container| &container.name)) {
+            errors.forbidden(&path, format!("{list} may not be added or removed on resize"));
+            continue;
+        }
         for (index, (new, old)) in new.iter().zip(old).enumerate() {
             let path = path.index(index);
             let may_change = list == "containers" || new.restart_policy.as_deref() == Some("Always");
             if !may_change && new.resources != old.resources {
                 errors.forbidden(&path.child("resources"), "init containers other than sidecars cannot be resized");
             }
-            requirements(&mut errors, &path.child("resources"), new.resources.as_ref(), old.resources.as_ref());
+            is_fixed &= new.resize_policy == old.resize_policy;
+            is_fixed &=
+                requirements(&mut errors, &path.child("resources"), new.resources.as_ref(), old.resources.as_ref());
         }
+    }
+    if !is_fixed {
+        errors.forbidden(&path, "only cpu and memory resources are mutable");
     }
     errors.into_vec()
 }
 
+/// Whether all but processor and memory is as before.
 fn requirements(
     errors: &mut Errors,
     path: &Path<'_>,
     new: Option<&ResourceRequirements>,
     old: Option<&ResourceRequirements>,
-) {
+) -> bool {
     let lists = |resources: Option<&ResourceRequirements>| {
         let resources = resources.cloned().unwrap_or_default();
         [("limits", resources.limits.unwrap_or_default()), ("requests", resources.requests.unwrap_or_default())]
     };
+    let mut is_fixed = true;
     for ((name, new), (_, old)) in lists(new).into_iter().zip(lists(old)) {
-        list(errors, &path.child(name), name, &new, &old);
+        is_fixed &= list(errors, &path.child(name), name, &new, &old);
     }
+    is_fixed
 }
 
-fn list(errors: &mut Errors, path: &Path<'_>, name: &str, new: &List, old: &List) {
+fn list(errors: &mut Errors, path: &Path<'_>, name: &str, new: &List, old: &List) -> bool {
     let mutable = |resource: &String| ["cpu", "memory"].contains(&resource.as_str());
     let fixed = |list: &List| -> List {
         list.iter()
@@ -68,12 +83,10 @@ fn list(errors: &mut Errors, path: &Path<'_>, name: &str, new: &List, old: &List
             .map(|(name, amount)| (name.clone(), amount.clone()))
             .collect()
     };
-    if fixed(new) != fixed(old) {
-        errors.forbidden(path, "only cpu and memory resources are mutable");
-    }
     if old.keys().any(|resource| mutable(resource) && !new.contains_key(resource)) {
         errors.forbidden(path, format!("resource {name} cannot be removed"));
     }
+    fixed(new) == fixed(old)
 }
 
 #[cfg(test)]
@@ -113,14 +126,14 @@ mod tests {
                 &full,
                 json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}}),
                 vec![
-                    "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"
+                    "spec: Invalid value: \"Guaranteed\": Pod QOS Class may not change as a result of resizing"
                         .to_owned(),
                 ],
             ),
             (
                 &burstable,
                 json!({"requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "2Gi"}}),
-                vec![format!("{at}.requests: Forbidden: only cpu and memory resources are mutable")],
+                vec!["spec: Forbidden: only cpu and memory resources are mutable".to_owned()],
             ),
             (
                 &burstable,
@@ -134,5 +147,28 @@ mod tests {
             let said = validate_pod_resize(&pod(&new), &pod(old));
             assert_eq!(said.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{new}");
         }
+    }
+
+    #[test]
+    fn containers_and_their_policies_stay() {
+        let old = pod(&json!({"requests": {"cpu": "1"}}));
+        let said = |change: &dyn Fn(&mut PodSpec)| {
+            let mut new = old.clone();
+            change(new.spec.as_mut().unwrap());
+            let errors = validate_pod_resize(&new, &old);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let policy = |spec: &mut PodSpec| {
+            let wanted = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+            spec.containers[0].resize_policy = serde_json::from_value(wanted).unwrap();
+        };
+        assert_eq!(said(&policy), ["spec: Forbidden: only cpu and memory resources are mutable"]);
+        let added = |spec: &mut PodSpec| {
+            let mut another = spec.containers[0].clone();
+            another.name = "b".to_owned();
+            spec.containers.push(another);
+        };
+        let fault = "spec.containers: Forbidden: containers may not be added or removed on resize";
+        assert_eq!(said(&added), [fault]);
     }
 }

@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn a_volume_of_this_machine_names_a_path_and_its_node() {
         let faults = |source: Value| {
-            let mut spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}});
+            let mut spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+                "persistentVolumeReclaimPolicy": "Retain"});
             spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
             let volume: PersistentVolume = read(&json!({"metadata": {"name": "v"}, "spec": spec})).unwrap();
             let errors = validate_persistent_volume(&volume, None);

@@ -533,11 +533,6 @@ fn each_broken_rule_has_its_sentence() {
         ),
         ("/spec/dnsConfig/options/0/name", json!(""), "spec.dnsConfig.options[0]: Required value: must not be empty"),
         (
-            "/spec/terminationGracePeriodSeconds",
-            json!(-1),
-            "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
-        ),
-        (
             "/spec/tolerations/0/effect",
             json!("NoSchedule"),
             "spec.tolerations[0].effect: Invalid value: \"NoSchedule\": effect must be 'NoExecute' when `tolerationSeconds` is set",
