@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use spec::Timestamp;
 use spec::decode::Writable as _;
 use spec::defaults::{default_endpoint_slice, default_endpoints, default_service};
-use spec::k8s_openapi::api::core::v1::{Endpoints, Service};
+use spec::k8s_openapi::api::core::v1::{Endpoints, Service, ServicePort, ServiceSpec};
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
 use spec::service_network;
 use spec::service_network::Taken;
@@ -52,10 +52,11 @@ fn admit_service(value: Value, admission: &Admission<'_>) -> Result<Admitted, Ad
     let complete = |service: &mut Service| {
         default_service(service);
         service_network::keep(service, old.as_ref());
+        drop_outdated(service, old.as_ref());
     };
     let mut admitted = admit(value, complete, |service| {
         let mut errors = match &old {
-            None => validate_object_meta(&service.metadata, true, NameForm::Subdomain),
+            None => validate_object_meta(&service.metadata, true, NameForm::Label),
             Some(old) => validate_object_meta_update(&service.metadata, &old.metadata),
         };
         errors.extend(validate_service(service, old.as_ref()));
@@ -71,6 +72,42 @@ fn admit_service(value: Value, admission: &Admission<'_>) -> Result<Admitted, Ad
         Err(fault) => admitted.errors.push(fault),
     }
     Ok(admitted)
+}
+
+/// Lets go of what the Service had as another type and its writer did not touch (apiserver, `dropTypeDependentFields`).
+fn drop_outdated(service: &mut Service, old: Option<&Service>) {
+    let (Some(spec), Some(old)) = (&mut service.spec, old.and_then(|old| old.spec.as_ref())) else { return };
+    let is_balanced = |spec: &ServiceSpec| spec.type_.as_deref() == Some("LoadBalancer");
+    let is_on_nodes = |spec: &ServiceSpec| is_balanced(spec) || spec.type_.as_deref() == Some("NodePort");
+    let is_checked = |spec: &ServiceSpec| is_balanced(spec) && spec.external_traffic_policy.as_deref() == Some("Local");
+    if is_checked(old) && !is_checked(spec) {
+        drop_same(&mut spec.health_check_node_port, old.health_check_node_port.as_ref());
+    }
+    if is_balanced(old) && !is_balanced(spec) {
+        drop_same(&mut spec.allocate_load_balancer_node_ports, old.allocate_load_balancer_node_ports.as_ref());
+        drop_same(&mut spec.load_balancer_class, old.load_balancer_class.as_ref());
+    }
+    if is_on_nodes(old) && !is_on_nodes(spec) {
+        drop_same(&mut spec.external_traffic_policy, old.external_traffic_policy.as_ref());
+        let had = |port: &ServicePort| old.ports.iter().flatten().any(|other| other.node_port == port.node_port);
+        let is_free = |port: &ServicePort| port.node_port.unwrap_or(0) == 0;
+        if spec.ports.iter().flatten().all(|port| is_free(port) || had(port)) {
+            spec.ports.iter_mut().flatten().for_each(|port| port.node_port = None);
+        }
+    }
+    if spec.type_.as_deref() == Some("ExternalName") && old.type_.as_deref() != Some("ExternalName") {
+        if spec.cluster_ip.as_deref().unwrap_or_default().is_empty() {
+            drop_same(&mut spec.cluster_ips, old.cluster_ips.as_ref());
+        }
+        drop_same(&mut spec.ip_families, old.ip_families.as_ref());
+        drop_same(&mut spec.ip_family_policy, old.ip_family_policy.as_ref());
+    }
+}
+
+fn drop_same<T: PartialEq>(new: &mut Option<T>, old: Option<&T>) {
+    if new.as_ref() == old {
+        *new = None;
+    }
 }
 
 /// What all other Services have. Whoever asks keeps them from changing until his own is stored ([`Call::turn`]).

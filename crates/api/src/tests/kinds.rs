@@ -179,6 +179,43 @@ async fn no_two_services_get_the_same_address() {
 }
 
 #[tokio::test]
+async fn a_service_of_another_type_lets_go_of_what_only_the_old_one_has() {
+    let server = TestServer::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let dotted = json!({"metadata": {"name": "a.b"}, "spec": {"ports": [{"port": 80}]}});
+    let refused = server.post(path, &dotted).await.message();
+    assert_eq!(refused, "Service \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not contain dots");
+    let made = server.post(path, &json!({"metadata": {"name": "s"}, "spec": {
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 32000, "loadBalancerClass": "a/b",
+        "allocateLoadBalancerNodePorts": true, "ports": [{"port": 80}],
+    }})).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{}", made.message());
+    assert!(made.json()["spec"]["ports"][0]["nodePort"].is_number());
+    let change = async |spec: Value| server.patch(&format!("{path}/s"), "merge-patch", &json!({ "spec": spec })).await;
+    let refused = change(json!({"type": "ClusterIP", "externalTrafficPolicy": "Cluster"})).await.message();
+    assert!(refused.ends_with("\"Cluster\": may only be set for externally-accessible services"), "{refused}");
+    let changed = change(json!({"type": "ClusterIP"})).await;
+    assert_eq!(changed.code, StatusCode::OK, "{}", changed.message());
+    let spec = &changed.json()["spec"];
+    assert_eq!(spec["clusterIP"], made.json()["spec"]["clusterIP"]);
+    for pointer in [
+        "/externalTrafficPolicy",
+        "/healthCheckNodePort",
+        "/loadBalancerClass",
+        "/allocateLoadBalancerNodePorts",
+        "/ports/0/nodePort",
+    ] {
+        assert_eq!(spec.pointer(pointer), None, "{pointer}");
+    }
+    let changed = change(json!({"type": "ExternalName", "externalName": "x", "clusterIP": ""})).await;
+    assert_eq!(changed.code, StatusCode::OK, "{}", changed.message());
+    assert_eq!(changed.json()["spec"]["ipFamilies"], Value::Null);
+    let back = change(json!({"type": "NodePort", "externalName": null})).await;
+    assert_eq!(back.code, StatusCode::OK, "{}", back.message());
+    assert!(back.json()["spec"]["ports"][0]["nodePort"].is_number());
+}
+
+#[tokio::test]
 async fn a_pod_takes_over_from_its_runtime_class() {
     let server = TestServer::start().await;
     let mut wanted = pod("p");

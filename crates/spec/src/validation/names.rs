@@ -3,6 +3,8 @@
 //! Sources: `k8s.io/apimachinery/pkg/util/validation` for the sentences; RFC 1123 and RFC 6335 for the forms. Each
 //! function returns what is wrong, and nothing for a good text.
 
+use std::net::IpAddr;
+
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
@@ -178,10 +180,38 @@ pub(super) fn between(number: i64, low: i64, high: i64) -> Vec<String> {
 
 /// An address as people write it: without leading zeros, not IPv4 inside IPv6.
 pub(super) fn ip_address(text: &str) -> Vec<String> {
-    if text.parse::<std::net::IpAddr>().is_ok() {
+    if text.parse::<IpAddr>().is_ok() {
         return Vec::new();
     }
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
+}
+
+/// A network as people write it: `10.9.8.0/24`, with nothing behind its prefix.
+pub(super) fn cidr(text: &str) -> Vec<String> {
+    let plain = |number: &str| match number.trim_start_matches('0') {
+        "" if !number.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    let (address, length) = text.split_once('/').unwrap_or_default();
+    let has_colons = address.contains(':');
+    let plain_address =
+        if has_colons { address.to_owned() } else { address.split('.').map(plain).collect::<Vec<_>>().join(".") };
+    let number = plain(length).parse::<u32>().ok().filter(|_| length.bytes().all(|b| b.is_ascii_digit()));
+    let (bits, width, is_mapped) = match plain_address.parse() {
+        Ok(IpAddr::V4(address)) => (u128::from(address.to_bits()) << 96, 32, false),
+        Ok(IpAddr::V6(address)) => (address.to_bits(), 128, address.to_ipv4_mapped().is_some()),
+        Err(_invalid) => (0, 0, false),
+    };
+    let fault = match number.filter(|number| width > 0 && *number <= width) {
+        None => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+        Some(_) if plain_address != address || plain(length) != length => {
+            "must not have leading 0s in IP or prefix length"
+        }
+        Some(_) if is_mapped => "must not have an IPv4-mapped IPv6 address",
+        Some(number) if bits.checked_shl(number).unwrap_or(0) != 0 => "must not have bits set beyond the prefix length",
+        Some(_) => return Vec::new(),
+    };
+    vec![fault.to_owned()]
 }
 
 /// A path below a directory.
@@ -240,7 +270,7 @@ mod tests {
     fn good_texts_have_no_fault_and_others_do() {
         let long = |n: usize| "a".repeat(n);
         let (l15, l16, l63, l64, l253, l254) = (long(15), long(16), long(63), long(64), long(253), long(254));
-        let table: [(&str, Rule, Vec<&str>, Vec<&str>); 9] = [
+        let table: [(&str, Rule, Vec<&str>, Vec<&str>); 10] = [
             ("label", dns_label, vec!["a", "a-b", "0", &l63], vec!["", "A", "-a", "a-", "a.b", "a_b", "é", &l64]),
             (
                 "subdomain",
@@ -259,6 +289,12 @@ mod tests {
             ("config key", config_key, vec!["a", ".a", "-", "A_b", &l253], vec!["", ".", "..", "..a", "a/b", &l254]),
             ("environment", environment_name, vec!["A", "a.b-c", "1", "a b"], vec!["", "a=b", "é", "a\n"]),
             ("port", port_name, vec!["http", "a-1", &l15], vec!["", "-a", "a-", "a--b", "123", "Http", &l16]),
+            (
+                "network",
+                cidr,
+                vec!["10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32", "192.0.2.1/32", "::1/128"],
+                vec!["", "10.0.0.0", "10.0.0.0/", "/8", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "::1/127", "10.0/8"],
+            ),
             ("header", http_header_name, vec!["X-A", "a"], vec!["", "a b", "a:"]),
         ];
         for (what, rule, good, bad) in table {
@@ -273,7 +309,7 @@ mod tests {
 
     #[test]
     fn faults_are_kubernetes_sentences() {
-        let table: [(Vec<String>, &str); 6] = [
+        let table: [(Vec<String>, &str); 11] = [
             (
                 dns_label("A"),
                 "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
@@ -294,6 +330,11 @@ mod tests {
                  '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
             ),
             (dns_label(&"a".repeat(64)), "must be no more than 63 characters"),
+            (cidr("10.0.0.0/x"), "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
+            (cidr("010.0.0.0/8"), "must not have leading 0s in IP or prefix length"),
+            (cidr("10.0.0.0/08"), "must not have leading 0s in IP or prefix length"),
+            (cidr("::ffff:10.0.0.0/104"), "must not have an IPv4-mapped IPv6 address"),
+            (cidr("2001:db8::1/32"), "must not have bits set beyond the prefix length"),
             (port_number(70000), "must be between 1 and 65535, inclusive"),
         ];
         for (faults, sentence) in table {
