@@ -173,9 +173,11 @@ impl PodObservation {
 
     /// The number that the next run of a container gets: one more than the highest that was ever seen to run.
     pub fn next_attempt(&self, name: &ContainerName) -> u32 {
-        let known = self.runs(name).filter(|run| run.state != ContainerState::Created).map(|run| run.attempt).max();
-        // Of one that the runtime knows, nobody else has to say anything.
-        let remembered = self.remembered.get(name).filter(|run| self.runs(name).all(|known| known.id != run.id));
+        // One that was lost in a crash may have run, by what the status says of it.
+        let has_run = || self.runs(name).filter(|run| run.state != ContainerState::Created);
+        let known = has_run().map(|run| run.attempt).max();
+        // Of one that the runtime has seen to run, nobody else has to say anything.
+        let remembered = self.remembered.get(name).filter(|run| has_run().all(|known| known.id != run.id));
         let remembered = remembered.map(|run| run.attempt);
         let next = known.max(remembered).map_or(0, |attempt| attempt.saturating_add(1));
         next.max(self.counted.get(name).copied().unwrap_or_default())
