@@ -93,7 +93,9 @@ fn moments() -> [Duration; 3] {
 fn without_accidents(mut status: Value) -> Value {
     match &mut status {
         Value::Object(fields) => {
-            for field in ["containerID", "startedAt", "finishedAt", "lastTransitionTime", "startTime"] {
+            for field in
+                ["containerID", "startedAt", "finishedAt", "lastTransitionTime", "startTime", "podIP", "podIPs"]
+            {
                 fields.remove(field);
             }
             fields.values_mut().for_each(|value| *value = without_accidents(value.take()));
