@@ -374,6 +374,12 @@ async fn resources_change_through_their_own_door_alone() {
     let refused = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &lost).await;
     assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.message().contains("resource requests cannot be removed"), "{}", refused.message());
+    for list in ["containers", "initContainers"] {
+        let another = json!({"spec": {list: [{"name": "another", "image": "i"}]}});
+        let refused = server.patch(&format!("{place}/resize"), "strategic-merge-patch", &another).await;
+        assert_eq!(refused.code, StatusCode::UNPROCESSABLE_ENTITY, "{list}");
+        assert!(refused.message().contains("may not be added or removed on resize"), "{}", refused.message());
+    }
     assert_eq!(server.delete(&format!("{place}/resize")).await.code, StatusCode::METHOD_NOT_ALLOWED);
 }
 

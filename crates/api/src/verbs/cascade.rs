@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use store::{Change, ObjectKey, StoredObject, WatchKind};
+use store::{Change, ObjectKey, StoredObject, WatchEvent, WatchKind};
+use tokio::time::{Instant, sleep_until};
 
 use crate::context::{Call, Context};
 use crate::fields::{items_at, text_at};
@@ -166,29 +167,37 @@ async fn delete_all(context: &Arc<Context>, kind: &'static Kind, pod_namespace: 
     Ok(())
 }
 
+fn has_other_finalizers(event: &WatchEvent) -> bool {
+    let of = |object: &StoredObject| object.value.pointer("/metadata/finalizers").cloned();
+    event.previous.as_ref().is_some_and(|previous| of(previous) != of(&event.object))
+}
+
 /// Waits until the workers have removed every Pod of the namespace; says now and then how many there are.
 async fn pods_are_gone(context: &Context, pod_namespace: &str) {
-    let mut said: Option<tokio::time::Instant> = None;
+    // When they may be counted next, and whether there is another number to tell.
+    let (mut due, mut is_told) = (Instant::now(), false);
     loop {
         let list = context.store.list(POD.resource, Some(pod_namespace));
         if list.objects.is_empty() {
             return;
         }
-        if said.is_none_or(|said| said.elapsed() >= MAX_SWEEP_PAUSE) {
+        if !is_told && due <= Instant::now() {
             note_contents(context, pod_namespace, std::iter::once(&POD)).await;
-            said = Some(tokio::time::Instant::now());
+            (due, is_told) = (Instant::now() + MAX_SWEEP_PAUSE, true);
         }
         let Ok(mut changes) = context.store.watch(POD.resource, Some(list.revision)) else { continue };
         let ours = |object: &StoredObject| object.key.namespace.as_deref() == Some(pod_namespace);
-        let one_gone = async {
+        let one_goes = async {
             while let Some(event) = changes.next().await {
-                if event.kind == WatchKind::Deleted && ours(&event.object) {
+                if ours(&event.object) && (event.kind == WatchKind::Deleted || has_other_finalizers(&event)) {
                     break;
                 }
             }
         };
-        // Nobody wakes it when only a finalizer is taken away; then it looks again later.
-        let _late = tokio::time::timeout(MAX_SWEEP_PAUSE, one_gone).await;
+        tokio::select! {
+            () = one_goes => is_told = false,
+            () = sleep_until(due), if !is_told => {}
+        }
     }
 }
 

@@ -190,23 +190,21 @@ fn inherit(present: &Value, mut wanted: Value, part: Part) -> Result<Value, ApiE
     Ok(wanted)
 }
 
-/// The present Pod with the resources that it and its containers have in the wanted one; nothing else is taken over. Containers that come or go stay to be refused
-/// (upstream: `dropNonResizeUpdates()`).
+/// The present Pod with the resources that it and its containers have in the wanted one; nothing else is taken over. Containers
+/// that come or go stay, to be refused (upstream: `dropNonResizeUpdates()`).
 fn with_resources(present: &Value, wanted: &Value) -> Value {
     let mut next = present.clone();
-    for list in ["/spec/containers", "/spec/initContainers"] {
-        let Some(containers) = next.pointer_mut(list).and_then(Value::as_array_mut) else { continue };
-        let names = |containers: &mut dyn Iterator<Item = &Value>| -> Vec<Value> {
-            containers.map(|container| container["name"].clone()).collect()
-        };
-        if names(&mut containers.iter()) != names(&mut items_at(wanted, list)) {
-            // Others than there are: that is refused.
-            *containers = items_at(wanted, list).cloned().collect();
+    for (list, path) in [("containers", "/spec/containers"), ("initContainers", "/spec/initContainers")] {
+        let names = |pod| items_at(pod, path).map(|container| container.get("name"));
+        let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut) else { continue };
+        if !names(present).eq(names(wanted)) {
+            spec.insert(list.to_owned(), items_at(wanted, path).cloned().collect());
             continue;
         }
-        for container in containers {
-            let same = items_at(wanted, list).find(|other| other.get("name") == container.get("name"));
-            let (Some(same), Some(fields)) = (same, container.as_object_mut()) else { continue };
+        for (container, same) in
+            spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(items_at(wanted, path))
+        {
+            let Some(fields) = container.as_object_mut() else { continue };
             for field in ["resources", "resizePolicy"] {
                 match same.get(field) {
                     Some(value) => fields.insert(field.to_owned(), value.clone()),
