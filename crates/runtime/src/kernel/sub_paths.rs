@@ -23,22 +23,30 @@ impl Kernel {
         config: &ContainerConfig,
         ids: Option<&PodIds>,
     ) -> Result<(), RuntimeError> {
+        let mut parts = Vec::new();
         for mount in &config.mounts {
             let Some(path) = mount.sub_path.clone() else { continue };
             let memory = match &mount.source {
                 MountSource::PodTmpfs(volume) => Some(self.open_tmpfs(sandbox, volume).await?),
                 MountSource::HostPath(_) | MountSource::Image(_) => None,
             };
-            let (source, images, ids) = (mount.source.clone(), self.images.clone(), ids.cloned());
-            let prepare = move || prepare_sub_path(&source, memory, &path, &images, ids.as_ref());
-            let prepared = tokio::task::spawn_blocking(prepare);
-            match tokio::time::timeout(START_LIMIT, prepared).await {
-                Ok(Ok(prepared)) => prepared.map_err(|error| sub_path_error(config, mount, error))?,
-                Ok(Err(join)) => return Err(create_error(config, "open its volumes", join)),
-                Err(elapsed) => return Err(create_error(config, "open its volumes", elapsed)),
-            }
+            parts.push((mount.clone(), path, memory));
         }
-        Ok(())
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let (images, ids) = (self.images.clone(), ids.cloned());
+        let prepare = move || {
+            parts.into_iter().try_for_each(|(mount, path, memory)| {
+                let prepared = prepare_sub_path(&mount.source, memory, &path, &images, ids.as_ref());
+                prepared.map_err(|error| (mount, error))
+            })
+        };
+        match tokio::time::timeout(START_LIMIT, tokio::task::spawn_blocking(prepare)).await {
+            Ok(Ok(prepared)) => prepared.map_err(|(mount, error)| sub_path_error(config, &mount, error)),
+            Ok(Err(join)) => Err(create_error(config, "open its volumes", join)),
+            Err(elapsed) => Err(create_error(config, "open its volumes", elapsed)),
+        }
     }
 }
 
