@@ -51,7 +51,15 @@ pub fn validate_persistent_volume_claim(
         Some(storage) => positive(&mut errors, &requests.key("storage"), storage),
     }
     class_and_mode(&mut errors, &path, spec.storage_class_name.as_deref(), spec.volume_mode.as_deref());
-    if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+    if let Some((was, old)) = old.and_then(|old| Some((old, old.spec.as_ref()?))) {
+        let size = |list: Option<&BTreeMap<String, RawQuantity>>| Quantity::parse(&list?.get("storage")?.0).ok();
+        let wanted = |spec: &PersistentVolumeClaimSpec| size(spec.resources.as_ref()?.requests.as_ref());
+        if let (Some(new), Some(before), Some(present)) = (wanted(spec), wanted(old), size(capacity_of(was)))
+            && new.compare(before).is_lt()
+            && new.compare(present).is_le()
+        {
+            errors.forbidden(&requests.key("storage"), "field can not be less than status.capacity");
+        }
         // A claim gets its volume once, and a class if it had none.
         let first = |new: &Option<String>, old: &Option<String>| {
             if old.as_deref().unwrap_or_default().is_empty() { old.clone() } else { new.clone() }
@@ -69,6 +77,11 @@ pub fn validate_persistent_volume_claim(
         }
     }
     errors.into_vec()
+}
+
+/// What the claim has.
+fn capacity_of(claim: &PersistentVolumeClaim) -> Option<&BTreeMap<String, RawQuantity>> {
+    claim.status.as_ref()?.capacity.as_ref()
 }
 
 /// Checks a PersistentVolume.
@@ -222,6 +235,21 @@ mod tests {
         let root = faults(json!({"hostPath": {"path": "/"}, "persistentVolumeReclaimPolicy": "Recycle"}));
         let fault = "spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'";
         assert_eq!(root, [fault]);
+    }
+
+    #[test]
+    fn a_claim_shrinks_to_more_than_it_has_only() {
+        let claim = |size: &str| -> PersistentVolumeClaim {
+            let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}});
+            read(&json!({"metadata": {"name": "c"}, "spec": spec, "status": {"capacity": {"storage": "2Gi"}}})).unwrap()
+        };
+        let fault = "spec.resources.requests[storage]: Forbidden: field can not be less than status.capacity";
+        for (before, wanted, expected) in
+            [("5Gi", "3Gi", None), ("5Gi", "2Gi", Some(fault)), ("2Gi", "1Gi", Some(fault)), ("2Gi", "2Gi", None)]
+        {
+            let errors = validate_persistent_volume_claim(&claim(wanted), Some(&claim(before)));
+            assert_eq!(errors.first().map(ToString::to_string).as_deref(), expected, "{before} to {wanted}");
+        }
     }
 
     #[test]
