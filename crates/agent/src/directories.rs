@@ -121,7 +121,8 @@ fn empty_directory(root: &OwnedFd) -> io::Result<()> {
     }
 }
 
-fn open_same_device(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
+/// Opens a directory of another on the same file system; it may not be a symbolic link.
+pub fn open_same_device(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     Ok(rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)?)

@@ -2,20 +2,17 @@
 //! nothing in it is followed or believed.
 
 use std::ffi::CString;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, fchmod, fstat, openat, openat2, statat,
-};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, fstat, openat, statat};
 
 use super::VolumeCause;
 use super::host_path::in_time;
-use crate::directories::remove_tree;
+use crate::directories::{make_path, open_directory, open_same_device, remove_tree, set_mode_and_group};
 
 /// What is deeper keeps its group: each level holds a descriptor.
 const DEEPEST: usize = 1024;
@@ -33,14 +30,9 @@ pub struct GroupOfFiles {
 
 /// Makes the directory of a new volume, which all may write.
 pub fn make_local_volume(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        // One that is there was made by a daemon that died before it said so.
-        _ => {}
-    }
+    // One that is there was made by a daemon that died before it said so.
+    make_path(path, 0o700)?;
+    // Beyond the umask.
     fs::set_permissions(path, Permissions::from_mode(0o777))
 }
 
@@ -69,27 +61,34 @@ fn is_directory(path: &Path) -> Result<(), VolumeCause> {
     }
 }
 
-/// Gives files and directories their group and lets it read and write them (kubelet, `SetVolumeOwnership`).
+/// Gives files and directories their group and lets it read and write them (kubelet, `SetVolumeOwnership`). What cannot be given
+/// away stays as it is, as with the kubelet: a file that nobody may change, a disk that is read only.
 fn give(path: &Path, group: GroupOfFiles) -> io::Result<()> {
-    let root = openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = fstat(&root)?;
+    let root = open_directory(path)?;
+    let mode = fstat(&root)?.st_mode;
     let of_directories = mode_for(FileType::Directory, group);
-    if group.unless_root_has_it && stat.st_gid == group.group && stat.st_mode & of_directories == of_directories {
+    if group.unless_root_has_it && fstat(&root)?.st_gid == group.group && mode & of_directories == of_directories {
         return Ok(());
     }
-    let mut levels = vec![Level { directories: give_all_in(&root, group)?, directory: root }];
+    let mut failure = None;
+    let mut keep = |outcome: io::Result<()>| failure = failure.take().or(outcome.err());
+    let mut levels = vec![Level { directories: give_all_in(&root, group, &mut keep)?, directory: root }];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.directories.pop() {
-            let opened = open_child(level.directory.as_fd(), &name);
-            if let Ok(directory) = opened
-                && levels.len() < DEEPEST
-            {
-                levels.push(Level { directories: give_all_in(&directory, group)?, directory });
+            match open_same_device(&level.directory, &name) {
+                Ok(_) if levels.len() >= DEEPEST => keep(Err(io::Error::other("it is too deep"))),
+                Ok(directory) => {
+                    levels.push(Level { directories: give_all_in(&directory, group, &mut keep)?, directory });
+                }
+                Err(error) => keep(Err(error)),
             }
         } else if let Some(Level { directory, .. }) = levels.pop() {
             // The root comes last: where it has its group, everything has.
-            give_to(&directory, FileType::Directory, stat_mode(&directory)?, group)?;
+            keep(give_to(&directory, group));
         }
+    }
+    if let Some(error) = failure {
+        tracing::warn!(path = %path.display(), group = group.group, %error, "not all files of a volume became its group's");
     }
     Ok(())
 }
@@ -101,7 +100,11 @@ struct Level {
 }
 
 /// All but directories, which are answered.
-fn give_all_in(directory: &OwnedFd, group: GroupOfFiles) -> io::Result<Vec<CString>> {
+fn give_all_in(
+    directory: &OwnedFd,
+    group: GroupOfFiles,
+    keep: &mut dyn FnMut(io::Result<()>),
+) -> io::Result<Vec<CString>> {
     let mut directories = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -114,11 +117,10 @@ fn give_all_in(directory: &OwnedFd, group: GroupOfFiles) -> io::Result<Vec<CStri
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => directories.push(name.to_owned()),
             FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let Ok(file) = openat(directory, name, flags, Mode::empty()) else { continue };
                 // It may be another one by now.
-                let stat = fstat(&file)?;
-                give_to(&file, FileType::from_raw_mode(stat.st_mode), stat.st_mode, group)?;
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = openat(directory, name, flags, Mode::empty());
+                keep(file.map_err(io::Error::from).and_then(|file| give_to(&file, group)));
             }
             FileType::Symlink
             | FileType::Fifo
@@ -127,35 +129,23 @@ fn give_all_in(directory: &OwnedFd, group: GroupOfFiles) -> io::Result<Vec<CStri
             | FileType::BlockDevice
             | FileType::Unknown => {
                 let gid = Some(Gid::from_raw(group.group));
-                match rustix::fs::chownat(directory, name, None, gid, AtFlags::SYMLINK_NOFOLLOW) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                let given = rustix::fs::chownat(directory, name, None, gid, AtFlags::SYMLINK_NOFOLLOW);
+                keep(given.map_err(io::Error::from));
             }
         }
     }
     Ok(directories)
 }
 
-fn give_to(file: &OwnedFd, kind: FileType, mode: u32, group: GroupOfFiles) -> io::Result<()> {
-    rustix::fs::fchown(file, None, Some(Gid::from_raw(group.group)))?;
-    // Both clear and need bits of the mode, so it comes second (chown(2)).
-    Ok(fchmod(file, Mode::from_raw_mode((mode & 0o7777) | mode_for(kind, group)))?)
+fn give_to(file: &OwnedFd, group: GroupOfFiles) -> io::Result<()> {
+    let mode = fstat(file)?.st_mode;
+    let wanted = (mode & 0o7777) | mode_for(FileType::from_raw_mode(mode), group);
+    set_mode_and_group(file, wanted, Some(group.group))
 }
 
 fn mode_for(kind: FileType, group: GroupOfFiles) -> u32 {
     let read_write = if group.read_only { 0o440 } else { 0o660 };
     if kind == FileType::Directory { read_write | 0o2110 } else { read_write }
-}
-
-fn stat_mode(file: &OwnedFd) -> io::Result<u32> {
-    Ok(fstat(file)?.st_mode)
-}
-
-fn open_child(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    Ok(openat2(parent, name, flags, Mode::empty(), resolve)?)
 }
 
 #[cfg(test)]
