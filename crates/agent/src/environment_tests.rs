@@ -29,7 +29,7 @@ impl ConfigObjects for Objects {
         if all { vec![service("db", "10.0.0.7")] } else { Vec::new() }
     }
 
-    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String> {
+    fn volume_of_claim(&self, name: &str, _: bool) -> Result<PersistentVolume, String> {
         Err(crate::claims::not_found(name))
     }
 

@@ -15,8 +15,11 @@ pub(super) fn plan(
     objects: &dyn ConfigObjects,
 ) -> Result<VolumeKind, String> {
     let claim = source.claim_name.as_str();
+    let status = &desired.status;
+    let runs = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let is_new = runs.into_iter().all(|run| run.container_id.is_none());
     let volume = objects
-        .volume_of_claim(claim)
+        .volume_of_claim(claim, is_new)
         .map_err(|why| format!("error processing PVC {}/{claim}: {why}", desired.pod.pod_namespace))?;
     let spec = volume.spec.unwrap_or_default();
     if spec.volume_mode.as_deref() == Some("Block") {

@@ -29,7 +29,7 @@ impl ConfigObjects for Objects {
         Vec::new()
     }
 
-    fn volume_of_claim(&self, name: &str) -> Result<PersistentVolume, String> {
+    fn volume_of_claim(&self, name: &str, _: bool) -> Result<PersistentVolume, String> {
         let spec = match name {
             "local" => json!({ "local": { "path": "/disks/a" } }),
             "path" => json!({ "hostPath": { "path": "/srv", "type": "Directory" } }),
