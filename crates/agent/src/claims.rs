@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use serde_json::Value;
 use spec::PodUid;
 use spec::claims::{
-    NO_PROVISIONER, SELECTED_NODE, claim_name, class_of_claim, find_volume, is_annotated, is_bound, is_of_node,
-    volume_name, waits_for_consumer,
+    CLAIM_SOURCE, NO_PROVISIONER, SELECTED_NODE, claim_name, claims_of_placed, class_of_claim, find_volume,
+    is_annotated, is_bound, is_of_node, volume_name, waits_for_consumer,
 };
 use spec::decode::{Readable, read};
 use spec::k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -24,6 +24,8 @@ use crate::desired::DesiredPod;
 pub const CLAIMS: &str = "persistentvolumeclaims";
 /// Resource name of volumes in the store.
 pub const VOLUMES: &str = "persistentvolumes";
+/// Resource name of classes in the store.
+pub const CLASSES: &str = "storageclasses";
 
 /// Claims of a pod that could run but for them.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ pub fn look(store: &Store, desired: &DesiredPod, uid: &PodUid, node: &NodeView) 
             }
             continue;
         }
-        let class: Option<StorageClass> = get(store, &ObjectKey::cluster("storageclasses", class_of_claim(&claim)));
+        let class: Option<StorageClass> = get(store, &ObjectKey::cluster(CLASSES, class_of_claim(&claim)));
         if !waits_for_consumer(class.as_ref()) {
             unbound = true;
         } else if is_annotated(&claim.metadata, SELECTED_NODE) {
@@ -136,15 +138,12 @@ pub fn is_in_use_elsewhere(store: &Store, claim: &PersistentVolumeClaim, uid: &P
     let has_it = |stored: &StoredObject| {
         let pod = stored.value.tree();
         let text = |path: &str| pod.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
-        let mut claims = volumes.filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str());
         text("/metadata/uid") != uid.as_str()
-            && !text("/spec/nodeName").is_empty()
             && !matches!(text("/status/phase"), "Succeeded" | "Failed")
-            && claims.any(|claim| claim == name)
+            && claims_of_placed(&pod).any(|claim| claim == name)
     };
     let pods = store.list(PODS, Some(namespace)).objects;
-    pods.iter().filter(|stored| stored.mentions("\"persistentVolumeClaim\"")).any(has_it)
+    pods.iter().filter(|stored| stored.mentions(CLAIM_SOURCE)).any(has_it)
 }
 
 fn has_free_volume(store: &Store, claim: &PersistentVolumeClaim, node: &NodeView) -> bool {

@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use runtime::{LostOutput, RuntimeEvent};
-use spec::claims::claim_name;
+use spec::claims::{CLAIM_SOURCE, claim_name};
 use store::{ObjectWatch, Store, StoredObject, WatchEvent, WatchKind};
 use tokio::sync::broadcast;
 
 use crate::agent::{PODS, Shared, identity, is_gated};
-use crate::claims::{CLAIMS, VOLUMES};
+use crate::claims::{CLAIMS, CLASSES, VOLUMES};
 use crate::config_objects::{CONFIG_MAPS, SECRETS};
 use crate::desired::DesiredPod;
 use crate::events::EventSubject;
 use crate::pod_tokens::{SERVICE_ACCOUNTS, account_of, projections};
-
-/// What a pod with a claim has in its JSON.
-const CLAIM_SOURCE: &str = "\"persistentVolumeClaim\"";
 
 /// Wakes the worker of each pod that changes, and of all pods whenever changes were missed.
 pub(crate) async fn watch_pods(shared: Arc<Shared>) {
@@ -79,7 +76,7 @@ pub(crate) async fn watch_config(shared: Arc<Shared>) {
 /// A volume or a class may be what a claim has waited for.
 async fn watch_volumes(shared: &Arc<Shared>) {
     loop {
-        let Ok(mut watches) = shared.store.watch_all([VOLUMES, "storageclasses"]) else { continue };
+        let Ok(mut watches) = shared.store.watch_all([VOLUMES, CLASSES]) else { continue };
         wake_claimants(shared);
         while watches.next().await.is_some() {
             wake_claimants(shared);

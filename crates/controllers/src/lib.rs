@@ -13,10 +13,12 @@ mod pod;
 mod volumes;
 mod work;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use serde_json::Value;
 use spec::Timestamp;
-use store::Store;
+use store::{Change, ObjectKey, Store, StoreError, WriteError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +32,32 @@ pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(crate) struct Context {
     pub(crate) store: Store,
     pub(crate) now: WallClock,
+}
+
+impl Context {
+    /// Makes `next` of an object, or removes it, unless it has changed since the resource version that was seen (`None`: it was not
+    /// there): then that change brings its controller here again.
+    pub(crate) async fn write_as_seen(
+        &self,
+        key: ObjectKey,
+        seen: Option<String>,
+        next: Option<Value>,
+    ) -> Result<(), StoreError> {
+        let written = self.store.write(key, move |present| {
+            let is_as_seen = present.map(|present| present.revision.to_string()) == seen;
+            let change = match next {
+                _ if !is_as_seen => Change::Keep,
+                Some(object) => Change::Put(object),
+                None => Change::Delete,
+            };
+            Ok::<_, Infallible>((change, ()))
+        });
+        match written.await {
+            Ok(_written) => Ok(()),
+            Err(WriteError::Refused(never)) => match never {},
+            Err(WriteError::Store(error)) => Err(error),
+        }
+    }
 }
 
 /// The controllers at work.

@@ -76,8 +76,7 @@ impl<'a> ServedPod<'a> {
         named.get("containerPort")?.as_i64()?.try_into().ok()
     }
 
-    /// What a list of it holds.
-    pub fn items(&self, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    fn items(&self, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
         self.object.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
     }
 }

@@ -5,6 +5,8 @@
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Volume};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use crate::label_selector::matches_labels;
 use crate::placement::{NodeView, matches_node_selector};
@@ -35,6 +37,16 @@ pub const LOCAL_PROVISIONER: &str = "monopod/local";
 /// The provisioner of classes whose volumes people make.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
+/// What the JSON of a Pod with a claim has in it.
+pub const CLAIM_SOURCE: &str = "\"persistentVolumeClaim\"";
+
+/// The claims that a stored Pod has: from the moment it has its place, until its object is gone.
+pub fn claims_of_placed(pod: &Value) -> impl Iterator<Item = &str> {
+    let is_placed = pod.pointer("/spec/nodeName").and_then(Value::as_str).is_some_and(|node| !node.is_empty());
+    let volumes = pod.pointer("/spec/volumes").filter(|_| is_placed).and_then(Value::as_array).into_iter().flatten();
+    volumes.filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName")?.as_str())
+}
+
 /// The claim that a volume of a Pod names.
 pub fn claim_name(volume: &Volume) -> Option<&str> {
     volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.as_str())
@@ -42,20 +54,21 @@ pub fn claim_name(volume: &Volume) -> Option<&str> {
 
 /// The class of a claim; empty: none.
 pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
-    let annotation = claim.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_BEFORE_1_6));
-    let field = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
-    annotation.or(field).map(String::as_str).unwrap_or_default()
+    class(&claim.metadata, claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref()))
 }
 
 /// The class of a volume; empty: none.
 pub fn class_of_volume(volume: &PersistentVolume) -> &str {
-    let annotation = volume.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_BEFORE_1_6));
-    let field = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref());
+    class(&volume.metadata, volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_ref()))
+}
+
+fn class<'a>(metadata: &'a ObjectMeta, field: Option<&'a String>) -> &'a str {
+    let annotation = metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_BEFORE_1_6));
     annotation.or(field).map(String::as_str).unwrap_or_default()
 }
 
 /// Whether an annotation is there, whatever it says.
-pub fn is_annotated(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, annotation: &str) -> bool {
+pub fn is_annotated(metadata: &ObjectMeta, annotation: &str) -> bool {
     metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(annotation))
 }
 
@@ -176,7 +189,7 @@ fn has_access_modes(volume: &PersistentVolume, claim: &PersistentVolumeClaim) ->
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::decode::read;

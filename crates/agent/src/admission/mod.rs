@@ -9,7 +9,6 @@ mod room;
 use serde_json::Value;
 use spec::k8s_openapi::api::core::v1 as core;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use spec::ordered::map_of;
 use spec::placement::{Demand, Misfit, NodeView};
 use spec::{PodUid, Timestamp};
 use store::ObjectKey;
@@ -203,24 +202,11 @@ impl PodWorker {
 }
 
 impl Shared {
-    /// This machine's node as it is in the store: others may label and taint it, and give it resources of their own.
+    /// This machine's node as it is in the store.
     pub(crate) fn node_view(&self) -> NodeView {
         let name = &self.config.node_name;
         let stored = self.store.get(&ObjectKey::cluster("nodes", name));
-        let node = stored.as_ref().map_or(&Value::Null, |stored| &*stored.value);
-        let allocatable = node.pointer("/status/allocatable").and_then(Value::as_object).into_iter().flatten();
-        let amount = |resource: &str, quantity: &Value| {
-            let quantity = spec::k8s_openapi::apimachinery::pkg::api::resource::Quantity(quantity.as_str()?.to_owned());
-            Some(spec::requests::amount(resource, &quantity))
-        };
-        let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-        NodeView {
-            name: name.clone(),
-            labels: map_of(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))),
-            taints: node.pointer("/spec/taints").cloned().and_then(read_taints).unwrap_or_default(),
-            unschedulable: node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
-            allocatable: map_of(allocatable.filter_map(|(key, value)| Some((key.clone(), amount(key, value)?)))),
-        }
+        NodeView::read(name, stored.as_ref().map_or(&Value::Null, |stored| &*stored.value))
     }
 
     /// To be called when a pod takes nothing any more: those that waited for it go on.
@@ -236,10 +222,6 @@ impl Shared {
             self.wake(&uid);
         }
     }
-}
-
-fn read_taints(taints: Value) -> Option<Vec<core::Taint>> {
-    serde_json::from_value(taints).ok()
 }
 
 fn wrong_system(desired: &DesiredPod) -> Option<Rejection> {

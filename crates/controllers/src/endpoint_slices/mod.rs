@@ -6,13 +6,11 @@
 mod desired;
 mod packing;
 
-use std::convert::Infallible;
-
 use serde::Deserialize as _;
 use spec::decode::{Writable as _, read};
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::EndpointSlice;
-use store::{Change, ObjectKey, StoreError, StoredObject, WatchEvent, WriteError};
+use store::{ObjectKey, StoreError, StoredObject, WatchEvent};
 
 use crate::Context;
 use crate::pod::ServedPod;
@@ -113,20 +111,7 @@ impl Slices {
             slice.metadata.resource_version = None;
             slice.write().ok()
         });
-        let written = self.0.store.write(key, move |present| {
-            let is_as_seen = present.map(|present| present.revision.to_string()) == seen;
-            let change = match wanted {
-                _ if !is_as_seen => Change::Keep,
-                Some(slice) => Change::Put(slice),
-                None => Change::Delete,
-            };
-            Ok::<_, Infallible>((change, ()))
-        });
-        match written.await {
-            Ok(_written) => Ok(()),
-            Err(WriteError::Refused(never)) => match never {},
-            Err(WriteError::Store(error)) => Err(error),
-        }
+        self.0.write_as_seen(key, seen, wanted).await
     }
 }
 

@@ -1,15 +1,13 @@
 //! What claims and volumes are told by events: each word once, until it is forgotten.
 
-use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Value, json};
 use spec::decode::Writable;
 use spec::k8s_openapi::Metadata;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use store::{Change, ObjectKey};
+use store::ObjectKey;
 
-use super::done;
 use crate::Context;
 use crate::metadata::seconds;
 use crate::work::Unfinished;
@@ -93,8 +91,5 @@ pub async fn say(context: &Context, said: Said) -> Result<(), Unfinished> {
         "reportingInstance": "",
     });
     let key = ObjectKey::namespaced(store::EVENTS, namespace, name);
-    let written = context.store.write(key, move |present| {
-        Ok::<_, Infallible>((if present.is_some() { Change::Keep } else { Change::Put(event) }, ()))
-    });
-    Ok(done(written.await.map(drop))?)
+    Ok(context.write_as_seen(key, None, Some(event)).await?)
 }

@@ -8,17 +8,16 @@ mod event;
 mod plan;
 mod world;
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use spec::claims::{DEFAULT_CLASS, LOCAL_PROVISIONER};
+use spec::claims::{CLAIM_SOURCE, DEFAULT_CLASS, LOCAL_PROVISIONER};
 use spec::decode::{Writable as _, read};
 use spec::ids::random_uuid;
 use spec::k8s_openapi::api::core::v1::PersistentVolume;
 use spec::k8s_openapi::api::storage::v1::StorageClass;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use spec::ordered::map_of;
-use store::{Change, ObjectKey, StoreError, WatchEvent, WatchKind, WriteError};
+use store::{ObjectKey, StoreError, WatchEvent, WatchKind};
 
 use crate::Context;
 use crate::metadata::seconds;
@@ -92,7 +91,7 @@ impl Controller for Volumes {
     fn concerned(&self, event: &WatchEvent) -> Vec<Subject> {
         let is_pod = event.object.key.resource == PODS;
         // A claim that is to go waits for the last Pod that has it.
-        let matters = !is_pod || event.kind == WatchKind::Deleted && event.object.mentions("\"persistentVolumeClaim\"");
+        let matters = !is_pod || event.kind == WatchKind::Deleted && event.object.mentions(CLAIM_SOURCE);
         if matters { everything() } else { Vec::new() }
     }
 
@@ -124,17 +123,7 @@ impl Volumes {
             self.work_at(work, path, &next.key).await?;
         }
         let Next { key, seen, object } = next;
-        // Unless it has changed meanwhile: then that change is looked at.
-        let written = self.context.store.write(key, move |present| {
-            let is_as_seen = present.map(|present| present.revision.to_string()) == seen;
-            let change = match object {
-                _ if !is_as_seen => Change::Keep,
-                Some(object) => Change::Put(object),
-                None => Change::Delete,
-            };
-            Ok::<_, Infallible>((change, ()))
-        });
-        Ok(done(written.await.map(drop))?)
+        Ok(self.context.write_as_seen(key, seen, object).await?)
     }
 
     /// What fails is tried again; until then the volume's events tell of it.
@@ -168,18 +157,7 @@ impl Volumes {
             ..StorageClass::default()
         };
         let Ok(class) = class.write() else { return Ok(()) };
-        let written = self.context.store.write(ObjectKey::cluster(CLASSES, STANDARD), move |present| {
-            Ok::<_, Infallible>((if present.is_some() { Change::Keep } else { Change::Put(class) }, ()))
-        });
-        done(written.await.map(drop))
-    }
-}
-
-fn done(written: Result<(), WriteError<Infallible>>) -> Result<(), StoreError> {
-    match written {
-        Ok(()) => Ok(()),
-        Err(WriteError::Refused(never)) => match never {},
-        Err(WriteError::Store(error)) => Err(error),
+        self.context.write_as_seen(ObjectKey::cluster(CLASSES, STANDARD), None, Some(class)).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::Value;
-use spec::claims::class_of_claim;
+use spec::claims::{CLAIM_SOURCE, claims_of_placed, class_of_claim};
 use spec::decode::{Readable, read};
 use spec::k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use spec::k8s_openapi::api::storage::v1::StorageClass;
@@ -13,7 +13,6 @@ use spec::placement::NodeView;
 use store::{ObjectKey, Store, StoredObject};
 
 use super::{CLAIMS, CLASSES, LocalVolumes, PODS, VOLUMES};
-use crate::pod::ServedPod;
 
 /// Objects of one moment.
 #[derive(Debug)]
@@ -76,25 +75,14 @@ fn all<T: Readable>(store: &Store, resource: &str) -> Vec<T> {
 
 fn node(store: &Store, name: &str) -> NodeView {
     let stored = store.get(&ObjectKey::cluster("nodes", name));
-    let labels = stored.as_ref().and_then(|stored| stored.value.pointer("/metadata/labels")?.as_object());
-    let labels = labels.into_iter().flatten();
-    NodeView {
-        name: name.to_owned(),
-        labels: map_of(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))),
-        ..NodeView::default()
-    }
+    NodeView::read(name, stored.as_ref().map_or(&Value::Null, |stored| &*stored.value))
 }
 
-/// A Pod has its claims from the moment it has its place until its object is gone.
 fn used_in(store: &Store, namespace: &str) -> Vec<(String, String)> {
     let pods = store.list(PODS, Some(namespace)).objects;
     let of_pod = |stored: &StoredObject| -> Vec<(String, String)> {
-        let pod = ServedPod::new(stored);
-        if pod.text("/spec/nodeName").is_empty() {
-            return Vec::new();
-        }
-        let names = pod.items("/spec/volumes").filter_map(|volume| volume.pointer("/persistentVolumeClaim/claimName"));
-        names.filter_map(Value::as_str).map(|name| (namespace.to_owned(), name.to_owned())).collect()
+        let pod = stored.value.tree();
+        claims_of_placed(&pod).map(|name| (namespace.to_owned(), name.to_owned())).collect()
     };
-    pods.iter().filter(|stored| stored.mentions("\"persistentVolumeClaim\"")).flat_map(of_pod).collect()
+    pods.iter().filter(|stored| stored.mentions(CLAIM_SOURCE)).flat_map(of_pod).collect()
 }

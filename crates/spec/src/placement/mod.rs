@@ -10,7 +10,10 @@ mod taints;
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
+use serde_json::Value;
 
+use crate::ordered::map_of;
 use crate::qos::{QosClass, qos_class};
 use crate::requests::{ResourceList, pod_requests};
 
@@ -48,6 +51,25 @@ pub struct NodeView {
     pub unschedulable: bool,
     /// `status.allocatable`; a resource that is absent is not there at all.
     pub allocatable: ResourceList,
+}
+
+impl NodeView {
+    /// Reads a Node as it is stored: others may label and taint it, and give it resources of their own.
+    pub fn read(name: &str, node: &Value) -> Self {
+        let allocatable = node.pointer("/status/allocatable").and_then(Value::as_object).into_iter().flatten();
+        let amount = |resource: &str, quantity: &Value| {
+            Some(crate::requests::amount(resource, &RawQuantity(quantity.as_str()?.to_owned())))
+        };
+        let labels = node.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+        let taints = node.pointer("/spec/taints").cloned();
+        Self {
+            name: name.to_owned(),
+            labels: map_of(labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))),
+            taints: taints.and_then(|taints| serde_json::from_value(taints).ok()).unwrap_or_default(),
+            unschedulable: node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)),
+            allocatable: map_of(allocatable.filter_map(|(key, value)| Some((key.clone(), amount(key, value)?)))),
+        }
+    }
 }
 
 /// What Pods on a node use up together.
