@@ -226,10 +226,10 @@ impl TestNode {
         Spares::among(&self.all_processes())
     }
 
-    /// The infra processes.
+    /// The infra processes. One of a sandbox that is being made ahead has the daemon's arguments until it executes its program.
     pub fn infra_processes(&self) -> Vec<NodeProcess> {
         let mut found = self.processes();
-        found.retain(|process| is_infra(process.pid));
+        found.retain(|process| is_infra(process.pid) && !process.command_line.contains(" serve --data-dir "));
         found
     }
 

@@ -68,8 +68,8 @@ fn exec_in_a_terminal_resizes_and_has_job_control(node: &mut TestNode) {
     // The new size arrives as an event of its own, some time after.
     terminal.send("until [ \"$(stty size)\" = '43 132' ]; do sleep 0.02; done; echo resi''zed\n");
     terminal.expect("resized");
-    // Ctrl-C ends the program, not the shell.
-    terminal.send("echo be''gun; sleep 1000; echo interrupted with $?\n");
+    // Ctrl-C ends the program, not the shell: the program says when the terminal is its own.
+    terminal.send("bash -c 'echo be\"\"gun; exec sleep 1000'; echo interrupted with $?\n");
     terminal.expect("begun");
     terminal.send("\x03");
     // An interrupted list is abandoned as a whole.
