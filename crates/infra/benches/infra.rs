@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use infra::protocol::{
-    BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, MountPlan, MountSource, ProcessPlan, Reply,
-    Request, StartTimes, TmpfsPlan, VERSION,
+    AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, MountPlan, MountSource, PreparePlan,
+    ProcessPlan, Reply, Request, StartTimes, TmpfsPlan, VERSION,
 };
 use infra::wire;
 use rustix::fs::CWD;
@@ -87,19 +87,23 @@ struct Start {
     files: bool,
     /// Their mount points are there.
     points: bool,
+    /// Its first process was made ahead.
+    prepared: bool,
 }
 
-const STARTS: [Start; 4] = [
-    Start { name: "the first container", later: false, files: true, points: true },
-    Start { name: "a later one", later: true, files: true, points: true },
-    Start { name: "the first, mount points to be made", later: false, files: true, points: false },
-    Start { name: "the first, without the Pod's files", later: false, files: false, points: false },
+const FIRST: Start = Start { name: "the first container", later: false, files: true, points: true, prepared: false };
+const STARTS: [Start; 5] = [
+    Start { name: "the first container, its process made ahead", prepared: true, ..FIRST },
+    FIRST,
+    Start { name: "a later one", later: true, ..FIRST },
+    Start { name: "the first, mount points to be made", points: false, ..FIRST },
+    Start { name: "the first, without the Pod's files", files: false, points: false, ..FIRST },
 ];
 
 fn measure_starts(base: &Path, work: Start) -> Outcome<()> {
     let mut steps: [Vec<Duration>; 6] = Default::default();
     for _ in 0..ROUNDS {
-        let mut pod = Pod::boot(base)?;
+        let mut pod = Pod::boot(base, work.prepared)?;
         if work.later {
             pod.start_and_kill(work)?;
         }
@@ -128,7 +132,7 @@ fn measure_starts(base: &Path, work: Start) -> Outcome<()> {
 }
 
 fn measure_logs(base: &Path) -> Outcome<()> {
-    let mut pod = Pod::boot(base)?;
+    let mut pod = Pod::boot(base, false)?;
     println!("anonymous memory of an infra: {} kB", pod.memory()?);
     let lines = base.join("lines");
     for (name, length) in [("lines of 100 bytes", 100), ("lines of 20 bytes", 20), ("lines of 2,000 bytes", 2000)] {
@@ -152,7 +156,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn boot(base: &Path) -> Outcome<Self> {
+    fn boot(base: &Path, prepared: bool) -> Outcome<Self> {
         for directory in ["records", "logs"] {
             fs::create_dir_all(base.join(directory))?;
         }
@@ -182,19 +186,33 @@ impl Pod {
         let plan = BootPlan {
             hostname: "bench".into(),
             own_network: true,
-            tmpfs: vec![token],
+            tmpfs: if prepared { Vec::new() } else { vec![token.clone()] },
             shm_size: 64 << 20,
             cgroup_mounts: cgroup_mounts()?,
             host_ipc: false,
             shared_pid: false,
             user_namespace: None,
             sysctls: Vec::new(),
-            spare: false,
+            spare: prepared,
         };
         let records = File::open(base.join("records"))?;
         pod.request(&Request::Boot(plan), &[records.as_fd()])?;
+        if prepared {
+            pod.prepare(token)?;
+        }
         pod.request(&Request::MarkReady, &[])?;
         Ok(pod)
+    }
+
+    fn prepare(&mut self, token: TmpfsPlan) -> Outcome<()> {
+        let id = "container-1".to_owned();
+        let plan = PreparePlan { id, cgroup_v2: false, cgroup_v1: 0, cgroup_trees: Vec::new() };
+        self.request(&Request::Prepare(plan), &[])?;
+        // It is off the path of a start.
+        std::thread::sleep(Duration::from_millis(10));
+        let (name, hostname) = ("default/bench".to_owned(), "bench".to_owned());
+        let plan = AssignPlan { name, hostname, tmpfs: vec![token], more: false, prepared: true };
+        self.request(&Request::Assign(plan), &[]).map(drop)
     }
 
     fn request(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Outcome<Reply> {
@@ -315,6 +333,7 @@ impl Pod {
             masked_paths: None,
             read_only_paths: None,
             cgroup_trees: Vec::new(),
+            held: false,
         };
         let logs = File::open(self.base.join("logs"))?;
         let descriptors: Vec<BorrowedFd<'_>> =

@@ -14,14 +14,14 @@ use sys::process::{Child, CloneOptions, SingleThreaded, Unshare, clone_process};
 
 use crate::apparmor::Confinement;
 use crate::failure::At;
+use crate::kernel_files::{KernelFiles, Surroundings, View};
 use crate::process::{ChildMessage, Report, become_program, join_cgroups, make_working_dir, set_oom_score, tell};
 use crate::program::Program;
 use crate::protocol::{ContainerPlan, ExecPlan, Failure, ProcessPlan};
-use crate::rootfs::{Rootfs, Surroundings};
+use crate::rootfs::Rootfs;
 use crate::sandbox::{Ahead, Sandbox};
 use crate::server::now;
 use crate::user_namespace::{Birthplace, UserNamespace, clone_inside};
-use crate::wire;
 
 /// A container writes this much before it waits for a slow log writer.
 const PIPE_SIZE: usize = 1024 * 1024;
@@ -162,17 +162,34 @@ fn run_container(
     if !in_user_namespace {
         enter_cgroups(plan, descriptors)?;
     }
-    let confinement = Confinement::open(&plan.process)?;
-    // The namespace's root is where the process is when it is made, so it comes after joining.
-    sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
-    setsid().at("make a session")?;
+    begin_session()?;
     let surroundings = Surroundings {
         in_user_namespace,
         cgroup_mounts: &sandbox.cgroup_mounts,
-        cgroup_trees: &descriptors.cgroup_trees,
+        cgroup_trees: (&plan.cgroup_trees, &descriptors.cgroup_trees),
         ahead: sandbox.ahead == Ahead::Assembled,
     };
-    let rootfs = Rootfs::assemble(&descriptors.rootfs, plan, surroundings)?;
+    let kernel_files = KernelFiles::assemble(surroundings, View::of(plan))?;
+    let confinement = Confinement::open(&plan.process)?;
+    let rootfs = Rootfs::attach(&descriptors.rootfs, kernel_files, in_user_namespace)?;
+    become_container(plan, program, rootfs, mounts, (stdio, confinement.as_ref()), channel)
+}
+
+/// A cgroup namespace's root is where the process is when it is made, so it comes after joining them.
+pub(crate) fn begin_session() -> Result<(), Failure> {
+    sys::process::unshare(Unshare { cgroup: true, ..Unshare::default() }).at("make a cgroup namespace")?;
+    setsid().at("make a session").map(drop)
+}
+
+/// The rest of a container's birth, once its kernel file systems are in its root.
+pub(crate) fn become_container(
+    plan: &ContainerPlan,
+    program: &Program<'_>,
+    mut rootfs: Rootfs,
+    mounts: Vec<OwnedFd>,
+    (stdio, confinement): (Stdio<'_>, Option<&Confinement<'_>>),
+    channel: &OwnedFd,
+) -> Result<Infallible, Failure> {
     rootfs.mount_volumes(&plan.mounts, mounts)?;
     let assembled_at = now();
     let terminal =
@@ -189,20 +206,10 @@ fn run_container(
         Some(terminal) => terminal.become_stdio()?,
         None => stdio.connect()?,
     }
-    wait_for_log(channel)?;
     let mut descriptors = vec![rootfs.devpts()];
     descriptors.extend(terminal.as_ref().map(|terminal| terminal.master.as_fd()));
-    let report = Report { channel, assembled_at: Some(assembled_at), descriptors: &descriptors };
-    become_program(&plan.process, program, confinement.as_ref(), report)
-}
-
-/// infra opens the log meanwhile, and says so: without a log there is no program.
-fn wait_for_log(channel: &OwnedFd) -> Result<(), Failure> {
-    let word = wire::receive(channel).at("hear from infra")?;
-    match word.as_ref().and_then(wire::Frame::body) {
-        Some(ChildMessage::GoOn) => Ok(()),
-        _ => Err(Errno::PROTO).at("hear from infra"),
-    }
+    let report = Report { channel, takes_leave: true, assembled_at: Some(assembled_at), descriptors: &descriptors };
+    become_program(&plan.process, program, confinement, report)
 }
 
 /// The descriptors that come with an [`ExecPlan`].
@@ -312,17 +319,17 @@ fn run_exec(
         Some(terminal) => terminal.become_stdio()?,
         None => stdio.connect()?,
     }
-    let report = Report { channel, assembled_at: None, descriptors: &[] };
+    let report = Report { channel, takes_leave: false, assembled_at: None, descriptors: &[] };
     become_program(&plan.process, program, confinement.as_ref(), report)
 }
 
-fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {
+pub(crate) fn report_channel() -> Result<(OwnedFd, OwnedFd), Failure> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).at("make a socket pair")
 }
 
 /// Whose its streams are, in the ids of the process that gives them away.
 #[derive(Debug, Clone, Copy)]
-struct Owner {
+pub(crate) struct Owner {
     user: Uid,
     group: Gid,
     /// The group of terminals, 5 on every distribution.
@@ -331,7 +338,7 @@ struct Owner {
 
 impl Owner {
     /// From outside of a user namespace its ids have other numbers.
-    fn of(process: &ProcessPlan, from_outside: Option<&UserNamespace>) -> Self {
+    pub(crate) fn of(process: &ProcessPlan, from_outside: Option<&UserNamespace>) -> Self {
         let first = from_outside.map_or(0, |users| users.first_id);
         let id = |id: u32| id.saturating_add(first);
         Self {
@@ -344,14 +351,14 @@ impl Owner {
 
 /// Both ends of a container's pipes.
 #[derive(Debug, Default)]
-struct Streams {
-    ours: Pipes,
-    theirs: Pipes,
+pub(crate) struct Streams {
+    pub(crate) ours: Pipes,
+    pub(crate) theirs: Pipes,
 }
 
 impl Streams {
     /// The output pipes belong to the container's user: else a program that is not root cannot open `/dev/stdout`.
-    fn open(owner: Owner, stdin: bool) -> Result<Self, Failure> {
+    pub(crate) fn open(owner: Owner, stdin: bool) -> Result<Self, Failure> {
         let mut streams = Self::default();
         let owner = (Some(owner.user), Some(owner.group));
         for (ours, theirs) in [
@@ -408,9 +415,9 @@ impl Terminal {
 
 /// A process' ends of its pipes, and what stands in for those that it has not.
 #[derive(Debug, Clone, Copy)]
-struct Stdio<'a> {
-    pipes: &'a Pipes,
-    null: &'a OwnedFd,
+pub(crate) struct Stdio<'a> {
+    pub(crate) pipes: &'a Pipes,
+    pub(crate) null: &'a OwnedFd,
 }
 
 impl Stdio<'_> {

@@ -18,12 +18,14 @@ use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind,
 use sys::mount::{MountAttributes, mount_setattr};
 
 use crate::failure::{At, tolerate};
+use crate::masks::Masks;
 use crate::mounts::{MountPoint, attach, clone_mount, open_mount_point, open_path, resolve};
-use crate::protocol::{CgroupMount, Failure};
+use crate::protocol::{CgroupMount, ContainerPlan, Failure};
 use crate::sandbox::{DEVICES as NODES, SHM};
 
 /// Where they are assembled, each below its own name.
 pub(crate) const PLACES: [&str; 4] = ["next", "next/dev", "next/proc", "next/sys"];
+const NEXT: &str = "/next";
 const DEV: &str = "/next/dev";
 const PROC: &str = "/next/proc";
 const SYS: &str = "/next/sys";
@@ -62,10 +64,15 @@ pub(crate) fn let_go() {
     }
 }
 
-/// Mounts a procfs for this process' PID namespace.
-pub(crate) fn mount_proc(root: &OwnedFd) -> Result<(), Failure> {
-    mount_at("proc", PROC, PLAIN, None)?;
-    move_into(root, PROC)
+/// What a container's kernel file systems depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) in_user_namespace: bool,
+    pub(crate) cgroup_mounts: &'a [CgroupMount],
+    /// Those that came with the container, and their names.
+    pub(crate) cgroup_trees: (&'a [String], &'a [OwnedFd]),
+    /// infra has assembled `/dev` and `/sys`, as most containers have them.
+    pub(crate) ahead: bool,
 }
 
 /// A container's `/dev`, by descriptors that keep their meaning whatever is mounted over it.
@@ -77,29 +84,75 @@ pub(crate) struct Devices {
     pub(crate) null: OwnedFd,
 }
 
-/// Moves what [`assemble_ahead`] has made to the container's root, or makes it now.
-pub(crate) fn mount_dev(root: &OwnedFd, ahead: bool, in_user_namespace: bool) -> Result<Devices, Failure> {
-    if !ahead {
-        assemble_dev(in_user_namespace)?;
-    }
-    let dev = open_path(DEV).at_path("open", "/dev")?;
-    let null = own_null(dev.as_fd()).at_path("open", "/dev/null")?;
-    let devpts = resolve(dev.as_fd(), Path::new("pts")).at_path("open", "/dev/pts")?;
-    move_into(root, DEV)?;
-    Ok(Devices { devpts, null })
+/// A container's `/proc`, `/dev` and `/sys` at their places, in the mount namespace of its own first process.
+#[derive(Debug)]
+pub(crate) struct KernelFiles {
+    pub(crate) devices: Devices,
+    /// What of them is the machine's is hidden.
+    pub(crate) is_masked: bool,
 }
 
-/// The same for `/sys`, with cgroup file systems: those of `trees` by name, the others as this process' cgroup namespace shows them
-/// (cgroup_namespaces(7)).
-pub(crate) fn mount_sys(
-    root: &OwnedFd,
+impl KernelFiles {
+    /// Assembles what [`assemble_ahead`] has not, for this process' PID and cgroup namespace.
+    pub(crate) fn assemble(surroundings: Surroundings<'_>, view: View) -> Result<Self, Failure> {
+        let Surroundings { in_user_namespace, cgroup_mounts, cgroup_trees: (names, trees), ahead } = surroundings;
+        mount_at("proc", PROC, PLAIN, None)?;
+        if !ahead {
+            assemble_dev(in_user_namespace)?;
+        }
+        let dev = open_path(DEV).at_path("open", "/dev")?;
+        let null = own_null(dev.as_fd()).at_path("open", "/dev/null")?;
+        let devpts = resolve(dev.as_fd(), Path::new("pts")).at_path("open", "/dev/pts")?;
+        let trees: Vec<(&str, &OwnedFd)> = names.iter().map(String::as_str).zip(trees).collect();
+        complete_sys(ahead && view == View::Usual, view, cgroup_mounts, &trees)?;
+        Ok(Self { devices: Devices { devpts, null }, is_masked: false })
+    }
+
+    /// Hides what is hidden from most containers, before their volumes are there.
+    pub(crate) fn mask(&mut self) -> Result<(), Failure> {
+        let places = open_path(NEXT).at_path("open", "/")?;
+        Masks::default().apply(places.as_fd(), &self.devices.null)?;
+        self.is_masked = true;
+        Ok(())
+    }
+
+    /// Moves them to a container's root.
+    pub(crate) fn move_into(&self, root: &OwnedFd) -> Result<(), Failure> {
+        [PROC, DEV, SYS].iter().try_for_each(|place| move_into(root, place))
+    }
+}
+
+/// How much a container sees of the kernel's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    /// As most do.
+    Usual,
+    /// Of `/sys` all, or what is hidden is not the usual.
+    Whole,
+    /// All, writable.
+    Privileged,
+}
+
+impl View {
+    pub(crate) fn of(plan: &ContainerPlan) -> Self {
+        match plan {
+            plan if plan.privileged => Self::Privileged,
+            plan if plan.unmasked || plan.masked_paths.is_some() => Self::Whole,
+            _ => Self::Usual,
+        }
+    }
+}
+
+/// Assembles `/sys` if it is not, with cgroup file systems: those of `trees` by name, the others as this process' cgroup namespace
+/// shows them (cgroup_namespaces(7)).
+fn complete_sys(
     ahead: bool,
-    privileged: bool,
+    view: View,
     cgroup_mounts: &[CgroupMount],
     trees: &[(&str, &OwnedFd)],
 ) -> Result<(), Failure> {
     if !ahead {
-        assemble_sys(privileged, cgroup_mounts)?;
+        assemble_sys(view == View::Privileged, cgroup_mounts)?;
     }
     for cgroups in cgroup_mounts {
         let (directory, kind, options) = match cgroups {
@@ -115,12 +168,12 @@ pub(crate) fn mount_sys(
         let options = options.map(CString::new).transpose().map_err(|_nul| Errno::INVAL).at("read cgroup options")?;
         mount_at(kind, place, PLAIN, options.as_deref())?;
     }
-    if !privileged {
+    if view != View::Privileged {
         let sys = open_path(SYS).at_path("open", "/sys")?;
         let read_only = MountAttributes { read_only: true, ..MountAttributes::default() };
         mount_setattr(&sys, read_only, true).at_path("make read-only", "/sys")?;
     }
-    move_into(root, SYS)
+    Ok(())
 }
 
 /// The device number of [`EMPTY`]: who is on it is hidden already.
@@ -179,7 +232,7 @@ fn mount_sysfs(writable: bool) -> Result<(), Failure> {
 
 /// Hides the directories of [`MASKED`]; a container's own process does so with what is left.
 fn mask_sys() -> Result<(), Failure> {
-    let place = open_path("/next").at_path("open", "/")?;
+    let place = open_path(NEXT).at_path("open", "/")?;
     for path in MASKED {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(&place, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how) {

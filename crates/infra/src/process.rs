@@ -14,7 +14,7 @@ use rustix::thread::{
 use crate::apparmor::Confinement;
 use crate::failure::At;
 use crate::program::Program;
-use crate::protocol::{Failure, ProcessPlan};
+use crate::protocol::{ContainerPlan, Failure, ProcessPlan};
 use crate::wire;
 
 /// Programs select(2) and loop over descriptors up to the soft limit; more is theirs to ask for.
@@ -47,10 +47,14 @@ pub(crate) enum ChildMessage {
         #[n(0)]
         pid: i32,
     },
+    /// To a process that waits for it: what container it becomes. Descriptors: its root file system, its ends of the streams that
+    /// it has, and its mounts.
+    #[n(5)]
+    Become(#[n(0)] Box<ContainerPlan>),
 }
 
 /// Tells infra something.
-pub(crate) fn tell(channel: &OwnedFd, message: &ChildMessage) -> Result<(), Failure> {
+pub(crate) fn tell(channel: impl AsFd, message: &ChildMessage) -> Result<(), Failure> {
     wire::send(channel, &wire::encode(0, message), &[]).at("report to infra")
 }
 
@@ -58,6 +62,8 @@ pub(crate) fn tell(channel: &OwnedFd, message: &ChildMessage) -> Result<(), Fail
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Report<'a> {
     pub(crate) channel: &'a OwnedFd,
+    /// infra says before when it may come to that.
+    pub(crate) takes_leave: bool,
     pub(crate) assembled_at: Option<i64>,
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
 }
@@ -101,7 +107,8 @@ pub(crate) fn make_working_dir(path: &Path) -> Result<(), Failure> {
 /// 4. The death signal after the user: setuid clears it. It is a hint; the cgroup is the truth.
 /// 5. All descriptors but the standard ones close on exec.
 /// 6. The AppArmor profile is named just before the filter, which need not allow to write, and holds from execve on.
-/// 7. The filter of system calls comes last: a strict one need not allow any of the above, only execve. Without
+/// 7. A container's first process waits for leave to go on.
+/// 8. The filter of system calls comes last: a strict one need not allow any of the above, only execve. Without
 ///    no_new_privs it needs CAP_SYS_ADMIN, which is kept until then; execve takes it away (see `become_user`).
 pub(crate) fn become_program(
     plan: &ProcessPlan,
@@ -124,12 +131,24 @@ pub(crate) fn become_program(
         confinement.begin_at_exec()?;
     }
     close_on_exec();
+    if report.takes_leave {
+        wait_for_leave(report.channel)?;
+    }
     let executing = ChildMessage::Executing { assembled_at: report.assembled_at };
     wire::send(report.channel, &wire::encode(0, &executing), report.descriptors).at("report to infra")?;
     if let Some(filter) = &plan.seccomp {
         sys::seccomp::add_filter(filter).at("load the seccomp profile")?;
     }
     Err(program.execute())
+}
+
+/// A container has a log and durable records before it has a program: infra says when.
+fn wait_for_leave(channel: &OwnedFd) -> Result<(), Failure> {
+    let word = wire::receive(channel).at("hear from infra")?;
+    match word.as_ref().and_then(wire::Frame::body) {
+        Some(ChildMessage::GoOn) => Ok(()),
+        _ => Err(Errno::PROTO).at("hear from infra"),
+    }
 }
 
 fn limit_descriptors() -> Result<(), Failure> {

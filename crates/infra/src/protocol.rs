@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 /// Version that this build speaks; `versions` says what each has brought.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -101,6 +101,35 @@ pub enum Request {
     /// Makes a sandbox that was booted as a spare the sandbox of a Pod, once. Answer: [`Reply::Done`].
     #[n(13)]
     Assign(#[n(0)] AssignPlan),
+    /// Makes the first process of a container that is still to come, in a spare sandbox. One that was made before ends.
+    /// Answer: [`Reply::Done`].
+    #[n(14)]
+    Prepare(#[n(0)] PreparePlan),
+    /// A container that is held, see [`ContainerPlan::held`], may execute its program. Answer: none but that of its `Start`.
+    #[n(15)]
+    Release {
+        /// It.
+        #[n(0)]
+        id: String,
+    },
+}
+
+/// Where the first process of a container is to wait for its plan. Descriptors as for [`ContainerPlan`], without its root file
+/// system, logs and mounts. Of a [`ContainerPlan`] that is started in it those of its cgroups go unused.
+#[derive(Debug, Clone, Encode, Decode)]
+pub struct PreparePlan {
+    /// The container.
+    #[n(0)]
+    pub id: String,
+    /// A cgroup v2 directory comes with it.
+    #[n(1)]
+    pub cgroup_v2: bool,
+    /// How many v1 `tasks` files come with it.
+    #[n(2)]
+    pub cgroup_v1: u32,
+    /// Names below `/sys/fs/cgroup` of the cgroup file systems that come with it.
+    #[n(3)]
+    pub cgroup_trees: Vec<String>,
 }
 
 /// What a Pod's sandbox has beside what every spare one has.
@@ -118,6 +147,10 @@ pub struct AssignPlan {
     /// It is not whole by this: another `MarkReady` will say when it is.
     #[n(3)]
     pub more: bool,
+    /// What `Prepare` made is for a container of this Pod; else it ends.
+    #[n(4)]
+    #[cbor(default)]
+    pub prepared: bool,
 }
 
 /// The sandbox to make.
@@ -285,6 +318,10 @@ pub struct ContainerPlan {
     #[n(17)]
     #[cbor(default)]
     pub cgroup_trees: Vec<String>,
+    /// All is done but execve(2) until `Release` comes. Without a daemon it ends, as if it had never been started.
+    #[n(18)]
+    #[cbor(default)]
+    pub held: bool,
 }
 
 /// The PID namespace that a container joins.

@@ -17,9 +17,10 @@ use crate::failure::{At, tolerate};
 use crate::logs::{Log, Lost};
 use crate::poll::{Poll, Source, Watched};
 use crate::process::{ChildMessage, tell};
+use crate::process_ahead::ProcessAhead;
 use crate::protocol::{
-    AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan, Reply,
-    Request, StartTimes, VERSION,
+    AssignPlan, BootPlan, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure, PidPlan,
+    PreparePlan, Reply, Request, StartTimes, VERSION,
 };
 use crate::sandbox::{Ahead, Sandbox, assign, boot, own_pidfd, tmpfs_path};
 use crate::streams::{Buffers, Streams};
@@ -42,6 +43,8 @@ pub(crate) struct Server {
     /// What the daemon gave to be kept open.
     held: Vec<OwnedFd>,
     processes: BTreeMap<String, Process>,
+    /// The first process of a container that is still to come.
+    ahead: Option<ProcessAhead>,
     buffers: Buffers,
 }
 
@@ -74,6 +77,8 @@ enum Stage {
         executing_at: Option<i64>,
         times: StartTimes,
         waiters: Vec<Waiter>,
+        /// It has not been released yet.
+        held: bool,
         birth: Option<Box<Birth>>,
     },
     Running,
@@ -87,6 +92,7 @@ struct Birth {
     pipes: Pipes,
     stdin_once: bool,
     tty: bool,
+    held: bool,
 }
 
 /// Whether the loop goes on.
@@ -114,6 +120,7 @@ impl Server {
             ready: false,
             held: Vec::new(),
             processes: BTreeMap::new(),
+            ahead: None,
             buffers: Buffers::default(),
         };
         server.add_client(first)?;
@@ -204,6 +211,9 @@ impl Server {
         }
         if self.clients.is_empty() {
             self.keep_exits();
+            // The next daemon knows nothing of its control groups.
+            self.discard_ahead();
+            self.end_held();
         }
     }
 
@@ -304,10 +314,25 @@ impl Server {
                 let unused = self.assign(&plan)?;
                 self.send(client, id, &Reply::Done, &[]);
                 drop(unused);
+                if !plan.prepared {
+                    self.discard_ahead();
+                }
+            }
+            Request::Prepare(plan) => {
+                self.prepare(&plan, fds)?;
+                self.send(client, id, &Reply::Done, &[]);
             }
             Request::ReopenLog { id: container } => {
                 self.reopen_log(&container)?;
                 self.send(client, id, &Reply::Done, &[]);
+            }
+            Request::Release { id: container } => {
+                if let Some(Process { stage: Stage::Starting { report, held, .. }, .. }) =
+                    self.processes.get_mut(&container)
+                    && std::mem::take(held)
+                {
+                    tolerate(tell(&*report, &ChildMessage::GoOn));
+                }
             }
             Request::MarkReady => {
                 self.sandbox()?;
@@ -373,6 +398,32 @@ impl Server {
         }
     }
 
+    fn prepare(&mut self, plan: &PreparePlan, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        self.discard_ahead();
+        let sandbox = self.sandbox()?;
+        if !sandbox.spare {
+            return Err(Errno::ALREADY).at("make a process ahead in a sandbox that is a pod's");
+        }
+        self.ahead = Some(ProcessAhead::start(self.proof, plan, fds, sandbox, &self.null)?);
+        Ok(())
+    }
+
+    /// The next daemon may not know of them either.
+    fn end_held(&mut self) {
+        let is_held = |process: &Process| matches!(process.stage, Stage::Starting { held: true, .. });
+        let held: Vec<String> =
+            self.processes.iter().filter(|(_, process)| is_held(process)).map(|(id, _)| id.clone()).collect();
+        for id in held {
+            self.fail_start(&id, &killed_while_starting());
+        }
+    }
+
+    fn discard_ahead(&mut self) {
+        if let Some(ahead) = self.ahead.take() {
+            kill_and_reap(&ahead.child);
+        }
+    }
+
     fn sandbox(&self) -> Result<&Sandbox, Failure> {
         self.sandbox.as_ref().ok_or(Errno::NOTCONN).at("use a sandbox that is not booted")
     }
@@ -393,10 +444,11 @@ impl Server {
         }
         let received_at = now();
         let mut descriptors = ContainerDescriptors::take(plan, fds)?;
-        let sandbox = self.sandbox()?;
-        if sandbox.spare {
+        if self.sandbox()?.spare {
             return Err(Errno::NOTCONN).at("start a container in a sandbox that is nobody's yet");
         }
+        let ahead = self.ahead.take_if(|ahead| ahead.serves(plan));
+        let sandbox = self.sandbox()?;
         let processes = match &plan.pid {
             None => Processes::Own,
             Some(PidPlan::Host) => Processes::Host,
@@ -406,7 +458,11 @@ impl Server {
             },
             Some(PidPlan::Target { container }) => Processes::Of(&self.running(container)?.0.pidfd),
         };
-        let born = start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?;
+        let handed_over = ahead.map(|ahead| ahead.hand_over(plan, &mut descriptors)).transpose()?.flatten();
+        let born = match handed_over {
+            Some(born) => born,
+            None => start_container(self.proof, plan, &mut descriptors, sandbox, processes, &self.null)?,
+        };
         let times = cloned_now(received_at);
         if let Some(sandbox) = &mut self.sandbox
             && sandbox.ahead == Ahead::Assembled
@@ -423,9 +479,12 @@ impl Server {
                 return Err(failure);
             }
         };
-        // One that is gone already has said why.
-        tolerate(tell(&born.channel, &ChildMessage::GoOn));
-        let birth = Birth { log, pipes: born.pipes, stdin_once: plan.stdin_once, tty: plan.process.tty };
+        if !plan.held {
+            // One that is gone already has said why.
+            tolerate(tell(&born.channel, &ChildMessage::GoOn));
+        }
+        let (stdin_once, tty) = (plan.stdin_once, plan.process.tty);
+        let birth = Birth { log, pipes: born.pipes, stdin_once, tty, held: plan.held };
         let kind = Kind::Container { streams: None, devpts: None, terminal: None };
         self.watch(&plan.id, (born.child, born.channel), waiter, kind, Some(Box::new(birth)), times)
     }
@@ -468,7 +527,8 @@ impl Server {
         let watched = self.poll.add(pidfd, Source::Process(id.to_owned()), EventFlags::IN).at("watch a process")?;
         rustix::io::ioctl_fionbio(&channel, true).at("watch a process")?;
         let report = self.poll.add(channel, Source::Report(id.to_owned()), EventFlags::IN).at("watch a process")?;
-        let stage = Stage::Starting { report, executing_at: None, times, waiters: vec![waiter], birth };
+        let held = birth.as_ref().is_some_and(|birth| birth.held);
+        let stage = Stage::Starting { report, executing_at: None, times, waiters: vec![waiter], held, birth };
         let process = Process { child, watched: Some(watched), started_at: 0, kind, stage };
         self.processes.insert(id.to_owned(), process);
         Ok(())
@@ -494,7 +554,13 @@ impl Server {
                     self.adopt_streams(id, frame.descriptors);
                 }
                 Some(ChildMessage::Failed(failure)) => return self.fail_start(id, &failure),
-                Some(ChildMessage::GoOn | ChildMessage::MadeNamespaces | ChildMessage::Cloned { .. }) | None => {}
+                Some(
+                    ChildMessage::GoOn
+                    | ChildMessage::MadeNamespaces
+                    | ChildMessage::Cloned { .. }
+                    | ChildMessage::Become(_),
+                )
+                | None => {}
             }
         }
     }
@@ -521,9 +587,7 @@ impl Server {
         let Some(process) = self.processes.get_mut(id) else { return };
         let Stage::Starting { executing_at, times, .. } = &process.stage else { return };
         let Some(executing_at) = *executing_at else {
-            let failure =
-                Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() };
-            return self.fail_start(id, &failure);
+            return self.fail_start(id, &killed_while_starting());
         };
         let times = Some(StartTimes { executing_at, ..*times });
         let started_at = now();
@@ -549,6 +613,8 @@ impl Server {
         {
             kernel_files::let_go();
             sandbox.ahead = Ahead::Nothing;
+            // Another container was the first.
+            self.discard_ahead();
         }
     }
 
@@ -686,6 +752,9 @@ impl Server {
         if let Some(pod_init) = self.sandbox.as_ref().and_then(|sandbox| sandbox.pod_init.as_ref()) {
             kill_and_reap(pod_init);
         }
+        if let Some(ahead) = &self.ahead {
+            kill_and_reap(&ahead.child);
+        }
     }
 }
 
@@ -701,8 +770,12 @@ impl Process {
     }
 }
 
+fn killed_while_starting() -> Failure {
+    Failure { step: "start: killed while starting".into(), path: None, errno: Errno::INTR.raw_os_error() }
+}
+
 /// Nothing comes of a child that is gone already.
-fn kill_and_reap(child: &Child) {
+pub(crate) fn kill_and_reap(child: &Child) {
     tolerate(pidfd_send_signal(&child.pidfd, Signal::KILL));
     tolerate(waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED));
 }

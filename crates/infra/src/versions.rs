@@ -20,6 +20,8 @@ const UNMASKED: Need = Need { since: 3, what: "procMount: Unmasked" };
 const HIDDEN_PATHS: Need = Need { since: 4, what: "paths to hide that are not the usual ones" };
 /// cgroup file systems that come with a container.
 pub const CGROUP_TREES: Need = Need { since: 9, what: "cgroup file systems that are mounted for it" };
+/// Containers that wait for a word before they run.
+pub const HELD: Need = Need { since: 10, what: "containers that are held" };
 /// AppArmor profiles of processes.
 pub const APPARMOR: Need = Need { since: 6, what: "AppArmor profiles" };
 
@@ -45,6 +47,7 @@ pub fn container_lacks(plan: &ContainerPlan, version: u32) -> Option<Need> {
         masked_paths,
         read_only_paths,
         cgroup_trees,
+        held,
     } = plan;
     let of_mounts = mounts.iter().flat_map(mount_needs);
     let hides = masked_paths.is_some() || read_only_paths.is_some();
@@ -53,6 +56,7 @@ pub fn container_lacks(plan: &ContainerPlan, version: u32) -> Option<Need> {
         unmasked.then_some(UNMASKED),
         hides.then_some(HIDDEN_PATHS),
         (!cgroup_trees.is_empty()).then_some(CGROUP_TREES),
+        held.then_some(HELD),
     ];
     process_needs(process).chain(of_mounts).chain(own.into_iter().flatten()).find(|need| need.since > version)
 }

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use infra::protocol::{
     AssignPlan, BootPlan, CgroupMount, ContainerPlan, ContainerReport, End, Event, ExecPlan, ExitReport, Failure,
-    MountPlan, MountSource, PidPlan, ProcessPlan, Reply, Request, StartTimes, SysctlPlan, TmpfsPlan, UserNamespacePlan,
-    VERSION,
+    MountPlan, MountSource, PidPlan, PreparePlan, ProcessPlan, Reply, Request, StartTimes, SysctlPlan, TmpfsPlan,
+    UserNamespacePlan, VERSION,
 };
 use minicbor::Encode;
 
@@ -80,6 +80,7 @@ fn container(source: MountSource, pid: PidPlan) -> ContainerPlan {
         masked_paths: Some(vec!["/proc/keys".into()]),
         read_only_paths: Some(vec!["/proc/sys".into()]),
         cgroup_trees: vec!["memory".into()],
+        held: true,
     }
 }
 
@@ -136,7 +137,15 @@ fn requests() -> Vec<Request> {
             hostname: "web".into(),
             tmpfs: vec![tmpfs()],
             more: true,
+            prepared: true,
         }),
+        Request::Prepare(PreparePlan {
+            id: "c1".into(),
+            cgroup_v2: true,
+            cgroup_v1: 5,
+            cgroup_trees: vec!["memory".into()],
+        }),
+        Request::Release { id: "c1".into() },
     ]
 }
 

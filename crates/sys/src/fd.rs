@@ -1,7 +1,7 @@
 //! Descriptors that a process finds open when it starts.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
@@ -54,4 +54,27 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Closes every descriptor from `first` on but those given, runs `last`, and ends the process with the code that it returns: whoever
+/// has opened what is closed here does not run any more.
+pub fn end_with_only(first: u32, kept: &[BorrowedFd<'_>], last: impl FnOnce() -> i32) -> ! {
+    let mut numbers: Vec<u32> =
+        kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();
+    numbers.sort_unstable();
+    let mut next = first;
+    for number in numbers {
+        if number > next {
+            close_range(next, number - 1);
+        }
+        next = next.max(number.saturating_add(1));
+    }
+    close_range(next, libc::c_uint::MAX);
+    crate::process::exit_now(last())
+}
+
+fn close_range(first: u32, last: u32) {
+    // SAFETY: only called by `end_with_only`, after which nothing of this process but `last` runs, and that may use no other
+    // descriptors than those that its caller keeps open for it.
+    unsafe { libc::close_range(first, last, 0) };
 }

@@ -32,9 +32,9 @@ impl Spares {
     }
 }
 
-/// Whether this is the command line of an infra process without a Pod.
+/// Whether this is the command line of an infra process without a Pod, or of its child that is to become a container.
 pub fn is_spare(command_line: &str) -> bool {
-    id_of(command_line).is_some()
+    id_of(command_line).is_some() || command_line.contains("infra (container) ")
 }
 
 fn id_of(command_line: &str) -> Option<String> {

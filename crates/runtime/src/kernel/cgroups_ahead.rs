@@ -4,16 +4,19 @@
 //! already, with one for a container in it. What is left to do at its start are its limits. On cgroup v1 that is a few writes
 //! in place of fourteen directories and a list of devices.
 //!
-//! Nothing records them: a daemon that starts anew removes cgroups of Pods that it does not know.
+//! In the container's cgroup its first process may wait already, a child of a spare sandbox' infra process, which is then the Pod's.
+//!
+//! Nothing records them: a daemon that starts anew removes cgroups of Pods that it does not know, with what is in them.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use spec::{ContainerId, PodUid};
+use spec::{ContainerId, PodUid, SandboxId};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::cgroups::{CgroupError, CgroupPath, Cgroups, Placement, ShownTrees};
+use super::cgroups::{CgroupError, CgroupPath, Cgroups, Placement, RemoveCgroupError, ShownTrees};
 use crate::config::QosClass;
 
 /// For so many Pods, of the classes that the last ones were created of.
@@ -40,10 +43,12 @@ struct Inner {
 
 /// A Pod's cgroup, with one for a container.
 #[derive(Debug)]
-struct Ahead {
+pub(super) struct Ahead {
     uid: PodUid,
     class: QosClass,
-    container: ContainerAhead,
+    pub(super) container: ContainerAhead,
+    /// The spare sandbox whose infra process has a child waiting in it.
+    pub(super) process_in: Option<SandboxId>,
 }
 
 /// A container's cgroup, in which only the default devices can be opened.
@@ -51,6 +56,7 @@ struct Ahead {
 pub(super) struct ContainerAhead {
     pub(super) id: ContainerId,
     pub(super) placement: Placement,
+    /// None once a process that waits in it was given them.
     pub(super) shown: ShownTrees,
 }
 
@@ -61,6 +67,7 @@ struct Promised {
     class: QosClass,
     /// Until somebody takes it.
     container: Option<ContainerAhead>,
+    process_in: Option<SandboxId>,
     at: Instant,
     /// The start of the Pod has begun, so it is not removed here any more.
     kept: bool,
@@ -69,6 +76,10 @@ struct Promised {
 }
 
 impl Ahead {
+    pub(super) fn container_path(&self) -> CgroupPath {
+        self.path().container(&self.container.id)
+    }
+
     fn path(&self) -> CgroupPath {
         CgroupPath::pod(self.class, &self.uid)
     }
@@ -89,11 +100,49 @@ impl CgroupsAhead {
         if inner.wanted.pop_front().is_some() {
             inner.wanted.push_back(class);
         }
-        let at = inner.ready.iter().position(|ahead| ahead.class == class)?;
-        let Ahead { uid, class, container } = inner.ready.remove(at);
+        let place = |prepared: bool| {
+            inner.ready.iter().position(|ahead| ahead.class == class && ahead.process_in.is_some() == prepared)
+        };
+        let at = place(true).or_else(|| place(false))?;
+        let Ahead { uid, class, container, process_in } = inner.ready.remove(at);
         let (container, at) = (Some(container), Instant::now());
-        inner.promised.push(Promised { uid: uid.clone(), class, container, at, kept: false, pod_taken: false });
+        let promised = Promised { uid: uid.clone(), class, container, process_in, at, kept: false, pod_taken: false };
+        inner.promised.push(promised);
         Some(uid)
+    }
+
+    /// One in which no process waits, for one to be made; nobody is promised it meanwhile.
+    pub(super) fn take_unprepared(&self) -> Option<Ahead> {
+        let mut inner = self.lock();
+        let at = inner.ready.iter().position(|ahead| ahead.process_in.is_none())?;
+        Some(inner.ready.remove(at))
+    }
+
+    /// The same one again.
+    pub(super) fn put_back(&self, ahead: Ahead) {
+        self.lock().ready.push(ahead);
+    }
+
+    /// The sandbox whose infra process has a child waiting for a container of this Pod.
+    pub(super) fn sandbox_of(&self, uid: &PodUid) -> Option<SandboxId> {
+        self.lock().promised.iter().find(|promised| promised.uid == *uid)?.process_in.clone()
+    }
+
+    /// All sandboxes of which that can be said.
+    pub(super) fn sandboxes(&self) -> Vec<SandboxId> {
+        let inner = self.lock();
+        let ready = inner.ready.iter().filter_map(|ahead| ahead.process_in.clone());
+        ready.chain(inner.promised.iter().filter_map(|promised| promised.process_in.clone())).collect()
+    }
+
+    /// It can be said of this one no more.
+    pub(super) fn forget_process(&self, sandbox: &SandboxId) {
+        let mut inner = self.lock();
+        let Inner { ready, promised, .. } = &mut *inner;
+        let ready = ready.iter_mut().map(|ahead| &mut ahead.process_in);
+        for process_in in ready.chain(promised.iter_mut().map(|promised| &mut promised.process_in)) {
+            process_in.take_if(|one| one == sandbox);
+        }
     }
 
     /// Whether [`Self::take_pod`] is likely to find it.
@@ -135,8 +184,8 @@ impl CgroupsAhead {
         inner.promised.iter().filter(|promised| !promised.kept).map(|promised| promised.at + PATIENCE).min()
     }
 
-    /// Removes those of Pods that do not start.
-    pub(super) fn remove_stale(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+    /// Removes those of Pods that do not start. Blocks, on a thread of a runtime.
+    pub(super) fn remove_stale(&self, cgroups: &Cgroups) -> Result<(), RemoveCgroupError> {
         let _removal = self.removal();
         let now = Instant::now();
         let stale: Vec<Promised> = {
@@ -144,13 +193,13 @@ impl CgroupsAhead {
             self.lock().promised.extract_if(.., is_stale).collect()
         };
         let paths = stale.iter().map(|promised| CgroupPath::pod(promised.class, &promised.uid));
-        paths.map(|path| cgroups.remove_empty(&path)).fold(Ok(()), Result::and)
+        paths.map(|path| remove(cgroups, &path)).fold(Ok(()), Result::and)
     }
 
-    /// Makes what is missing, after what is not wanted any more is removed. Blocks.
-    pub(super) fn fill(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+    /// Makes what is missing, after what is not wanted any more is removed. Blocks, on a thread of a runtime.
+    pub(super) fn fill(&self, cgroups: &Cgroups) -> Result<(), RemoveCgroupError> {
         while let Some(surplus) = { self.lock().take_surplus() } {
-            cgroups.remove_empty(&surplus.path())?;
+            remove(cgroups, &surplus.path())?;
         }
         while let Some(class) = { self.lock().missing() } {
             let (uid, id) = (PodUid::new(spec::ids::random_uuid()), ContainerId::random());
@@ -158,7 +207,8 @@ impl CgroupsAhead {
             let made = make_container(cgroups, &path.container(&id));
             // What there is of it goes with what is unknown at the next start where it cannot be removed.
             let (placement, shown) = made.inspect_err(|_| drop(cgroups.remove_empty(&path)))?;
-            self.lock().ready.push(Ahead { uid, class, container: ContainerAhead { id, placement, shown } });
+            let container = ContainerAhead { id, placement, shown };
+            self.lock().ready.push(Ahead { uid, class, container, process_in: None });
         }
         Ok(())
     }
@@ -168,8 +218,8 @@ impl CgroupsAhead {
         self.lock().wanted = VecDeque::from([QosClass::BestEffort; AHEAD]);
     }
 
-    /// Removes all that no Pod has, and makes none any more. Blocks.
-    pub(super) fn end(&self, cgroups: &Cgroups) -> Result<(), CgroupError> {
+    /// Removes all that no Pod has, and makes none any more. Blocks, on a thread of a runtime.
+    pub(super) fn end(&self, cgroups: &Cgroups) -> Result<(), RemoveCgroupError> {
         let _removal = self.removal();
         let (ready, promised) = {
             let mut inner = self.lock();
@@ -179,8 +229,13 @@ impl CgroupsAhead {
         };
         let promised = promised.iter().map(|promised| CgroupPath::pod(promised.class, &promised.uid));
         let paths = ready.iter().map(Ahead::path).chain(promised);
-        paths.map(|path| cgroups.remove_empty(&path)).fold(Ok(()), Result::and)
+        paths.map(|path| remove(cgroups, &path)).fold(Ok(()), Result::and)
     }
+}
+
+/// With the process that may wait in it.
+fn remove(cgroups: &Cgroups, path: &CgroupPath) -> Result<(), RemoveCgroupError> {
+    Handle::current().block_on(cgroups.remove(path))
 }
 
 impl Inner {

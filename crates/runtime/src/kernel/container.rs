@@ -1,14 +1,16 @@
 //! Containers: create prepares and records, start sends a finished plan to infra, stop waits for an empty cgroup.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::FutureExt as _;
+use futures::future::poll_immediate;
 use image::Image;
 use infra::protocol::{
     ContainerPlan, MountPlan, MountSource as PlanSource, PidPlan, ProcessPlan, Reply, Request, StartTimes,
@@ -16,10 +18,11 @@ use infra::protocol::{
 use infra::versions::{self, Need};
 use spec::{ContainerId, SandboxId, Timestamp};
 use steps::{Within as _, step};
+use store::StoreError;
 
 use super::cgroups::{Before, CgroupPath, Placement, ShownTrees, Unit};
 use super::cgroups_ahead::ContainerAhead;
-use super::connection::RequestError;
+use super::connection::{Answer, Connection, RequestError};
 use super::exits::timestamp;
 use super::log_directories::open_log_directory;
 use super::records::{CONTAINERS, ContainerRecord};
@@ -329,15 +332,15 @@ impl Kernel {
             self.wait_for_record(&record.sandbox).await?;
             recording.await
         };
-        recorded.within(step!("wait for its records")).await?;
+        let recorded = recorded.within(step!("wait for its records"));
         let mut descriptors = vec![rootfs.as_fd(), logs.as_fd()];
         descriptors.extend(placement.v2.as_ref().map(AsFd::as_fd));
         descriptors.extend(borrow_all(&placement.v1_tasks));
         descriptors.extend(shown.iter().map(|(_, tree)| tree.as_fd()));
         descriptors.extend(mounts.iter().flatten().map(|mount| mount.tree.as_fd()));
-        let request = Request::Start(Box::new(plan));
-        let started = connection.request(&request, &descriptors, START_LIMIT);
-        match started.within(step!("have infra start it")).await {
+        let may_hold = infra_version >= versions::HELD.since;
+        let starting = start(&connection, plan, &descriptors, recorded, may_hold);
+        match starting.within(step!("have infra start it")).await? {
             Ok((Reply::Started { started_at, times }, _)) => {
                 note_times(times, started_at);
                 Ok(started_at)
@@ -575,6 +578,38 @@ fn check_ids(config: &ContainerConfig, account: &Account) -> Result<(), RuntimeE
     Err(RuntimeError::ContainerConfig { message })
 }
 
+/// Has infra start a container; what is not its program waits for no record, where infra can hold it until then.
+async fn start(
+    connection: &Connection,
+    mut plan: ContainerPlan,
+    descriptors: &[BorrowedFd<'_>],
+    recorded: impl Future<Output = Result<(), StoreError>>,
+    may_hold: bool,
+) -> Result<Result<Answer, RequestError>, StoreError> {
+    let mut recorded = pin!(recorded);
+    let done = if may_hold { poll_immediate(&mut recorded).await } else { Some(recorded.as_mut().await) };
+    plan.held = done.is_none();
+    let id = plan.id.clone();
+    if let Some(done) = done {
+        done?;
+        return Ok(connection.request(&Request::Start(Box::new(plan)), descriptors, START_LIMIT).await);
+    }
+    let asked = match connection.ask(&Request::Start(Box::new(plan)), descriptors, START_LIMIT).await {
+        Ok(asked) => asked,
+        Err(error) => return Ok(Err(error)),
+    };
+    let done = recorded.await;
+    let word = match &done {
+        Ok(()) => Request::Release { id },
+        Err(_) => Request::Signal { id, signal: SIGKILL },
+    };
+    let answer = match connection.tell(&word).await {
+        Ok(()) => connection.answer(asked).await,
+        Err(error) => Err(RequestError::Gone(error)),
+    };
+    done.map(|()| answer)
+}
+
 fn container_plan(
     id: &ContainerId,
     record: &ContainerRecord,
@@ -616,6 +651,7 @@ fn container_plan(
         masked_paths: config.security.masked_paths.as_deref().map(texts),
         read_only_paths: config.security.read_only_paths.as_deref().map(texts),
         cgroup_trees: shown.iter().map(|(name, _)| name.clone()).collect(),
+        held: false,
     }
 }
 

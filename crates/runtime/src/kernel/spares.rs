@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use infra::protocol::{AssignPlan, Request, VERSION};
+use infra::protocol::{AssignPlan, PreparePlan, Request, VERSION};
 use network::PortMapping;
 use spec::{PodRef, PodUid, SandboxId, Timestamp};
 use steps::{Within as _, step};
@@ -22,14 +23,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::cgroups::{CgroupError, Cgroups};
-use super::cgroups_ahead::CgroupsAhead;
-use super::connection::{Asked, Connection};
+use super::cgroups::{Cgroups, RemoveCgroupError};
+use super::cgroups_ahead::{Ahead, CgroupsAhead};
+use super::connection::{Asked, Connection, RequestError};
 use super::records::{SANDBOXES, SandboxRecord};
 use super::rootfs_ahead::RootfsAhead;
 use super::sandbox::{self, run_error};
 use super::state::Recording;
-use super::{Kernel, PROMPT};
+use super::{Kernel, PROMPT, borrow_all};
 use crate::config::{LinuxResources, NetworkMode, PodNamespaces, PodSandboxConfig, QosClass};
 use crate::error::RuntimeError;
 use crate::status::{PodSandboxState, PodSandboxStatus};
@@ -70,14 +71,17 @@ impl Spares {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that is ready now. Who finds none raises the number for those who come after.
-    fn take(&self) -> Option<SandboxId> {
+    /// One that is ready now: `wanted` if it is, else rather none of the `promised`. Who finds none raises the number for those who come
+    /// after.
+    fn take(&self, wanted: Option<&SandboxId>, promised: &[SandboxId]) -> Option<SandboxId> {
         let mut inner = self.lock();
         if inner.wanted == 0 {
             return None;
         }
         inner.asked = Some(Instant::now());
-        let found = inner.ready.pop_front();
+        let place = inner.ready.iter().position(|id| Some(id) == wanted);
+        let place = place.or_else(|| inner.ready.iter().position(|id| !promised.contains(id)));
+        let found = inner.ready.remove(place.unwrap_or_default());
         if found.is_none() {
             inner.wanted = (inner.wanted * 2).min(MOST);
         }
@@ -88,6 +92,15 @@ impl Spares {
     /// One more, made or found.
     pub(super) fn add(&self, id: SandboxId) {
         self.lock().ready.push_back(id);
+    }
+
+    /// One that is ready and none of these.
+    fn beside(&self, others: &[SandboxId]) -> Option<SandboxId> {
+        self.lock().ready.iter().find(|id| !others.contains(id)).cloned()
+    }
+
+    fn has(&self, id: &SandboxId) -> bool {
+        self.lock().ready.contains(id)
     }
 
     /// Those that are more than wanted, once it was quiet.
@@ -189,7 +202,7 @@ impl Kernel {
     }
 
     /// What cannot be made is made by the Pod's start, and what cannot be removed goes at the daemon's.
-    async fn on_cgroups_ahead(self: &Arc<Self>, work: fn(&CgroupsAhead, &Cgroups) -> Result<(), CgroupError>) {
+    async fn on_cgroups_ahead(self: &Arc<Self>, work: fn(&CgroupsAhead, &Cgroups) -> Result<(), RemoveCgroupError>) {
         let kernel = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || work(&kernel.cgroups_ahead, &kernel.cgroups)).await;
         if let Ok(Err(error)) = done {
@@ -198,6 +211,7 @@ impl Kernel {
     }
 
     async fn remove_spare(&self, id: &SandboxId) {
+        self.cgroups_ahead.forget_process(id);
         if let Err(error) = self.network.detach_and_wait(id).await {
             tracing::warn!(sandbox = %id, error = &error as &dyn std::error::Error, "the network of a spare sandbox stays");
         }
@@ -212,6 +226,45 @@ impl Kernel {
         Ok(())
     }
 
+    /// Has spare sandboxes clone the first processes of containers that are still to come, into control groups that are there.
+    async fn prepare_processes(&self) -> Result<(), PrepareError> {
+        while let Some(id) = self.spares.beside(&self.cgroups_ahead.sandboxes())
+            && memory_suffices()
+            && let Some(mut ahead) = self.cgroups_ahead.take_unprepared()
+        {
+            let prepared = self.prepare_process(&id, &mut ahead).await;
+            // It may be a Pod's by now, and was told then that it is to keep none.
+            ahead.process_in = Some(id).filter(|id| prepared.is_ok() && self.spares.has(id));
+            let is_prepared = ahead.process_in.is_some();
+            self.cgroups_ahead.put_back(ahead);
+            prepared?;
+            if !is_prepared {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare_process(&self, id: &SandboxId, ahead: &mut Ahead) -> Result<(), PrepareError> {
+        let connection = self.state.connection(id)?;
+        let mut shown = std::mem::take(&mut ahead.container.shown);
+        if shown.is_empty() {
+            shown = self.cgroups.shown_to(&ahead.container_path());
+        }
+        let placement = &ahead.container.placement;
+        let plan = PreparePlan {
+            id: ahead.container.id.as_str().to_owned(),
+            cgroup_v2: placement.v2.is_some(),
+            cgroup_v1: u32::try_from(placement.v1_tasks.len()).unwrap_or(u32::MAX),
+            cgroup_trees: shown.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let trees = shown.iter().map(|(_, tree)| tree.as_fd());
+        let descriptors: Vec<_> =
+            placement.v2.iter().map(|v2| v2.as_fd()).chain(borrow_all(&placement.v1_tasks)).chain(trees).collect();
+        connection.request(&Request::Prepare(plan), &descriptors, PROMPT).await?;
+        Ok(())
+    }
+
     /// A spare sandbox for this Pod, if one is ready and fits; what is wrong with it is seen by the next pass of its maker.
     pub(super) async fn take_spare(
         self: &Arc<Self>,
@@ -220,7 +273,12 @@ impl Kernel {
         if !is_usual(config) {
             return None;
         }
-        let id = self.spares.take()?;
+        let prepared = self.cgroups_ahead.sandbox_of(&config.uid);
+        let id = self.spares.take(prepared.as_ref(), &self.cgroups_ahead.sandboxes())?;
+        if prepared.as_ref() != Some(&id) {
+            // What waits in it is for another Pod, and ends.
+            self.cgroups_ahead.forget_process(&id);
+        }
         match self.assign(&id, config).await {
             Ok(taken) => Some(taken),
             Err(error) => {
@@ -263,6 +321,7 @@ impl Kernel {
             hostname: config.hostname.clone(),
             tmpfs: sandbox::tmpfs_plans(config),
             more: !config.ports.is_empty(),
+            prepared: self.cgroups_ahead.sandbox_of(&config.uid).as_ref() == Some(id),
         };
         // Now, not when the caller has done what it has to do: so one that is dead is found out, too.
         let asked = connection.ask(&Request::Assign(plan), &[], PROMPT).await;
@@ -335,11 +394,20 @@ enum PublishSpareError {
     #[error(transparent)]
     Gone(#[from] RuntimeError),
     #[error(transparent)]
-    Request(#[from] super::connection::RequestError),
+    Request(#[from] RequestError),
     #[error("the pod's infra process gave no network namespace")]
     NoNamespace,
     #[error(transparent)]
     Attach(#[from] network::AttachError),
+}
+
+/// Why no process could be made ahead.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error(transparent)]
+    Gone(#[from] RuntimeError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
 }
 
 /// Makes spare sandboxes as they are wanted, for as long as the runtime lives.
@@ -384,6 +452,10 @@ async fn fill(kernel: &Arc<Kernel>) {
             tracing::debug!(error = &error as &dyn std::error::Error, "no spare sandbox could be made");
             return;
         }
+    }
+    if let Err(error) = kernel.prepare_processes().await {
+        // The next container has its own made and hears what is wrong.
+        tracing::debug!(error = &error as &dyn std::error::Error, "no process could be made ahead");
     }
     if kernel.logs_ahead.is_short() {
         let ahead = Arc::clone(&kernel.logs_ahead);
@@ -450,17 +522,17 @@ mod tests {
     #[test]
     fn their_number_follows_demand() {
         let spares = Spares::default();
-        assert_eq!(spares.take(), None, "nobody keeps any");
+        assert_eq!(spares.take(None, &[]), None, "nobody keeps any");
         assert!(!spares.is_short());
         spares.lock().wanted = LEAST;
         for number in 0..LEAST {
             spares.add(id(number));
         }
-        assert_eq!(spares.take(), Some(id(0)), "the oldest first: addresses follow each other");
+        assert_eq!(spares.take(None, &[]), Some(id(0)), "the oldest first: addresses follow each other");
         assert!(spares.is_short());
-        assert_eq!(spares.take(), Some(id(1)));
+        assert_eq!(spares.take(None, &[]), Some(id(1)));
         for _ in 0..8 {
-            assert_eq!(spares.take(), None);
+            assert_eq!(spares.take(None, &[]), None);
         }
         assert_eq!(spares.lock().wanted, MOST, "who finds none wants more, up to a number");
         (0..MOST).for_each(|number| spares.add(id(number)));

@@ -12,7 +12,9 @@
 )]
 
 mod cgroups_ahead;
+mod held;
 mod kernel_files;
+mod processes_ahead;
 mod protocol_v1;
 mod relay;
 mod spares;
@@ -99,6 +101,12 @@ const TESTS: &[(&str, fn())] = &[
     ("a_pod_finds_its_cgroup_under_the_uid_that_it_was_given", || {
         block_on(cgroups_ahead::are_there_before_their_pod());
     }),
+    ("a_held_container_waits_to_be_released", held::wait_to_be_released),
+    ("processes_made_ahead_become_their_containers", || block_on(processes_ahead::become_their_containers())),
+    ("a_process_made_ahead_ends_where_it_does_not_serve", || block_on(processes_ahead::end_where_they_do_not_serve())),
+    ("a_process_made_ahead_is_done_without", || block_on(processes_ahead::are_done_without())),
+    ("a_process_made_ahead_tells_what_hinders_it", || block_on(processes_ahead::tell_what_hinders_them())),
+    ("processes_made_ahead_end_with_their_daemon", processes_ahead::end_with_their_daemon),
     ("a_pod_in_its_callers_cgroup_is_counted_there", || block_on(counted_elsewhere())),
     ("the_container_sees_what_it_may", || block_on(confinement())),
     ("kernel_file_systems_are_each_containers_own", || block_on(kernel_files::are_each_containers_own())),
