@@ -6,6 +6,7 @@ use spec::service_network::ServiceNetwork;
 use spec::validation::FieldError;
 use store::Store;
 
+use crate::kinds::submitted::Submitted;
 use crate::verbs::Part;
 
 /// What an admission may look at beside the object.
@@ -28,8 +29,8 @@ pub struct Admission<'a> {
 pub struct Admitted {
     /// The object in canonical form.
     pub object: Value,
-    /// A new object before other objects have completed it, where it is another then: its client owns no more than this.
-    pub submitted: Option<Value>,
+    /// What a new object was before admission completed it, where it does: its client owns no more than this.
+    pub submitted: Option<Submitted>,
     /// Paths of fields that Kubernetes does not know; they are not in `object`.
     pub unknown: Vec<String>,
     /// What is wrong with it.

@@ -23,6 +23,7 @@ mod secret;
 mod service_account;
 mod services;
 mod storage;
+mod submitted;
 mod workloads;
 
 use serde_json::Value;
@@ -44,6 +45,7 @@ pub use secret::SECRET;
 pub use service_account::SERVICE_ACCOUNT;
 pub use services::{ENDPOINT_SLICE, ENDPOINTS, SERVICE};
 pub use storage::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
+pub use submitted::Submitted;
 pub use workloads::{DEPLOYMENT, JOB, REPLICA_SET};
 
 use crate::table::{Column, Row};

@@ -15,6 +15,7 @@ use crate::kinds::limit_ranges::{check_limits, fill_in_limits};
 use crate::kinds::pod_account::take_service_account;
 use crate::kinds::pod_runtime_class::take_runtime_class;
 use crate::kinds::priority::resolve_priority;
+use crate::kinds::submitted::Submitted;
 use crate::kinds::{FieldReader, Kind, Removal, Subresource, pod_row};
 use crate::table::{AGE, Column, NAME};
 use crate::verbs::Part;
@@ -82,7 +83,9 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
         // What a client says of it counts for nothing, and is nobody's.
         pod.status = None;
     }
-    let submitted = old.is_none().then(|| pod.write()).transpose()?;
+    let submitted = old.is_none().then(|| Submitted::of(&pod)).transpose()?;
+    // What is completed below has to be known to `Submitted`; where it is not, the tests of debug builds say so.
+    let whole = (cfg!(debug_assertions) && old.is_none()).then(|| pod.write()).transpose()?;
     resolve_priority(&mut pod, old.as_ref(), admission.store).map_err(AdmissionError::Forbidden)?;
     let mut errors: Vec<FieldError> = check_node(&mut pod, old.as_ref(), admission.node_name).into_iter().collect();
     // The agent writes the mirror of a static Pod as the Pod is.
@@ -119,7 +122,11 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     if errors.is_empty() && (old.is_none() || admission.part == Part::Resize) {
         check_limits(&pod, admission)?;
     }
-    Ok(Admitted { object: pod.write()?, submitted, unknown, errors, warnings })
+    let object = pod.write()?;
+    if let Some(whole) = whole {
+        debug_assert_eq!(submitted.as_ref().map(|submitted| submitted.found_in(&object)), Some(whole));
+    }
+    Ok(Admitted { object, submitted, unknown, errors, warnings })
 }
 
 /// What Kubernetes refuses as well is said once, in its words.

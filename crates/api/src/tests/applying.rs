@@ -157,3 +157,88 @@ async fn nobody_owns_what_only_the_server_has_added() {
     assert_eq!(owned["f:containers"][r#"k:{"name":"main"}"#].get("f:volumeMounts"), None, "{owned}");
     assert!(owned.get("f:restartPolicy").is_some(), "defaults are: {owned}");
 }
+
+/// All that admission may complete is completed here; the owned fields are those that the client and the defaults have.
+#[tokio::test]
+async fn what_admission_completes_is_nobodys() {
+    let server = TestServer::start().await;
+    let made = [
+        server
+            .post(
+                "/apis/node.k8s.io/v1/runtimeclasses",
+                &json!({
+                    "metadata": {"name": "heavy"}, "handler": "monopod", "overhead": {"podFixed": {"cpu": "10m"}},
+                    "scheduling": {"nodeSelector": {"a": "1"}, "tolerations": [{"key": "k", "operator": "Exists"}]},
+                }),
+            )
+            .await,
+        server
+            .post(
+                "/apis/scheduling.k8s.io/v1/priorityclasses",
+                &json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true}),
+            )
+            .await,
+        server
+            .post(
+                "/api/v1/namespaces/default/limitranges",
+                &json!({"metadata": {"name": "l"}, "spec": {"limits": [
+                    {"type": "Container", "default": {"memory": "64Mi"}, "defaultRequest": {"cpu": "5m"}},
+                ]}}),
+            )
+            .await,
+    ];
+    assert!(made.iter().all(|made| made.code == StatusCode::CREATED), "{:?}", made.map(|made| made.message()));
+    let accounts = "/api/v1/namespaces/default/serviceaccounts/default";
+    let secrets = json!({"imagePullSecrets": [{"name": "pull"}]});
+    assert_eq!(server.patch(accounts, "merge-patch", &secrets).await.code, StatusCode::OK);
+
+    let profile = "container.apparmor.security.beta.kubernetes.io/main";
+    let wanted = json!({
+        "metadata": {"name": "p", "annotations": {(profile): "runtime/default"}},
+        "spec": {
+            "runtimeClassName": "heavy",
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [{"name": "init", "image": "debian:13", "resources": {"limits": {"memory": "1Mi"}}}],
+            "containers": [{"name": "main", "image": "debian:13", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+        },
+    });
+    let made = server.post(&format!("{PODS}?fieldManager=me"), &wanted).await.json();
+    let spec = &made["spec"];
+    assert_eq!((&spec["priority"], &spec["priorityClassName"]), (&json!(7), &json!("usual")), "{made}");
+    assert_eq!((&spec["overhead"]["cpu"], &spec["nodeSelector"]["a"]), (&json!("10m"), &json!("1")), "{made}");
+    assert_eq!(spec["tolerations"].as_array().map(Vec::len), Some(3), "{made}");
+    assert_eq!(spec["imagePullSecrets"], secrets["imagePullSecrets"], "{made}");
+    let main = &spec["containers"][0];
+    assert_eq!(main["resources"]["requests"], json!({"cpu": "5m", "memory": "64Mi"}), "{made}");
+    assert_eq!(main["securityContext"]["appArmorProfile"]["type"], "RuntimeDefault", "{made}");
+    assert_eq!(main["volumeMounts"].as_array().map(Vec::len), Some(2), "{made}");
+    assert_eq!(made["metadata"]["annotations"].as_object().map(serde_json::Map::len), Some(2), "{made}");
+    assert_eq!(made["status"]["phase"], "Pending", "{made}");
+
+    let of_each = json!({
+        ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
+        "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {},
+    });
+    let (mut init, mut main) = (of_each.clone(), of_each);
+    init["f:resources"] =
+        json!({".": {}, "f:limits": {".": {}, "f:memory": {}}, "f:requests": {".": {}, "f:memory": {}}});
+    main["f:volumeMounts"] = json!({".": {}, r#"k:{"mountPath":"/v"}"#: {".": {}, "f:mountPath": {}, "f:name": {}}});
+    let expected = json!({
+        "f:metadata": {"f:annotations": {".": {}, (format!("f:{profile}")): {}}},
+        "f:spec": {
+            "f:containers": {r#"k:{"name":"main"}"#: main},
+            "f:dnsPolicy": {},
+            "f:enableServiceLinks": {},
+            "f:initContainers": {".": {}, r#"k:{"name":"init"}"#: init},
+            "f:restartPolicy": {},
+            "f:runtimeClassName": {},
+            "f:schedulerName": {},
+            "f:securityContext": {},
+            "f:serviceAccount": {},
+            "f:serviceAccountName": {},
+            "f:terminationGracePeriodSeconds": {},
+            "f:volumes": {".": {}, r#"k:{"name":"v"}"#: {".": {}, "f:emptyDir": {}, "f:name": {}}},
+        },
+    });
+    assert_eq!(made["metadata"]["managedFields"][0]["fieldsV1"], expected);
+}

@@ -5,7 +5,7 @@ use spec::decode::{duplicate_field, strict_decoding_faults, unknown_field};
 
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
-use crate::kinds::{Admission, AdmissionError};
+use crate::kinds::{Admission, AdmissionError, Submitted};
 use crate::quotas;
 use crate::verbs::metadata;
 use crate::verbs::options::UnknownFields;
@@ -16,7 +16,7 @@ pub struct Accepted {
     /// It.
     pub object: Value,
     /// What its client owns of it, where that is less.
-    pub submitted: Option<Value>,
+    pub submitted: Option<Submitted>,
     /// What the client should know.
     pub warnings: Vec<String>,
 }

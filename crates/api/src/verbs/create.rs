@@ -9,7 +9,7 @@ use store::{Change, ObjectKey, ObjectValue, StoredObject};
 use crate::context::{Call, Context, refuse};
 use crate::http::reply::{Reply, warn, whole};
 use crate::http::status::ApiError;
-use crate::kinds::{NAMESPACE, Removal};
+use crate::kinds::{NAMESPACE, Removal, Submitted};
 use crate::quotas;
 use crate::render::encode;
 use crate::verbs::admit::{Accepted, admit};
@@ -78,14 +78,16 @@ fn take_prepared_uid(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
 }
 
 /// Nobody owns what only this server has added, such as the volume with a Pod's token.
-fn note_owners(call: &Call, object: &mut Value, submitted: Option<Value>, owners: Owners) -> Result<(), ApiError> {
-    let Some(mut submitted) = submitted.filter(|_| matches!(owners, Owners::ByChange)) else {
-        return write_owners(call, Part::Main, None, object, None, owners);
-    };
-    write_owners(call, Part::Main, None, &mut submitted, None, owners)?;
-    let fields = submitted.pointer_mut("/metadata/managedFields").map(Value::take);
-    metadata::of(object)?.extend(fields.map(|fields| ("managedFields".to_owned(), fields)));
-    Ok(())
+fn note_owners(call: &Call, object: &mut Value, submitted: Option<Submitted>, owners: Owners) -> Result<(), ApiError> {
+    let mut submitted = submitted.filter(|_| matches!(owners, Owners::ByChange));
+    if let Some(submitted) = &mut submitted {
+        submitted.exchange(object);
+    }
+    let noted = write_owners(call, Part::Main, None, object, None, owners);
+    if let Some(submitted) = &mut submitted {
+        submitted.exchange(object);
+    }
+    noted
 }
 
 fn complete_metadata(call: &Call, object: &mut Value) -> Result<(), ApiError> {
