@@ -9,8 +9,10 @@ use runtime::{QosClass, Runtime};
 use serde::Deserialize as _;
 use serde_json::Value;
 use spec::image_ref::InvalidImageReference;
+use spec::k8s_openapi::api::core::v1::Pod;
 use spec::placement::Demand;
 use spec::{PodRef, PodUid, Timestamp};
+use steps::step;
 use store::{ObjectKey, Store, StoredObject};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,12 +28,14 @@ use crate::directories_ahead::DirectoriesAhead;
 use crate::endings::Endings;
 use crate::events::EventRecorder;
 use crate::eviction::{Evictor, NodePressure};
+use crate::expected::{ExpectedPod, ExpectedPods};
 use crate::housekeeping::{self, ImageUse};
 use crate::immutable::ImmutableObjects;
 use crate::node::{NodeFacts, node_facts, write_default_objects};
 use crate::node_lease;
 use crate::node_shutdown::NodeShutdown;
 use crate::node_status;
+use crate::pod_tokens::PodTokens;
 use crate::records::{PodPaths, PodRecord, image_holder, pods_directory};
 use crate::static_pods::{any_mirror, keep_static_pods};
 use crate::tokens::ServiceAccountTokens;
@@ -80,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) events: EventRecorder,
     pub(crate) node: NodeFacts,
     pub(crate) tokens: ServiceAccountTokens,
+    /// New pods that the API is writing.
+    pub(crate) expected: ExpectedPods,
     /// Who has and who wants how much of the node.
     pub(crate) room: NodeRoom,
     /// When this daemon began.
@@ -150,6 +156,7 @@ impl Agent {
             events,
             node,
             tokens,
+            expected: ExpectedPods::default(),
             fingerprints: RandomState::new(),
             room: NodeRoom::default(),
             started_at,
@@ -206,6 +213,21 @@ impl Agent {
     pub fn prepared_uid(&self, pod: &Value) -> Option<PodUid> {
         let class = QosClass::deserialize(pod.pointer("/status/qosClass")?).ok()?;
         if is_gated(pod) { None } else { self.shared.runtime.prepared_uid(class) }
+    }
+
+    /// Hands over a Pod that was admitted and is about to be stored under this UID, so that its worker need not read its object.
+    /// It is kept as long as what is given is held. None for a gated Pod: it starts much later.
+    pub fn expect(&self, uid: &str, pod: Box<Pod>) -> Option<ExpectedPod> {
+        let is_gated = pod.spec.as_ref().is_some_and(spec::gates::is_gated);
+        (!is_gated).then(|| self.shared.expected.expect(PodUid::new(uid), pod))
+    }
+
+    /// Signs the tokens of a Pod that was handed over, for whoever has nothing to do until it is stored. Its worker signs what it
+    /// does not find.
+    pub fn sign_tokens(&self, expected: &ExpectedPod) {
+        let Shared { tokens, store, clock, .. } = &*self.shared;
+        step!("sign its tokens")
+            .in_scope(|| expected.sign(|bearer| PodTokens::issue(bearer, tokens, store, clock.wall())));
     }
 
     /// The tokens of ServiceAccounts.

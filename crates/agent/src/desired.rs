@@ -7,7 +7,7 @@ use spec::{ContainerName, PodRef, PodUid};
 use store::StoredObject;
 
 /// What a pod object asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DesiredPod {
     /// Namespace and name.
     pub pod: PodRef,
@@ -75,25 +75,35 @@ impl DesiredPod {
     /// Reads a stored object.
     pub fn read(stored: &StoredObject) -> Result<Self, UnreadablePod> {
         let value = stored.value.tree();
-        let mut object = read::<Pod>(&value).map_err(|source| UnreadablePod {
+        let object = read::<Pod>(&value).map_err(|source| UnreadablePod {
             namespace: stored.key.namespace.clone().unwrap_or_default(),
             name: stored.key.name.clone(),
             source,
         })?;
+        let uid = PodUid::new(spec::mirror::pod_uid(&value).unwrap_or_default());
+        Ok(Self::new(object, uid, stored.revision))
+    }
+
+    /// The same from a new pod as it was admitted, which has not got its UID and its revision yet.
+    pub fn of_admitted(mut object: Pod, uid: PodUid, revision: u64) -> Self {
+        object.metadata.resource_version = Some(revision.to_string());
+        Self::new(object, uid, revision)
+    }
+
+    fn new(mut object: Pod, uid: PodUid, revision: u64) -> Self {
         let spec = object.spec.clone().unwrap_or_default();
         let status = object.status.take().unwrap_or_default();
-        let uid = PodUid::new(spec::mirror::pod_uid(&value).unwrap_or_default());
         object.metadata.uid = Some(uid.as_str().to_owned());
         let metadata = &object.metadata;
-        Ok(Self {
+        Self {
             pod: PodRef::new(metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default()),
             uid,
             object,
             ephemeral: spec.ephemeral_containers.iter().flatten().map(as_container).collect(),
             spec,
             status,
-            revision: stored.revision,
-        })
+            revision,
+        }
     }
 
     /// Init containers in their order.

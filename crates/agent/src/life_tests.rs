@@ -8,7 +8,9 @@ use runtime::fake::{OnSignal, Verb};
 use serde_json::{Value, json};
 
 use spec::PodRef;
+use spec::k8s_openapi::api::core::v1::Pod;
 
+use crate::pod_tokens::SERVICE_ACCOUNTS;
 use crate::testing::{TestNode, condition, env_map, is_ready, named_pod, pod, status_of, stored_pod, uid};
 use crate::timeline::{ContainerTurn, Happening, Moment};
 
@@ -70,6 +72,31 @@ async fn what_was_begun_of_a_pod_that_never_became_durable_goes() {
     node.advance(1).await;
     assert_eq!(node.leftovers(), [""; 0]);
     assert!(node.runtime.is_empty() && node.store.list("pods", None).objects.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_takes_what_was_read_and_signed_for_its_pod() {
+    let node = TestNode::start().await;
+    let account = json!({ "metadata": { "name": "default", "namespace": "default", "uid": "u1" } });
+    node.put(SERVICE_ACCOUNTS, account).await;
+    let token = json!({ "serviceAccountToken": { "path": "token" } });
+    let object = pod(&json!({
+        "volumes": [{ "name": "access", "projected": { "sources": [token] } }],
+        "containers": [{ "name": "app", "image": "app:1" }],
+    }));
+    let admitted = |object: &Value| Box::new(serde_json::from_value::<Pod>(object.clone()).unwrap());
+    let writing = node.agent().expect("u-web", admitted(&object)).unwrap();
+    node.agent().sign_tokens(&writing);
+    node.create(&object).await;
+    node.wait_for("web", is_ready).await;
+    let expected = &node.agent().shared.expected;
+    assert_eq!(expected.take_pod(&uid("u-web")), None);
+    assert!(expected.take_tokens(&uid("u-web")).is_none());
+    drop(writing);
+
+    let mut gated = object;
+    gated["spec"]["schedulingGates"] = json!([{ "name": "example.com/wait" }]);
+    assert!(node.agent().expect("u-gated", admitted(&gated)).is_none(), "it may wait for days");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,11 @@
 //! The tokens in the volumes of one Pod: issued when they are first wanted, and again before they end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use spec::Timestamp;
-use spec::k8s_openapi::api::core::v1::ServiceAccountTokenProjection;
+use spec::k8s_openapi::api::core::v1::{PodSpec, ServiceAccountTokenProjection};
 use spec::ordered::set_of;
+use spec::{PodRef, PodUid, Timestamp};
 use store::{ObjectKey, Store};
 
 use crate::clock::{BootTime, Now, wall_between};
@@ -31,6 +32,15 @@ const DEFAULT_SECONDS: i64 = 3600;
 pub(crate) struct PodTokens {
     /// Nearly always one: a map would have room for eleven.
     issued: Vec<(Use, Result<Issued, String>)>,
+}
+
+/// Who is to have tokens, and which.
+#[derive(Debug)]
+pub(crate) struct Bearer {
+    pod: PodRef,
+    uid: PodUid,
+    account: String,
+    wanted: BTreeSet<Use>,
 }
 
 /// What a token is for; sources that want the same share it.
@@ -63,15 +73,26 @@ impl Use {
 }
 
 /// The tokens that volumes of the Pod hold.
-pub(crate) fn projections(desired: &DesiredPod) -> impl Iterator<Item = &ServiceAccountTokenProjection> {
-    let projected = desired.spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
+pub(crate) fn projections(spec: &PodSpec) -> impl Iterator<Item = &ServiceAccountTokenProjection> {
+    let projected = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     let sources = projected.flat_map(|projected| projected.sources.iter().flatten());
     sources.filter_map(|source| source.service_account_token.as_ref())
 }
 
 /// The account of the Pod.
-pub(crate) fn account_of(desired: &DesiredPod) -> &str {
-    desired.spec.service_account_name.as_deref().unwrap_or_default()
+pub(crate) fn account_of(spec: &PodSpec) -> &str {
+    spec.service_account_name.as_deref().unwrap_or_default()
+}
+
+impl Bearer {
+    /// A Pod with this UID.
+    pub(crate) fn new(pod: PodRef, uid: PodUid, spec: &PodSpec) -> Self {
+        Self { pod, uid, account: account_of(spec).to_owned(), wanted: set_of(projections(spec).map(Use::of)) }
+    }
+
+    fn of(desired: &DesiredPod) -> Self {
+        Self::new(desired.pod.clone(), desired.uid.clone(), &desired.spec)
+    }
 }
 
 impl PodTokens {
@@ -83,20 +104,30 @@ impl PodTokens {
         store: &Store,
         now: Timestamp,
     ) {
-        let wanted = set_of(projections(desired).map(Use::of));
-        self.issued.retain(|(used, _)| wanted.contains(used));
-        if wanted.is_empty() {
+        self.refresh_for(&Bearer::of(desired), signer, store, now);
+    }
+
+    /// The first tokens of a Pod.
+    pub(crate) fn issue(bearer: &Bearer, signer: &ServiceAccountTokens, store: &Store, now: Timestamp) -> Self {
+        let mut tokens = Self::default();
+        tokens.refresh_for(bearer, signer, store, now);
+        tokens
+    }
+
+    fn refresh_for(&mut self, bearer: &Bearer, signer: &ServiceAccountTokens, store: &Store, now: Timestamp) {
+        self.issued.retain(|(used, _)| bearer.wanted.contains(used));
+        if bearer.wanted.is_empty() {
             return;
         }
-        let account = account(desired, store);
-        for used in wanted {
-            let place = self.issued.iter().position(|(other, _)| *other == used);
+        let account = account(bearer, store);
+        for used in &bearer.wanted {
+            let place = self.issued.iter().position(|(other, _)| other == used);
             let old = place.and_then(|place| self.issued.get(place)?.1.as_ref().ok());
             let good = |old: &Issued| account.as_ref().is_ok_and(|named| *named == old.account) && now < old.renew_at;
             if old.is_some_and(good) {
                 continue;
             }
-            let fresh = account.clone().and_then(|account| issue(desired, &used, account, signer, now));
+            let fresh = account.clone().and_then(|account| issue(bearer, used, account, signer, now));
             let fresh = match (fresh, old) {
                 // As long as the old one is good, nobody need know.
                 (Err(error), Some(old)) if now < old.until => {
@@ -110,9 +141,14 @@ impl PodTokens {
                 issued.1 = fresh;
             } else {
                 self.issued.reserve_exact(1);
-                self.issued.push((used, fresh));
+                self.issued.push((used.clone(), fresh));
             }
         }
+    }
+
+    /// Whether it has been given none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.issued.is_empty()
     }
 
     /// The token for a source.
@@ -134,25 +170,25 @@ impl PodTokens {
     }
 }
 
-fn account(desired: &DesiredPod, store: &Store) -> Result<Named, String> {
-    let name = account_of(desired);
-    let found = store.get(&ObjectKey::namespaced(SERVICE_ACCOUNTS, desired.pod.pod_namespace.as_str(), name));
+fn account(bearer: &Bearer, store: &Store) -> Result<Named, String> {
+    let name = bearer.account.as_str();
+    let found = store.get(&ObjectKey::namespaced(SERVICE_ACCOUNTS, bearer.pod.pod_namespace.as_str(), name));
     let uid = found.and_then(|account| Some(account.value.pointer("/metadata/uid")?.as_str()?.to_owned()));
     let uid = uid.ok_or_else(|| format!("serviceaccounts {name:?} not found"))?;
     Ok(Named { name: name.to_owned(), uid })
 }
 
 fn issue(
-    desired: &DesiredPod,
+    bearer: &Bearer,
     used: &Use,
     account: Named,
     signer: &ServiceAccountTokens,
     now: Timestamp,
 ) -> Result<Issued, String> {
     let request = TokenRequest {
-        pod_namespace: desired.pod.pod_namespace.clone(),
+        pod_namespace: bearer.pod.pod_namespace.clone(),
         account: account.clone(),
-        pod: Some(Named { name: desired.pod.name.clone(), uid: desired.uid.to_string() }),
+        pod: Some(Named { name: bearer.pod.name.clone(), uid: bearer.uid.to_string() }),
         secret: None,
         audiences: used.audience.iter().cloned().collect(),
         seconds: used.seconds,
@@ -190,7 +226,7 @@ mod tests {
         let desired = with_tokens(&json!([
             {"path": "a", "expirationSeconds": 1000}, {"path": "b", "audience": "vault", "expirationSeconds": 1_000_000},
         ]));
-        let [api, vault] = projections(&desired).collect::<Vec<_>>()[..] else { unreachable!() };
+        let [api, vault] = projections(&desired.spec).collect::<Vec<_>>()[..] else { unreachable!() };
         let mut tokens = PodTokens::default();
         tokens.refresh(&desired, signer, &node.store, at(0));
         let missing = "failed to fetch token: serviceaccounts \"default\" not found";
@@ -222,7 +258,7 @@ mod tests {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let at = |seconds: i64| Timestamp::from_second(start.as_second() + seconds).unwrap();
         let desired = with_tokens(&json!([{"path": "a", "expirationSeconds": 1000}]));
-        let source = projections(&desired).next().unwrap();
+        let source = projections(&desired.spec).next().unwrap();
         let mut tokens = PodTokens::default();
         tokens.refresh(&desired, node.agent().tokens(), &node.store, at(0));
         let token = tokens.token(source).unwrap();

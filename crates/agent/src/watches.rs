@@ -170,7 +170,7 @@ fn wake_users(shared: &Arc<Shared>, resource: &str, changed: &StoredObject) {
 /// Whether a volume or a variable of the pod comes from that object.
 fn uses(desired: &DesiredPod, resource: &str, name: &str) -> bool {
     if resource == SERVICE_ACCOUNTS {
-        return account_of(desired) == name && projections(desired).next().is_some();
+        return account_of(&desired.spec) == name && projections(&desired.spec).next().is_some();
     }
     if resource == CLAIMS {
         return desired.spec.volumes.iter().flatten().filter_map(claim_name).any(|claim| claim == name);

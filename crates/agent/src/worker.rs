@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{ContainerState, RuntimeError};
+use spec::k8s_openapi::api::core::v1::Pod;
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use steps::{Scope, Within as _, step};
 use store::StoredObject;
@@ -296,10 +297,12 @@ impl PodWorker {
         while let Some(stopped) = self.stops.try_join_next() {
             self.note_stopped(stopped);
         }
-        if self.record.is_none() {
+        let admitted = self.forthcoming.as_ref().and_then(|_| self.shared.expected.take_pod(&self.uid));
+        // The UID of one that was admitted just now is nobody else's.
+        if self.record.is_none() && admitted.is_none() {
             self.record = PodRecord::load(&self.shared.store, &self.uid)?;
         }
-        step!("read the object").in_scope(|| self.read_desired())?;
+        step!("read the object").in_scope(|| self.read_desired(admitted))?;
         for message in self.untold_stops.drain(..) {
             if let Some(desired) = &self.desired {
                 self.shared.events.warning(EventSubject::pod(desired), "FailedKillPod", message);
@@ -355,9 +358,12 @@ impl PodWorker {
         }
     }
 
-    fn read_desired(&mut self) -> Result<(), PassError> {
+    /// Reads the object, unless it was read as it is now; `admitted`: a forthcoming one in its type.
+    fn read_desired(&mut self, admitted: Option<Box<Pod>>) -> Result<(), PassError> {
         // In this order: what can be read once it is asked for could not be missing before.
-        let forthcoming = self.forthcoming.take().filter(|new| self.shared.store.revision() < new.revision);
+        let new = self.forthcoming.take();
+        let new_revision = new.as_ref().map(|new| new.revision);
+        let forthcoming = new.filter(|new| self.shared.store.revision() < new.revision);
         self.ahead_of_store = forthcoming.as_ref().map(|new| new.revision);
         let stored = forthcoming.or_else(|| self.shared.store.get(&pod_key(&self.pod)));
         let stored = stored.filter(|_| !self.object_gone);
@@ -366,7 +372,17 @@ impl PodWorker {
         if revision.is_some() && self.desired.as_ref().map(|desired| desired.revision) == revision {
             return Ok(());
         }
-        let desired = stored.map(|stored| DesiredPod::read(&stored)).transpose()?;
+        // Is it visible by now, it may have changed since.
+        let admitted = admitted.filter(|_| new_revision == revision);
+        let desired = match (stored, admitted) {
+            (Some(stored), Some(admitted)) => {
+                let desired = DesiredPod::of_admitted(*admitted, self.uid.clone(), stored.revision);
+                debug_assert_eq!(desired, DesiredPod::read(&stored)?);
+                Some(desired)
+            }
+            (Some(stored), None) => Some(DesiredPod::read(&stored)?),
+            (None, _) => None,
+        };
         let mut desired = desired.filter(|desired| desired.uid == self.uid);
         if let (Some(desired), Some(record)) = (&mut desired, &mut self.record) {
             let granted = record.allocated.get_or_insert_with(|| allocation_of(&desired.spec));
@@ -490,7 +506,12 @@ impl PodWorker {
         if let Some(next) = self.resize(desired, &observed, now).await? {
             return Ok(next);
         }
-        step!("sign its tokens").in_scope(|| {
+        step!("look after its tokens").in_scope(|| {
+            if self.tokens.is_empty()
+                && let Some(signed) = self.shared.expected.take_tokens(&self.uid)
+            {
+                self.tokens = signed;
+            }
             self.tokens.refresh(desired, &self.shared.tokens, &self.shared.store, now.wall);
         });
         self.forget_healed_failures(desired, &observed);

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use spec::decode::{DecodeError, Readable, Writable, decode_strict, read};
+use spec::k8s_openapi::api::core::v1::Pod;
 use spec::service_network::ServiceNetwork;
 use spec::validation::FieldError;
 use store::Store;
@@ -31,6 +32,8 @@ pub struct Admitted {
     pub object: Value,
     /// What a new object was before admission completed it, where it does: its client owns no more than this.
     pub submitted: Option<Submitted>,
+    /// A new Pod in its type, for whoever runs it.
+    pub pod: Option<Box<Pod>>,
     /// Paths of fields that Kubernetes does not know; they are not in `object`.
     pub unknown: Vec<String>,
     /// What is wrong with it.
@@ -62,7 +65,7 @@ pub fn admit<T: Readable + Writable>(
     let (mut object, unknown) = decode_strict::<T>(value)?;
     complete(&mut object);
     let errors = validate(&object);
-    Ok(Admitted { object: object.write()?, submitted: None, unknown, errors, warnings: Vec::new() })
+    Ok(Admitted { object: object.write()?, submitted: None, pod: None, unknown, errors, warnings: Vec::new() })
 }
 
 /// The stored object in its type, for checks of what may change.

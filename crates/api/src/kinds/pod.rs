@@ -126,7 +126,8 @@ fn admit_pod(value: Value, admission: &Admission<'_>) -> Result<Admitted, Admiss
     if let Some(whole) = whole {
         debug_assert_eq!(submitted.as_ref().map(|submitted| submitted.found_in(&object)), Some(whole));
     }
-    Ok(Admitted { object, submitted, unknown, errors, warnings })
+    let pod = old.is_none().then(|| Box::new(pod));
+    Ok(Admitted { object, submitted, pod, unknown, errors, warnings })
 }
 
 /// What Kubernetes refuses as well is said once, in its words.

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 use spec::decode::{duplicate_field, strict_decoding_faults, unknown_field};
+use spec::k8s_openapi::api::core::v1::Pod;
 
 use crate::context::{Call, Context};
 use crate::http::status::ApiError;
-use crate::kinds::{Admission, AdmissionError, Submitted};
+use crate::kinds::{Admission, AdmissionError, Admitted, Submitted};
 use crate::quotas;
 use crate::verbs::metadata;
 use crate::verbs::options::UnknownFields;
@@ -17,6 +18,8 @@ pub struct Accepted {
     pub object: Value,
     /// What its client owns of it, where that is less.
     pub submitted: Option<Submitted>,
+    /// A new Pod in its type.
+    pub pod: Option<Box<Pod>>,
     /// What the client should know.
     pub warnings: Vec<String>,
 }
@@ -40,10 +43,11 @@ pub fn admit(
     if !admitted.errors.is_empty() {
         return Err(ApiError::invalid_object(call.kind, &name, &admitted.errors));
     }
-    let mut warnings = admitted.warnings;
+    let mut warnings = std::mem::take(&mut admitted.warnings);
     warnings.extend(faults);
     quotas::judge(call, part, old, &mut admitted.object)?;
-    Ok(Accepted { object: admitted.object, submitted: admitted.submitted, warnings })
+    let Admitted { object, submitted, pod, .. } = admitted;
+    Ok(Accepted { object, submitted, pod, warnings })
 }
 
 /// What a strict reader objects to. A field that is unknown is not said to stand twice as well, nor is what stands in it

@@ -44,7 +44,7 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let name = name_of(call, &mut candidate)?;
         check_namespace_accepts(call, &name)?;
         let admitted = step!("admit the object").in_scope(|| admit(call, candidate, None, Part::Main, options.unknown));
-        let Accepted { object: mut admitted, submitted, warnings } = admitted?;
+        let Accepted { object: mut admitted, submitted, pod, warnings } = admitted?;
         if call.kind.resource == "pods" {
             if !options.dry_run {
                 take_prepared_uid(call, &mut admitted)?;
@@ -55,7 +55,16 @@ pub async fn create_owned(call: &Call, mut object: Value, owners: Owners) -> Res
         let stored = if options.dry_run {
             imagine(call, &name, admitted)
         } else {
-            store(call, &name, admitted).within(step!("store the object")).await
+            let uid = metadata::text(&admitted, "uid");
+            let expected = pod.and_then(|pod| call.context.agent.expect(uid, pod));
+            let storing = store(call, &name, admitted).within(step!("store the object"));
+            let signing = async {
+                if let Some(expected) = &expected {
+                    call.context.agent.sign_tokens(expected);
+                }
+            };
+            // In this order: the store's thread has what it needs, and this one nothing to do.
+            tokio::join!(biased; storing, signing).0
         };
         let (value, json) = match stored {
             Ok(stored) => stored,
