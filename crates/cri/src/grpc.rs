@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::marker::PhantomData;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
@@ -16,7 +15,7 @@ use prost::Message;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{Service, http};
-use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::server::{Grpc, ServerStreamingService};
 use tonic::{Request, Response, Status};
 
 use crate::proto::image_service_server::{self, ImageService};
@@ -32,33 +31,21 @@ type Messages = BoxStream<'static, Result<Vec<u8>, Status>>;
 /// What answers a call.
 type Call = fn(Cri, Bytes) -> BoxFuture<'static, Result<Response<Messages>, Status>>;
 
-/// The calls of one service.
-pub(crate) trait Calls: Clone + Send + Sync + 'static {
-    /// As a client's path names the service.
-    const NAME: &'static str;
-
-    /// The call of this name.
-    fn find(name: &str) -> Option<Call>;
-}
-
-/// One service.
-#[derive(Clone)]
-pub(crate) struct GrpcService<C> {
-    cri: Cri,
-    calls: PhantomData<C>,
-}
-
-impl<C> GrpcService<C> {
-    pub(crate) fn new(cri: Cri) -> Self {
-        Self { cri, calls: PhantomData }
+/// The call that a path of HTTP names, by its service and its own name.
+fn find(path: &str) -> Option<Call> {
+    let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+    match service {
+        runtime_service_server::SERVICE_NAME => runtime_call(name),
+        image_service_server::SERVICE_NAME => image_call(name),
+        _ => None,
     }
 }
 
-impl<C: Calls> NamedService for GrpcService<C> {
-    const NAME: &'static str = C::NAME;
-}
+/// All calls of all services.
+#[derive(Clone)]
+pub(crate) struct Calls(pub(crate) Cri);
 
-impl<C: Calls> Service<http::Request<Body>> for GrpcService<C> {
+impl Service<http::Request<Body>> for Calls {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -68,9 +55,8 @@ impl<C: Calls> Service<http::Request<Body>> for GrpcService<C> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-        match C::find(name) {
-            Some(call) => answer(Called { cri: self.cri.clone(), call }, request).map(Ok).boxed(),
+        match find(request.uri().path()) {
+            Some(call) => answer(Called { cri: self.0.clone(), call }, request).map(Ok).boxed(),
             None => ready(Ok(Status::unimplemented("").into_http())).boxed(),
         }
     }
@@ -152,27 +138,20 @@ fn many<M: Message>(reply: Response<impl Stream<Item = Result<M, Status>> + Send
 
 /// The calls of a service, by their names: those that are answered with `one` message, and those with `many`.
 macro_rules! calls {
-    ($calls:ident: $service:ident, $name:expr; $($how:ident $call:ident => $method:ident,)*) => {
-        #[derive(Clone)]
-        pub(crate) struct $calls;
-
-        impl Calls for $calls {
-            const NAME: &'static str = $name;
-
-            fn find(name: &str) -> Option<Call> {
-                $(if name == stringify!($call) {
-                    return Some(|cri, bytes| {
-                        async move { <Cri as $service>::$method(&cri, request(bytes)?).await.map($how) }.boxed()
-                    });
-                })*
-                None
-            }
+    ($find:ident: $service:ident; $($how:ident $call:ident => $method:ident,)*) => {
+        fn $find(name: &str) -> Option<Call> {
+            $(if name == stringify!($call) {
+                return Some(|cri, bytes| {
+                    async move { <Cri as $service>::$method(&cri, request(bytes)?).await.map($how) }.boxed()
+                });
+            })*
+            None
         }
     };
 }
 
 calls! {
-    RuntimeCalls: RuntimeService, runtime_service_server::SERVICE_NAME;
+    runtime_call: RuntimeService;
     one Version => version,
     one RunPodSandbox => run_pod_sandbox,
     one StopPodSandbox => stop_pod_sandbox,
@@ -213,7 +192,7 @@ calls! {
 }
 
 calls! {
-    ImageCalls: ImageService, image_service_server::SERVICE_NAME;
+    image_call: ImageService;
     one ListImages => list_images,
     one ImageStatus => image_status,
     one PullImage => pull_image,
@@ -227,21 +206,22 @@ mod tests {
     use super::*;
 
     /// What the protocol has, from what is generated of it.
-    fn calls_of(service: &str) -> Vec<&'static str> {
+    fn paths_of(service: &str) -> Vec<String> {
         let of_service = format!("\"/{service}/");
         let parts = include_str!("proto.rs").split(of_service.as_str()).skip(1);
-        parts.map(|rest| rest.split('"').next().unwrap()).collect()
+        parts.map(|rest| format!("/{service}/{}", rest.split('"').next().unwrap())).collect()
     }
 
     #[test]
     fn each_call_of_the_protocol_is_answered() {
-        let (runtime, images) = (calls_of(RuntimeCalls::NAME), calls_of(ImageCalls::NAME));
+        let runtime = paths_of(runtime_service_server::SERVICE_NAME);
+        let images = paths_of(image_service_server::SERVICE_NAME);
         assert_eq!((runtime.len(), images.len()), (37, 6));
-        for call in runtime {
-            assert!(RuntimeCalls::find(call).is_some(), "{call}");
+        for path in runtime.iter().chain(&images) {
+            assert!(find(path).is_some(), "{path}");
         }
-        for call in images {
-            assert!(ImageCalls::find(call).is_some(), "{call}");
+        for path in ["/", "/Version", "/runtime.v1.RuntimeService", "/runtime.v1.ImageService/Version"] {
+            assert!(find(path).is_none(), "{path}");
         }
     }
 }

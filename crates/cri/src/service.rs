@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tonic::{Request, Response, Status};
 
 use crate::errors::unsupported;
-use crate::grpc::{GrpcService, ImageCalls, RuntimeCalls};
+use crate::grpc::Calls;
 use crate::proto;
 use crate::proto::image_service_server::ImageService;
 use crate::proto::runtime_service_server::RuntimeService;
@@ -95,14 +95,12 @@ impl Cri {
 
 /// Serves on a socket until `end`.
 pub async fn serve(cri: Cri, listener: UnixListener, end: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let runtime = GrpcService::<RuntimeCalls>::new(cri.clone());
-    let images = GrpcService::<ImageCalls>::new(cri);
     let connections = stream::unfold(listener, |listener| async {
         let accepted: io::Result<UnixStream> = listener.accept().await.map(|(connection, _)| connection);
         Some((accepted, listener))
     });
-    let server = tonic::transport::Server::builder().add_service(runtime).add_service(images);
-    server.serve_with_incoming_shutdown(connections, end).await.map_err(ServeError::Server)
+    let server = tonic::transport::Server::builder();
+    server.serve_with_incoming_shutdown(Calls(cri), connections, end).await.map_err(ServeError::Server)
 }
 
 /// Runs what must not stop in the middle when the caller goes away.

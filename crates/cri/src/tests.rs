@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service as _;
 use tonic::{Code, Request, Status};
 
-use crate::grpc::{GrpcService, RuntimeCalls};
+use crate::grpc::Calls;
 use crate::proto::image_service_server::ImageService;
 use crate::proto::runtime_service_server::RuntimeService;
 use crate::proto::{self, ContainerState, PodSandboxState};
@@ -126,7 +126,7 @@ async fn call(cri: &Cri, name: &str, message: &impl Message) -> (String, Vec<u8>
     let body = tonic::body::Body::new(http_body_util::Full::new(body.into()));
     let request = http::Request::post(format!("/runtime.v1.RuntimeService/{name}"));
     let request = request.header("content-type", "application/grpc").body(body).unwrap();
-    let answer = GrpcService::<RuntimeCalls>::new(cri.clone()).call(request).await.unwrap();
+    let answer = Calls(cri.clone()).call(request).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "application/grpc");
     let early = answer.headers().get("grpc-status").cloned();
     let whole = answer.into_body().collect().await.unwrap();
