@@ -7,7 +7,10 @@
 use std::cell::RefCell;
 
 use serde::de::value::BorrowedStrDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer as _, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Map, Value};
 
@@ -74,12 +77,39 @@ impl<'de, 'a> Reader<'de, 'a> {
 
     /// Reads a part, and notes where it was if that fails: the innermost place comes first.
     fn part<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(self).inspect_err(|_| {
-            self.notes.borrow_mut().failed.get_or_insert_with(|| self.path.text());
-        })
+        seed.deserialize(self).inspect_err(|_| self.note_failure())
+    }
+
+    #[cold]
+    fn note_failure(&self) {
+        self.notes.borrow_mut().failed.get_or_insert_with(|| self.path.text());
+    }
+
+    #[cold]
+    fn note_unknown(&self) {
+        self.notes.borrow_mut().unknown.push(self.path.text());
+    }
+
+    /// As serde says it where a type wants something else.
+    #[cold]
+    fn wrong_type(&self, wanted: &dyn Expected) -> Error {
+        let found = match self.value {
+            Value::Null => Unexpected::Unit,
+            Value::Bool(is) => Unexpected::Bool(*is),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(number), _) => Unexpected::Unsigned(number),
+                (None, Some(number)) => Unexpected::Signed(number),
+                (None, None) => Unexpected::Float(number.as_f64().unwrap_or_default()),
+            },
+            Value::String(text) => Unexpected::Str(text),
+            Value::Array(_) => Unexpected::Seq,
+            Value::Object(_) => Unexpected::Map,
+        };
+        Error::invalid_type(found, wanted)
     }
 }
 
+/// Types of one form only are asked for that one: with all of them, each type would have its own code to refuse the others.
 impl<'de> Deserializer<'de> for Reader<'de, '_> {
     type Error = Error;
 
@@ -98,6 +128,47 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         }
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Bool(is) => visitor.visit_bool(*is),
+            _ => Err(self.wrong_type(&visitor)),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            _ => Err(self.wrong_type(&visitor)),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Array(items) => visitor.visit_seq(Items { of: self, rest: items.iter().enumerate() }),
+            _ => Err(self.wrong_type(&visitor)),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Object(fields) => visitor.visit_map(Fields::new(self, fields)),
+            _ => Err(self.wrong_type(&visitor)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_map(visitor)
+    }
+
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
@@ -108,7 +179,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
 
     /// What a type skips, it does not know.
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.notes.borrow_mut().unknown.push(self.path.text());
+        self.note_unknown();
         visitor.visit_unit()
     }
 
@@ -125,8 +196,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct identifier
     }
 }
 
@@ -169,6 +239,11 @@ impl<'de, 'a> Fields<'de, 'a> {
         Some(name)
     }
 
+    /// The field whose name was given.
+    fn take(&mut self) -> Result<(&'de str, &'de Value), Error> {
+        self.now.take().ok_or_else(|| Error::custom("a value without a name"))
+    }
+
     fn is_without_owners(&self) -> bool {
         matches!(self.of.path, Path::Field(Path::Root, "metadata")) && self.of.notes.borrow().without_owners
     }
@@ -183,7 +258,7 @@ impl<'de> MapAccess<'de> for Fields<'de, '_> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let (name, value) = self.now.take().ok_or_else(|| Error::custom("a value without a name"))?;
+        let (name, value) = self.take()?;
         Reader { value, path: &Path::Field(self.of.path, name), notes: self.of.notes }.part(seed)
     }
 
