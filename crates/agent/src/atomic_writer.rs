@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use spec::Timestamp;
+use spec::ordered::set_of;
 
 use crate::directories::{make_whole_below, open_below, remove_below, set_mode_and_group};
 
@@ -217,11 +218,8 @@ fn write_file(root: &OwnedFd, path: &Path, file: &PayloadFile, group: Option<u32
 }
 
 fn wanted_names(payload: &Payload) -> BTreeSet<CString> {
-    payload
-        .keys()
-        .filter_map(|path| path.components().next())
-        .filter_map(|first| CString::new(first.as_os_str().as_encoded_bytes()).ok())
-        .collect()
+    let first = payload.keys().filter_map(|path| path.components().next());
+    set_of(first.filter_map(|first| CString::new(first.as_os_str().as_encoded_bytes()).ok()))
 }
 
 fn visible_names(volume: BorrowedFd<'_>) -> io::Result<BTreeSet<CString>> {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
-use spec::ordered::map_of;
+use serde_json::Value;
+use spec::ordered::{map_of, object_of};
 use spec::requests::ResourceList;
 
 use crate::eviction::quantity::{Form, shown as shown_quantity};
@@ -30,7 +30,7 @@ pub fn machine_capacity(
     directory: &Path,
     thresholds: &[Threshold],
 ) -> Capacity {
-    let mut total = ResourceList::from([
+    let mut total = map_of([
         ("cpu".to_owned(), i64::from(cpus) * 1000),
         ("memory".to_owned(), memory_bytes),
         ("pods".to_owned(), i64::from(max_pods)),
@@ -62,7 +62,7 @@ pub fn machine_capacity(
 /// A list as the Node object shows it.
 pub fn shown(list: &ResourceList) -> Value {
     let quantity = |(name, amount): (&String, &i64)| (name.clone(), Value::from(quantity(name, *amount)));
-    Value::Object(list.iter().map(quantity).collect::<Map<_, _>>())
+    Value::Object(object_of(list.iter().map(quantity)))
 }
 
 fn quantity(resource: &str, amount: i64) -> String {

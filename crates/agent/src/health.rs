@@ -54,7 +54,7 @@ impl PodWorker {
         self.kills.retain(|id, _| ids.contains(id));
         self.probes.see(desired, &running);
         let pending = self.record.iter().flat_map(|record| &record.post_start);
-        observed.in_post_start = pending.filter(|id| ids.contains(*id)).cloned().collect();
+        observed.in_post_start = set_of(pending.filter(|id| ids.contains(*id)).cloned());
         let address = pod_addresses(observed.ready_sandbox(), desired, &self.shared.node.addresses).first().copied();
         for run in &running {
             let Some(container) = desired.container(&run.name).filter(|container| has_any(container)) else { continue };

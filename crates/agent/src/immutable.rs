@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use spec::PodUid;
+use spec::ordered::set_of;
 use store::{ObjectKey, Store, StoredObject};
 
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl ImmutableObjects {
         }
         let object = store.get(key)?;
         if object.value.get("immutable").and_then(serde_json::Value::as_bool) == Some(true) {
-            kept.insert(key.clone(), Kept { object: object.clone(), users: BTreeSet::from([user.clone()]) });
+            kept.insert(key.clone(), Kept { object: object.clone(), users: set_of([user.clone()]) });
         }
         Some(object)
     }

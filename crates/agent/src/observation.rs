@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use runtime::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus};
 use spec::k8s_openapi::api::core::v1 as core;
+use spec::ordered::map_of;
 use spec::{ContainerId, ContainerName, PodUid, SandboxId, Timestamp};
 
 use crate::actions::StopCause;
@@ -194,10 +195,8 @@ pub fn is_running(container: &ContainerStatus) -> bool {
 
 /// What the stored status of a pod remembers of its containers' latest runs.
 pub fn remembered_runs(desired: &DesiredPod) -> BTreeMap<ContainerName, RememberedRun> {
-    desired
-        .stored_statuses()
-        .filter_map(|status| Some((ContainerName::new(&status.name), remembered_run(status)?)))
-        .collect()
+    let run = |status: &core::ContainerStatus| Some((ContainerName::new(&status.name), remembered_run(status)?));
+    map_of(desired.stored_statuses().filter_map(run))
 }
 
 /// The identifier in a `containerID` such as `monopod://0a…`.

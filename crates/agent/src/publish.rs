@@ -6,6 +6,7 @@ use runtime::{ContainerState, ContainerStatus, ExitReason};
 use serde_json::Value;
 use spec::decode::Writable as _;
 use spec::k8s_openapi::api::core::v1 as core;
+use spec::ordered::{map_of, sort_by_cached_key};
 use spec::{ContainerId, ContainerName};
 use store::{Change, ObjectValue, WriteError};
 
@@ -151,14 +152,11 @@ impl PodWorker {
 
     fn image_ids(&self, desired: &DesiredPod, observed: &PodObservation) -> BTreeMap<ContainerName, String> {
         let names = desired.containers().map(|(_, container)| ContainerName::new(&container.name));
-        names
-            .filter_map(|name| {
-                let run = observed.runs(&name).find(|run| run.state != ContainerState::Created)?;
-                let digest =
-                    self.shared.images.get(&run.image_id).and_then(|image| image.repo_digests.first().cloned());
-                Some((name.clone(), digest.unwrap_or_else(|| run.image_id.to_string())))
-            })
-            .collect()
+        map_of(names.filter_map(|name| {
+            let run = observed.runs(&name).find(|run| run.state != ContainerState::Created)?;
+            let digest = self.shared.images.get(&run.image_id).and_then(|image| image.repo_digests.first().cloned());
+            Some((name.clone(), digest.unwrap_or_else(|| run.image_id.to_string())))
+        }))
     }
 
     /// Reads what dead containers say of their end, once for each.
@@ -255,7 +253,7 @@ fn keep_foreign_conditions(present: &Value, status: &mut Value) {
     let present = present.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let foreign = present.filter(|condition| is_foreign(condition) && !written.contains(&text(condition, "type")));
     ours.extend(foreign.cloned());
-    ours.sort_by_cached_key(|condition| crate::conditions::place(&text(condition, "type")));
+    sort_by_cached_key(ours, |condition| crate::conditions::place(&text(condition, "type")));
 }
 
 /// The object with this status; `None` if that would take a terminal phase back.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use runtime::{ContainerState, ContainerStatus};
 use spec::ContainerName;
 use spec::k8s_openapi::api::core::v1::Container;
+use spec::ordered::map_of;
 
 use crate::actions::{DiscardRun, PodActions, StopCause, StopContainer};
 use crate::clock::{BootTime, Now};
@@ -130,11 +131,10 @@ impl PodWorker {
 #[must_use]
 pub fn counted(desired: &DesiredPod) -> BTreeMap<ContainerName, u32> {
     let gone = desired.stored_statuses().filter(|status| status.container_id.is_none());
-    gone.filter_map(|status| {
+    map_of(gone.filter_map(|status| {
         let count = u32::try_from(status.restart_count).ok().filter(|&count| count > 0)?;
         Some((ContainerName::new(&status.name), count))
-    })
-    .collect()
+    }))
 }
 
 /// Whether a container of that kind takes part.

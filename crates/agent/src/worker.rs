@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use runtime::{ContainerState, RuntimeError};
 use spec::k8s_openapi::api::core::v1::Pod;
+use spec::ordered::{map_of, set_of};
 use spec::{ContainerId, ContainerName, Digest, PodRef, PodUid, SandboxId};
 use steps::{Scope, Within as _, step};
 use store::StoredObject;
@@ -515,7 +516,7 @@ impl PodWorker {
             self.tokens.refresh(desired, &self.shared.tokens, &self.shared.store, now.wall);
         });
         self.forget_healed_failures(desired, &observed);
-        observed.not_before = self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)).collect();
+        observed.not_before = map_of(self.failures.iter().map(|(name, failure)| (name.clone(), failure.not_before)));
         let actions = compute_pod_actions(desired, self.lifecycle, &observed, now);
         if actions.ended {
             // Sidecars are still to be ended, if there are any.
@@ -562,7 +563,7 @@ impl PodWorker {
             let message = format!("back-off {delay} restarting failed container={name} pod={}", desired.kubelet_name());
             (name.clone(), Waiting { reason: "CrashLoopBackOff", message })
         });
-        failed.chain(backing_off).collect()
+        map_of(failed.chain(backing_off))
     }
 
     /// Tells of each crash loop; and when to tell of it again.
@@ -643,6 +644,6 @@ impl PodWorker {
 
     /// The runs that the runtime still knows.
     pub(crate) fn known_runs(observed: &PodObservation) -> BTreeSet<ContainerId> {
-        observed.containers.iter().map(|run| run.id.clone()).collect()
+        set_of(observed.containers.iter().map(|run| run.id.clone()))
     }
 }

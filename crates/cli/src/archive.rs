@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{lgetxattr, llistxattr};
+use spec::ordered::sort_by;
 
 /// Writes everything below `root`, names relative to it, in a stable order.
 pub fn write_directory(root: &Path, writer: &mut impl Write) -> io::Result<()> {
@@ -30,7 +31,7 @@ impl<W: Write> Archive<'_, W> {
         let mut paths = fs::read_dir(directory)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>())
             .map_err(|error| at(directory, &error))?;
-        paths.sort();
+        sort_by(&mut paths, Ord::cmp);
         paths.iter().try_for_each(|path| self.append(path))
     }
 

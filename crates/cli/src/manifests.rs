@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::errors::Failure;
 use crate::fields::Fields as _;
 use crate::resources::Resource;
+use spec::ordered::sort_by;
 use spec::yaml;
 
 /// Where manifests are read from.
@@ -207,7 +208,7 @@ fn texts(given: &Path, recursive: bool) -> Result<Vec<(String, String)>, Failure
     for entry in fs::read_dir(given).map_err(cannot_read)? {
         entries.push(entry.map_err(cannot_read)?.path());
     }
-    entries.sort();
+    sort_by(&mut entries, Ord::cmp);
     let mut texts = Vec::new();
     for path in entries {
         let is_manifest = path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");

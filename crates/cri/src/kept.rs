@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost::Message;
+use spec::ordered::map_of;
 
 /// The label that carries the message.
 const KEY: &str = "cri";
 
 /// The labels for a record.
 pub fn keep(message: &impl Message) -> BTreeMap<String, String> {
-    BTreeMap::from([(KEY.to_owned(), BASE64_STANDARD.encode(message.encode_to_vec()))])
+    map_of([(KEY.to_owned(), BASE64_STANDARD.encode(message.encode_to_vec()))])
 }
 
 /// The message of a record; an empty one if the record is not of our making.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::{Component, Path, PathBuf};
 
 use runtime::{LinuxResources, NetworkMode, PodNamespaces, PodSandboxConfig, PortMapping, PortProtocol, QosClass};
+use spec::ordered::sort_by;
 use spec::sysctls::{self, Group};
 use spec::{ContainerName, PodRef, PodUid};
 use tonic::Status;
@@ -150,7 +151,7 @@ fn sysctls_of(
             Some(Group::Network | Group::Ipc) => found.push((sysctls::path(name), value.clone())),
         }
     }
-    found.sort();
+    sort_by(&mut found, Ord::cmp);
     Ok(found)
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_spec::image::ImageConfiguration;
 use spec::image_ref::{ImageReference, InvalidImageReference};
+use spec::ordered::set_of;
 use spec::{Digest, Timestamp};
 
 use crate::records::{ImageRecord, LayerRecord};
@@ -200,6 +201,6 @@ impl Catalog {
     /// Holds whose holder is chosen.
     pub(crate) fn holds(&self, choose: impl Fn(&str) -> bool) -> BTreeSet<(Digest, String)> {
         let all = self.images.iter().flat_map(|(id, entry)| entry.holders.iter().map(move |holder| (id, holder)));
-        all.filter(|(_, holder)| choose(holder)).map(|(id, holder)| (id.clone(), holder.clone())).collect()
+        set_of(all.filter(|(_, holder)| choose(holder)).map(|(id, holder)| (id.clone(), holder.clone())))
     }
 }

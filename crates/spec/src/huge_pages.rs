@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
-use crate::ordered::map_of;
+use crate::ordered::{map_of, set_of};
 use crate::quantity::Quantity;
 use crate::requests::{amount, pod_requests};
 
@@ -82,7 +82,7 @@ fn sizes_asked_for(pod: &Pod) -> BTreeSet<u64> {
         let lists = [&resources.requests, &resources.limits];
         lists.into_iter().flatten().flat_map(BTreeMap::keys).cloned().collect::<Vec<_>>()
     };
-    all.flat_map(names).filter_map(|name| page_size(&name)).collect()
+    set_of(all.flat_map(names).filter_map(|name| page_size(&name)))
 }
 
 #[cfg(test)]

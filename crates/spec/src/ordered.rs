@@ -6,21 +6,26 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Map, Value};
+
 /// The last entry of a key wins, as with `collect()`.
 pub fn map_of<K: Ord, V>(entries: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
     let mut map = BTreeMap::new();
-    for (key, value) in entries {
-        map.insert(key, value);
-    }
+    map.extend(entries);
     map
+}
+
+/// The same for a JSON object, whose fields are in a map like that.
+pub fn object_of(fields: impl IntoIterator<Item = (String, Value)>) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.extend(fields);
+    object
 }
 
 /// Each once.
 pub fn set_of<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
     let mut set = BTreeSet::new();
-    for item in items {
-        set.insert(item);
-    }
+    set.extend(items);
     set
 }
 
@@ -30,6 +35,29 @@ pub fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
         (Some(one), Some(other)) => order(one, other),
         _ => Ordering::Equal,
     });
+    move_to(items, &places);
+}
+
+/// The same by a key of each.
+pub fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
+    sort_by(items, |one, other| key(one).cmp(&key(other)));
+}
+
+/// The same by a key that is made but once of each.
+pub fn sort_by_cached_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
+    let keys: Vec<K> = items.iter().map(key).collect();
+    let places = in_order(items.len(), &|one, other| keys.get(one).cmp(&keys.get(other)));
+    move_to(items, &places);
+}
+
+fn in_order(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..count).collect();
+    places.sort_by(|one, other| order(*one, *other));
+    places
+}
+
+/// Moves to each place what was at the one that is named for it.
+fn move_to<T>(items: &mut [T], places: &[usize]) {
     for to in 0..items.len() {
         let mut from = places.get(to).copied().unwrap_or(to);
         // What was there has been moved to where its successor came from.
@@ -38,17 +66,6 @@ pub fn sort_by<T>(items: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
         }
         items.swap(to, from);
     }
-}
-
-/// The same by a key of each.
-pub fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
-    sort_by(items, |one, other| key(one).cmp(&key(other)));
-}
-
-fn in_order(count: usize, order: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..count).collect();
-    places.sort_by(|one, other| order(*one, *other));
-    places
 }
 
 #[cfg(test)]
@@ -66,8 +83,11 @@ mod tests {
             }
             let mut wanted = items.clone();
             wanted.sort_by_key(|(key, _)| *key);
+            let mut others = items.clone();
             sort_by_key(&mut items, |(key, _)| *key);
             assert_eq!(items, wanted, "equal ones stay in their order");
+            sort_by_cached_key(&mut others, |(key, _)| *key);
+            assert_eq!(others, wanted, "here as well");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{StatVfs, statvfs};
+use spec::ordered::map_of;
 
 use super::thresholds::{Observation, Observations, Signal};
 
@@ -23,7 +24,7 @@ pub fn observe(places: &Places) -> Observations {
     let nodes: Vec<StatVfs> = [&places.data, &places.logs].iter().filter_map(|path| statvfs(*path).ok()).collect();
     let images: Vec<StatVfs> = statvfs(&places.images).into_iter().collect();
     let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory(&text));
-    Observations::from([
+    map_of([
         (Signal::MemoryAvailable, memory.into_iter().collect()),
         (Signal::NodeFsAvailable, nodes.iter().map(bytes).collect()),
         (Signal::NodeFsInodesFree, nodes.iter().filter_map(inodes).collect()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use spec::ordered::sort_by_cached_key;
 use store::{Change, StoreError, StoredObject, WriteError};
 
 use crate::agent::{PODS, Shared};
@@ -34,7 +35,7 @@ fn surplus(pods: Vec<StoredObject>, threshold: usize) -> Vec<StoredObject> {
     let mut ended: Vec<_> = pods.into_iter().filter(|pod| may_have(pod) && has_ended(&pod.value.tree())).collect();
     let count = if threshold == 0 { 0 } else { ended.len().saturating_sub(threshold) };
     let text = |pod: &Value, pointer: &str| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    ended.sort_by_cached_key(|StoredObject { key, value, .. }| {
+    sort_by_cached_key(&mut ended, |StoredObject { key, value, .. }| {
         let pod = value.tree();
         let evicted = text(&pod, "/status/reason").as_deref() == Some("Evicted");
         (!evicted, text(&pod, "/metadata/creationTimestamp"), key.name.clone(), key.namespace.clone())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1 as core;
+use spec::ordered::map_of;
 
 use super::{ContainerTurn, Happening, Moment};
 use crate::desired::DesiredPod;
@@ -32,7 +33,7 @@ impl Shown {
         Self {
             phase: status.phase.clone().unwrap_or_default(),
             ready: status.conditions.iter().flatten().any(condition),
-            containers: containers.collect(),
+            containers: map_of(containers),
         }
     }
 

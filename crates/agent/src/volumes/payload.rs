@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use spec::k8s_openapi::api::core::v1::KeyToPath;
+use spec::ordered::map_of;
 
 use crate::atomic_writer::{Payload, PayloadFile};
 
@@ -35,7 +36,7 @@ pub(super) fn select(
     let mode_of = |mode: Option<i32>| file_mode(mode, keys.default_mode);
     let Some(items) = keys.items.filter(|items| !items.is_empty()) else {
         let file = |(key, content)| (PathBuf::from(key), PayloadFile { content, mode: mode_of(None), user: None });
-        return Ok(data.into_iter().map(file).collect());
+        return Ok(map_of(data.into_iter().map(file)));
     };
     let mut payload = Payload::new();
     for item in items {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use spec::k8s_openapi::api::core::v1::{
     Container, ProjectedVolumeSource, ServiceAccountTokenProjection, VolumeProjection,
 };
+use spec::ordered::map_of;
 use spec::resources::Amounts;
 
 use super::payload::{Keys, file_mode};
@@ -76,7 +77,7 @@ fn token_file(
     let is_for_some = user.is_some() || group.is_some();
     let mode = if is_for_some { PRIVATE } else { file_mode(None, default_mode) };
     let content = objects.token(source)?.into_bytes();
-    Ok(Payload::from([(PathBuf::from(&source.path), PayloadFile { content, mode, user })]))
+    Ok(map_of([(PathBuf::from(&source.path), PayloadFile { content, mode, user })]))
 }
 
 /// The user that the Pod says all its containers run as.

@@ -1,7 +1,8 @@
 //! Reviews: objects that are asked, not kept. `kubectl auth can-i` and `whoami`.
 
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use spec::ordered::object_of;
 
 use crate::access::rbac::{may, rules};
 use crate::access::rules::Action;
@@ -175,7 +176,7 @@ fn user_info(identity: &Identity) -> Value {
         }
         if !identity.extra.is_empty() {
             let extra = identity.extra.iter().map(|(name, values)| (name.clone(), json!(values)));
-            info.insert("extra".to_owned(), extra.collect::<Map<String, Value>>().into());
+            info.insert("extra".to_owned(), object_of(extra).into());
         }
     }
     info

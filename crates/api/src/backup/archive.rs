@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use spec::Timestamp;
+use spec::ordered::map_of;
 use store::{Copy, Entry, ObjectKey, Store, StoreError};
 
 use crate::backup::FILES;
@@ -230,7 +231,7 @@ fn check_sums(found: &str, written: &str) -> Result<(), BackupError> {
     }
     let by_name = |sums: &str| -> BTreeMap<String, String> {
         let pairs = sums.lines().filter_map(|line| line.split_once("  "));
-        pairs.map(|(sum, name)| (name.to_owned(), sum.to_owned())).collect()
+        map_of(pairs.map(|(sum, name)| (name.to_owned(), sum.to_owned())))
     };
     let (found, written) = (by_name(found), by_name(written));
     for (name, sum) in &written {

@@ -8,6 +8,7 @@ use spec::k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use spec::k8s_openapi::api::batch::v1::Job;
 use spec::k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use spec::label_selector::as_query;
+use spec::ordered::map_of;
 use spec::validation::{
     FieldError, FieldReason, NameForm, validate_deployment, validate_job, validate_object_meta,
     validate_object_meta_update, validate_replica_set,
@@ -132,7 +133,7 @@ fn select_own_pods(job: &mut Job) {
     labels.extend(JOB_NAME.map(|key| (key.to_owned(), name.clone())));
     let [own, _older] = CONTROLLER_UID;
     if spec.selector.is_none() {
-        let match_labels = Some([(own.to_owned(), uid)].into());
+        let match_labels = Some(map_of([(own.to_owned(), uid)]));
         spec.selector = Some(LabelSelector { match_labels, match_expressions: None });
     }
 }
@@ -143,7 +144,7 @@ fn check_own_selector(job: &Job) -> Option<FieldError> {
     let selector = spec.selector.as_ref()?;
     let [own, _older] = CONTROLLER_UID;
     let wanted = LabelSelector {
-        match_labels: Some([(own.to_owned(), job.metadata.uid.clone().unwrap_or_default())].into()),
+        match_labels: Some(map_of([(own.to_owned(), job.metadata.uid.clone().unwrap_or_default())])),
         match_expressions: None,
     };
     (*selector != wanted).then(|| FieldError {

@@ -1,6 +1,6 @@
 //! The document of one group and version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use spec::ordered::set_of;
 
 use crate::openapi::paths;
 use crate::openapi::schemas::Schemas;
@@ -29,8 +30,7 @@ struct Components<'a> {
 pub fn document(path: &str) -> io::Result<Bytes> {
     let schemas = Schemas::unpack()?;
     // DeleteOptions are the body of each delete.
-    let mut kinds: BTreeSet<(&str, &str, &str)> = BTreeSet::from([("", "v1", "DeleteOptions")]);
-    kinds.extend(paths::kinds(path));
+    let kinds = set_of(paths::kinds(path).chain([("", "v1", "DeleteOptions")]));
     let components = Components { schemas: schemas.of(&kinds)? };
     let info = json!({"title": "Kubernetes", "version": env!("CARGO_PKG_VERSION")});
     Ok(serde_json::to_vec(&Document { openapi: "3.0.0", info, paths: paths::paths(path), components })?.into())

@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
+use spec::ordered::object_of;
 
 use crate::http::query::Query;
 use crate::http::reply::{Reply, empty, json as json_reply};
@@ -25,13 +26,10 @@ static MADE: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
 
 /// `/openapi/v3`: where each group and version is described.
 pub fn index(headers: &HeaderMap) -> Reply {
-    let paths: BTreeMap<String, Value> = paths::group_versions()
-        .into_iter()
-        .map(|path| {
-            let url = format!("/openapi/v3/{path}?hash={}", document::hash(&path));
-            (path, json!({"serverRelativeURL": url}))
-        })
-        .collect();
+    let paths = object_of(paths::group_versions().into_iter().map(|path| {
+        let url = format!("/openapi/v3/{path}?hash={}", document::hash(&path));
+        (path, json!({"serverRelativeURL": url}))
+    }));
     let body = encode(&json!({"paths": paths}));
     let tag = document::digest([body.as_ref()]);
     tagged(headers, &tag, || body.clone())

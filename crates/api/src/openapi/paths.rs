@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use spec::ordered::object_of;
 
 use crate::kinds::{KINDS, Kind, Subresource};
 
@@ -88,8 +89,8 @@ fn operations(kind: &Kind, speaks: &str, methods: &[(&str, &str)]) -> Value {
                 fields.insert("parameters".to_owned(), names.into_iter().map(parameter).collect());
             }
             if *method == "patch" {
-                let content: Map<String, Value> =
-                    PATCHES.into_iter().map(|kind| (kind.to_owned(), json!({"schema": {"type": "object"}}))).collect();
+                let patch = |kind: &str| (kind.to_owned(), json!({"schema": {"type": "object"}}));
+                let content = object_of(PATCHES.into_iter().map(patch));
                 fields.insert("requestBody".to_owned(), json!({"content": content, "required": true}));
             }
         }

@@ -1,6 +1,7 @@
 //! Applies a strategic merge patch to an object.
 
 use serde_json::{Map, Value};
+use spec::ordered::object_of;
 
 use crate::patch::keys::{ListRule, Type};
 use crate::patch::order::{arrange, identity};
@@ -51,11 +52,8 @@ fn merge_map(of: Type, target: &mut Map<String, Value>, patch: &Map<String, Valu
         let kept = list_of(RETAIN_KEYS, kept)?;
         target.retain(|field, _| kept.iter().any(|name| name == field));
     }
-    let before: Map<String, Value> = patch
-        .keys()
-        .filter_map(|field| field.strip_prefix(SET_ORDER))
-        .filter_map(|field| Some((field.to_owned(), target.get(field)?.clone())))
-        .collect();
+    let ordered = patch.keys().filter_map(|field| field.strip_prefix(SET_ORDER));
+    let before = object_of(ordered.filter_map(|field| Some((field.to_owned(), target.get(field)?.clone()))));
     for (field, value) in patch {
         if let Some(field) = field.strip_prefix(DELETE_FROM) {
             let gone = list_of(field, value)?;

@@ -5,7 +5,8 @@ mod decode;
 mod messages;
 mod wire;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use spec::ordered::object_of;
 
 pub use decode::DecodeError;
 
@@ -42,10 +43,8 @@ pub fn decode(body: &[u8]) -> Result<Value, DecodeError> {
     let name = messages
         .of_kind(&api_version, &kind)
         .ok_or_else(|| DecodeError::UnknownKind { api_version: api_version.clone(), kind: kind.clone() })?;
-    let mut object = Map::from_iter([
-        ("apiVersion".to_owned(), Value::String(api_version)),
-        ("kind".to_owned(), Value::String(kind)),
-    ]);
+    let mut object =
+        object_of([("apiVersion".to_owned(), Value::String(api_version)), ("kind".to_owned(), Value::String(kind))]);
     Decoder::new(messages).message_into(&mut object, name, raw)?;
     Ok(Value::Object(object))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use serde_json::json;
+use spec::ordered::set_of;
 use spec::quota::{self, Item};
 use store::{WatchEvent, WatchKind};
 
@@ -92,7 +93,7 @@ async fn follow_objects(context: &Context) -> Result<Outcome, ApiError> {
 
 fn quota_namespaces(context: &Context) -> BTreeSet<String> {
     let quotas = context.store.list(RESOURCE_QUOTA.resource, None).objects;
-    quotas.into_iter().filter_map(|quota| quota.key.namespace.clone()).collect()
+    set_of(quotas.into_iter().filter_map(|quota| quota.key.namespace.clone()))
 }
 
 /// The namespace whose quotas may see a change in this.

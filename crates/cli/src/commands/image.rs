@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use spec::ordered::sort_by;
 
 use crate::age;
 use crate::context::Context;
@@ -290,7 +291,7 @@ fn image_table(answer: &Value, now: Timestamp) -> Table {
             ]);
         }
     }
-    table.rows.sort();
+    sort_by(&mut table.rows, Ord::cmp);
     table
 }
 

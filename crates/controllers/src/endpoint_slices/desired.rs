@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use spec::k8s_openapi::api::core::v1::{ObjectReference, Service, ServicePort};
 use spec::k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use spec::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use spec::ordered::sort_by;
 
 use crate::pod::ServedPod;
 
@@ -124,7 +125,7 @@ fn ports(service: &Service, pod: &ServedPod<'_>) -> Vec<PortEntry> {
             Some((port.name.clone().unwrap_or_default(), protocol, number, port.app_protocol.clone()))
         })
         .collect();
-    entries.sort();
+    sort_by(&mut entries, Ord::cmp);
     entries
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use spec::Timestamp;
 use spec::k8s_openapi::api::core::v1::Service;
 use spec::k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use spec::ordered::map_of;
+use spec::ordered::{map_of, sort_by};
 
 use super::desired::{Group, endpoint_port, families, port_entry, slice_labels};
 use crate::metadata::{controlled_by, generated};
@@ -57,7 +57,7 @@ pub fn pack(
 
 fn group_of(slice: &EndpointSlice) -> Group {
     let mut ports: Vec<_> = slice.ports.iter().flatten().map(port_entry).collect();
-    ports.sort();
+    sort_by(&mut ports, Ord::cmp);
     (slice.address_type.clone(), ports)
 }
 

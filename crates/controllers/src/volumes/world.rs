@@ -8,7 +8,7 @@ use spec::claims::{CLAIM_SOURCE, claims_of_placed, class_of_claim};
 use spec::decode::{Readable, read};
 use spec::k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use spec::k8s_openapi::api::storage::v1::StorageClass;
-use spec::ordered::map_of;
+use spec::ordered::{map_of, set_of};
 use spec::placement::NodeView;
 use store::{ObjectKey, Store, StoredObject};
 
@@ -35,8 +35,8 @@ impl World {
         let claims: Vec<PersistentVolumeClaim> = all(store, CLAIMS);
         let classes: Vec<StorageClass> = all(store, CLASSES);
         let goes = claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_some());
-        let namespaces: BTreeSet<&str> = goes.filter_map(|claim| claim.metadata.namespace.as_deref()).collect();
-        let used = namespaces.into_iter().flat_map(|namespace| used_in(store, namespace)).collect();
+        let namespaces = set_of(goes.filter_map(|claim| claim.metadata.namespace.as_deref()));
+        let used = set_of(namespaces.into_iter().flat_map(|namespace| used_in(store, namespace)));
         Self {
             volumes: all(store, VOLUMES),
             classes: map_of(classes.into_iter().map(|class| (class.metadata.name.clone().unwrap_or_default(), class))),

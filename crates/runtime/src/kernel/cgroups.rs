@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use infra::protocol::CgroupMount;
+use spec::ordered::set_of;
 use spec::{ContainerId, PodUid};
 
 use super::cgroup_base::find_base;
@@ -476,11 +477,8 @@ impl Cgroups {
 
     /// Containers' cgroups in a Pod's.
     pub(super) fn containers(&self, pod: &CgroupPath) -> Vec<ContainerId> {
-        let mut ids: Vec<ContainerId> =
-            self.places().flat_map(|place| subdirectories(&place.at(pod))).map(ContainerId::new).collect();
-        ids.sort();
-        ids.dedup();
-        ids
+        let names = self.places().flat_map(|place| subdirectories(&place.at(pod)));
+        set_of(names.map(ContainerId::new)).into_iter().collect()
     }
 
     /// Removes everything of ours, for `monopod reset`.

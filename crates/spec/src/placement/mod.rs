@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 use serde_json::Value;
 
-use crate::ordered::map_of;
+use crate::ordered::{map_of, set_of};
 use crate::qos::{QosClass, qos_class};
 use crate::requests::{ResourceList, pod_requests};
 
@@ -267,15 +267,13 @@ fn host_ports(spec: &PodSpec) -> BTreeSet<HostPort> {
     let init = spec.init_containers.iter().flatten();
     let sidecars = init.filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            Some(HostPort {
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                address: port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| ANY_ADDRESS.to_owned()),
-                port: port.host_port.filter(|port| *port > 0)?,
-            })
+    set_of(ports.filter_map(|port| {
+        Some(HostPort {
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            address: port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| ANY_ADDRESS.to_owned()),
+            port: port.host_port.filter(|port| *port > 0)?,
         })
-        .collect()
+    }))
 }
 
 const ANY_ADDRESS: &str = "0.0.0.0";

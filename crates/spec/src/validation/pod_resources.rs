@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 
 use super::resources;
 use crate::field::{Errors, Path};
+use crate::ordered::map_of;
 use crate::requests::{ResourceList, amounts, containers_requests, quantities};
 
 /// Whether the list is in order by itself, and what the containers ask for fits into it.
@@ -38,7 +39,7 @@ fn container_limits(errors: &mut Errors, path: &Path<'_>, spec: &PodSpec, most: 
 }
 
 fn shown(name: &str, amount: i64) -> String {
-    let list = ResourceList::from([(name.to_owned(), amount)]);
+    let list = map_of([(name.to_owned(), amount)]);
     quantities(&list).into_values().next().map(|quantity| quantity.0).unwrap_or_default()
 }
 

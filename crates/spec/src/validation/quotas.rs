@@ -40,7 +40,7 @@ pub fn validate_resource_quota(new: &ResourceQuota, old: Option<&ResourceQuota>)
     }
     if let Some(old) = old {
         let set = |quota: &ResourceQuota| -> BTreeSet<String> {
-            quota.spec.iter().flat_map(|spec| spec.scopes.iter().flatten().cloned()).collect()
+            set_of(quota.spec.iter().flat_map(|spec| spec.scopes.iter().flatten().cloned()))
         };
         if set(new) != set(old) {
             errors.invalid(&path.child("scopes"), shown_scopes(spec), "field is immutable");

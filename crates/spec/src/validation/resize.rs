@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
 
 use super::pod;
 use crate::field::{Errors, FieldError, Path};
+use crate::ordered::map_of;
 use crate::qos::qos_class;
 
 type List = BTreeMap<String, RawQuantity>;
@@ -78,10 +79,8 @@ fn requirements(
 fn list(errors: &mut Errors, path: &Path<'_>, name: &str, new: &List, old: &List) -> bool {
     let mutable = |resource: &String| ["cpu", "memory"].contains(&resource.as_str());
     let fixed = |list: &List| -> List {
-        list.iter()
-            .filter(|(resource, _)| !mutable(resource))
-            .map(|(name, amount)| (name.clone(), amount.clone()))
-            .collect()
+        let kept = list.iter().filter(|(resource, _)| !mutable(resource));
+        map_of(kept.map(|(name, amount)| (name.clone(), amount.clone())))
     };
     if old.keys().any(|resource| mutable(resource) && !new.contains_key(resource)) {
         errors.forbidden(path, format!("resource {name} cannot be removed"));

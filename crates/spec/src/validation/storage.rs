@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as RawQuantity;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::names;
 use super::pod::one_of;
@@ -201,9 +201,10 @@ fn positive(errors: &mut Errors, path: &Path<'_>, raw: &RawQuantity) {
 }
 
 /// The fields that say where a volume's content lies.
-fn source_of(spec: &PersistentVolumeSpec) -> BTreeMap<String, Value> {
-    let Ok(Value::Object(fields)) = serde_json::to_value(spec) else { return BTreeMap::new() };
-    fields.into_iter().filter(|(field, _)| !NO_SOURCE.contains(&field.as_str())).collect()
+fn source_of(spec: &PersistentVolumeSpec) -> Map<String, Value> {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(spec) else { return Map::new() };
+    fields.retain(|field, _| !NO_SOURCE.contains(&field.as_str()));
+    fields
 }
 
 #[cfg(test)]

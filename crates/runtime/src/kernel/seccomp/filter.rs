@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use spec::ordered::sort_by_key;
+
 /// What the kernel takes at most (`BPF_MAXINSNS`).
 const LONGEST: usize = 4096;
 /// `AUDIT_ARCH_*` of linux/audit.h.
@@ -133,7 +135,7 @@ impl Filter {
             }
         }
         // Stable: of two that begin at one number the later one, which knows the call, counts.
-        starts.sort_by_key(|(number, _)| *number);
+        sort_by_key(&mut starts, |(number, _)| *number);
         let mut ranges: Vec<(u32, Vec<Instruction>)> = Vec::new();
         for (number, code) in starts {
             match ranges.last_mut() {
