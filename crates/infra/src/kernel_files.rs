@@ -87,9 +87,9 @@ pub(crate) struct Devices {
 /// A container's `/proc`, `/dev` and `/sys` at their places, in the mount namespace of its own first process.
 #[derive(Debug)]
 pub(crate) struct KernelFiles {
-    pub(crate) devices: Devices,
+    devices: Devices,
     /// What of them is the machine's is hidden.
-    pub(crate) is_masked: bool,
+    is_masked: bool,
 }
 
 impl KernelFiles {
@@ -116,9 +116,10 @@ impl KernelFiles {
         Ok(())
     }
 
-    /// Moves them to a container's root.
-    pub(crate) fn move_into(&self, root: &OwnedFd) -> Result<(), Failure> {
-        [PROC, DEV, SYS].iter().try_for_each(|place| move_into(root, place))
+    /// Moves them to a container's root. Gives its devices, and whether all is masked.
+    pub(crate) fn move_into(self, root: &OwnedFd) -> Result<(Devices, bool), Failure> {
+        [PROC, DEV, SYS].iter().try_for_each(|place| move_into(root, place))?;
+        Ok((self.devices, self.is_masked))
     }
 }
 

@@ -172,8 +172,8 @@ fn wait_for_plan(
     let mut fds = frame.descriptors.into_iter();
     let mut next = |wanted: bool| wanted.then(|| fds.next().ok_or(Errno::BADF).at("receive a descriptor")).transpose();
     let root = next(true)?.ok_or(Errno::BADF).at("receive a descriptor")?;
-    let piped = !plan.process.tty;
-    let pipes = Pipes { stdin: next(piped && plan.stdin)?, stdout: next(piped)?, stderr: next(piped)? };
+    let has_pipes = !plan.process.tty;
+    let pipes = Pipes { stdin: next(has_pipes && plan.stdin)?, stdout: next(has_pipes)?, stderr: next(has_pipes)? };
     let mounts = fds.collect();
     set_oom_score(plan.oom_score_adj)?;
     let confinement = Confinement::open(&plan.process)?;

@@ -112,6 +112,9 @@ pub enum Request {
         #[n(0)]
         id: String,
     },
+    /// Ends what `Prepare` made, if it still waits for its container. Answer: [`Reply::Done`], once it is gone.
+    #[n(16)]
+    Discard,
 }
 
 /// Where the first process of a container is to wait for its plan. Descriptors as for [`ContainerPlan`], without its root file

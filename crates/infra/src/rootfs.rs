@@ -32,8 +32,7 @@ impl Rootfs {
     pub(crate) fn attach(tree: &OwnedFd, kernel_files: KernelFiles, in_user_namespace: bool) -> Result<Self, Failure> {
         attach(tree, open_path(ROOTFS).at_path("open", ROOTFS)?).at_path("attach the root file system at", "/")?;
         let root = open_path(ROOTFS).at_path("open", "/")?;
-        kernel_files.move_into(&root)?;
-        let KernelFiles { devices, is_masked } = kernel_files;
+        let (devices, is_masked) = kernel_files.move_into(&root)?;
         Ok(Self { root, devices, in_user_namespace, is_masked })
     }
 

@@ -326,6 +326,10 @@ impl Server {
                 self.reopen_log(&container)?;
                 self.send(client, id, &Reply::Done, &[]);
             }
+            Request::Discard => {
+                self.discard_ahead();
+                self.send(client, id, &Reply::Done, &[]);
+            }
             Request::Release { id: container } => {
                 if let Some(Process { stage: Stage::Starting { report, held, .. }, .. }) =
                     self.processes.get_mut(&container)

@@ -146,6 +146,7 @@ fn requests() -> Vec<Request> {
             cgroup_trees: vec!["memory".into()],
         }),
         Request::Release { id: "c1".into() },
+        Request::Discard,
     ]
 }
 

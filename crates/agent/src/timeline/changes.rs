@@ -21,14 +21,20 @@ pub(crate) struct Shown {
 struct ShownContainer {
     run: Option<String>,
     turn: ContainerTurn,
+    end: Option<End>,
 }
+
+/// The last end of a container that is known: of which run, and when.
+type End = (Option<String>, Option<Timestamp>);
 
 impl Shown {
     /// What a status says.
     pub(crate) fn of(desired: &DesiredPod, status: &core::PodStatus) -> Self {
         let condition = |condition: &core::PodCondition| condition.type_ == "Ready" && condition.status == "True";
         let containers = statuses(desired, status).map(|(role, status)| {
-            (status.name.clone(), ShownContainer { run: status.container_id.clone(), turn: turn(role, status) })
+            let state = ended(status.state.as_ref()).or_else(|| ended(status.last_state.as_ref()));
+            let (run, end) = (status.container_id.clone(), state.map(end_of));
+            (status.name.clone(), ShownContainer { run, turn: turn(role, status), end })
         });
         Self {
             phase: status.phase.clone().unwrap_or_default(),
@@ -47,15 +53,13 @@ impl Shown {
             if before == Some(after) {
                 continue;
             }
-            // Between two looks a run may have ended, and perhaps the next one has begun or waits.
-            let unseen_end = before.is_some_and(|before| {
-                before.turn.state == "running" && (before.run != after.run || after.turn.state == "waiting")
-            });
-            if unseen_end && let Some(last) = ended(status.last_state.as_ref()) {
-                let turn = ContainerTurn {
-                    restart_count: before.map_or(0, |before| before.turn.restart_count),
-                    ..terminated_turn(role, last)
-                };
+            // Between two looks a run may have ended, and perhaps the next one has begun or waits; it may have begun between them, too.
+            if let Some(last) = ended(status.last_state.as_ref())
+                && before.and_then(|before| before.end.as_ref()) != Some(&end_of(last))
+            {
+                let is_present = last.container_id.is_some() && last.container_id == after.run;
+                let restart_count = status.restart_count - i32::from(!is_present);
+                let turn = ContainerTurn { restart_count: restart_count.max(0), ..terminated_turn(role, last) };
                 moments.push(of_container(last_time(last, now), &status.name, turn));
             }
             if before.is_none_or(|before| before.turn != after.turn || before.run != after.run) {
@@ -127,6 +131,10 @@ fn terminated_turn(role: &str, terminated: &core::ContainerStateTerminated) -> C
 
 fn ended(state: Option<&core::ContainerState>) -> Option<&core::ContainerStateTerminated> {
     state?.terminated.as_ref()
+}
+
+fn end_of(terminated: &core::ContainerStateTerminated) -> End {
+    (terminated.container_id.clone(), terminated.finished_at.as_ref().map(|time| time.0))
 }
 
 fn last_time(terminated: &core::ContainerStateTerminated, now: Timestamp) -> Timestamp {
@@ -201,7 +209,25 @@ mod tests {
             drop(told(&mut shown, &status("Running", &app(&running, "m://1", &json!({}))), "2026-01-01T00:00:02Z"));
             let next = status("Running", &app(&state, run, &end));
             assert_eq!(told(&mut shown, &next, "2026-01-01T00:00:07Z"), ["00:05 terminated3", told_last]);
+            assert!(told(&mut shown, &next, "2026-01-01T00:00:08Z").is_empty(), "once");
         }
+    }
+
+    #[test]
+    fn an_end_is_told_of_a_run_that_nobody_saw_begin() {
+        let mut shown = Shown::default();
+        let waiting = status("Pending", &app(&json!({"waiting": {"reason": "ContainerCreating"}}), "", &json!({})));
+        drop(told(&mut shown, &waiting, "2026-01-01T00:00:01Z"));
+        let end = json!({"terminated": {"exitCode": 3, "finishedAt": "2026-01-01T00:00:05Z", "containerID": "m://1"}});
+        let next = app(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), "m://1", &end);
+        let moments = told(&mut shown, &status("Running", &next), "2026-01-01T00:00:07Z");
+        assert_eq!(moments, ["00:05 terminated3", "00:07 waiting", "00:07 Running"]);
+        // One that was seen to end is not told again when the next one begins.
+        let ended = status("Running", &app(&end, "m://1", &json!({})));
+        let mut shown = Shown::of(&desired(), &ended);
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:06Z"}});
+        let next = status("Running", &app(&running, "m://2", &end));
+        assert_eq!(told(&mut shown, &next, "2026-01-01T00:00:07Z"), ["00:06 running"]);
     }
 
     #[test]

@@ -265,12 +265,26 @@ impl Kernel {
         Ok(())
     }
 
+    /// Ends the process that waits for a container of this Pod, which gets another sandbox than that one's.
+    async fn discard_process(&self, uid: &PodUid) {
+        let Some(sandbox) = self.cgroups_ahead.sandbox_of(uid) else { return };
+        if let Ok(connection) = self.state.connection(&sandbox)
+            && let Err(error) = connection.request(&Request::Discard, &[], PROMPT).await
+        {
+            // Where infra is gone, so is its child.
+            tracing::warn!(%sandbox, error = &error as &dyn std::error::Error, "a process made ahead may stay in the cgroup of {uid}");
+        }
+        self.cgroups_ahead.forget_process(&sandbox);
+        self.spares.taken();
+    }
+
     /// A spare sandbox for this Pod, if one is ready and fits; what is wrong with it is seen by the next pass of its maker.
     pub(super) async fn take_spare(
         self: &Arc<Self>,
         config: &PodSandboxConfig,
     ) -> Option<(PodSandboxStatus, SandboxRest)> {
         if !is_usual(config) {
+            self.discard_process(&config.uid).await;
             return None;
         }
         let prepared = self.cgroups_ahead.sandbox_of(&config.uid);

@@ -104,6 +104,9 @@ const TESTS: &[(&str, fn())] = &[
     ("a_held_container_waits_to_be_released", held::wait_to_be_released),
     ("processes_made_ahead_become_their_containers", || block_on(processes_ahead::become_their_containers())),
     ("a_process_made_ahead_ends_where_it_does_not_serve", || block_on(processes_ahead::end_where_they_do_not_serve())),
+    ("a_process_made_ahead_ends_where_its_sandbox_does_not_serve", || {
+        block_on(processes_ahead::end_where_their_sandbox_does_not_serve());
+    }),
     ("a_process_made_ahead_is_done_without", || block_on(processes_ahead::are_done_without())),
     ("a_process_made_ahead_tells_what_hinders_it", || block_on(processes_ahead::tell_what_hinders_them())),
     ("processes_made_ahead_end_with_their_daemon", processes_ahead::end_with_their_daemon),

@@ -148,6 +148,27 @@ pub async fn end_where_they_do_not_serve() {
     node.finish(&sandbox.id).await;
 }
 
+/// A Pod that takes no spare sandbox, such as one on the machine's network, has its control group to itself.
+pub async fn end_where_their_sandbox_does_not_serve() {
+    let node = Node::new().await;
+    let (uid, pid) = keep(&node).await;
+    let network = runtime::NetworkMode::Host;
+    let config = PodSandboxConfig { uid: uid.clone(), network, tmpfs: Vec::new(), ..node.sandbox_config() };
+    let sandbox = node.runtime.run_pod_sandbox(config).await.map_err(chain).unwrap();
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it is gone, and reaped");
+    let id = node.start(&sandbox.id, node.container("app", "sleep 1000; exit")).await;
+    let its_own = |(pod, pid): &(PodUid, i32)| {
+        *pod != uid || std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new("/bin/busybox"))
+    };
+    assert!(all_waiting(&node).iter().all(its_own), "nothing else is in its control group");
+    assert!(node.run(&id, "cat /proc/1/cgroup").await.1.lines().all(|line| line.ends_with(":/")));
+    // The spare sandbox has another one made.
+    let (other, _) = waiting(&node).await;
+    assert_ne!(other, uid);
+    node.runtime.end_spare_sandboxes().await;
+    node.finish(&sandbox.id).await;
+}
+
 pub async fn are_done_without() {
     let node = Node::new().await;
     let (uid, pid) = keep(&node).await;
