@@ -54,7 +54,7 @@ impl ExpectedPods {
 }
 
 impl ExpectedPod {
-    /// Has tokens signed unless the pod's worker has come so far already.
+    /// Has tokens signed, for the pod's worker to find.
     pub(crate) fn sign(&self, sign: impl FnOnce(&Bearer) -> PodTokens) {
         let tokens = sign(&self.bearer);
         if let Some(expected) = self.all.lock().get_mut(&self.uid) {

@@ -61,11 +61,20 @@ impl ContainerDescriptors {
         let mut all = descriptors.into_iter();
         let mut next = || all.next().ok_or(Errno::BADF).at("receive a descriptor");
         let (rootfs, logs) = (next()?, next()?);
-        let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
-        let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
+        let (cgroup, tasks) = take_cgroups(&mut next, plan.cgroup_v2, plan.cgroup_v1)?;
         let cgroup_trees = plan.cgroup_trees.iter().map(|_| next()).collect::<Result<_, _>>()?;
         Ok(Self { rootfs, logs, cgroup, tasks, cgroup_trees, mounts: all.collect() })
     }
+}
+
+/// The v2 directory and the v1 `tasks` files of a process' cgroups, as its plan counts them.
+pub(crate) fn take_cgroups(
+    next: &mut impl FnMut() -> Result<OwnedFd, Failure>,
+    v2: bool,
+    v1: u32,
+) -> Result<(Option<OwnedFd>, Vec<OwnedFd>), Failure> {
+    let cgroup = if v2 { Some(next()?) } else { None };
+    Ok((cgroup, (0..v1).map(|_| next()).collect::<Result<_, _>>()?))
 }
 
 /// The PID namespace that a container's first process is born in.
@@ -225,8 +234,7 @@ impl ExecDescriptors {
     pub(crate) fn take(plan: &ExecPlan, descriptors: Vec<OwnedFd>) -> Result<Self, Failure> {
         let mut all = descriptors.into_iter();
         let mut next = || all.next().ok_or(Errno::BADF).at("receive a descriptor");
-        let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
-        let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
+        let (cgroup, tasks) = take_cgroups(&mut next, plan.cgroup_v2, plan.cgroup_v1)?;
         let mut stream = |wanted: bool| if wanted && !plan.process.tty { next().map(Some) } else { Ok(None) };
         let streams = Pipes { stdin: stream(plan.stdin)?, stdout: stream(plan.stdout)?, stderr: stream(plan.stderr)? };
         Ok(Self { cgroup, tasks, streams })

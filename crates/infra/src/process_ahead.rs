@@ -14,6 +14,7 @@ use sys::process::{Child, CloneOptions, SingleThreaded, clone_process};
 use crate::apparmor::Confinement;
 use crate::container::{
     Born, ContainerDescriptors, Owner, Pipes, Stdio, Streams, become_container, begin_session, report_channel,
+    take_cgroups,
 };
 use crate::failure::At;
 use crate::kernel_files::{KernelFiles, Surroundings, View};
@@ -54,8 +55,7 @@ impl ProcessAhead {
     ) -> Result<Self, Failure> {
         let mut fds = fds.into_iter();
         let mut next = || fds.next().ok_or(Errno::BADF).at("receive a descriptor");
-        let cgroup = if plan.cgroup_v2 { Some(next()?) } else { None };
-        let tasks = (0..plan.cgroup_v1).map(|_| next()).collect::<Result<_, _>>()?;
+        let (cgroup, tasks) = take_cgroups(&mut next, plan.cgroup_v2, plan.cgroup_v1)?;
         let cgroup_trees = plan.cgroup_trees.iter().map(|_| next()).collect::<Result<_, _>>()?;
         let descriptors = Descriptors { cgroup, tasks, cgroup_trees };
         let (channel, child_channel) = report_channel()?;
@@ -170,10 +170,10 @@ fn wait_for_plan(
     let Some(ChildMessage::Become(plan)) = frame.body() else { return Err(Errno::PROTO).at("hear from infra") };
     let program = Program::of(&plan.process)?;
     let mut fds = frame.descriptors.into_iter();
-    let mut next = |wanted: bool| wanted.then(|| fds.next().ok_or(Errno::BADF).at("receive a descriptor")).transpose();
-    let root = next(true)?.ok_or(Errno::BADF).at("receive a descriptor")?;
-    let has_pipes = !plan.process.tty;
-    let pipes = Pipes { stdin: next(has_pipes && plan.stdin)?, stdout: next(has_pipes)?, stderr: next(has_pipes)? };
+    let mut next = || fds.next().ok_or(Errno::BADF).at("receive a descriptor");
+    let root = next()?;
+    let mut stream = |wanted: bool| (wanted && !plan.process.tty).then(&mut next).transpose();
+    let pipes = Pipes { stdin: stream(plan.stdin)?, stdout: stream(true)?, stderr: stream(true)? };
     let mounts = fds.collect();
     set_oom_score(plan.oom_score_adj)?;
     let confinement = Confinement::open(&plan.process)?;

@@ -610,15 +610,15 @@ impl Server {
         self.let_go_of_what_was_taken();
     }
 
-    /// When nobody waits any more: taking mounts down waits for the whole kernel (RCU).
+    /// When nobody waits any more: taking mounts down waits for the whole kernel (RCU). A process that is still there serves nobody:
+    /// another container was the first.
     fn let_go_of_what_was_taken(&mut self) {
+        self.discard_ahead();
         if let Some(sandbox) = &mut self.sandbox
             && sandbox.ahead == Ahead::Taken
         {
             kernel_files::let_go();
             sandbox.ahead = Ahead::Nothing;
-            // Another container was the first.
-            self.discard_ahead();
         }
     }
 

@@ -57,7 +57,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 }
 
 /// Closes every descriptor from `first` on but those given, runs `last`, and ends the process with the code that it returns: whoever
-/// has opened what is closed here does not run any more.
+/// has opened what is closed here does not run any more. `last` may use those given, those below `first` and what it opens itself.
 pub fn end_with_only(first: u32, kept: &[BorrowedFd<'_>], last: impl FnOnce() -> i32) -> ! {
     let mut numbers: Vec<u32> =
         kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();

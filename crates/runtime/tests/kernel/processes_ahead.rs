@@ -96,8 +96,14 @@ fn with_volumes(node: &Node, script: &str) -> ContainerConfig {
 pub async fn become_their_containers() {
     let node = Node::new().await;
     let (uid, pid) = keep(&node).await;
-    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    assert!(line.contains("(container)"), "ps tells what it is: {line}");
+    // ps tells what it is, as soon as it runs.
+    while !std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().contains("(container)") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:"));
+    assert_eq!(sockets.count(), 1, "nobody could take it for infra: it has the one to infra alone");
     let sandbox = sandbox(&node, &uid).await;
     let mut config = with_volumes(&node, "echo told; sleep 1000; exit 3");
     config.security.run_as_user = Some(33);
